@@ -1,0 +1,79 @@
+# Every command of the project. `make run` and `make test` need Python 3.11 or
+# later, make and a package index; they set up everything else.
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3))
+BIN := .venv/bin
+OUT ?= generated
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run test check format generate lock clean
+
+run: .venv/runtime
+	karmo-sidecar dev
+
+test: .venv/complete
+	coverage erase
+	coverage run -m pytest
+	coverage combine --quiet
+	coverage report
+
+check: .venv/complete
+	ruff format --check .
+	ruff check .
+	mypy
+	buf format --diff --exit-code
+	buf lint
+	buf breaking --against proto/released.binpb
+	pytest -q tests/test_generated.py
+
+format: .venv/complete
+	ruff format .
+	ruff check --fix .
+	buf format --write
+
+# The one recipe for generated code; tests/test_generated.py runs it with
+# another OUT and compares.
+PROTOS = $(shell cd proto && find karmo -name '*.proto' | sort)
+PROTOC = $(BIN)/python -m grpc_tools.protoc -Iproto -I.venv/googleapis
+
+generate: .venv/complete
+	mkdir -p $(OUT)/karmo
+	$(PROTOC) --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
+	$(PROTOC) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(filter %_service.proto,$(PROTOS))
+	$(PROTOC) --descriptor_set_out=$(OUT)/karmo/descriptors.binpb --include_imports \
+	  $(PROTOS) google/rpc/error_details.proto
+	touch $(OUT)/karmo/py.typed
+
+# Pinned with hashes and without the address of any index.
+lock: .venv/complete
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
+	  --custom-compile-command 'make lock' --extra dev pyproject.toml -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
+	  --custom-compile-command 'make lock' --extra dev --group test --group check --group build pyproject.toml \
+	  -c requirements.txt -o requirements-dev.txt
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
+
+# Set-up, in two sizes: what runs the product, and what also builds and tests it.
+# The files of googleapis-common-protos that our schema imports, linked to where
+# protoc and buf look for them.
+GOOGLEAPIS = google/api/annotations.proto google/api/http.proto google/rpc/code.proto google/rpc/error_details.proto
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/runtime: requirements.txt pyproject.toml | .venv/bin/python
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-deps -e .
+	touch $@
+
+.venv/complete: requirements-dev.txt pyproject.toml | .venv/bin/python
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	rm -rf .venv/googleapis
+	mkdir -p .venv/googleapis/google/api .venv/googleapis/google/rpc
+	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	  for proto in $(GOOGLEAPIS); do ln -s $$site/$$proto .venv/googleapis/$$proto; done
+	touch $@ .venv/runtime

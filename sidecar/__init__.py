@@ -1,0 +1,1 @@
+"""A gRPC-to-REST transcoding sidecar for the partner token exchange."""

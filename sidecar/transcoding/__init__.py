@@ -1,0 +1,1 @@
+"""Serves unary gRPC methods over HTTP by their ``google.api.http`` rules."""
