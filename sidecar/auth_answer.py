@@ -1,0 +1,177 @@
+"""What an answer of the auth-api means: a token, or the problem that it is. Without I/O.
+
+Nothing of an answer reaches a caller but what is named here, checked and cut.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TypeGuard
+
+from karmo.problem.v1 import problem_details_pb2 as pb
+
+from sidecar.credentials import ClientCredentials
+from sidecar.problems import CATALOGUE, FieldError, Problem, Reason, nearest
+from sidecar.secret import Secret
+from sidecar.transcoding import media_type, strict_json
+from sidecar.transcoding.strict_json import JsonObject, JsonValue
+
+_KARMO_CODE = re.compile("[0-9]{8}")
+_ACCESS_TOKEN = re.compile("[\x21-\x7e]+")  # RFC 6749 appendix A.12, less the space
+_OAUTH_ERROR = re.compile("[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
+_URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
+_POINTER = re.compile("(?:/[^\x00-\x1f\x7f]*)?")  # RFC 6901
+_DELAY = re.compile("[0-9]{1,9}")  # RFC 9110 section 10.2.3, in seconds
+_LONGEST_DELAY = 60
+_LARGEST_INT32 = 2**31 - 1
+# Errors of these statuses say something of the request, or of when to come back,
+# whatever their body is. Other statuses mean that something else than the
+# auth-api answered.
+_UNDERSTOOD = frozenset({400, 401, 403, 409, 422, 429, 503, 504})
+_DETAILS: Mapping[Reason, str] = MappingProxyType(
+    {pb.PROBLEM_REASON_INVALID_REQUEST: "The auth-api refused the request as malformed."}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer as it came: its status, the header fields that matter, and its whole body."""
+
+    status: int
+    content_type: str
+    retry_after: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """An access token of the type Bearer that is good for `expires_in` seconds."""
+
+    access_token: Secret
+    expires_in: int
+
+
+class BadAnswerError(Exception):
+    """The auth-api broke its contract. The text says how, and quotes nothing."""
+
+
+def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
+    """Return what `answer` to the credentials `sent` means. Raises BadAnswerError."""
+    if answer.status == 200:
+        return _read_token(answer)
+    if not 400 <= answer.status <= 599:
+        raise BadAnswerError("a status that is neither 200 nor an error")
+    members = _read_error(answer)
+    code = members.get("karmoCode")
+    if isinstance(code, str) and _KARMO_CODE.fullmatch(code):
+        return _withhold(_pass_through(answer, members, code), sent)
+    if answer.status not in _UNDERSTOOD:
+        raise BadAnswerError("an error that the contract does not have")
+    error = members.get("error")
+    reason = nearest(answer.status, error if isinstance(error, str) else None)
+    detail = _DETAILS.get(reason, CATALOGUE[reason].meaning)
+    return Problem(reason=reason, detail=detail, retry_after=_delay(answer, reason))
+
+
+def _read_token(answer: Answer) -> Token:
+    """Read a successful response (RFC 6749 section 5.1)."""
+    named = media_type.parse(answer.content_type)
+    if named is None or named.essence != "application/json" or not named.is_utf8:
+        raise BadAnswerError("a token that is not application/json in UTF-8")
+    members = _parse_object(answer.body)
+    access_token, token_type = members.get("access_token"), members.get("token_type")
+    expires_in = members.get("expires_in")
+    if "error" in members:
+        raise BadAnswerError("a token and an error at once")
+    if not isinstance(access_token, str) or not _ACCESS_TOKEN.fullmatch(access_token):
+        raise BadAnswerError("an access_token that is not a string of visible ASCII")
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        raise BadAnswerError("a token_type other than Bearer")
+    if not _is_number(expires_in) or not 1 <= expires_in <= _LARGEST_INT32:
+        raise BadAnswerError("an expires_in that is not a number of at least 1")
+    return Token(access_token=Secret(access_token), expires_in=int(expires_in))
+
+
+def _is_number(value: JsonValue) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
+    try:
+        value = strict_json.parse(body)
+        if isinstance(value, JsonObject):
+            return value.unique()
+    except ValueError as error:
+        raise BadAnswerError(f"a body that is not JSON: {error}") from None
+    raise BadAnswerError("a body that is not a JSON object")
+
+
+def _read_error(answer: Answer) -> Mapping[str, JsonValue]:
+    """Return the members of an error's body; none of one that is not understood."""
+    named = media_type.parse(answer.content_type)
+    if named is None or named.essence not in {"application/json", "application/problem+json"}:
+        return {}
+    try:
+        return _parse_object(answer.body)
+    except BadAnswerError:
+        return {}
+
+
+def _pass_through(answer: Answer, members: Mapping[str, JsonValue], code: str) -> Problem:
+    """Keep what an upstream problem says; the status is that of the answer (RFC 9457 3.1.2)."""
+    error = _match(_OAUTH_ERROR, members.get("error"))
+    reason = nearest(answer.status, error)
+    return Problem(
+        reason=reason,
+        status=answer.status,
+        karmo_code=code,
+        type=_match(_URI, members.get("type")),
+        title=_text(members.get("title")),
+        detail=_text(members.get("detail")),
+        errors=tuple(_field_errors(members.get("karmoErrors"))),
+        oauth_error=error,
+        retry_after=_delay(answer, reason),
+    )
+
+
+def _withhold(problem: Problem, sent: ClientCredentials) -> Problem:
+    """Leave out what would show a caller, or its log, the credentials that were sent."""
+
+    def keep(text: str | None) -> str | None:
+        return None if text is None or sent.appear_in(text) else text
+
+    return replace(
+        problem,
+        type=keep(problem.type),
+        title=keep(problem.title),
+        detail=keep(problem.detail),
+        oauth_error=keep(problem.oauth_error),
+        errors=tuple(
+            error for error in problem.errors if not sent.appear_in(error.detail + error.pointer)
+        ),
+    )
+
+
+def _field_errors(value: JsonValue) -> Iterator[FieldError]:
+    for entry in value if isinstance(value, list) else []:
+        members = dict(entry) if isinstance(entry, JsonObject) else {}
+        detail, pointer = _text(members.get("detail")), _match(_POINTER, members.get("pointer"))
+        if detail is not None and pointer is not None:
+            yield FieldError(detail=detail, pointer=pointer)
+
+
+def _match(pattern: re.Pattern[str], value: JsonValue) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _text(value: JsonValue) -> str | None:
+    """Return `value` on one line, or None for what is no text."""
+    return " ".join(value.split()) or None if isinstance(value, str) else None
+
+
+def _delay(answer: Answer, reason: Reason) -> int | None:
+    """Return the upstream's own delay, where the reason has one, bounded; dates are not read."""
+    if not CATALOGUE[reason].retry_after_seconds or not _DELAY.fullmatch(answer.retry_after):
+        return None
+    return min(max(int(answer.retry_after), 1), _LONGEST_DELAY)

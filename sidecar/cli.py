@@ -1,0 +1,114 @@
+"""The commands: what a person or an init system starts. The only module that prints."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import uvloop
+
+from sidecar import logs, runtime
+from sidecar.settings import PREFIX, Settings, SettingsError, load
+
+# sysexits.h: a wrong setting, or an address that is taken; and a bug of ours.
+EX_CONFIG, EX_SOFTWARE = 78, 70
+
+_COMMANDS = {
+    "serve": "serve the API, calling the auth-api",
+    "dev": "serve the API and an embedded auth-api for it, with demo clients",
+    "check-config": "check the settings that serve would use, and serve nothing",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status of the process."""
+    parsed = vars(_parser().parse_args(arguments))
+    command = parsed.pop("command")
+    flags = {name: value for name, value in parsed.items() if value is not None}
+    try:
+        settings = load(os.environ, flags, needs_upstream=command != "dev")
+    except SettingsError as error:
+        return _fail(*error.faults)
+    if command == "check-config":
+        print("The settings are right.")
+        return 0
+    return _serve(settings, embeds_auth_api=command == "dev")
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Without abbreviations: a flag that is added later must not change what an old one means.
+    parser = argparse.ArgumentParser(prog="karmo-sidecar", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=version("karmo-sidecar"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, told in _COMMANDS.items():
+        described = commands.add_parser(command, help=told, description=told, allow_abbrev=False)
+        for name, field in Settings.model_fields.items():
+            described.add_argument(
+                f"--{name.replace('_', '-')}",
+                metavar="VALUE",
+                help=f"{field.description} ({PREFIX}{name.upper()}; default: {field.default})",
+            )
+    return parser
+
+
+def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
+    if embeds_auth_api and find_spec("joserfc") is None:
+        return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
+    logs.configure()
+    announce = _announce if embeds_auth_api else _be_silent
+    try:
+        uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
+    except OSError as error:
+        return _fail(str(error))
+    except Exception as error:  # noqa: BLE001 its text may quote anything
+        logs.failure("the sidecar failed", error)
+        return EX_SOFTWARE
+    return 0
+
+
+def _fail(*faults: str) -> int:
+    for fault in faults:
+        print(f"karmo-sidecar: {fault}", file=sys.stderr)
+    return EX_CONFIG
+
+
+def _be_silent(_addresses: runtime.Addresses) -> None:
+    """Leave it to the log."""
+
+
+def _announce(addresses: runtime.Addresses) -> None:
+    """Tell a developer where everything is. Standard output is for the log alone."""
+    print(_BANNER.format(told=addresses, grpcurl=_grpcurl()), file=sys.stderr, flush=True)
+
+
+def _grpcurl() -> str:
+    """Return how to call grpcurl: by its name, or where the set-up of this project puts it."""
+    beside = Path(sys.prefix, "bin", "grpcurl")
+    if shutil.which("grpcurl") or not beside.exists():
+        return "grpcurl"
+    return os.path.relpath(beside)
+
+
+_BANNER = """
+The sidecar is ready.
+
+  REST      http://{told.rest}/v1/oauth/token
+  gRPC      {told.grpc}
+  probes    http://{told.admin}/readyz
+  problems  http://{told.rest}/problems
+  auth-api  http://{told.auth_api}/v1/oauth/token (embedded)
+  client    demo-partner, secret demo-secret
+
+Try it:
+
+  curl -u demo-partner:demo-secret -d grant_type=client_credentials http://{told.rest}/v1/oauth/token
+
+  {grpcurl} -plaintext -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
+-d '{{"grant_type":"client_credentials"}}' {told.grpc} karmo.auth.v1.TokenService/ExchangeToken
+
+Stop it with Ctrl-C.
+"""

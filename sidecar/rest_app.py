@@ -1,0 +1,194 @@
+"""The public REST application: the transcoder, the problem pages, and every error as a problem."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPMethod
+from typing import cast
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.json_format import MessageToJson
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from karmo.problem.v1 import problem_details_pb2 as pb
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sidecar import logs, problem_pages
+from sidecar.problems import CATALOGUE, FieldError, Problem, find_detail, nearest, to_status
+from sidecar.transcoding import media_type
+from sidecar.transcoding.errors import RequestError
+from sidecar.transcoding.status import HTTP_STATUS
+from sidecar.transcoding.transcoder import Options, Transcoder
+
+# RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge
+# and not the body.
+CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
+PROBLEM_JSON, JSON = "application/problem+json", "application/json"
+OPTIONS = Options(
+    metadata_headers=frozenset({"authorization", "traceparent", "x-request-id"}),
+    ignore_unknown=True,
+)
+
+
+def build(
+    services: Sequence[ServiceDescriptor], channel: grpc.aio.Channel, *, public_url: str
+) -> ASGIApp:
+    """Return the application that serves `services` through `channel`, which it closes at its end.
+
+    `public_url` is the base of the problem types.
+    """
+    renderer = Renderer(public_url)
+    transcoder = Transcoder(services, channel, options=OPTIONS, render_error=renderer.render)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with channel:
+            yield
+
+    app = Starlette(
+        routes=[*problem_pages.routes(public_url), Mount("/", app=transcoder)],
+        exception_handlers={HTTPException: renderer.render_http, Exception: renderer.render_fault},
+        lifespan=lifespan,
+    )
+    return AccessLog(app)
+
+
+class Renderer:
+    """Makes the one form that errors have, the problem document, of all forms that they come in."""
+
+    def __init__(self, public_url: str) -> None:
+        self._public_url = public_url
+
+    def render(self, request: Request, error: RequestError | Status) -> Response:
+        """Answer for the transcoder: a request that is no call, or a call that failed."""
+        if isinstance(error, Status):
+            return self._respond(request, error)
+        problem = Problem(
+            reason=nearest(error.status),
+            detail=error.detail,
+            errors=tuple(
+                FieldError(detail=fault.detail, pointer=fault.pointer)
+                for fault in error.faults
+                if fault.pointer is not None
+            ),
+        )
+        return self._respond(request, self._status(problem), **error.headers)
+
+    def render_http(self, request: Request, error: Exception) -> Response:
+        """Answer for Starlette's own routes."""
+        refusal = cast("HTTPException", error)  # registered for no other
+        reason = nearest(refusal.status_code)
+        problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
+        return self._respond(request, self._status(problem), **(refusal.headers or {}))
+
+    def render_fault(self, request: Request, _error: Exception) -> Response:
+        """Answer for a bug of ours, of which the log tells more."""
+        reason = pb.PROBLEM_REASON_INTERNAL
+        problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
+        return self._respond(request, self._status(problem))
+
+    def _status(self, problem: Problem) -> Status:
+        request_id = logs.current_call().request_id
+        return to_status(problem, request_id=request_id, public_url=self._public_url)
+
+    def _respond(self, request: Request, status: Status, **headers: str) -> Response:
+        details = find_detail(status, pb.ProblemDetails)
+        if details is None:  # from a peer that speaks codes only
+            reason = nearest(HTTP_STATUS.get(status.code, 500))
+            status = self._status(Problem(reason=reason, detail=CATALOGUE[reason].meaning))
+            return self._respond(request, status, **headers)
+        logs.current_call().note(karmo_code=details.karmo_code)
+        retry = find_detail(status, RetryInfo)
+        if retry is not None:
+            headers["Retry-After"] = str(retry.retry_delay.seconds)
+        if details.status == 401:  # RFC 9110 section 15.5.2, and nowhere else
+            headers["WWW-Authenticate"] = CHALLENGE
+        return Response(
+            MessageToJson(details, indent=None, ensure_ascii=False),
+            status_code=details.status,
+            media_type=choose_media_type(request),
+            headers={"Vary": "Accept", "Content-Language": "en", **headers},
+        )
+
+
+def choose_media_type(request: Request) -> str:
+    """Return the media type of a problem: JSON for a client that names that and not problem+json.
+
+    OAuth libraries with strict parsers take an error from application/json only.
+    """
+    weights = media_type.accepted(request.headers.getlist("accept"))
+    named = weights.get(JSON, 0) > 0 and not weights.get(PROBLEM_JSON, 0) > 0
+    return JSON if named else PROBLEM_JSON
+
+
+class AccessLog:
+    """Opens the call that records belong to, and writes the access line of each request.
+
+    The outermost layer, it also sees to the headers that every answer has. Of a
+    request it writes only what is no text of the client's.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI event, which is an HTTP request or the lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        call = _open(scope)
+        method = scope["method"] if scope["method"] in set(HTTPMethod) else "other"
+
+        async def send_complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.note(status=message["status"])
+                _complete(MutableHeaders(scope=message), call)
+            await send(message)
+
+        # 499, as proxies write it: the client went away before it had an answer.
+        with logs.access(call, protocol="rest", method=method, peer=_peer(scope), status=499):
+            try:
+                await self._app(scope, receive, send_complete)
+            except Exception as error:  # noqa: BLE001 answered by now; its text stays here
+                logs.failure("the REST application failed", error)
+            finally:
+                call.note(route=_route(scope))
+
+
+def _open(scope: Scope) -> logs.Call:
+    """Open the call, and let the application see its identity in place of what the client sent."""
+    headers = [(name, value) for name, value in scope["headers"] if name not in _IDENTITY]
+    sent = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _IDENTITY}
+    call = logs.Call.of(request_id=sent.get(b"x-request-id"), traceparent=sent.get(b"traceparent"))
+    headers.append((b"x-request-id", call.request_id.encode()))
+    if call.traceparent:
+        headers.append((b"traceparent", call.traceparent.encode()))
+    scope["headers"] = headers
+    return call
+
+
+def _complete(headers: MutableHeaders, call: logs.Call) -> None:
+    headers["X-Request-Id"] = call.request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    if "Cache-Control" not in headers:  # RFC 6749 section 5.1
+        headers["Cache-Control"] = "no-store"
+        headers["Pragma"] = "no-cache"
+
+
+def _route(scope: Scope) -> str | None:
+    """Return the template of the path, or None if there is none that matches it."""
+    return scope.get("transcoding.route") or getattr(scope.get("route"), "path", None) or None
+
+
+def _peer(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else None
+
+
+_IDENTITY = frozenset({b"x-request-id", b"traceparent"})

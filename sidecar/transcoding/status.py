@@ -1,0 +1,47 @@
+"""The status of a call, and the HTTP status that it stands for."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+import grpc
+from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
+from grpc.aio import AioRpcError
+from grpc_status import rpc_status
+
+# https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+HTTP_STATUS: Mapping[int, int] = MappingProxyType(
+    {
+        code_pb2.OK: 200,
+        code_pb2.CANCELLED: 499,
+        code_pb2.UNKNOWN: 500,
+        code_pb2.INVALID_ARGUMENT: 400,
+        code_pb2.DEADLINE_EXCEEDED: 504,
+        code_pb2.NOT_FOUND: 404,
+        code_pb2.ALREADY_EXISTS: 409,
+        code_pb2.PERMISSION_DENIED: 403,
+        code_pb2.RESOURCE_EXHAUSTED: 429,
+        code_pb2.FAILED_PRECONDITION: 400,
+        code_pb2.ABORTED: 409,
+        code_pb2.OUT_OF_RANGE: 400,
+        code_pb2.UNIMPLEMENTED: 501,
+        code_pb2.INTERNAL: 500,
+        code_pb2.UNAVAILABLE: 503,
+        code_pb2.DATA_LOSS: 500,
+        code_pb2.UNAUTHENTICATED: 401,
+    }
+)
+
+
+def read_status(error: AioRpcError) -> Status:
+    """Return the status that a failed call ended with, with its details if it has any.
+
+    Details that contradict the code or the message of the call are left out.
+    """
+    try:
+        # The error has the accessors of a finished call, which is all that is used.
+        status: Status | None = rpc_status.from_call(cast("grpc.Call", error))
+    except ValueError:
+        status = None
+    return status or Status(code=error.code().value[0], message=error.details() or "")

@@ -1,0 +1,56 @@
+"""JSON as RFC 8259 has it, without what Python's parser adds, and with nothing lost.
+
+Python's `json` takes NaN and Infinity, guesses UTF-16, lets the last of equal
+names win, and ends in RecursionError on deep nesting.
+"""
+
+import json
+import math
+from typing import NoReturn, TypeAlias
+
+
+class JsonObject(list[tuple[str, "JsonValue"]]):
+    """An object as the list of its members, so that a repeated name is still seen."""
+
+    def unique(self) -> dict[str, "JsonValue"]:
+        """Return the members by name. Raises ValueError when a name is repeated."""
+        members = dict(self)
+        if len(members) != len(self):
+            raise ValueError("a name is repeated in an object")
+        return members
+
+
+JsonValue: TypeAlias = str | int | float | bool | JsonObject | list["JsonValue"] | None
+
+
+def parse(data: bytes) -> JsonValue:
+    """Return the value that `data` holds.
+
+    Raises ValueError when it is not JSON in UTF-8, nests too deeply, or has a
+    number that Python cannot hold. The text of the error quotes nothing of it.
+    """
+    try:
+        value: JsonValue = json.loads(
+            data.decode(),
+            object_pairs_hook=JsonObject,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_float,
+        )
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    return value
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
