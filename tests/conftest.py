@@ -1,0 +1,27 @@
+"""What most tests share: one sidecar before a scripted upstream, reset for each test."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.ways import WAYS, House, Way, open_house
+
+
+@pytest_asyncio.fixture(scope="session", name="_house")
+async def _open_house() -> AsyncIterator[House]:
+    async with open_house(auth_api_timeout="10s") as house:
+        yield house
+
+
+@pytest.fixture
+def house(_house: House) -> House:
+    """Give the shared sidecar, its upstream as new."""
+    _house.upstream.reset()
+    return _house
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, house: House) -> Way:
+    """Give each way into the sidecar in turn."""
+    return house.ways[request.param]

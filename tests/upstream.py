@@ -1,0 +1,86 @@
+"""An auth-api made of a raw socket: it answers with whatever bytes a test scripts."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Self
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+TOKEN: Mapping[str, object] = {
+    "access_token": "the.access.token",
+    "token_type": "Bearer",
+    "expires_in": 3600,
+}
+
+
+def answer(
+    status: int,
+    body: object = b"",
+    content_type: str | None = "application/json",
+    **headers: str,
+) -> bytes:
+    """Return a whole HTTP answer; a `body` that is not bytes is sent as JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = {"Content-Length": str(len(data)), "Connection": "close"}
+    if content_type is not None:
+        fields["Content-Type"] = content_type
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} Status\r\n{head}\r\n".encode() + data
+
+
+class Upstream:
+    """Listens while it is entered. `requests` holds what it received, head and body."""
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+        self.gone = asyncio.Event()
+        self.received = asyncio.Event()
+        self.script: Script = self._send_reply
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was received, and answer with a token."""
+        self.requests.clear()
+        self.gone.clear()
+        self.received.clear()
+        self.reply = answer(200, TOKEN)
+        self.script = self._send_reply
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/v1/oauth/token"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def hang(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        """Be a script that never answers, and that sets `gone` when the client hangs up."""
+        await reader.read()
+        self.gone.set()
+
+    async def _send_reply(
+        self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(self.reply)
+        await writer.drain()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.requests.append(head + await reader.readexactly(_content_length(head)))
+            self.received.set()
+            await self.script(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client left; what it left behind is in `requests`
+        finally:
+            writer.close()
+
+
+def _content_length(head: bytes) -> int:
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
+    return int(fields.get(b"content-length", 0))

@@ -1,0 +1,166 @@
+"""Every way into the sidecar, behind one call, so that one case can be sent by all of them."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import grpc
+import httpx2
+from google.protobuf import json_format
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
+from karmo.auth.v1.token_service_pb2_grpc import (
+    TokenServiceStub,
+    add_TokenServiceServicer_to_server,
+)
+from karmo.problem.v1.problem_details_pb2 import ProblemDetails
+
+from sidecar import rest_app, runtime
+from sidecar.auth_api import AuthApi
+from sidecar.guard import Guard
+from sidecar.in_process import InProcessChannel
+from sidecar.problems import find_detail
+from sidecar.settings import Settings, load
+from sidecar.token_service import TokenService
+from tests.upstream import Upstream
+
+PUBLIC_URL = "https://api.example.test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """One token request, in no protocol yet. An absent field is not sent at all."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    authorization: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came back: a token or a problem, as JSON, and what the protocol tells besides."""
+
+    token: Mapping[str, Any] | None = None
+    problem: Mapping[str, Any] | None = None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    code: grpc.StatusCode | None = None
+    details: Status | None = None
+
+
+Way = Callable[[Sent], Awaitable[Outcome]]
+WAYS = ("form", "json", "form in process", "grpc", "grpc in process")
+
+
+def basic(client_id: str = "partner", client_secret: str = "secret") -> str:
+    """Return the value of a Basic header for credentials that are sent as they stand."""
+    return "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A whole sidecar over sockets, and its parts in process, before one scripted upstream."""
+
+    upstream: Upstream
+    addresses: runtime.Addresses
+    ways: Mapping[str, Way]
+    rest: httpx2.AsyncClient
+    channels: Mapping[str, grpc.aio.Channel]
+
+
+def settings(upstream: Upstream, **flags: str) -> Settings:
+    """Return the settings of a sidecar on free ports before `upstream`."""
+    listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "127.0.0.1:0")
+    return load({}, listen | {"public_url": PUBLIC_URL, "auth_api_token_url": upstream.url} | flags)
+
+
+@asynccontextmanager
+async def open_house(**flags: str) -> AsyncIterator[House]:
+    """Run a sidecar and everything around it; `flags` are settings by field name."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        upstream = await enter(Upstream())
+        chosen = settings(upstream, **flags)
+        addresses = await enter(runtime.running(chosen, embeds_auth_api=False))
+        socket = await enter(grpc.aio.insecure_channel(str(addresses.grpc)))
+        local = await enter(InProcessChannel(interceptors=(Guard(PUBLIC_URL),)))
+        auth_api = await enter(AuthApi(upstream.url, timeout=chosen.auth_api_timeout))
+        add_TokenServiceServicer_to_server(
+            TokenService(auth_api),
+            cast("grpc.aio.Server", local),  # it takes handlers as a server does
+        )
+        app = rest_app.build(runtime.SERVICES, local, public_url=PUBLIC_URL)
+        base = f"http://{addresses.rest}"
+        rest = await enter(httpx2.AsyncClient(base_url=base, timeout=20))
+        in_process = await enter(
+            httpx2.AsyncClient(base_url=base, transport=httpx2.ASGITransport(app), timeout=20)
+        )
+        ways: dict[str, Way] = {
+            "form": _by_form(rest),
+            "json": _by_json(rest),
+            "form in process": _by_form(in_process),
+            "grpc": _by_grpc(socket),
+            "grpc in process": _by_grpc(local),
+        }
+        channels = {"grpc": socket, "grpc in process": local}
+        yield House(upstream=upstream, addresses=addresses, ways=ways, rest=rest, channels=channels)
+
+
+def _by_form(client: httpx2.AsyncClient) -> Way:
+    async def send(sent: Sent) -> Outcome:
+        content = urlencode(sent.fields).encode()
+        return await _post(client, sent, "application/x-www-form-urlencoded", content)
+
+    return send
+
+
+def _by_json(client: httpx2.AsyncClient) -> Way:
+    async def send(sent: Sent) -> Outcome:
+        content = json.dumps(dict(sent.fields)).encode()
+        return await _post(client, sent, "application/json", content)
+
+    return send
+
+
+async def _post(
+    client: httpx2.AsyncClient, sent: Sent, content_type: str, content: bytes
+) -> Outcome:
+    headers = [("Content-Type", content_type)]
+    headers += [("Authorization", value) for value in sent.authorization]
+    response = await client.post("/v1/oauth/token", content=content, headers=headers)
+    body = response.json()
+    is_token = response.status_code == 200
+    return Outcome(
+        status=response.status_code,
+        headers=response.headers,
+        token=body if is_token else None,
+        problem=None if is_token else body,
+    )
+
+
+def _by_grpc(channel: grpc.aio.Channel) -> Way:
+    stub = TokenServiceStub(channel)
+
+    async def send(sent: Sent) -> Outcome:
+        metadata = tuple(("authorization", value) for value in sent.authorization)
+        try:
+            response = await stub.ExchangeToken(
+                ExchangeTokenRequest(**sent.fields), metadata=metadata, timeout=20
+            )
+        except grpc.aio.AioRpcError as error:
+            return outcome_of(error)
+        return Outcome(token=json_format.MessageToDict(response))
+
+    return send
+
+
+def outcome_of(error: grpc.aio.AioRpcError) -> Outcome:
+    """Return what a failed call tells in its code and its details."""
+    details = rpc_status.from_call(cast("grpc.Call", error))  # it has the accessors of one
+    told = find_detail(details, ProblemDetails) if details else None
+    problem = json_format.MessageToDict(told) if told else None
+    return Outcome(code=error.code(), details=details, problem=problem)
