@@ -47,7 +47,7 @@ generate: .venv/complete
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' --extra dev pyproject.toml -o requirements.txt
+	  --custom-compile-command 'make lock' --extra dev --group run pyproject.toml -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
 	  --custom-compile-command 'make lock' --extra dev --group test --group check --group build pyproject.toml \
 	  -c requirements.txt -o requirements-dev.txt
