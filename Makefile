@@ -6,7 +6,7 @@ BIN := .venv/bin
 OUT ?= generated
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check format generate lock clean
+.PHONY: run test check format generate docs lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -25,6 +25,7 @@ check: .venv/complete
 	buf lint
 	buf breaking --against proto/released.binpb
 	pytest -q tests/test_generated.py
+	python docs/problem_examples.py --check
 
 format: .venv/complete
 	ruff format .
@@ -43,6 +44,9 @@ generate: .venv/complete
 	$(PROTOC) --descriptor_set_out=$(OUT)/karmo/descriptors.binpb --include_imports \
 	  $(PROTOS) google/rpc/error_details.proto
 	touch $(OUT)/karmo/py.typed
+
+docs: .venv/complete
+	python docs/problem_examples.py
 
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete
