@@ -6,7 +6,7 @@ BIN := .venv/bin
 OUT ?= generated
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check format generate docs lock clean
+.PHONY: run test check format generate docs wheel lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -44,6 +44,9 @@ generate: .venv/complete
 	$(PROTOC) --descriptor_set_out=$(OUT)/karmo/descriptors.binpb --include_imports \
 	  $(PROTOS) google/rpc/error_details.proto
 	touch $(OUT)/karmo/py.typed
+
+wheel: .venv/complete
+	python -m build --wheel --no-isolation
 
 docs: .venv/complete
 	python docs/problem_examples.py

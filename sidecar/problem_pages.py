@@ -84,7 +84,7 @@ $rows</tbody>
 </table>""")
 _ROW = Template("""\
 <tr><td>$status</td><td><code>$karmoCode</code></td>\
-<td><a href="/problems/$slug">$title</a></td><td><code>$error</code></td></tr>
+<td><a href="problems/$slug">$title</a></td><td><code>$error</code></td></tr>
 """)
 _ONE = Template("""\
 <p class="lead">$meaning</p>
@@ -98,4 +98,4 @@ _ONE = Template("""\
 <dt>gRPC status</dt><dd><code>$grpcCode</code>, reason <code>$reason</code></dd>
 <dt>type</dt><dd><code>$type</code></dd>
 </dl>
-<p class="more"><a href="/problems">All problems</a></p>""")
+<p class="more"><a href="../problems">All problems</a></p>""")

@@ -4,8 +4,8 @@ Usage: `python 0001-pool-leak.py httpx` or `python 0001-pool-leak.py httpx2`. Th
 from a process of its own, on 127.0.0.1, so that its CPU time is not counted. The decision that
 rests on this is in `0001-httpx2-for-httpx.md`.
 """
-# ruff: noqa: INP001 - a script beside its record, in no package
-# ruff: noqa: T201 - prints its findings
+
+
 
 import asyncio
 import importlib
