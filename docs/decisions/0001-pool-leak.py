@@ -5,8 +5,6 @@ from a process of its own, on 127.0.0.1, so that its CPU time is not counted. Th
 rests on this is in `0001-httpx2-for-httpx.md`.
 """
 
-
-
 import asyncio
 import importlib
 import itertools
