@@ -5,7 +5,7 @@ Nothing of an answer reaches a caller but what is named here, checked and cut.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeGuard
 
@@ -18,10 +18,10 @@ from sidecar.transcoding import media_type, strict_json
 from sidecar.transcoding.strict_json import JsonObject, JsonValue
 
 _KARMO_CODE = re.compile("[0-9]{8}")
-_ACCESS_TOKEN = re.compile("[\x21-\x7e]+")  # RFC 6749 appendix A.12, less the space
-_OAUTH_ERROR = re.compile("[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
-_URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
-_POINTER = re.compile("(?:/[^\x00-\x1f\x7f]*)?")  # RFC 6901
+_ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.12, less the space
+_OAUTH_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
+_POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
 _DELAY = re.compile("[0-9]{1,9}")  # RFC 9110 section 10.2.3, in seconds
 _LONGEST_DELAY = 60
 _LARGEST_INT32 = 2**31 - 1
@@ -29,6 +29,8 @@ _LARGEST_INT32 = 2**31 - 1
 # whatever their body is. Other statuses mean that something else than the
 # auth-api answered.
 _UNDERSTOOD = frozenset({400, 401, 403, 409, 422, 429, 503, 504})
+# Of its own address the auth-api would not say so in a problem document of the contract.
+_REASONS: Mapping[int, Reason] = MappingProxyType({404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND})
 _DETAILS: Mapping[Reason, str] = MappingProxyType(
     {pb.PROBLEM_REASON_INVALID_REQUEST: "The auth-api refused the request as malformed."}
 )
@@ -41,7 +43,7 @@ class Answer:
     status: int
     content_type: str
     retry_after: str
-    body: bytes
+    body: bytes = field(repr=False)  # it may hold a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def _read_error(answer: Answer) -> Mapping[str, JsonValue]:
 def _pass_through(answer: Answer, members: Mapping[str, JsonValue], code: str) -> Problem:
     """Keep what an upstream problem says; the status is that of the answer (RFC 9457 3.1.2)."""
     error = _match(_OAUTH_ERROR, members.get("error"))
-    reason = nearest(answer.status, error)
+    reason = _REASONS.get(answer.status, nearest(answer.status, error))
     return Problem(
         reason=reason,
         status=answer.status,
@@ -166,8 +168,10 @@ def _match(pattern: re.Pattern[str], value: JsonValue) -> str | None:
 
 
 def _text(value: JsonValue) -> str | None:
-    """Return `value` on one line, or None for what is no text."""
-    return " ".join(value.split()) or None if isinstance(value, str) else None
+    """Return `value` on one line and as UTF-8 can encode it, or None for what is no text."""
+    if not isinstance(value, str):
+        return None
+    return " ".join(value.encode(errors="replace").decode().split()) or None
 
 
 def _delay(answer: Answer, reason: Reason) -> int | None:

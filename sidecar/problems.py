@@ -24,7 +24,7 @@ _PREFIX = "PROBLEM_REASON_"
 # Together these keep the whole status under 4 KiB: between 8 and 16 KiB gRPC
 # drops trailers by chance, and some peers send the details in base64.
 _MAX_DETAIL, _MAX_TITLE = 400, 100
-_MAX_ERRORS, _MAX_ERRORS_BYTES = 16, 700
+_MAX_ERRORS, _MAX_ERRORS_BYTES, _MAX_ERROR_DETAIL = 16, 700, 200
 _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
@@ -191,7 +191,7 @@ def _limit(errors: tuple[FieldError, ...]) -> list[pb.FieldError]:
     kept: list[pb.FieldError] = []
     room = _MAX_ERRORS_BYTES
     for error in errors[:_MAX_ERRORS]:
-        entry = pb.FieldError(detail=error.detail, pointer=error.pointer)
+        entry = pb.FieldError(detail=_cut(error.detail, _MAX_ERROR_DETAIL), pointer=error.pointer)
         room -= entry.ByteSize()
         if room < 0:
             break

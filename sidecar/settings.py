@@ -21,6 +21,8 @@ from pydantic_core import ErrorDetails
 PREFIX = "SIDECAR_"
 # Kubernetes puts these into every container beside a Service that is named `sidecar`.
 _NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
+# It stands in the status of every failed call, which must stay small.
+_LONGEST_BASE = 120
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
@@ -83,7 +85,10 @@ def _check_http_url(value: Any) -> Any:
 
 
 def _check_base_url(value: Any) -> Any:
-    return _check_http_url(value).rstrip("/")
+    base: str = _check_http_url(value).rstrip("/")
+    if len(base) > _LONGEST_BASE:
+        raise ValueError(f"must not be longer than {_LONGEST_BASE} characters")
+    return base
 
 
 AddressField = Annotated[Address, BeforeValidator(_parse_address)]

@@ -8,6 +8,9 @@ import json
 import math
 from typing import NoReturn, TypeAlias
 
+# Less than the limit of `int`, whose error tells how to lift it.
+_MOST_DIGITS = 1000
+
 
 class JsonObject(list[tuple[str, "JsonValue"]]):
     """An object as the list of its members, so that a repeated name is still seen."""
@@ -35,11 +38,12 @@ def parse(data: bytes) -> JsonValue:
             object_pairs_hook=JsonObject,
             parse_constant=_refuse_constant,
             parse_float=_parse_float,
+            parse_int=_parse_int,
         )
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos}") from None
+        raise ValueError(f"{error.msg.rstrip(' :')} (character {error.pos})") from None
     except RecursionError:
         raise ValueError("it nests too deeply") from None
     return value
@@ -47,6 +51,12 @@ def parse(data: bytes) -> JsonValue:
 
 def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError("a number is too long")
+    return int(text)
 
 
 def _parse_float(text: str) -> float:
