@@ -1,0 +1,94 @@
+"""The documents: what they say is so, and what they show runs."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from sidecar.settings import PREFIX, Settings
+from tests import process
+from tests.process import ROOT
+
+DOCUMENTS = ("README.md", "docs/rest-api.md", "docs/grpc.md")
+# The addresses that the documents name, by the names under which the sidecar logs its own.
+DEFAULTS = {"rest": "127.0.0.1:8080", "grpc": "127.0.0.1:50051"}
+
+
+def shown_commands() -> list[str]:
+    """Return every curl and grpcurl command that a document shows."""
+    blocks = [
+        block
+        for name in DOCUMENTS
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL)
+    ]
+    commands = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [command for command in commands if re.match(r"curl|(\.venv/bin/)?grpcurl", command)]
+
+
+@pytest_asyncio.fixture(scope="module", name="sidecar")
+async def _sidecar() -> AsyncIterator[process.Sidecar]:
+    async with process.serving("dev") as sidecar:
+        yield sidecar
+
+
+@pytest.mark.parametrize("command", shown_commands())
+async def test_a_shown_command_runs(command: str, sidecar: process.Sidecar) -> None:
+    """A curl or grpcurl command of the documents runs as pasted, and is answered as told."""
+    process.find_tool("grpcurl")
+    for name, address in DEFAULTS.items():
+        command = command.replace(address, sidecar.addresses[name])
+    path = {"PATH": f"{process.BIN}:{process.path_of_a_terminal()}"}
+    end = await process.run("bash", "-c", command, env=path)
+    expected = "invalid_client" if "wrong" in command else ""
+    assert expected in end.stdout + end.stderr
+    assert (end.status == 0) is (not expected or command.startswith("curl")), end.stderr
+
+
+def test_commands_are_found() -> None:
+    """The documents show commands of both tools, so that the test above is not empty."""
+    commands = shown_commands()
+    assert sum(command.startswith("curl") for command in commands) >= 5
+    assert sum("grpcurl" in command for command in commands) >= 5
+
+
+async def test_the_python_example_runs(sidecar: process.Sidecar) -> None:
+    """The script of docs/grpc.md is shown as it is, and prints what is shown."""
+    script = (ROOT / "docs/exchange_token.py").read_text("utf-8")
+    page = (ROOT / "docs/grpc.md").read_text("utf-8")
+    assert f"```python\n{script}```" in page
+    moved = script.replace(DEFAULTS["grpc"], sidecar.addresses["grpc"])
+    end = await process.run(sys.executable, "-c", moved)
+    assert end.status == 0, end.stderr
+    assert f"```text\n{end.stdout}```" in page
+
+
+def test_the_settings_table_is_complete() -> None:
+    """README names every setting and nothing that is none."""
+    page = (ROOT / "README.md").read_text("utf-8")
+    named = re.findall(rf"^\| `({PREFIX}\w+)` \|", page, re.MULTILINE)
+    assert named == [f"{PREFIX}{name}".upper() for name in _in_table_order()]
+
+
+def _in_table_order() -> list[str]:
+    # One field is declared earlier than it is read, for the other to be checked against it.
+    names = [name for name in Settings.model_fields if name != "dev_auth_api_expose"]
+    return [*names, "dev_auth_api_expose"]
+
+
+def test_the_problem_examples_are_current() -> None:
+    """docs/rest-api.md shows every problem as the catalogue has it now."""
+    script = ROOT / "docs/problem_examples.py"
+    ended = subprocess.run([sys.executable, script, "--check"], check=False)
+    assert ended.returncode == 0, "run `make docs`"
+
+
+def test_the_shown_problem_is_a_problem() -> None:
+    """The failure that README shows is JSON with the members that are always there."""
+    page = (ROOT / "README.md").read_text("utf-8")
+    shown = [json.loads(block) for block in re.findall(r"```json\n({\"type.*?)\n```", page)]
+    members = {"type", "title", "status", "karmoCode", "instance", "error"}
+    assert [members - problem.keys() for problem in shown] == [set()]
