@@ -8,6 +8,7 @@ import base64
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote_plus
 
 from karmo.problem.v1.problem_details_pb2 import (
     PROBLEM_REASON_INVALID_CLIENT as INVALID_CLIENT,
@@ -55,11 +56,21 @@ class ClientCredentials:
     authorization: Secret | None
 
     def appear_in(self, text: str) -> bool:
-        """Whether `text` shows any of them. What is shorter than 4 characters is not looked for."""
-        sent = [self.client_id.reveal(), self.client_secret.reveal()]
+        """Whether `text` shows any of them, in any form that they had on their way.
+
+        What is shorter than 4 characters is not looked for.
+        """
+        folded = _fold(text)
+        return any(len(form) >= 4 and form in folded for form in self._forms())
+
+    def _forms(self) -> Iterator[str]:
+        values = [self.client_id.reveal(), self.client_secret.reveal()]
         if self.authorization:
-            sent.append(self.authorization.reveal().split()[-1])
-        return any(len(value) >= 4 and value in text for value in sent)
+            token = self.authorization.reveal().split()[-1]
+            values += [token, *_decode_base64(token).decode().split(":", 1)]
+        for value in values:
+            yield _fold(value)
+            yield quote_plus(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,8 +253,14 @@ def _decode_basic(token: str) -> _Basic:
     return _Basic(raw_id=raw_id, client_id=client_id, client_secret=client_secret)
 
 
+def _fold(text: str) -> str:
+    """Return `text` with each run of white space as one space, since such runs get lost."""
+    return " ".join(text.split())
+
+
 def _decode_base64(token: str) -> bytes:
     if not _BASE64.fullmatch(token):
         raise ValueError("not base64")
-    padding = "" if token.endswith("=") else "=" * (-len(token) % 4)
-    return base64.b64decode(token + padding, validate=True)
+    if token.endswith("=") and len(token) % 4:
+        raise ValueError("wrong padding")
+    return base64.b64decode(token + "=" * (-len(token) % 4), validate=True)

@@ -221,22 +221,32 @@ class FieldError(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     POINTER_FIELD_NUMBER: _builtins.int
     detail: _builtins.str
-    """What is wrong and what to do about it. Never holds the value that was sent."""
+    """What is wrong and what to do about it. Never holds the value that was sent.
+    Always present.
+    """
     pointer: _builtins.str
     """JSON Pointer (RFC 6901) to the part that is at fault, such as `/client_id`;
-    empty for the whole body.
+    empty for the whole body. Always present, for which it must be `optional`:
+    JSON would leave out an empty one.
     """
     def __init__(
         self,
         *,
-        detail: _builtins.str = ...,
-        pointer: _builtins.str = ...,
+        detail: _builtins.str | None = ...,
+        pointer: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_detail", b"_detail", "_pointer", b"_pointer", "detail", b"detail", "pointer", b"pointer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "pointer", b"pointer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_detail", b"_detail", "_pointer", b"_pointer", "detail", b"detail", "pointer", b"pointer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__detail: _TypeAlias = _typing.Literal["detail"]  # noqa: Y015
+    _WhichOneofArgType__detail: _TypeAlias = _typing.Literal["_detail", b"_detail"]  # noqa: Y015
+    _WhichOneofReturnType__pointer: _TypeAlias = _typing.Literal["pointer"]  # noqa: Y015
+    _WhichOneofArgType__pointer: _TypeAlias = _typing.Literal["_pointer", b"_pointer"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detail) -> _WhichOneofReturnType__detail | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pointer) -> _WhichOneofReturnType__pointer | None: ...
 
 Global___FieldError: _TypeAlias = FieldError  # noqa: Y015
 
