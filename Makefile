@@ -35,7 +35,7 @@ format: .venv/complete
 # The one recipe for generated code; tests/test_generated.py runs it with
 # another OUT and compares.
 PROTOS = $(shell cd proto && find karmo -name '*.proto' | sort)
-PROTOC = $(BIN)/python -m grpc_tools.protoc -Iproto -I.venv/googleapis
+PROTOC = $(BIN)/python -m grpc_tools.protoc -Iproto
 
 generate: .venv/complete
 	mkdir -p $(OUT)/karmo
@@ -60,7 +60,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
+	rm -rf .venv proto/google .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where
@@ -79,8 +79,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .venv/complete: requirements-dev.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) --require-hashes -r requirements-dev.txt
 	$(INSTALL) --no-deps --no-build-isolation -e .
-	rm -rf .venv/googleapis
-	mkdir -p .venv/googleapis/google/api .venv/googleapis/google/rpc
+	rm -rf proto/google
+	mkdir -p proto/google/api proto/google/rpc
 	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
-	  for proto in $(GOOGLEAPIS); do ln -s $$site/$$proto .venv/googleapis/$$proto; done
+	  for proto in $(GOOGLEAPIS); do ln -s $$site/$$proto proto/$$proto; done
 	touch $@ .venv/runtime
