@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -44,11 +44,16 @@ Pairs = tuple[tuple[str, str | bytes], ...]
 PATH = "/test.Case/Call"
 HI = StringValue(value="hi")
 GONE = StringValue(value="too late")
-CANCELLED = (StatusCode.CANCELLED, "Locally cancelled by application!")
-EXPIRED = (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 # The two channels
+
+
+def guard_against_hanging(stack: AsyncExitStack) -> None:
+    """Cancel the running test in a while, unless `stack` is closed before."""
+    test = asyncio.current_task()
+    assert test is not None
+    stack.callback(asyncio.get_running_loop().call_later(20, test.cancel).cancel)
 
 
 async def open_in_process(
@@ -57,6 +62,7 @@ async def open_in_process(
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Channel:
     """Return a channel to what `register` adds, without a socket."""
+    guard_against_hanging(stack)
     channel = InProcessChannel(interceptors)
     register(channel)
     return await stack.enter_async_context(channel)
@@ -68,6 +74,7 @@ async def open_socket(
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Channel:
     """Return a channel to what `register` adds, through a server of grpc.aio."""
+    guard_against_hanging(stack)
     server = grpc.aio.server(interceptors=interceptors)
     register(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -78,8 +85,8 @@ async def open_socket(
 
 @pytest.fixture(params=[open_in_process, open_socket], ids=["in_process", "socket"])
 async def open_channel(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
-    """Open channels of one kind, which are closed after the test; no test may hang."""
-    async with AsyncExitStack() as stack, asyncio.timeout(30):
+    """Open channels of one kind, which are closed after the test."""
+    async with AsyncExitStack() as stack:
         yield partial(request.param, stack)
 
 
@@ -125,22 +132,25 @@ class Outcome:
 
 async def outcome_of(call: Call) -> Outcome:
     """Wait for `call` and return its outcome; its error must tell the same as the call."""
-    value = error = None
-    try:
-        value = (await call).value
-    except AioRpcError as raised:
-        error = raised
+    if await call.code() is StatusCode.OK:
+        return replace(await outcome_without_value(call), value=(await call).value)
+    with pytest.raises(AioRpcError) as raised:
+        await call
+    error, seen = raised.value, await outcome_without_value(call)
+    assert (error.code(), error.details()) == (seen.code, seen.details)
+    assert error.initial_metadata() == Metadata(*seen.initial)
+    assert error.trailing_metadata() == Metadata(*seen.trailing)
+    return seen
+
+
+async def outcome_without_value(call: Call) -> Outcome:
+    """Return what `call`, which is over, tells without being awaited."""
     seen = Outcome(
         code=await call.code(),
         details=await call.details(),
-        value=value,
         initial=tuple(await call.initial_metadata()),
         trailing=tuple(await call.trailing_metadata()),
     )
-    if error is not None:
-        assert (error.code(), error.details()) == (seen.code, seen.details)
-        assert error.initial_metadata() == Metadata(*seen.initial)
-        assert error.trailing_metadata() == Metadata(*seen.trailing)
     assert call.done()
     assert call.cancelled() == (seen.code is StatusCode.CANCELLED)
     assert call.cancel() is False
@@ -279,10 +289,9 @@ async def abort_and_return(request: StringValue, context: Context) -> StringValu
 
 async def abort_and_fail(_request: StringValue, context: Context) -> StringValue:
     """Raise something else after an abort."""
-    try:
+    with pytest.raises(grpc.aio.AbortError):
         await context.abort(StatusCode.ABORTED, "first")
-    finally:
-        raise ValueError("second")
+    raise ValueError("second")
 
 
 async def raise_foreign_abort(_request: StringValue, _context: Context) -> StringValue:
@@ -393,7 +402,8 @@ async def test_status_details(open_channel: Open) -> None:
     call = (await open_method(open_channel, abort_with_status))(HI)
     with pytest.raises(AioRpcError) as raised:
         await call
-    assert rpc_status.from_call(raised.value) == status
+    # Any: the stubs know only the errors of synchronous channels.
+    assert rpc_status.from_call(cast("Any", raised.value)) == status
     assert await rpc_status.aio.from_call(call) == status
 
 
@@ -443,6 +453,12 @@ async def test_done_callbacks_of_call(open_channel: Open) -> None:
 # What a handler sees
 
 
+def when_done(context: Context, callback: Callable[[Context], None]) -> None:
+    """Have `callback` called at the end of the RPC."""
+    # Any: the type that the stubs want exists in them alone.
+    cast("Any", context).add_done_callback(callback)
+
+
 async def test_context_at_start(open_channel: Open) -> None:
     """A fresh context tells that nothing is set, sent, over or limited."""
     seen: list[object] = []
@@ -490,7 +506,7 @@ async def test_context_after_the_end(open_channel: Open) -> None:
 
     async def keep(request: StringValue, context: Context) -> StringValue:
         kept.append(context)
-        context.add_done_callback(lambda _: over.set())
+        when_done(context, lambda _: over.set())
         return request
 
     await (await open_method(open_channel, keep))(HI)
@@ -515,8 +531,8 @@ async def test_done_callbacks_of_context(open_channel: Open) -> None:
         raise ValueError("no good")
 
     async def add(request: StringValue, context: Context) -> StringValue:
-        context.add_done_callback(note)
-        context.add_done_callback(raise_error)
+        when_done(context, note)
+        when_done(context, raise_error)
         return request
 
     assert await (await open_method(open_channel, add))(HI) == HI
@@ -607,31 +623,741 @@ async def test_options_of_the_transport(open_channel: Open) -> None:
 
 @dataclass(slots=True)
 class Waiting:
-    """A handler that waits for ever, and what it saw when it was made to stop."""
+    """A handler that waits for ever; `stop` is what it does once it is cancelled."""
 
+    stop: Callable[["Waiting", Context], Awaitable[StringValue]]
     started: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     seen: list[object] = field(default_factory=list)
 
-    async def __call__(self, _request: StringValue, context: Context) -> StringValue:
-        context.add_done_callback(self.end)
+    async def serve(self, _request: StringValue, context: Context) -> StringValue:
+        """Send some metadata, wait, and stop when cancelled."""
+        when_done(context, lambda _: self.over.set())
         await context.send_initial_metadata((("a", "1"),))
         context.set_trailing_metadata((("lost", "1"),))
         self.started.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return await self.stop(context)
+            task = asyncio.current_task()
+            assert task is not None
+            self.seen.append((task.cancelling(), context.cancelled(), context.done()))
+            return await self.stop(self, context)
         raise AssertionError
 
-    async def stop(self, context: Context) -> StringValue:
-        """Note what a cancelled handler sees, and let the cancellation pass."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.seen.append((task.cancelling(), context.cancelled(), context.done(), context.code()))
-        raise asyncio.CancelledError
 
-    def end(self, context: Context) -> None:
-        """Note what is left of the call."""
-        self.seen.append((context.done(), context.code()))
-        self.over.set()
+async def stop_at_once(_waiting: Waiting, _context: Context) -> StringValue:
+    """Let the cancellation pass."""
+    raise asyncio.CancelledError
+
+
+async def stop_with_response(_waiting: Waiting, _context: Context) -> StringValue:
+    """Answer all the same."""
+    return GONE
+
+
+async def stop_with_error(_waiting: Waiting, _context: Context) -> StringValue:
+    """Raise something else."""
+    raise ValueError("too late")
+
+
+async def stop_with_metadata(waiting: Waiting, context: Context) -> StringValue:
+    """Speak to a caller that has gone: abort it, twice, and send metadata."""
+    with pytest.raises(grpc.aio.InternalError):
+        await context.abort(StatusCode.INTERNAL, "too late")
+    with pytest.raises(grpc.aio.UsageError, match="Abort already called"):
+        await context.abort(StatusCode.INTERNAL, "too late")
+    with pytest.raises(grpc.aio.AbortError):
+        await context.send_initial_metadata((("late", "1"),))
+    # Only now, because what fails in a handler fails no test.
+    waiting.seen.append("refused")
+    return GONE
+
+
+async def stop_with_abort(_waiting: Waiting, context: Context) -> StringValue:
+    """Abort, and let the error of that pass."""
+    await context.abort(StatusCode.INTERNAL, "too late")
+
+
+STOPS = [
+    stop_at_once,
+    stop_with_response,
+    stop_with_error,
+    stop_with_abort,
+    stop_with_metadata,
+]
+
+
+async def leave_by_cancel(method: Method, started: asyncio.Event) -> Outcome:
+    """Cancel the call; who awaits it gets CancelledError."""
+    call = method(HI)
+    await started.wait()
+    assert call.cancel() is True
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    return await outcome_without_value(call)
+
+
+async def leave_by_task(method: Method, started: asyncio.Event) -> Outcome:
+    """Cancel the task that awaits the call."""
+    call = method(HI)
+    task = asyncio.create_task(respond(call))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return await outcome_without_value(call)
+
+
+async def leave_by_deadline(method: Method, started: asyncio.Event) -> Outcome:
+    """Let the deadline pass."""
+    call = method(HI, timeout=0.5)
+    await started.wait()
+    return await expiry_of(call)
+
+
+async def expiry_of(call: Call) -> Outcome:
+    """Return the outcome of `call`, whose deadline passes.
+
+    Over a socket the text tells now and then how core noticed, such as "Stream
+    removed (Deadline Exceeded)".
+    """
+    seen = await outcome_of(call)
+    assert "Deadline Exceeded" in seen.details
+    return replace(seen, details="Deadline Exceeded")
+
+
+LEAVES = [
+    *((leave_by_cancel, stop) for stop in STOPS),
+    *((leave_by_task, stop) for stop in STOPS[:2]),
+    *((leave_by_deadline, stop) for stop in STOPS[:4]),
+]
+LEFT = Outcome(code=StatusCode.CANCELLED, details="Locally cancelled by application!")
+EXPIRED = Outcome(code=StatusCode.DEADLINE_EXCEEDED, details="Deadline Exceeded")
+EXPIRED_AFTER_METADATA = replace(EXPIRED, initial=(("a", "1"),))
+
+
+async def respond(call: Call) -> StringValue:
+    """Await `call`, which is no coroutine and so cannot be a task itself."""
+    return await call
+
+
+@pytest.mark.parametrize(("leave", "stop"), LEAVES)
+async def test_caller_that_goes_away(
+    open_channel: Open,
+    leave: Callable[[Method, asyncio.Event], Awaitable[Outcome]],
+    stop: Callable[[Waiting, Context], Awaitable[StringValue]],
+) -> None:
+    """The handler is cancelled once, and whatever it does then, the caller sees no more of it."""
+    waiting = Waiting(stop=stop)
+    outcome = await leave(await open_method(open_channel, waiting.serve), waiting.started)
+    await waiting.over.wait()
+    assert outcome == (EXPIRED_AFTER_METADATA if leave is leave_by_deadline else LEFT)
+    # The context tells nothing of the caller; that the task is being cancelled does.
+    assert waiting.seen[0] == (1, False, False)
+    assert len(waiting.seen) == (2 if stop is stop_with_metadata else 1)
+
+
+async def test_metadata_for_a_caller_that_has_gone(open_channel: Open) -> None:
+    """Initial metadata that is sent too late is refused, and not seen by the caller."""
+    started, over = asyncio.Event(), asyncio.Event()
+    seen: list[object] = []
+
+    async def send_late(_request: StringValue, context: Context) -> StringValue:
+        when_done(context, lambda _: over.set())
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            with pytest.raises(grpc.aio.InternalError):
+                await context.send_initial_metadata((("late", "1"),))
+            seen.append("refused")
+        return GONE
+
+    call = (await open_method(open_channel, send_late))(HI)
+    await started.wait()
+    call.cancel()
+    await over.wait()
+    assert await outcome_without_value(call) == LEFT
+    assert seen == ["refused"]
+
+
+async def test_cancel_before_start(open_channel: Open) -> None:
+    """A call that is cancelled at once never reaches its handler."""
+    reached: list[object] = []
+
+    async def reach(request: StringValue, _context: Context) -> StringValue:
+        reached.append(request.value)
+        return request
+
+    method = await open_method(open_channel, reach)
+    call = method(HI)
+    assert (call.done(), call.cancelled()) == (False, False)
+    assert call.cancel() is True
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await outcome_without_value(call) == LEFT
+    await method(StringValue(value="next"))
+    assert reached == ["next"]
+
+
+async def test_cancel_reaches_all_who_wait(open_channel: Open) -> None:
+    """A cancelled call ends every wait: for the response with CancelledError, for the code not."""
+    waiting = Waiting(stop=stop_at_once)
+    call = (await open_method(open_channel, waiting.serve))(HI)
+    first, second = asyncio.create_task(respond(call)), asyncio.create_task(respond(call))
+    code = asyncio.create_task(call.code())
+    await waiting.started.wait()
+    first.cancel()
+    seen = await asyncio.gather(first, second, code, return_exceptions=True)
+    assert [type(result) for result in seen[:2]] == [asyncio.CancelledError] * 2
+    assert seen[2] is StatusCode.CANCELLED
+
+
+async def test_waiting_for_the_code_does_not_hold_the_call(open_channel: Open) -> None:
+    """Who waits for the code alone may stop to wait without an effect on the call."""
+    waiting = Waiting(stop=stop_at_once)
+    call = (await open_method(open_channel, waiting.serve))(HI)
+    code = asyncio.create_task(call.code())
+    await waiting.started.wait()
+    code.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await code
+    assert not call.done()
+    assert call.cancel()
+
+
+async def test_deadline_is_seen_on_both_sides(open_channel: Open) -> None:
+    """Caller and handler see the time that remains of the same deadline."""
+    seen: list[float] = []
+
+    async def look(request: StringValue, context: Context) -> StringValue:
+        seen.append(context.time_remaining())
+        return request
+
+    call = (await open_method(open_channel, look))(HI, timeout=600)
+    remaining = call.time_remaining()
+    await call
+    assert remaining is not None
+    # A socket rounds what it carries up.
+    assert 500 < remaining <= 600
+    assert 500 < seen[0] < 601
+
+
+async def test_no_deadline(open_channel: Open) -> None:
+    """A call without a timeout has no time that remains."""
+    call = (await open_method(open_channel, echo))(HI)
+    assert call.time_remaining() is None
+    await call
+
+
+async def test_deadline_passes_while_the_loop_is_busy(open_channel: Open) -> None:
+    """A response that comes after the deadline is not given to the caller."""
+
+    async def keep_busy(request: StringValue, context: Context) -> StringValue:
+        # A little longer than the deadline, which a socket rounds.
+        end = time.monotonic() + context.time_remaining() + 0.1
+        while time.monotonic() < end:
+            pass
+        return request
+
+    call = (await open_method(open_channel, keep_busy))(HI, timeout=0.1)
+    assert await expiry_of(call) == EXPIRED
+    assert call.time_remaining() == 0
+
+
+async def test_timeout_in_the_past(open_channel: Open) -> None:
+    """A call that has no time at all ends with its deadline and never reaches the handler."""
+    reached: list[object] = []
+
+    async def reach(request: StringValue, _context: Context) -> StringValue:
+        reached.append(request.value)
+        return request
+
+    method = await open_method(open_channel, reach)
+    assert await expiry_of(method(HI, timeout=-1)) == EXPIRED
+    await method(StringValue(value="next"))
+    assert reached == ["next"]
+
+
+async def test_concurrent_calls(open_channel: Open) -> None:
+    """Calls that run at the same time do not mix, whether they succeed or fail."""
+    everybody = asyncio.Barrier(40)
+
+    async def meet(request: StringValue, context: Context) -> StringValue:
+        await everybody.wait()
+        context.set_trailing_metadata((("number", request.value),))
+        if int(request.value) % 2:
+            await context.abort(StatusCode.ABORTED, request.value)
+        return request
+
+    method = await open_method(open_channel, meet)
+    numbers = [str(number) for number in range(40)]
+    seen = await asyncio.gather(*(outcome_of(method(StringValue(value=n))) for n in numbers))
+    assert [outcome.trailing for outcome in seen] == [(("number", n),) for n in numbers]
+    assert [outcome.value for outcome in seen[::2]] == numbers[::2]
+    assert [outcome.details for outcome in seen[1::2]] == numbers[1::2]
+
+
+async def test_abort_reaches_the_caller_at_once(open_channel: Open) -> None:
+    """The caller has the error of `abort` while the handler still runs."""
+    go_on, over = asyncio.Event(), asyncio.Event()
+
+    async def linger(_request: StringValue, context: Context) -> None:
+        try:
+            await context.abort(StatusCode.ABORTED, "stop")
+        finally:
+            await go_on.wait()
+            over.set()
+
+    seen = await outcome_of((await open_method(open_channel, linger))(HI))
+    assert seen == Outcome(code=StatusCode.ABORTED, details="stop")
+    assert not over.is_set()
+    go_on.set()
+    await over.wait()
+
+
+async def test_nobody_awaits(open_channel: Open) -> None:
+    """A failed call that nobody awaits leaves no complaint of an exception never retrieved."""
+    complaints: list[object] = []
+    over = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+
+    async def fail_unheard(_request: StringValue, context: Context) -> None:
+        when_done(context, lambda _: over.set())
+        raise ValueError
+
+    method = await open_method(open_channel, fail_unheard)
+    call: Call | None = method(HI)
+    await over.wait()
+    assert call is not None
+    await call.code()
+    call = None
+    gc.collect()
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert complaints == []
+
+
+# Interceptors and registration
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """An interceptor made of a plain function."""
+
+    def __init__(self, intercept: Callable[[Any, Any], Awaitable[Any]]) -> None:
+        self._intercept = intercept
+
+    # Any: one interceptor serves methods of every type.
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Do what the function does."""
+        return await self._intercept(continuation, handler_call_details)
+
+
+async def test_order_of_interceptors(open_channel: Open) -> None:
+    """The first interceptor is the outermost, and each sees the method and its metadata."""
+    seen: list[object] = []
+
+    def tell(name: str) -> Interceptor:
+        async def intercept(continuation: Any, details: Any) -> Any:
+            assert isinstance(details, grpc.HandlerCallDetails)
+            assert ("k", "1") in details.invocation_metadata
+            seen.append((name, details.method))
+            handler = await continuation(details)
+            seen.append(name)
+            return handler
+
+        return Interceptor(intercept)
+
+    method = await open_method(open_channel, echo, tell("outer"), tell("inner"))
+    await method(HI, metadata=(("k", "1"),))
+    assert seen == [("outer", PATH), ("inner", PATH), "inner", "outer"]
+
+
+async def test_interceptor_that_wraps_a_handler(open_channel: Open) -> None:
+    """The handler that an interceptor makes is called; it takes bytes or a message."""
+
+    async def wrap(continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+
+        async def shout(request: bytes | StringValue, context: Context) -> StringValue:
+            parsed = StringValue.FromString(request) if isinstance(request, bytes) else request
+            response: StringValue = await handler.unary_unary(parsed, context)
+            return StringValue(value=response.value.upper())
+
+        return grpc.unary_unary_rpc_method_handler(
+            shout, response_serializer=handler.response_serializer
+        )
+
+    method = await open_method(open_channel, echo, Interceptor(wrap))
+    assert await outcome_of(method(HI)) == Outcome(value="HI")
+
+
+async def test_interceptor_that_fails(open_channel: Open) -> None:
+    """An exception of an interceptor ends the call as one of the handler does."""
+
+    async def refuse(_continuation: Any, _details: Any) -> None:
+        raise ValueError("no good")
+
+    method = await open_method(open_channel, echo, Interceptor(refuse))
+    assert await outcome_of(method(HI)) == OUTCOMES[fail]
+
+
+NOT_FOUND = Outcome(code=StatusCode.UNIMPLEMENTED, details="Method not found!")
+
+
+async def test_interceptor_that_hides_a_method(open_channel: Open) -> None:
+    """An interceptor that gives no handler makes the method unknown."""
+
+    async def hide(_continuation: Any, _details: Any) -> None:
+        return None
+
+    method = await open_method(open_channel, echo, Interceptor(hide))
+    assert await outcome_of(method(HI)) == NOT_FOUND
+
+
+@pytest.mark.parametrize("path", ["/test.Case/Other", "/other.Case/Call", "/test.Case", ""])
+async def test_unknown_method(open_channel: Open, path: str) -> None:
+    """A path that no handler serves is unknown, and the interceptors see that it is."""
+    found: list[object] = []
+
+    async def note(continuation: Any, details: Any) -> Any:
+        found.append(await continuation(details))
+        return found[0]
+
+    channel = await open_channel(serving(Call=echo), (Interceptor(note),))
+    assert await outcome_of(method_of(channel, path)(HI)) == NOT_FOUND
+    assert found == [None]
+
+
+class TokenService(TokenServiceServicer):
+    """A service as the generated code wants it."""
+
+    async def ExchangeToken(  # noqa: N802 - named by the schema
+        self, request: ExchangeTokenRequest, _context: object
+    ) -> ExchangeTokenResponse:
+        """Give the identifier of the client for a token."""
+        return ExchangeTokenResponse(access_token=request.client_id)
+
+
+@pytest.mark.parametrize("servicer", [TokenService(), cast("Any", TokenServiceServicer)()])
+async def test_generated_code(open_channel: Open, servicer: TokenServiceServicer) -> None:
+    """A generated stub reaches a generated servicer, also one that implements nothing."""
+    channel = await open_channel(partial(add_TokenServiceServicer_to_server, servicer))
+    # Any: the stub that the generator types is for synchronous channels too.
+    call: Any = TokenServiceStub(channel).ExchangeToken(ExchangeTokenRequest(client_id="me"))
+    if isinstance(servicer, TokenService):
+        assert (await call).access_token == "me"
+    else:
+        assert await call.code() is StatusCode.UNIMPLEMENTED
+        assert "Method not implemented!" in await call.details()
+
+
+async def test_registered_handlers_come_first(open_channel: Open) -> None:
+    """A handler that is registered by name is called, and not a generic one of the same name."""
+
+    def register(server: Any) -> None:
+        serving(Call=fail, Other=fail)(server)
+        handler = grpc.unary_unary_rpc_method_handler(
+            echo, StringValue.FromString, StringValue.SerializeToString
+        )
+        server.add_registered_method_handlers("test.Case", {"Call": handler})
+
+    channel = await open_channel(register)
+    method = channel.unary_unary(
+        PATH,
+        StringValue.SerializeToString,
+        StringValue.FromString,
+        _registered_method=True,  # type: ignore[call-arg] # the stubs leave out what stubs pass
+    )
+    assert await method(HI) == HI
+    assert await method_of(channel, "/test.Case/Other")(HI).code() is StatusCode.UNKNOWN
+
+
+# The life of a channel
+
+
+async def test_life_of_a_channel(open_channel: Open) -> None:
+    """A channel is ready until it is closed, and refuses everything afterwards."""
+    channel = await open_channel(serving(Call=echo))
+    method = method_of(channel)
+    await channel.channel_ready()
+    assert channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+    await channel.wait_for_state_change(grpc.ChannelConnectivity.SHUTDOWN)
+    with pytest.raises(ValueError, match="non-negative"):
+        await channel.close(-1)
+    async with channel as entered:
+        assert entered is channel
+        assert await method(HI) == HI
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    with pytest.raises(grpc.aio.UsageError, match="Channel is closed"):
+        await method(HI)
+    with pytest.raises(grpc.aio.UsageError, match="Channel is closed"):
+        await channel.channel_ready()
+    with pytest.raises(grpc.aio.UsageError, match="Channel is closed"):
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+    await channel.close()
+
+
+@pytest.mark.parametrize("grace", [None, 0, 0.05])
+async def test_close_cancels_what_runs(open_channel: Open, grace: float | None) -> None:
+    """A call that is not over when the grace is, is cancelled on both sides."""
+    waiting = Waiting(stop=stop_at_once)
+    channel = await open_channel(serving(Call=waiting.serve))
+    call = method_of(channel)(HI)
+    await waiting.started.wait()
+    await channel.close(grace)
+    await waiting.over.wait()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await outcome_without_value(call) == LEFT
+
+
+async def test_close_with_grace(open_channel: Open) -> None:
+    """A call that comes to its end within the grace succeeds; no new one may start meanwhile."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: StringValue, _context: Context) -> StringValue:
+        started.set()
+        await go_on.wait()
+        return request
+
+    channel = await open_channel(serving(Call=wait))
+    method = method_of(channel)
+    call = method(HI)
+    await started.wait()
+    closing = asyncio.create_task(channel.close(20))
+    await asyncio.sleep(0)  # One turn of the loop, in which the closing begins.
+    with pytest.raises(grpc.aio.UsageError, match="Channel is closed"):
+        await method(HI)
+    go_on.set()
+    assert await call == HI
+    await closing
+
+
+# What the in-process channel does besides
+
+
+@pytest.fixture
+async def open_local() -> AsyncIterator[Open]:
+    """Open in-process channels, which are closed after the test."""
+    async with AsyncExitStack() as stack:
+        yield partial(open_in_process, stack)
+
+
+async def test_messages_pass_by_reference(open_local: Open) -> None:
+    """The handler gets the very request of the caller, and the caller its very response."""
+    method = await open_method(open_local, echo)
+    assert await method(HI) is HI
+
+
+async def test_handler_inherits_context_variables(open_local: Open) -> None:
+    """The handler sees the caller's context variables as they were at the call."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    seen: list[str] = []
+
+    async def look(request: StringValue, _context: Context) -> StringValue:
+        seen.append(variable.get())
+        variable.set("handler")
+        return request
+
+    method = await open_method(open_local, look)
+    variable.set("caller")
+    call = method(HI)
+    variable.set("later")
+    await call
+    assert seen == ["caller"]
+    assert variable.get() == "later"
+
+
+async def test_peer(open_local: Open) -> None:
+    """A handler can tell that its caller is in the same process and proves no identity."""
+
+    async def look(_request: StringValue, context: Context) -> StringValue:
+        assert context.auth_context() == {}
+        return StringValue(value=context.peer())
+
+    assert (await (await open_method(open_local, look))(HI)).value == "in-process"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+async def test_no_time_at_all(open_local: Open, seconds: float) -> None:
+    """A call without any time is over before it begins."""
+    call = (await open_method(open_local, echo))(HI, timeout=seconds)
+    assert call.done()
+    assert await outcome_of(call) == EXPIRED
+
+
+async def test_text_of_the_deadline(open_local: Open) -> None:
+    """A deadline that passes has the one text that grpc.aio has for it, most of the time."""
+    waiting = Waiting(stop=stop_at_once)
+    call = (await open_method(open_local, waiting.serve))(HI, timeout=0.01)
+    assert await outcome_of(call) == EXPIRED_AFTER_METADATA
+
+
+async def raise_cancelled(_request: StringValue, _context: Context) -> StringValue:
+    """Raise a cancellation that nobody asked for; over a socket the caller waits for ever."""
+    raise asyncio.CancelledError
+
+
+async def abort_with_ok(_request: StringValue, context: Context) -> StringValue:
+    """Abort with OK; over a socket the caller waits for ever."""
+    await context.abort(StatusCode.OK)
+
+
+async def set_text_for_bytes(request: StringValue, context: Context) -> StringValue:
+    """Send text under a key for bytes; over a socket the caller waits for ever."""
+    context.set_trailing_metadata((("a-bin", "text"),))
+    return request
+
+
+async def read(_request: StringValue, context: Context) -> StringValue:
+    """Read as the handler of a stream does."""
+    return await context.read()
+
+
+async def write(request: StringValue, context: Context) -> StringValue:
+    """Write as the handler of a stream does; over a socket the caller waits for ever."""
+    await context.write(request)
+    return request
+
+
+def return_at_once(request: StringValue, _context: object) -> StringValue:
+    """Answer without being async; over a socket a thread runs this."""
+    return request
+
+
+FAULTS: dict[Behavior, tuple[StatusCode, str]] = {
+    raise_cancelled: (StatusCode.UNKNOWN, "Unexpected <class 'asyncio.exceptions.CancelledError'>"),
+    abort_with_ok: (StatusCode.UNKNOWN, "Expecting non-ok status code."),
+    set_text_for_bytes: (StatusCode.INTERNAL, "Invalid metadata"),
+    read: (StatusCode.UNKNOWN, "a unary handler has read its one message already"),
+    write: (StatusCode.UNKNOWN, "a unary handler returns its one message"),
+    return_at_once: (StatusCode.UNKNOWN, "the handler must be an async function"),
+}
+
+
+@pytest.mark.parametrize("behavior", FAULTS, ids=lambda behavior: behavior.__name__)
+async def test_faults_of_handlers(open_local: Open, behavior: Behavior) -> None:
+    """What a socket would hang on, or do otherwise, fails with a text that tells why."""
+    seen = await outcome_of((await open_method(open_local, behavior))(HI))
+    code, details = FAULTS[behavior]
+    assert seen.code is code
+    assert details in seen.details
+
+
+@pytest.mark.parametrize(
+    ("behavior", "records"), [(echo, 0), (abort, 0), (abort_and_return, 0), (fail, 1)]
+)
+async def test_faults_are_logged(
+    open_local: Open, caplog: pytest.LogCaptureFixture, behavior: Behavior, records: int
+) -> None:
+    """An exception that no guard caught leaves a record; a status that a handler chose does not."""
+    await (await open_method(open_local, behavior))(HI).code()
+    assert len(caplog.records) == records
+
+
+@pytest.mark.parametrize("stop", [stop_at_once, stop_with_response, stop_with_abort])
+async def test_a_caller_that_goes_away_is_no_fault(
+    open_local: Open,
+    caplog: pytest.LogCaptureFixture,
+    stop: Callable[[Waiting, Context], Awaitable[StringValue]],
+) -> None:
+    """Nothing is logged when the caller goes away and the handler heeds it."""
+    waiting = Waiting(stop=stop)
+    method = await open_method(open_local, waiting.serve)
+    assert await leave_by_cancel(method, waiting.started) == LEFT
+    await waiting.over.wait()
+    assert caplog.records == []
+
+
+async def test_streaming_is_refused(open_local: Open) -> None:
+    """Streaming methods can neither be called nor served."""
+
+    async def stream(request: StringValue, _context: Context) -> AsyncIterator[StringValue]:
+        yield request
+
+    # Any: the stubs know only the streaming handlers of synchronous servers.
+    handler: Any = grpc.unary_stream_rpc_method_handler(cast("Any", stream))
+    generic = grpc.method_handlers_generic_handler("test.Case", {"Call": handler})
+    channel = await open_local(lambda server: server.add_generic_rpc_handlers((generic,)))
+    assert await outcome_of(method_of(channel)(HI)) == NOT_FOUND
+    for open_stream in (channel.unary_stream, channel.stream_unary, channel.stream_stream):
+        with pytest.raises(NotImplementedError, match="streaming methods cannot be called"):
+            open_stream(PATH)
+
+
+async def test_callback_of_the_caller_that_fails(open_local: Open) -> None:
+    """A callback that fails harms neither the call nor its handler."""
+
+    def raise_error(_call: object) -> None:
+        raise ValueError("no good")
+
+    call = (await open_method(open_local, echo))(HI)
+    call.add_done_callback(raise_error)
+    assert await outcome_of(call) == Outcome(value="hi")
+
+
+async def test_closing_wakes_who_watches(open_local: Open) -> None:
+    """Who waits for another state than READY has it when the channel is closed."""
+    channel = await open_local(serving())
+    ready = grpc.ChannelConnectivity.READY
+    watching = asyncio.create_task(channel.wait_for_state_change(ready))
+    await asyncio.sleep(0)  # One turn of the loop, in which the watching begins.
+    assert not watching.done()
+    await channel.close()
+    await watching
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_close_waits_for_handlers(open_local: Open) -> None:
+    """No handler runs any more when `close` returns, also none whose caller went away earlier."""
+    waiting = Waiting(stop=stop_slowly)
+    channel = await open_local(serving(Call=waiting.serve))
+    call = method_of(channel)(HI)
+    await waiting.started.wait()
+    call.cancel()
+    await channel.close()
+    assert waiting.over.is_set()
+
+
+async def stop_slowly(_waiting: Waiting, _context: Context) -> StringValue:
+    """Take some turns of the loop to stop."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return GONE
+
+
+@pytest.mark.parametrize("behavior", [echo, set_status, abort])
+async def test_nothing_is_left_of_a_call(open_local: Open, behavior: Behavior) -> None:
+    """A call that is over leaves no task, and goes away without the garbage collector."""
+    method = await open_method(open_local, behavior)
+    tasks = asyncio.all_tasks()
+    call = method(HI, timeout=600)
+    await call.code()
+    await asyncio.sleep(0)  # One turn of the loop, in which the task of the handler ends.
+    assert asyncio.all_tasks() == tasks
+    gone = weakref.ref(call)
+    gc.disable()
+    try:
+        del call
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_an_abandoned_call_runs_to_its_end(open_local: Open) -> None:
+    """A call that nobody holds is not lost to the garbage collector before its handler is done."""
+    started, go_on, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def wait(request: StringValue, _context: Context) -> StringValue:
+        started.set()
+        await go_on.wait()
+        over.set()
+        return request
+
+    (await open_method(open_local, wait))(HI)
+    await started.wait()
+    gc.collect()
+    go_on.set()
+    await over.wait()
+    assert over.is_set()
