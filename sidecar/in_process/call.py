@@ -1,0 +1,148 @@
+"""The caller's side of a call."""
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeAlias, TypeVar, cast
+
+import grpc
+from grpc import StatusCode
+
+from sidecar import logs
+from sidecar.in_process.metadata import Received
+
+_Response = TypeVar("_Response")
+Callback: TypeAlias = Callable[[Any], None]
+
+_CANCELLED = (StatusCode.CANCELLED, "Locally cancelled by application!")
+_EXPIRED = (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
+    """The caller's side of an RPC, which is over for the caller once its code is known."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.initial: Received = ()
+        self._loop = asyncio.get_running_loop()
+        self._code: StatusCode | None = None
+        self._details = ""
+        self._trailing: Received = ()
+        self._response: _Response | None = None
+        self._cancelled_here = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callback] = []
+        # Not the clock of the loop, which uvloop stops while a callback runs.
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout is not None and timeout > 0:
+            self._timer = self._loop.call_later(timeout, self._expire)
+        elif timeout is not None:
+            self._expire()
+
+    def __await__(self) -> Generator[Any, None, _Response]:
+        try:
+            yield from self._end().__await__()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self._cancelled_here:
+            raise asyncio.CancelledError
+        if self._code is not StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                cast("StatusCode", self._code),
+                grpc.aio.Metadata(*self.initial),
+                grpc.aio.Metadata(*self._trailing),
+                self._details,
+            )
+        return cast("_Response", self._response)
+
+    def cancel(self) -> bool:
+        if self.done():
+            return False
+        self._cancelled_here = True
+        self.initial = ()
+        self._leave(*_CANCELLED)
+        return True
+
+    def cancelled(self) -> bool:
+        return self._code is StatusCode.CANCELLED
+
+    def done(self) -> bool:
+        return self._code is not None
+
+    def time_remaining(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def add_done_callback(self, callback: Callback) -> None:
+        if self.done():
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        await self._end()
+        return grpc.aio.Metadata(*self.initial)
+
+    async def trailing_metadata(self) -> grpc.aio.Metadata:
+        await self._end()
+        return grpc.aio.Metadata(*self._trailing)
+
+    async def code(self) -> StatusCode:
+        await self._end()
+        return cast("StatusCode", self._code)
+
+    async def details(self) -> str:
+        await self._end()
+        return self._details
+
+    async def wait_for_connection(self) -> None:
+        await self
+
+    def finish(
+        self, code: StatusCode, details: str, trailing: Received = (), response: Any = None
+    ) -> None:
+        """Take the outcome from the handler, unless the caller has gone."""
+        if self.done():
+            return
+        if self.time_remaining() == 0:
+            # A loop that was kept busy runs the timer too late.
+            self._settle(*_EXPIRED)
+        else:
+            self._trailing = trailing
+            self._response = response
+            self._settle(code, details)
+
+    def _expire(self) -> None:
+        self._leave(*_EXPIRED)
+
+    def _leave(self, code: StatusCode, details: str) -> None:
+        self._settle(code, details)
+        if self.task is not None:
+            self.task.cancel()
+
+    def _settle(self, code: StatusCode, details: str) -> None:
+        self._code = code
+        self._details = details if code is not StatusCode.OK else ""
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        run_callbacks(self._callbacks, self)
+
+    async def _end(self) -> None:
+        if not self.done():
+            # One for each who waits: who is cancelled while waiting cancels what it waits for.
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+
+def run_callbacks(callbacks: Iterable[Callback], side: object) -> None:
+    """Tell `callbacks` that the call is over for `side`; the first that fails is the last."""
+    try:
+        for callback in callbacks:
+            callback(side)
+    except Exception as error:  # noqa: BLE001 - a callback cannot fail the RPC
+        logs.failure("a callback of a call failed", error)

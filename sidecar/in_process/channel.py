@@ -1,0 +1,150 @@
+"""The channel: what servicers are added to, and what stubs call through."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar
+
+import grpc
+
+from sidecar.in_process.call import Call
+from sidecar.in_process.context import CallDetails, Find, Handler, ServicerContext
+from sidecar.in_process.metadata import Metadata, receive
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_Start: TypeAlias = "Callable[[str, Any, float | None, Metadata | None], Call[Any]]"
+
+
+class InProcessChannel(grpc.aio.Channel):
+    """Calls the handlers that were added to it through `interceptors`, outermost first.
+
+    `add_XServicer_to_server` takes it for a server, a stub takes it for a channel.
+    """
+
+    def __init__(self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> None:
+        self._registered: dict[str, Handler] = {}
+        self._generic: list[grpc.GenericRpcHandler] = []
+        self._calls: dict[asyncio.Task[None], Call[Any]] = {}
+        self._closed = asyncio.Event()
+        self._find: Find = self._find_handler
+        for interceptor in reversed(interceptors):
+            self._find = partial(interceptor.intercept_service, self._find)
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Serve what `handlers` know, as `grpc.aio.Server` does."""
+        self._generic.extend(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Serve the methods of `service` by their names; they come before generic handlers."""
+        self._registered |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Callable[[_Request], bytes] | None = None,  # noqa: ARG002 - not needed
+        response_deserializer: Callable[[bytes], _Response] | None = None,  # noqa: ARG002 - as above
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]:
+        """Return what calls `method`, which is "/package.Service/Method"."""
+        return _UnaryUnary(self._start, method)
+
+    def unary_stream(self, method: str, *_: object, **__: object) -> NoReturn:
+        """Raise NotImplementedError."""
+        raise NotImplementedError(f"{method}: streaming methods cannot be called in-process")
+
+    stream_unary = unary_stream
+    stream_stream = unary_stream
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002 - is always connected
+        """Return READY, and SHUTDOWN from the beginning of `close` on."""
+        states = grpc.ChannelConnectivity
+        return states.SHUTDOWN if self._closed.is_set() else states.READY
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return once the state is another one. Raises UsageError when closed already."""
+        self._check_open()
+        if last_observed_state is grpc.ChannelConnectivity.READY:
+            await self._closed.wait()
+
+    async def channel_ready(self) -> None:
+        """Return at once. Raises UsageError when closed already."""
+        self._check_open()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Refuse new calls, cancel those that run after `grace` seconds, wait for all handlers.
+
+        Raises ValueError for a negative `grace`.
+        """
+        if grace and grace < 0:
+            raise ValueError(f"grace must be non-negative, got {grace}.")
+        self._closed.set()
+        if grace and self._calls:
+            await asyncio.wait(tuple(self._calls), timeout=grace)
+        for call in tuple(self._calls.values()):
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(tuple(self._calls))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise grpc.aio.UsageError("Channel is closed.")
+
+    def _start(
+        self, method: str, request: object, timeout: float | None, metadata: Metadata | None
+    ) -> "Call[Any]":
+        self._check_open()
+        details = CallDetails(method=method, invocation_metadata=receive(metadata))
+        call: Call[Any] = Call(timeout)
+        if not call.done():
+            context = ServicerContext(call, details)
+            call.task = asyncio.create_task(context.serve(self._find, request))
+            # The loop itself holds no more than a weak reference to a task.
+            self._calls[call.task] = call
+            call.task.add_done_callback(self._calls.pop)
+        return call
+
+    async def _find_handler(self, details: grpc.HandlerCallDetails) -> "Handler | None":
+        registered = self._registered.get(details.method)
+        if registered is not None:
+            return registered
+        found = (handler.service(details) for handler in self._generic)
+        return next((handler for handler in found if handler is not None), None)
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]):
+    """Starts calls of one method.
+
+    Raises UsageError on a closed channel and for credentials, and InternalError or
+    TypeError for metadata that cannot be sent.
+    """
+
+    def __init__(self, start: _Start, method: str) -> None:
+        self._start = start
+        self._method = method
+
+    def __call__(
+        self,
+        request: _Request,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: ARG002 - it is always ready
+        compression: grpc.Compression | None = None,  # noqa: ARG002 - no bytes are sent
+    ) -> "Call[_Response]":
+        if credentials is not None:
+            raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
+        return self._start(self._method, request, timeout, metadata)
