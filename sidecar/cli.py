@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -86,11 +85,9 @@ def _announce(addresses: runtime.Addresses) -> None:
 
 
 def _grpcurl() -> str:
-    """Return how to call grpcurl: by its name, or where the set-up of this project puts it."""
+    """Return how to call grpcurl: where our set-up puts it, or else by its name."""
     beside = Path(sys.prefix, "bin", "grpcurl")
-    if shutil.which("grpcurl") or not beside.exists():
-        return "grpcurl"
-    return os.path.relpath(beside)
+    return os.path.relpath(beside) if beside.exists() else "grpcurl"
 
 
 _BANNER = """

@@ -9,8 +9,16 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from sidecar import logs
-from sidecar.guard import Behavior, Context, Continuation, Guard, Handler, rewrap
+from sidecar import logs, sockets
+from sidecar.guard import (
+    Behavior,
+    Context,
+    Continuation,
+    Guard,
+    Handler,
+    is_being_cancelled,
+    rewrap,
+)
 from sidecar.settings import Address
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -39,9 +47,9 @@ class GrpcServer:
             _HEALTH,
             *([_REFLECTION] if reflects else []),
         ]
-        self.server = grpc.aio.server(
-            interceptors=(AccessLog(offered), Guard(public_url)), options=_OPTIONS
-        )
+        self._streams = StreamEnder()
+        interceptors = (AccessLog(offered), self._streams, Guard(public_url))
+        self.server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
             names = [service.full_name for service in offered]
@@ -49,9 +57,12 @@ class GrpcServer:
 
     def bind(self, address: Address) -> Address:
         """Take the address; return it with its port, if that was 0. Raises OSError."""
+        # gRPC takes no socket of ours, and tells of a busy port by lines of its own on
+        # standard error. So the address is tried first.
+        sockets.listen(address).close()
         try:
             port = self.server.add_insecure_port(str(address))
-        except RuntimeError:
+        except RuntimeError:  # taken since
             raise OSError(f"cannot listen on {address}") from None
         return Address(address.host, port)
 
@@ -68,7 +79,8 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, and give those in flight `grace` seconds to end."""
+        """End the streams, refuse new calls, and give those in flight `grace` seconds to end."""
+        self._streams.end()
         await self.server.stop(grace)
 
 
@@ -99,18 +111,53 @@ class AccessLog(grpc.aio.ServerInterceptor):
                 with logs.access(_open(context), **notes) as call:
                     try:
                         response = await behavior(request, context)
-                    except asyncio.CancelledError:
-                        call.note(code=_code_of_cancelled(context))
+                    except BaseException:
+                        call.note(code=_code(context, "UNKNOWN"))
                         raise
-                    except grpc.aio.AbortError:
-                        call.note(code=_code(context))
-                        raise
-                    call.note(code=_code(context))
+                    call.note(code=_code(context, "OK"))
                     return response
 
             return logged
 
         return handler and rewrap(handler, log)
+
+
+class StreamEnder(grpc.aio.ServerInterceptor):
+    """Ends the streams when the server stops, which would wait for them in vain.
+
+    A watch of the health, for one, stays open until its caller leaves.
+    """
+
+    def __init__(self) -> None:
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """End all streams, with UNAVAILABLE: their callers may go on elsewhere."""
+        self._ending.set()
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Return the handler of the call; a streaming one will end with the server."""
+        handler = await continuation(handler_call_details)
+        if handler and (handler.request_streaming or handler.response_streaming):
+            return rewrap(handler, self._bound)
+        return handler
+
+    def _bound(self, behavior: Behavior, _handler: Handler) -> Behavior:
+        async def bounded(request: Any, context: Context) -> Any:
+            serving = asyncio.ensure_future(behavior(request, context))
+            ending = asyncio.ensure_future(self._ending.wait())
+            try:
+                await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if not serving.done():
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
+                return await serving
+            finally:
+                serving.cancel()
+                ending.cancel()
+
+        return bounded
 
 
 def _open(context: Context) -> logs.Call:
@@ -121,11 +168,9 @@ def _open(context: Context) -> logs.Call:
     )
 
 
-def _code(context: Context) -> str:
+def _code(context: Context, unset: str) -> str:
+    """Return the code of the call as its caller saw it; `unset` if its handler has set none."""
+    if is_being_cancelled():
+        return "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "CANCELLED"
     code: grpc.StatusCode | None = context.code()
-    return "OK" if code is None else code.name
-
-
-def _code_of_cancelled(context: Context) -> str:
-    """Return what the caller saw of a call that its deadline, or it itself, cancelled."""
-    return "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "CANCELLED"
+    return unset if code is None else code.name

@@ -8,6 +8,7 @@ within.
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -59,7 +60,7 @@ class Guard(grpc.aio.ServerInterceptor):
             except ProblemError as error:
                 await self._abort(context, error.problem)
             except asyncio.CancelledError:
-                if _is_being_cancelled():
+                if is_being_cancelled():
                     raise
                 await self._abort(context, _INTERNAL)
             except Exception as error:  # noqa: BLE001 whatever it is, its text stays here
@@ -87,12 +88,12 @@ def rewrap(handler: Handler, wrap: Callable[[Behavior, Handler], Behavior]) -> H
     name, make = _KINDS[kind]
     return make(
         wrap(getattr(handler, name), handler),
-        handler.request_deserializer if handler.request_streaming else None,
+        partial(_parse, handler=handler) if handler.request_streaming else None,
         handler.response_serializer,
     )
 
 
-def _is_being_cancelled() -> bool:
+def is_being_cancelled() -> bool:
     """Whether the call itself is to end, and not something that its handler waited for.
 
     `context.cancelled()` cannot tell: it is still False when the handler is cancelled.

@@ -6,31 +6,7 @@ import socket
 import uvicorn
 from starlette.types import ASGIApp
 
-from sidecar.settings import Address
-
-_BACKLOG = 1024
-
-
-def bind(address: Address) -> socket.socket:
-    """Return a socket that listens on `address`. Raises OSError."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # A port whose last connections are still closing may be taken; one in use may not.
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((address.host, address.port))
-        # At once: until one of them listens, two processes may bind the same port.
-        bound.listen(_BACKLOG)
-    except OSError as error:
-        bound.close()
-        raise OSError(f"cannot listen on {address}: {error.strerror}") from None
-    return bound
-
-
-def address_of(bound: socket.socket) -> Address:
-    """Return where `bound` is, with its port if any free one was asked for."""
-    host, port = bound.getsockname()[:2]
-    return Address(host, port)
+from sidecar.sockets import BACKLOG
 
 
 class HttpListener:
@@ -47,7 +23,7 @@ class HttpListener:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=grace,
         )
         self._server = uvicorn.Server(self._config)

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 _OURS = "sidecar"
+_MOST_CAUSES = 5  # they may go in a circle
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -90,8 +91,11 @@ def failure(message: str, error: BaseException | None) -> None:
 
 
 def loop_failure(_loop: AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    """Handle what a task of the event loop left unhandled (`set_exception_handler`)."""
-    failure(context["message"], context.get("exception"))
+    """Handle what a task or callback of the event loop left unhandled (`set_exception_handler`).
+
+    The loop's own message may quote the arguments of a callback.
+    """
+    failure("a task or callback failed", context.get("exception"))
 
 
 class JsonFormatter(logging.Formatter):
@@ -118,15 +122,15 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
-def _describe(error: BaseException | None) -> dict[str, object]:
-    if error is None:
+def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
+    if error is None or depth == _MOST_CAUSES:
         return {}
     frames = traceback.extract_tb(error.__traceback__)
     cause = error.__cause__ or error.__context__
     return {
         "error": type(error).__qualname__,
         "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-        **({"cause": _describe(cause)} if cause else {}),
+        **({"cause": _describe(cause, depth + 1)} if cause else {}),
     }
 
 

@@ -7,12 +7,13 @@ knows neither HTTP requests nor gRPC calls.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from karmo.problem.v1 import problem_details_pb2 as pb
@@ -150,11 +151,12 @@ M = TypeVar("M", bound=Message)
 
 
 def find_detail(status: Status, kind: type[M]) -> M | None:
-    """Return the detail of `status` that is of the message type `kind`, if it has one."""
+    """Return the detail of `status` that is of the message type `kind`, if one can be read."""
     for packed in status.details:
         detail = kind()
-        if packed.Unpack(detail):
-            return detail
+        with suppress(DecodeError):
+            if packed.Unpack(detail):
+                return detail
     return None
 
 

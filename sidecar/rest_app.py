@@ -16,7 +16,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import logs, problem_pages
@@ -52,10 +51,14 @@ def build(
             yield
 
     app = Starlette(
-        routes=[*problem_pages.routes(public_url), Mount("/", app=transcoder)],
+        routes=problem_pages.routes(public_url),
         exception_handlers={HTTPException: renderer.render_http, Exception: renderer.render_fault},
         lifespan=lifespan,
     )
+    # Not a Mount, which would take from Starlette what it answers with 405.
+    app.router.default = transcoder
+    # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
+    app.router.redirect_slashes = False
     return AccessLog(app)
 
 
@@ -99,7 +102,8 @@ class Renderer:
 
     def _respond(self, request: Request, status: Status, **headers: str) -> Response:
         details = find_detail(status, pb.ProblemDetails)
-        if details is None:  # from a peer that speaks codes only
+        if details is None or not 400 <= details.status <= 599:
+            # From a peer that speaks codes only, or that does not know our details.
             reason = nearest(HTTP_STATUS.get(status.code, 500))
             status = self._status(Problem(reason=reason, detail=CATALOGUE[reason].meaning))
             return self._respond(request, status, **headers)

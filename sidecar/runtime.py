@@ -16,13 +16,14 @@ from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, http_listener, logs, rest_app
+from sidecar import admin_app, logs, rest_app, sockets
 from sidecar.auth_api import AuthApi
 from sidecar.grpc_server import GrpcServer
 from sidecar.guard import Guard
-from sidecar.http_listener import HttpListener, address_of
+from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
 from sidecar.settings import Address, Settings
+from sidecar.sockets import address_of
 from sidecar.token_service import TokenService
 
 SERVICES = (token_service_pb2.DESCRIPTOR.services_by_name["TokenService"],)
@@ -112,7 +113,7 @@ async def _drain(rest: HttpListener, server: GrpcServer, is_ready: asyncio.Event
 
 
 def _bind(stack: AsyncExitStack, address: Address) -> socket:
-    return stack.enter_context(closing(http_listener.bind(address)))
+    return stack.enter_context(closing(sockets.listen(address)))
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:

@@ -72,20 +72,23 @@ def _parse_seconds(value: Any) -> Any:
     return seconds
 
 
-def _check_http_url(value: Any) -> Any:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an absolute http:// or https:// URL")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must hold no user, password, query or fragment")
-    if not value.isascii() or not value.isprintable() or " " in value:
+def _check_http_url(value: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]*", value):
         raise ValueError("must hold visible ASCII characters only")
-    _ = parts.port  # raises ValueError when out of range
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # its text would quote the value
+        usable = False
+    if not usable:
+        raise ValueError("must be an absolute http:// or https:// URL")
+    if set("@?#") & set(value):
+        raise ValueError("must hold no user, password, query or fragment")
     return value
 
 
-def _check_base_url(value: Any) -> Any:
-    base: str = _check_http_url(value).rstrip("/")
+def _check_base_url(value: str) -> str:
+    base = _check_http_url(value).rstrip("/")
     if len(base) > _LONGEST_BASE:
         raise ValueError(f"must not be longer than {_LONGEST_BASE} characters")
     return base

@@ -6,6 +6,7 @@ leaves to path, query and body is in google/api/http.proto.
 So far messages of singular strings are bound; other fields are refused while building.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -32,7 +33,7 @@ class Binder:
         # JSON name and proto name are two names of one field.
         self._fields: dict[str, FieldDescriptor] = {}
         for field in descriptor.fields:
-            if field.type != FieldDescriptor.TYPE_STRING or field.is_repeated:
+            if field.type != field.TYPE_STRING or field.is_repeated or field.containing_oneof:
                 raise ValueError(f"{field.full_name}: only singular strings are supported yet")
             self._fields |= {field.name: field, field.json_name: field}
 
@@ -52,17 +53,17 @@ class Binder:
         return message
 
     def _fill(self, message: Message, members: JsonObject) -> Iterator[Fault]:
-        seen: set[str] = set()
+        given: Counter[str] = Counter()
         for name, value in members:
             field = self._fields.get(name)
             if field is None:
                 if not self._ignore_unknown:
                     yield Fault(detail="The body has a member that no field has.", pointer="")
                 continue
-            pointer = f"/{field.json_name}"
-            if field.name in seen:
+            pointer = _pointer(field)
+            given[field.name] += 1
+            if given[field.name] == 2:  # the third says no more than the second
                 yield Fault(detail=f"{field.json_name} must be given once only.", pointer=pointer)
-            seen.add(field.name)
             if fault := _set_string(message, field, value):
                 yield Fault(detail=fault, pointer=pointer)
 
@@ -81,6 +82,11 @@ class Binder:
                 )
             elif not self._ignore_unknown:
                 yield Fault(detail="The query has a parameter that no field has.")
+
+
+def _pointer(field: FieldDescriptor) -> str:
+    """Return the JSON Pointer to the field (RFC 6901 section 3 has the escapes)."""
+    return "/" + field.json_name.replace("~", "~0").replace("/", "~1")
 
 
 def _set_string(message: Message, field: FieldDescriptor, value: JsonValue) -> str | None:

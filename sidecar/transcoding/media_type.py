@@ -8,8 +8,9 @@ _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ESSENCE = re.compile(f"[ \t]*({_NAME}/{_NAME})[ \t]*")
 _PARAMETER = re.compile(f";[ \t]*(?:({_NAME})=({_NAME}|{_QUOTED}))?[ \t]*")
-# A comma within a quoted string does not end a list element (section 5.6.1).
-_ELEMENT = re.compile(f'(?:[^,"]|{_QUOTED})+')
+# A comma within a quoted string does not end a list element (section 5.6.1). One that
+# is not closed reaches to the end, or a field of quotes would be read once for each.
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+')
 _QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 

@@ -16,6 +16,8 @@ _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS: Mapping[bytes, float] = MappingProxyType(
     {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 )
+# The longest timeout that can be written is 11,000 years, which ends a call of grpcio at once.
+_DAY = 86_400.0
 # ASCII-Value = 1*( %x20-%x7E ); an empty field has nothing to pass on but its presence.
 _VALUE = re.compile(rb"[\x20-\x7e]*")
 
@@ -33,7 +35,7 @@ def to_metadata(headers: Headers, allowed: frozenset[bytes]) -> tuple[tuple[str,
 
 
 def read_timeout(headers: Headers) -> float | None:
-    """Return the seconds that `grpc-timeout` allows, or None without that field.
+    """Return the seconds that `grpc-timeout` allows, a day at most, or None without that field.
 
     Raises MalformedRequestError when it is malformed or repeated.
     """
@@ -44,7 +46,7 @@ def read_timeout(headers: Headers) -> float | None:
     if found is None or len(values) > 1:
         detail = "grpc-timeout must be given once, as up to 8 digits and one of H M S m u n."
         raise MalformedRequestError.of([Fault(detail=detail)])
-    return int(found[1]) * _SECONDS[found[2]]
+    return min(int(found[1]) * _SECONDS[found[2]], _DAY)
 
 
 def _fault(name: bytes) -> Fault:

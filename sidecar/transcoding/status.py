@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 from grpc.aio import AioRpcError
@@ -37,11 +38,11 @@ HTTP_STATUS: Mapping[int, int] = MappingProxyType(
 def read_status(error: AioRpcError) -> Status:
     """Return the status that a failed call ended with, with its details if it has any.
 
-    Details that contradict the code or the message of the call are left out.
+    Details that cannot be read, or that contradict the call's code or message, are left out.
     """
     try:
         # The error has the accessors of a finished call, which is all that is used.
         status: Status | None = rpc_status.from_call(cast("grpc.Call", error))
-    except ValueError:
+    except (ValueError, DecodeError):
         status = None
     return status or Status(code=error.code().value[0], message=error.details() or "")
