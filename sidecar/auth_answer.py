@@ -5,7 +5,7 @@ Nothing of an answer reaches a caller but what is named here, checked and cut.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeGuard
 
@@ -29,6 +29,9 @@ _LARGEST_INT32 = 2**31 - 1
 # whatever their body is. Other statuses mean that something else than the
 # auth-api answered.
 _UNDERSTOOD = frozenset({400, 401, 403, 409, 422, 429, 503, 504})
+# These need a header field that speaks of the auth-api and not of us (RFC 9110 sections
+# 15.5.6, 15.5.8 and 15.5.22).
+_OF_ITSELF = frozenset({405, 407, 426})
 # Of its own address the auth-api would not say so in a problem document of the contract.
 _REASONS: Mapping[int, Reason] = MappingProxyType({404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND})
 _DETAILS: Mapping[Reason, str] = MappingProxyType(
@@ -43,14 +46,14 @@ class Answer:
     status: int
     content_type: str
     retry_after: str
-    body: bytes = field(repr=False)  # it may hold a token
+    body: Secret[bytes]  # it may hold a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """An access token of the type Bearer that is good for `expires_in` seconds."""
 
-    access_token: Secret
+    access_token: Secret[str]
     expires_in: int
 
 
@@ -66,7 +69,7 @@ def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
         raise BadAnswerError("a status that is neither 200 nor an error")
     members = _read_error(answer)
     code = members.get("karmoCode")
-    if isinstance(code, str) and _KARMO_CODE.fullmatch(code):
+    if isinstance(code, str) and _KARMO_CODE.fullmatch(code) and answer.status not in _OF_ITSELF:
         return _withhold(_pass_through(answer, members, code), sent)
     if answer.status not in _UNDERSTOOD:
         raise BadAnswerError("an error that the contract does not have")
@@ -81,7 +84,7 @@ def _read_token(answer: Answer) -> Token:
     named = media_type.parse(answer.content_type)
     if named is None or named.essence != "application/json" or not named.is_utf8:
         raise BadAnswerError("a token that is not application/json in UTF-8")
-    members = _parse_object(answer.body)
+    members = _parse_object(answer.body.reveal())
     access_token, token_type = members.get("access_token"), members.get("token_type")
     expires_in = members.get("expires_in")
     if "error" in members:
@@ -115,18 +118,20 @@ def _read_error(answer: Answer) -> Mapping[str, JsonValue]:
     if named is None or named.essence not in {"application/json", "application/problem+json"}:
         return {}
     try:
-        return _parse_object(answer.body)
+        return _parse_object(answer.body.reveal())
     except BadAnswerError:
         return {}
 
 
 def _pass_through(answer: Answer, members: Mapping[str, JsonValue], code: str) -> Problem:
-    """Keep what an upstream problem says; the status is that of the answer (RFC 9457 3.1.2)."""
+    """Keep what an upstream problem says, but its `status`, which is that of the answer."""
     error = _match(_OAUTH_ERROR, members.get("error"))
+    # RFC 6749 section 5.2: failed authentication by a header must be answered with 401.
+    status = 401 if error == "invalid_client" else answer.status
     reason = _REASONS.get(answer.status, nearest(answer.status, error))
     return Problem(
         reason=reason,
-        status=answer.status,
+        status=status,
         karmo_code=code,
         type=_match(_URI, members.get("type")),
         title=_text(members.get("title")),

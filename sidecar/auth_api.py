@@ -14,6 +14,7 @@ from sidecar import logs
 from sidecar.auth_answer import Answer, BadAnswerError, Token, interpret
 from sidecar.credentials import GRANT_TYPE, ClientCredentials
 from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason
+from sidecar.secret import Secret
 
 _MAX_BODY_BYTES = 64 * 1024
 _LIMITS = httpx2.Limits(
@@ -98,7 +99,7 @@ class AuthApi:
                 status=response.status_code,
                 content_type=response.headers.get("content-type", ""),
                 retry_after=response.headers.get("retry-after", ""),
-                body=await _read(response),
+                body=Secret(await _read(response)),
             )
 
 

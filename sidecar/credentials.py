@@ -4,11 +4,10 @@ From what either protocol carries, the Basic header and the fields of the
 request, to the credentials for the auth-api or to the problem that they are.
 """
 
-import base64
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from karmo.problem.v1.problem_details_pb2 import (
     PROBLEM_REASON_INVALID_CLIENT as INVALID_CLIENT,
@@ -20,17 +19,15 @@ from karmo.problem.v1.problem_details_pb2 import (
     PROBLEM_REASON_UNSUPPORTED_GRANT_TYPE as UNSUPPORTED_GRANT_TYPE,
 )
 
+from sidecar.basic_auth import AuthorizationError, Basic, read_authorization
 from sidecar.problems import FieldError, Problem, ProblemError, Reason
 from sidecar.secret import Secret
-from sidecar.transcoding.percent import decode_form
 
 GRANT_TYPE = "client_credentials"
 # Appendix A.1 and A.2: client_id and client_secret are *VSCHAR, %x20-7E.
 _NOT_VSCHAR = re.compile(r"[^\x20-\x7e]")
-# RFC 9110 section 11.4: credentials = auth-scheme [ 1*SP ( token68 / ... ) ]
-_CREDENTIALS = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +(.*))?", re.DOTALL)
-# RFC 4648 section 4; missing padding is accepted, as by most token endpoints.
-_BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
+
+Header = Basic | AuthorizationError | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +35,9 @@ class TokenRequest:
     """What a caller sent, by whichever protocol. An empty string is an absent one (section 3.2)."""
 
     grant_type: str
-    client_id: Secret
-    client_secret: Secret
-    authorization: tuple[Secret, ...]
+    client_id: Secret[str]
+    client_secret: Secret[str]
+    authorization: tuple[Secret[str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,38 +48,28 @@ class ClientCredentials:
     on how to encode it, so only the server that knows the client may decode it.
     """
 
-    client_id: Secret
-    client_secret: Secret
-    authorization: Secret | None
+    client_id: Secret[str]
+    client_secret: Secret[str]
+    authorization: Secret[str] | None
 
     def appear_in(self, text: str) -> bool:
         """Whether `text` shows any of them, in any form that they had on their way.
 
         What is shorter than 4 characters is not looked for.
         """
-        folded = _fold(text)
-        return any(len(form) >= 4 and form in folded for form in self._forms())
+        shown = (_fold(text), _fold(unquote_plus(text)))
+        forms = [form for form in self._forms() if len(form) >= 4]
+        return any(form in where for form in forms for where in shown)
 
     def _forms(self) -> Iterator[str]:
-        values = [self.client_id.reveal(), self.client_secret.reveal()]
-        if self.authorization:
-            token = self.authorization.reveal().split()[-1]
-            values += [token, *_decode_base64(token).decode().split(":", 1)]
-        for value in values:
-            yield _fold(value)
-            yield quote_plus(value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Basic:
-    """A decoded Basic header. `raw_id` is its id as it stood before form-decoding."""
-
-    raw_id: str
-    client_id: str
-    client_secret: str
-
-    def __repr__(self) -> str:
-        return "_Basic(***)"
+        header = read_authorization((self.authorization,)) if self.authorization else None
+        sent = [self.client_id, self.client_secret]
+        if header:
+            sent += [header.raw_id, header.raw_secret]
+            yield header.token.reveal().rstrip("=")
+        for secret in sent:
+            yield _fold(secret.reveal())
+            yield quote_plus(secret.reveal())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,32 +79,32 @@ class _Fault:
     pointer: str | None = None
 
 
-class _HeaderError(Exception):
-    """The Authorization header cannot be read; the text says why, and nothing of the header."""
-
-
-Header = _Basic | _HeaderError | None
-
-
 def check(request: TokenRequest) -> ClientCredentials:
     """Return the credentials that `request` carries.
 
     Raises ProblemError. Of several faults the first, in the order of `_CHECKS`,
     gives the reason; every fault of a field is listed.
     """
-    header = _read_header(request.authorization)
+    header = _read_header(request)
     faults = [fault for find in _CHECKS for fault in find(request, header)]
     if faults:
         raise ProblemError(_to_problem(faults))
-    if isinstance(header, _Basic):
+    if isinstance(header, Basic):
         return ClientCredentials(
-            client_id=Secret(header.client_id),
-            client_secret=Secret(header.client_secret),
+            client_id=header.client_id,
+            client_secret=header.client_secret,
             authorization=request.authorization[0],
         )
     return ClientCredentials(
         client_id=request.client_id, client_secret=request.client_secret, authorization=None
     )
+
+
+def _read_header(request: TokenRequest) -> Header:
+    try:
+        return read_authorization(request.authorization)
+    except AuthorizationError as error:
+        return error
 
 
 def _to_problem(faults: Sequence[_Fault]) -> Problem:
@@ -134,7 +121,7 @@ def _to_problem(faults: Sequence[_Fault]) -> Problem:
 
 
 def _header_faults(_request: TokenRequest, header: Header) -> Iterator[_Fault]:
-    if isinstance(header, _HeaderError):
+    if isinstance(header, AuthorizationError):
         yield _Fault(reason=INVALID_REQUEST, detail=str(header))
 
 
@@ -148,7 +135,11 @@ def _method_faults(request: TokenRequest, header: Header) -> Iterator[_Fault]:
             pointer="/client_secret",
         )
     client_id = request.client_id.reveal()
-    if isinstance(header, _Basic) and client_id not in ("", header.raw_id, header.client_id):
+    if (
+        isinstance(header, Basic)
+        and client_id
+        and client_id not in (header.raw_id.reveal(), header.client_id.reveal())
+    ):
         yield _Fault(
             reason=INVALID_REQUEST,
             detail="Remove client_id, or send the same one as in the Authorization header.",
@@ -185,12 +176,12 @@ def _field_faults(request: TokenRequest, _header: Header) -> Iterator[_Fault]:
 
 def _authentication_faults(request: TokenRequest, header: Header) -> Iterator[_Fault]:
     """Section 5.2: without complete credentials by a supported method it is invalid_client."""
-    client_id, client_secret = request.client_id.reveal(), request.client_secret.reveal()
-    if isinstance(header, _Basic):
-        client_id, client_secret = header.client_id, header.client_secret
-    elif request.authorization:
-        client_id = client_secret = ""
-    if not (client_id and client_secret):
+    if isinstance(header, Basic):
+        proof = (header.client_id, header.client_secret)
+    else:
+        proof = (request.client_id, request.client_secret)
+    is_supported = header is not None or not request.authorization
+    if not is_supported or not all(part.reveal() for part in proof):
         yield _Fault(
             reason=INVALID_CLIENT,
             detail="Send client_id and client_secret: by HTTP Basic authentication, "
@@ -207,60 +198,6 @@ _CHECKS = (
 )
 
 
-def _read_header(values: Sequence[Secret]) -> Header:
-    """Return the decoded header, why it is malformed, or None if none is of the Basic scheme."""
-    if not values:
-        return None
-    if len(values) > 1:
-        return _HeaderError("Send one Authorization header only.")
-    found = _CREDENTIALS.fullmatch(values[0].reveal())
-    if found is None:
-        return _HeaderError("The Authorization header is malformed.")
-    if found[1].lower() != "basic":
-        return None
-    try:
-        return _decode_basic(found[2] or "")
-    except _HeaderError as error:
-        return error
-
-
-def _decode_basic(token: str) -> _Basic:
-    """Decode as RFC 7617 section 2 and then, each half by itself, as RFC 6749 section 2.3.1."""
-    try:
-        text = _decode_base64(token).decode()
-    except ValueError:
-        raise _HeaderError(
-            "The Basic credentials in the Authorization header are not UTF-8 in base64."
-        ) from None
-    raw_id, colon, raw_secret = text.partition(":")
-    if not colon:
-        raise _HeaderError(
-            "The Basic credentials in the Authorization header hold no colon between "
-            "client_id and client_secret."
-        )
-    try:
-        client_id, client_secret = decode_form(raw_id), decode_form(raw_secret)
-    except ValueError:
-        raise _HeaderError(
-            "The Basic credentials in the Authorization header hold a malformed percent "
-            "escape; write a percent sign as %25."
-        ) from None
-    if _NOT_VSCHAR.search(client_id + client_secret):
-        raise _HeaderError(
-            "The Basic credentials in the Authorization header must hold printable ASCII "
-            "characters only."
-        )
-    return _Basic(raw_id=raw_id, client_id=client_id, client_secret=client_secret)
-
-
 def _fold(text: str) -> str:
     """Return `text` with each run of white space as one space, since such runs get lost."""
     return " ".join(text.split())
-
-
-def _decode_base64(token: str) -> bytes:
-    if not _BASE64.fullmatch(token):
-        raise ValueError("not base64")
-    if token.endswith("=") and len(token) % 4:
-        raise ValueError("wrong padding")
-    return base64.b64decode(token + "=" * (-len(token) % 4), validate=True)

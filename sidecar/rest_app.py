@@ -1,9 +1,11 @@
 """The public REST application: the transcoder, the problem pages, and every error as a problem."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPMethod
 from typing import cast
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -146,6 +148,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        _to_origin_form(scope)
         call = _open(scope)
         method = scope["method"] if scope["method"] in set(HTTPMethod) else "other"
 
@@ -163,6 +166,14 @@ class AccessLog:
                 logs.failure("the REST application failed", error)
             finally:
                 call.note(route=_route(scope))
+
+
+def _to_origin_form(scope: Scope) -> None:
+    """Take scheme and host off a target in absolute form (RFC 9112 section 3.2.2)."""
+    found = _ABSOLUTE.fullmatch(scope["raw_path"])
+    if found:
+        scope["raw_path"] = found[1] or b"/"
+        scope["path"] = unquote(scope["raw_path"])
 
 
 def _open(scope: Scope) -> logs.Call:
@@ -195,4 +206,5 @@ def _peer(scope: Scope) -> str | None:
     return f"{client[0]}:{client[1]}" if client else None
 
 
+_ABSOLUTE = re.compile(rb"https?://[^/]*(.*)", re.IGNORECASE | re.DOTALL)
 _IDENTITY = frozenset({b"x-request-id", b"traceparent"})

@@ -1,10 +1,12 @@
 """A value that must never be shown."""
 
-from typing import NoReturn, SupportsIndex
+from typing import Generic, NoReturn, SupportsIndex, TypeVar
+
+Value = TypeVar("Value", bound=str | bytes)
 
 
-class Secret:
-    """Holds a string that only `reveal` gives out.
+class Secret(Generic[Value]):
+    """Holds a text, or bytes, that only `reveal` gives out.
 
     `repr`, `str` and `format` show a mask, and pickling is refused, so that a
     secret reaches neither a log, nor a traceback, nor a file by accident.
@@ -12,10 +14,10 @@ class Secret:
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: Value) -> None:
         self._value = value
 
-    def reveal(self) -> str:
+    def reveal(self) -> Value:
         """Return the value. Whoever calls this answers for where it goes."""
         return self._value
 

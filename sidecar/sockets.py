@@ -10,7 +10,8 @@ BACKLOG = 1024
 def listen(address: Address) -> socket.socket:
     """Return a socket that listens on `address`. Raises OSError, whose text names it."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio turns Nagle's delay off only where it is.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # A port whose last connections are still closing may be taken; one in use may not.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -39,7 +39,7 @@ class TokenService(TokenServiceServicer):
         )
 
 
-def _authorization(context: Context) -> tuple[Secret, ...]:
+def _authorization(context: Context) -> tuple[Secret[str], ...]:
     metadata = context.invocation_metadata() or ()
     return tuple(Secret(str(value)) for key, value in metadata if key == "authorization")
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 # As a module, not as the console script: coverage then measures it too.
 SIDECAR = (sys.executable, "-m", "sidecar")
 LISTENERS = ("rest_listen", "grpc_listen", "admin_listen", "dev_auth_api_listen")
-_HANG = 60.0  # seconds; no step of any process takes nearly as long
+_HANG = 180.0  # seconds; no step of any process takes nearly as long
 BIN = Path(sys.prefix, "bin")
 
 
@@ -196,6 +196,17 @@ def _go_without(name: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"continuous integration must run this test, but {reason}")
     pytest.skip(reason)
+
+
+class ToolError(Exception):
+    """A command failed; its text is what it printed."""
+
+
+def printed(end: Ended) -> str:
+    """Return what a command printed. Raises ToolError if it failed."""
+    if end.status:
+        raise ToolError(end.stdout + end.stderr)
+    return end.stdout
 
 
 def log_lines(log: str) -> list[dict[str, Any]]:

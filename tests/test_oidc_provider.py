@@ -1,14 +1,20 @@
-"""A third-party authorization server issues the tokens that our contract describes."""
+"""A third-party authorization server issues the tokens that our contract describes.
 
-import asyncio
+First asked directly, then through the sidecar, whose auth-api it is.
+"""
+
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 import httpx2
-import jwt
 import pytest
+import pytest_asyncio
 
 from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, running_oidc_provider
+from tests.process import Sidecar, serving
+from tests.verified import verified_claims
+from tests.ways import Sent, Way, basic, open_ways
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +54,6 @@ async def exchange(provider: OidcProvider, presented: Presented) -> httpx2.Respo
         return await client.post(provider.token_url, data=form, auth=presented.header)
 
 
-async def verified_claims(provider: OidcProvider, token: str) -> dict[str, object]:
-    """Return the claims of `token` once PyJWT has checked it with the keys of the server."""
-    keys = jwt.PyJWKClient(provider.jwks_url)
-    key = await asyncio.to_thread(keys.get_signing_key_from_jwt, token)
-    return jwt.decode(token, key, algorithms=["RS256"], audience="partners-api")
-
-
 @both_ways
 async def test_right_secret_gives_a_token(
     provider: OidcProvider, presentation: Presentation
@@ -64,7 +63,7 @@ async def test_right_secret_gives_a_token(
     token = response.json()
     assert response.status_code == 200
     assert (token["token_type"], token["expires_in"]) == ("Bearer", 3600)
-    claims = await verified_claims(provider, token["access_token"])
+    claims = await verified_claims(provider.jwks_url, token["access_token"])
     assert claims["client_id"] == CLIENT_ID
 
 
@@ -74,3 +73,79 @@ async def test_wrong_secret_is_refused(provider: OidcProvider, presentation: Pre
     response = await exchange(provider, presentation("wrong" + CLIENT_SECRET))
     assert response.status_code == 401
     assert response.json()["error"] == "invalid_client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """A sidecar whose auth-api is the server, and the ways into it."""
+
+    sidecar: Sidecar
+    ways: Mapping[str, Way]
+
+    async def upstream_status_of(self, problem: Mapping[str, str] | None) -> int | None:
+        """Return what the server answered to the call that ended in `problem`, if it was asked."""
+        assert problem
+        line = await self.sidecar.log.find(problem["instance"].removeprefix("urn:uuid:"))
+        status: int | None = json.loads(line).get("upstream_status")
+        return status
+
+
+@pytest_asyncio.fixture(scope="module", name="front")
+async def _front(provider: OidcProvider) -> AsyncIterator[Front]:
+    async with (
+        serving("serve", auth_api_token_url=provider.token_url) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        yield Front(sidecar=sidecar, ways=ways)
+
+
+def sent_as_basic(secret: str, grant_type: str = "client_credentials") -> Sent:
+    """Return the request that presents `secret` in a Basic header."""
+    return Sent(fields={"grant_type": grant_type}, authorization=(basic(CLIENT_ID, secret),))
+
+
+def sent_as_fields(secret: str, grant_type: str = "client_credentials") -> Sent:
+    """Return the request that presents `secret` in its fields."""
+    credentials = {"client_id": CLIENT_ID, "client_secret": secret}
+    return Sent(fields={"grant_type": grant_type, **credentials})
+
+
+every_exchange = pytest.mark.parametrize("way", ["form", "json", "grpc"])
+both_sent = pytest.mark.parametrize("sent", [sent_as_basic, sent_as_fields])
+
+
+@every_exchange
+@both_sent
+async def test_its_token_passes_through_the_sidecar(
+    provider: OidcProvider, front: Front, way: str, sent: Callable[[str], Sent]
+) -> None:
+    """A caller of the sidecar gets a token that verifies with the keys of the server."""
+    outcome = await front.ways[way](sent(CLIENT_SECRET))
+    assert outcome.token
+    assert (outcome.token["token_type"], outcome.token["expires_in"]) == ("Bearer", 3600)
+    claims = await verified_claims(provider.jwks_url, outcome.token["access_token"])
+    assert claims["client_id"] == CLIENT_ID
+
+
+@every_exchange
+@both_sent
+async def test_its_refusal_passes_through_the_sidecar(
+    front: Front, way: str, sent: Callable[[str], Sent]
+) -> None:
+    """The refusal of a wrong secret by the server is our 401 `invalid_client`."""
+    problem = (await front.ways[way](sent("wrong" + CLIENT_SECRET))).problem
+    assert problem
+    assert (problem["status"], problem["error"]) == (401, "invalid_client")
+    assert await front.upstream_status_of(problem) == 401
+
+
+@every_exchange
+@both_sent
+async def test_an_unsupported_grant_is_refused_before_it(
+    front: Front, way: str, sent: Callable[[str, str], Sent]
+) -> None:
+    """A grant that the contract does not have is refused, and the server is not asked."""
+    problem = (await front.ways[way](sent(CLIENT_SECRET, "authorization_code"))).problem
+    assert problem
+    assert (problem["status"], problem["error"]) == (400, "unsupported_grant_type")
+    assert await front.upstream_status_of(problem) is None

@@ -81,6 +81,27 @@ class Upstream:
             writer.close()
 
 
+class Hold:
+    """A script of the upstream that answers no request before `release` is set."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self._held = asyncio.Semaphore(0)
+
+    async def script(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Tell that a request is held, wait, and answer it with a token."""
+        self._held.release()
+        await self.release.wait()
+        writer.write(answer(200, TOKEN))
+        await writer.drain()
+
+    async def wait_for(self, requests: int) -> None:
+        """Wait until so many more requests are held."""
+        async with asyncio.timeout(30):
+            for _ in range(requests):
+                await self._held.acquire()
+
+
 def _content_length(head: bytes) -> int:
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
     return int(fields.get(b"content-length", 0))

@@ -110,6 +110,17 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
         yield House(upstream=upstream, addresses=addresses, ways=ways, rest=rest, channels=channels)
 
 
+@asynccontextmanager
+async def open_ways(addresses: Mapping[str, str]) -> AsyncIterator[Mapping[str, Way]]:
+    """Open the ways into any sidecar; `addresses` are those of its listeners, by name."""
+    base = f"http://{addresses['rest']}"
+    async with (
+        httpx2.AsyncClient(base_url=base, timeout=20, trust_env=False) as rest,
+        grpc.aio.insecure_channel(addresses["grpc"]) as channel,
+    ):
+        yield {"form": _by_form(rest), "json": _by_json(rest), "grpc": _by_grpc(channel)}
+
+
 def _by_form(client: httpx2.AsyncClient) -> Way:
     async def send(sent: Sent) -> Outcome:
         content = urlencode(sent.fields).encode()

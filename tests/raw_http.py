@@ -1,0 +1,60 @@
+"""An HTTP client made of a raw socket: what no library would send, and hanging up at will."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sidecar.settings import Address
+
+FORM = b"Content-Type: application/x-www-form-urlencoded"
+# How long an answer may take before the test fails, in seconds.
+GUARD = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """An answer: its status, its header fields by name in lower case, and its body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def request(
+    method: str = "POST",
+    target: str = "/v1/oauth/token",
+    *,
+    headers: Iterable[bytes] = (FORM,),
+    body: bytes = b"",
+) -> bytes:
+    """Return the bytes of a request that asks for the connection to be closed."""
+    length = b"Content-Length: %d" % len(body)
+    common = (b"Host: sidecar.test", b"Connection: close", length)
+    head = b"\r\n".join((f"{method} {target} HTTP/1.1".encode(), *common, *headers))
+    return head + b"\r\n\r\n" + body
+
+
+@asynccontextmanager
+async def sent(address: Address, data: bytes) -> AsyncIterator[asyncio.StreamReader]:
+    """Send `data` and give what reads the answer; at the end of the context, hang up."""
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(data)
+        await writer.drain()
+        yield reader
+    finally:
+        writer.close()
+
+
+async def answer_to(address: Address, data: bytes) -> Received:
+    """Send `data` and return the answer, which ends with the connection."""
+    async with asyncio.timeout(GUARD), sent(address, data) as reader:
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    status_line, *fields = head.decode("latin-1").split("\r\n")
+    pairs = (field.split(": ", 1) for field in fields)
+    return Received(
+        status=int(status_line.split()[1]),
+        headers={name.lower(): value for name, value in pairs},
+        body=body,
+    )

@@ -1,0 +1,83 @@
+"""The log of the whole process as the sidecar would write it, for tests to wait for and search."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sidecar.logs import JsonFormatter
+
+Line = Mapping[str, Any]
+# How long a line may take to be written before the test fails, in seconds.
+GUARD = 20
+
+
+class Log(logging.Handler):
+    """Keeps the lines of every logger of the process, formatted by the sidecar."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.setFormatter(JsonFormatter())
+        self.lines: list[str] = []
+        self._more = asyncio.Event()
+
+    @property
+    def text(self) -> str:
+        """All lines, to be searched."""
+        return "\n".join(self.lines)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self.lines.append(self.format(record))
+        if record.name == "sidecar.access":  # written in the loop alone
+            self._more.set()
+
+    @property
+    def entries(self) -> Sequence[Line]:
+        """All lines, as objects."""
+        return [json.loads(line) for line in self.lines]
+
+    def find(self, request_id: str) -> Sequence[Line]:
+        """Return the access lines of the call of that id that there are by now."""
+        return [
+            entry
+            for entry in self.entries
+            if entry["logger"] == "sidecar.access" and entry["request_id"] == request_id
+        ]
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until there are `count` access lines, of whatever calls."""
+        async with asyncio.timeout(GUARD):
+            while self.text.count('"logger": "sidecar.access"') < count:
+                self._more.clear()
+                await self._more.wait()
+
+    async def access_lines(self, request_id: str, count: int) -> Sequence[Line]:
+        """Return the access lines of the call of that id, once there are `count`."""
+        async with asyncio.timeout(GUARD):
+            while len(found := self.find(request_id)) < count:
+                self._more.clear()
+                await self._more.wait()
+        assert len(found) == count
+        return found
+
+    async def access_line(self, request_id: str) -> Line:
+        """Return the only access line of the call of that id, once it is written."""
+        (line,) = await self.access_lines(request_id, 1)
+        return line
+
+
+@contextmanager
+def recorded(level: int = logging.DEBUG) -> Iterator[Log]:
+    """Record whatever any logger of the process writes from `level` on."""
+    log, root = Log(), logging.getLogger()
+    before = root.level
+    root.addHandler(log)
+    root.setLevel(level)
+    try:
+        yield log
+    finally:
+        root.setLevel(before)
+        root.removeHandler(log)

@@ -1,0 +1,196 @@
+"""The commands as a person or an init system meets them: output and exit status."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from sidecar.settings import Settings
+from tests import process
+from tests.process import BIN, SIDECAR, Ended, as_flags, free, run, serving
+from tests.upstream import TOKEN, Upstream
+from tests.ways import Sent, basic, open_ways
+
+CANARY = "canary-5f1c"
+SETTINGS = tuple(Settings.model_fields)
+TOKEN_URL = {"auth_api_token_url": "http://127.0.0.1:9/v1/oauth/token"}
+# Every finder of modules stays as it is, but for one top-level name that it does not find.
+WITHOUT_JOSERFC = """
+import sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *rest):
+        return None if name.split(".")[0] == "joserfc" else self.finder.find_spec(name, *rest)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+from sidecar.cli import main
+sys.exit(main())
+"""
+SIDECAR_WITHOUT_JOSERFC = (SIDECAR[0], "-c", WITHOUT_JOSERFC)
+
+
+def is_refusal(end: Ended, *faults: str) -> bool:
+    """Whether it ended for its configuration: one line for each fault, and nothing else."""
+    lines = end.stderr.splitlines()
+    return (
+        end.status == 78
+        and not end.stdout
+        and len(lines) == len(faults)
+        and all(
+            line.startswith(f"karmo-sidecar: {fault}")
+            for line, fault in zip(sorted(lines), sorted(faults), strict=True)
+        )
+    )
+
+
+async def test_right_settings_are_right() -> None:
+    """`check-config` says so and ends with status 0, serving nothing."""
+    end = await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL))
+    assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
+
+
+BAD = dict.fromkeys(SETTINGS, f"{CANARY}:secret")
+NAMES = {f"SIDECAR_{name.upper()}": value for name, value in BAD.items()}
+# Right for the listeners; the point is that the flag's fault is told all the same.
+RIGHT_NAMES = dict.fromkeys(NAMES, "127.0.0.1:0")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "env"),
+    [
+        pytest.param("serve", as_flags(BAD), {}, id="by flag"),
+        pytest.param("dev", (), NAMES, id="by environment"),
+        pytest.param("check-config", as_flags(BAD), RIGHT_NAMES, id="the flag wins"),
+    ],
+)
+async def test_every_fault_is_told_at_once(
+    command: str, flags: tuple[str, ...], env: Mapping[str, str]
+) -> None:
+    """Each setting has a flag and a variable, and a line for its fault that hides the value."""
+    end = await run(*SIDECAR, command, *flags, env=env)
+    assert is_refusal(end, *(f"{name}: must " for name in NAMES)), end
+    assert CANARY not in end.stderr
+
+
+async def test_serve_needs_an_upstream() -> None:
+    """Without a token URL `serve` refuses to start, and tells which setting is missing."""
+    end = await run(*SIDECAR, "serve", *free())
+    assert is_refusal(end, "SIDECAR_AUTH_API_TOKEN_URL: must be set"), end
+
+
+async def test_a_variable_that_is_no_setting_is_a_fault() -> None:
+    """A misspelt variable is told by its name, without its value."""
+    end = await run(*SIDECAR, "dev", *free(), env={"SIDECAR_REST_LISTENS": CANARY})
+    assert is_refusal(end, "SIDECAR_REST_LISTENS: is not a setting"), end
+    assert CANARY not in end.stderr
+
+
+async def test_version() -> None:
+    """`--version` prints the version alone."""
+    end = await run(*SIDECAR, "--version")
+    assert (end.status, end.stderr) == (0, "")
+    assert end.stdout == f"{version('karmo-sidecar')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param((), id="no command"),
+        pytest.param(("serves",), id="an unknown command"),
+        pytest.param(("serve", "--rest-listens=127.0.0.1:0"), id="an unknown flag"),
+        pytest.param(("serve", "--rest-lis=127.0.0.1:0"), id="an abbreviated flag"),
+    ],
+)
+async def test_what_is_not_understood_is_refused(arguments: tuple[str, ...]) -> None:
+    """An argument that is not known ends it with status 2 and the usage."""
+    end = await run(*SIDECAR, *arguments)
+    assert (end.status, end.stdout) == (2, "")
+    assert end.stderr.startswith("usage: karmo-sidecar")
+
+
+async def test_help_names_every_setting() -> None:
+    """`--help` lists each setting's flag and variable, and no flag besides."""
+    end = await run(*SIDECAR, "serve", "--help", env={"COLUMNS": "1000"})
+    words = end.stdout.split()
+    flags = {word.strip(",") for word in words if word.startswith("--")}
+    assert flags == {"--help"} | {flag.partition("=")[0] for flag in as_flags(BAD)}
+    assert all(f"({name};" in words for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(f"{BIN}{os.pathsep}{process.path_of_a_terminal()}", id="as by make run"),
+        pytest.param(process.path_of_a_terminal(), id="by the path of the program"),
+    ],
+)
+async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
+    """`dev` prints one curl and one grpcurl line; in a new terminal each prints a token."""
+    process.find_tool("curl")
+    process.find_tool("grpcurl")
+    async with serving("dev", env={"PATH": path}) as sidecar:
+        await sidecar.stderr.find("Stop it with Ctrl-C.")
+        lines = [line for line in sidecar.stderr.seen if "curl " in line]
+        terminal = {"PATH": process.path_of_a_terminal()}
+        pasted = [await run("bash", "-c", line, env=terminal) for line in lines]
+    assert [end.status for end in pasted] == [0, 0], pasted
+    tokens = [json.loads(end.stdout) for end in pasted]
+    assert all(token["token_type"] == "Bearer" and token["access_token"] for token in tokens)
+
+
+async def test_standard_output_is_the_log_alone() -> None:
+    """Whatever `dev` tells a developer, its standard output stays JSON, one record a line."""
+    async with serving("dev") as sidecar:
+        pass
+    log = process.log_lines(await sidecar.log.all())
+    assert [record["message"] for record in log] == ["serving", "stopping", "stopped"]
+
+
+@pytest.mark.parametrize("command", ["dev", "check-config"])
+async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
+    """Its demo clients are kept from the network, unless a flag says that they need not be."""
+    everywhere = as_flags(TOKEN_URL | {"dev_auth_api_listen": "0.0.0.0:0"})
+    end = await run(*SIDECAR, command, *everywhere)
+    assert is_refusal(end, "SIDECAR_DEV_AUTH_API_LISTEN: must be a loopback address"), end
+    allowed = await run(*SIDECAR, "check-config", *everywhere, "--dev-auth-api-expose=on")
+    assert allowed.status == 0
+
+
+async def test_dev_tells_what_it_lacks() -> None:
+    """Where the extra `dev` is not installed, `dev` says how to install it, and no more."""
+    end = await run(*SIDECAR_WITHOUT_JOSERFC, "dev", *free())
+    assert is_refusal(end, "the embedded auth-api needs the extra dev: pip install"), end
+
+
+async def test_serve_lacks_nothing_without_the_extra() -> None:
+    """`serve` exchanges a token where the extra `dev` is not installed."""
+    async with (
+        Upstream() as upstream,
+        serving(
+            "serve", program=SIDECAR_WITHOUT_JOSERFC, auth_api_token_url=upstream.url
+        ) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
+        assert (await ways["grpc"](sent)).token == TOKEN
+
+
+async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:
+    """An unforeseen exception ends it with status 70; the log has its type and never its text."""
+    broken = tmp_path / "joserfc"
+    broken.mkdir()
+    (broken / "__init__.py").write_text(f"raise LookupError({CANARY!r})\n")
+    end = await run(*SIDECAR, "dev", *free(), env={"PYTHONPATH": str(tmp_path)})
+    assert (end.status, end.stderr) == (70, "")
+    (record,) = process.log_lines(end.stdout)
+    assert (record["message"], record["error"]) == ("the sidecar failed", "LookupError")
+    assert CANARY not in end.stdout

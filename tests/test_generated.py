@@ -1,0 +1,166 @@
+"""The schema and what is made of it: generated anew it is the same, and it keeps its own rules."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from google.api import annotations_pb2
+from google.api.http_pb2 import HttpRule
+from google.protobuf import descriptor_pb2
+from google.protobuf.message import Message
+from karmo.auth.v1 import token_service_pb2
+
+from tests.process import BIN, ROOT, Ended, run
+
+GENERATED = ROOT / "generated"
+# Beside them the set-up links those of Google.
+PROTOS = sorted(
+    path.relative_to(ROOT / "proto") for path in (ROOT / "proto/karmo").rglob("*.proto")
+)
+# The commands of `make check`, as a person would type them.
+RECIPES = [line.strip() for line in (ROOT / "Makefile").read_text("utf-8").splitlines()]
+BUF = [line for line in RECIPES if line.startswith("buf ") and "--write" not in line]
+
+Location = tuple[int, ...]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return what is in `folder`, by path, without what Python compiled of it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+async def test_generated_code_is_current(tmp_path: Path) -> None:
+    """`make generate` gives the same files, byte for byte, as those that are committed."""
+    # Never the set-up: a test that installs packages would not be one.
+    make = ("make", "--old-file=.venv/complete", "generate", f"OUT={tmp_path}")
+    end = await run(*make, env={"MAKEFLAGS": ""})
+    assert end.status == 0, end.stderr
+    made, committed = files(tmp_path), files(GENERATED)
+    assert sorted(made) == sorted(committed)
+    assert [path for path in made if made[path] != committed[path]] == []
+
+
+def test_descriptors_explain_errors() -> None:
+    """The descriptor set holds our files and the details of errors, for `grpcurl -protoset`."""
+    data = (GENERATED / "karmo/descriptors.binpb").read_bytes()
+    held = {file.name for file in descriptor_pb2.FileDescriptorSet.FromString(data).file}
+    assert held >= {"google/rpc/error_details.proto", *map(str, PROTOS)}
+
+
+def test_http_rule_is_the_contract() -> None:
+    """The token exchange is POST /v1/oauth/token, with the whole request in the body."""
+    method = token_service_pb2.DESCRIPTOR.services_by_name["TokenService"].methods[0]
+    rule = method.GetOptions().Extensions[
+        cast("Any", annotations_pb2.http)
+    ]  # its stub has no types
+    assert rule == HttpRule(post="/v1/oauth/token", body="*")
+
+
+@pytest_asyncio.fixture(scope="module", name="sources")
+async def _sources(tmp_path_factory: pytest.TempPathFactory) -> descriptor_pb2.FileDescriptorSet:
+    """Compile our schema with where everything stands in it, and its comments."""
+    image = tmp_path_factory.mktemp("sources") / "image.binpb"
+    protoc = (BIN / "python", "-m", "grpc_tools.protoc", "-Iproto", "--include_source_info")
+    end = await run(*protoc, f"--descriptor_set_out={image}", *PROTOS)
+    assert end.status == 0, end.stderr
+    return descriptor_pb2.FileDescriptorSet.FromString(image.read_bytes())
+
+
+ELEMENTS = {
+    "DescriptorProto",
+    "FieldDescriptorProto",
+    "OneofDescriptorProto",
+    "EnumDescriptorProto",
+    "EnumValueDescriptorProto",
+    "ServiceDescriptorProto",
+    "MethodDescriptorProto",
+}
+
+
+def elements(parent: Message, path: Location = ()) -> Iterator[tuple[Location, Any]]:
+    """Yield every element inside `parent` with its path, as source info counts them."""
+    for field, value in parent.ListFields():
+        if field.message_type is not None and field.message_type.name in ELEMENTS:
+            for index, child in enumerate(value):
+                here = (*path, field.number, index)
+                yield here, child
+                yield from elements(child, here)
+
+
+def locations(file: descriptor_pb2.FileDescriptorProto) -> dict[Location, str]:
+    """Return the comment, which may be empty, of everything that stands in `file`."""
+    found = file.source_code_info.location
+    return {tuple(location.path): location.leading_comments for location in found}
+
+
+def test_every_element_has_a_comment(sources: descriptor_pb2.FileDescriptorSet) -> None:
+    """Each message, field, enum, value, service, method and file says what it is."""
+    package: Location = (descriptor_pb2.FileDescriptorProto.PACKAGE_FIELD_NUMBER,)
+    bare = []
+    for file in sources.file:
+        comments = locations(file)
+        names = {package: file.name} | {path: element.name for path, element in elements(file)}
+        # What stands nowhere is made up by the compiler, such as the oneof of an optional field.
+        bare += [name for path, name in names.items() if comments.get(path) == ""]
+    assert bare == []
+
+
+def test_every_json_name_is_chosen(sources: descriptor_pb2.FileDescriptorSet) -> None:
+    """No field of two words leaves its JSON name to the compiler, which would drop the `_`."""
+    json_name = descriptor_pb2.FieldDescriptorProto.JSON_NAME_FIELD_NUMBER
+    left = [
+        element.name
+        for file in sources.file
+        for path, element in elements(file)
+        if isinstance(element, descriptor_pb2.FieldDescriptorProto)
+        and "_" in element.name
+        and (*path, json_name) not in locations(file)
+    ]
+    assert left == []
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Give the home of a user who never ran buf before."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return home
+
+
+async def buf(command: str, home: Path, cwd: Path = ROOT) -> Ended:
+    """Run a command of buf as typed."""
+    env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home)}
+    return await run("bash", "-c", command, env=env, cwd=cwd)
+
+
+@pytest.mark.parametrize("command", BUF)
+async def test_buf_is_content(command: str, home: Path) -> None:
+    """Each check of buf passes as it is typed in the root of the repository."""
+    end = await buf(command, home)
+    assert end == Ended(status=0, stdout="", stderr="")
+
+
+async def test_buf_sees_a_break(tmp_path: Path, home: Path) -> None:
+    """A field that changes its number fails the check against the last release."""
+    (command,) = (command for command in BUF if command.startswith("buf breaking"))
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "proto", copy / "proto")
+    shutil.copy(ROOT / "buf.yaml", copy)
+    changed = copy / "proto/karmo/auth/v1/token_service.proto"
+    text = changed.read_text("utf-8")
+    changed.write_text(text.replace("string client_id = 2 ", "string client_id = 7 "), "utf-8")
+    end = await buf(command, home, copy)
+    assert end.status == 100, end
+    assert 'present field "2" with name "client_id"' in end.stdout + end.stderr
+
+
+def test_buf_has_three_checks() -> None:
+    """`make check` lints, compares the format, and looks for breaks."""
+    assert sorted(command.split()[1] for command in BUF) == ["breaking", "format", "lint"]

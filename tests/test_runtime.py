@@ -1,0 +1,238 @@
+"""The life of the process: what it starts, how it fails to start, and how it stops."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx2
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from sidecar import runtime
+from sidecar.runtime import Addresses
+from sidecar.settings import load
+from tests.process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_lines, run, serving
+from tests.upstream import TOKEN, Hold, Upstream
+from tests.ways import House, Outcome, Sent, Way, basic, open_ways
+
+TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
+# The setting of each listener, by the name of its address.
+SETTINGS = dict(zip(("rest", "grpc", "admin", "auth_api"), LISTENERS, strict=True))
+FREE_PORTS = dict.fromkeys(LISTENERS, "127.0.0.1:0")
+GRANT = {"grant_type": "client_credentials"}
+SENT = Sent(fields=GRANT, authorization=(basic(),))
+DEMO = Sent(fields=GRANT, authorization=(basic("demo-partner", "demo-secret"),))
+HANG = 30.0  # seconds; a guard, well above what anything takes
+SERVICES = ("", "karmo.auth.v1.TokenService")
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callers:
+    """A caller of each listener of one sidecar."""
+
+    ways: Mapping[str, Way]
+    http: httpx2.AsyncClient
+    health: Any  # a HealthStub, whose types name none of its methods
+    addresses: Mapping[str, str]
+
+    async def probe(self, path: str) -> int:
+        """Return the status of a probe."""
+        return (await self.http.get(f"http://{self.addresses['admin']}{path}")).status_code
+
+
+@asynccontextmanager
+async def callers(addresses: Mapping[str, str]) -> AsyncIterator[Callers]:
+    """Open a caller of each of the listeners at `addresses`."""
+    async with (
+        open_ways(addresses) as ways,
+        httpx2.AsyncClient(timeout=HANG, trust_env=False) as http,
+        grpc.aio.insecure_channel(addresses["grpc"]) as channel,
+    ):
+        yield Callers(ways=ways, http=http, health=HealthStub(channel), addresses=addresses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A sidecar in a process of its own, its callers, and an upstream that holds its answers."""
+
+    sidecar: Sidecar
+    callers: Callers
+    hold: Hold
+    calls: asyncio.TaskGroup
+
+    def call(self, way: str) -> asyncio.Task[Outcome]:
+        """Begin an exchange, which the upstream holds."""
+
+        async def send() -> Outcome:
+            return await self.callers.ways[way](SENT)
+
+        return self.calls.create_task(send())
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the signal and wait until it is noticed."""
+        self.sidecar.signal(number)
+        await self.sidecar.log.find('"message": "stopping"')
+
+
+@asynccontextmanager
+async def open_scene() -> AsyncIterator[Scene]:
+    """Run a scene; the sidecar must end with status 0."""
+    async with Upstream() as upstream:
+        hold = Hold()
+        upstream.script = hold.script
+        async with (
+            serving("serve", auth_api_token_url=upstream.url, auth_api_timeout="60s") as sidecar,
+            callers(sidecar.addresses) as made,
+            asyncio.TaskGroup() as calls,
+        ):
+            try:
+                yield Scene(sidecar=sidecar, callers=made, hold=hold, calls=calls)
+            finally:
+                hold.release.set()
+
+
+@asynccontextmanager
+async def running_with_auth_api() -> AsyncIterator[Addresses]:
+    """Run a sidecar with its embedded auth-api in this process."""
+    async with runtime.running(load({}, FREE_PORTS), embeds_auth_api=True) as addresses:
+        yield addresses
+
+
+@pytest.mark.parametrize("way", ["form", "grpc"])
+async def test_calls_reach_the_embedded_auth_api(way: str) -> None:
+    """Both protocols exchange a token once the context is entered."""
+    async with running_with_auth_api() as addresses, open_ways(addresses.told()) as ways:
+        outcome = await ways[way](DEMO)
+    assert outcome.token
+    assert outcome.token["expires_in"] == 3600
+
+
+async def test_every_other_listener_answers() -> None:
+    """The probes, the health of each service, the pages and the embedded auth-api are there."""
+    async with running_with_auth_api() as addresses, callers(addresses.told()) as made:
+        assert [await made.probe(path) for path in ("/livez", "/readyz")] == [200, 200]
+        for name in SERVICES:
+            health = await made.health.Check(HealthCheckRequest(service=name), timeout=HANG)
+            assert health.status == HealthCheckResponse.SERVING
+        jwks = await made.http.get(f"http://{addresses.auth_api}/.well-known/jwks.json")
+        assert len(jwks.json()["keys"]) == 1
+
+
+async def test_problem_types_lead_to_the_rest_listener() -> None:
+    """Without a public URL, the type of a problem is an address that answers with its page."""
+    async with running_with_auth_api() as addresses, callers(addresses.told()) as made:
+        problem = (await made.ways["form"](Sent())).problem
+        assert problem
+        assert problem["type"].startswith(f"http://{addresses.rest}/problems/")
+        assert (await made.http.get(problem["type"])).status_code == 200
+
+
+async def test_addresses_are_given_back() -> None:
+    """After the end of a sidecar another one can take its very addresses."""
+    async with running_with_auth_api() as first:
+        taken = {SETTINGS[name]: told for name, told in first.told().items()}
+    async with runtime.running(load({}, taken), embeds_auth_api=True) as second:
+        assert second == first
+
+
+@SIGNALS
+async def test_calls_in_flight_finish(number: signal.Signals) -> None:
+    """A signal lets the calls that began before it end well, on both protocols."""
+    async with open_scene() as scene:
+        calls = [scene.call("form"), scene.call("grpc")]
+        await scene.hold.wait_for(2)
+        await scene.stop(number)
+        scene.hold.release.set()
+        assert [(await call).token for call in calls] == [TOKEN, TOKEN]
+        end = await scene.sidecar.ended()
+        assert (end.status, end.stderr) == (0, "")
+        assert [line["message"] for line in log_lines(end.stdout)][-1] == "stopped"
+
+
+async def test_it_says_that_it_is_stopping() -> None:
+    """While a call in flight keeps it alive, both protocols tell that no more are wanted."""
+    async with open_scene() as scene:
+        watch = scene.callers.health.Watch(HealthCheckRequest(service=SERVICES[1]))
+        assert await read(watch) == HealthCheckResponse.SERVING
+        call = scene.call("form")
+        await scene.hold.wait_for(1)
+        await scene.stop()
+        assert await read(watch) == HealthCheckResponse.NOT_SERVING
+        assert [await scene.callers.probe(path) for path in ("/livez", "/readyz")] == [200, 503]
+        watch.cancel()
+        assert not call.done()
+        scene.hold.release.set()
+        assert (await call).token == TOKEN
+
+
+async def read(watch: Any) -> int:
+    """Return the next status that a watch of the health tells."""
+    async with asyncio.timeout(HANG):
+        response: HealthCheckResponse = await watch.read()
+    return response.status
+
+
+async def test_who_watches_the_health_does_not_delay_the_end() -> None:
+    """A watch, which never ends by itself, does not keep the process for all of its grace."""
+    async with open_scene() as scene:
+        watch = scene.callers.health.Watch(HealthCheckRequest())
+        assert await read(watch) == HealthCheckResponse.SERVING
+        await scene.stop()
+        assert await read(watch) == HealthCheckResponse.NOT_SERVING
+        async with asyncio.timeout(runtime.GRACE / 2):
+            end = await scene.sidecar.ended()
+        assert end.status == 0
+
+
+# Sends the signal in the middle of the start: when the first address is about to be taken.
+INTERRUPTED = """
+import os, signal, sys
+
+def interrupt(event, _):
+    if event == "socket.bind":
+        os.kill(os.getpid(), signal.{name})
+
+sys.addaudithook(interrupt)
+from sidecar.cli import main
+sys.exit(main())
+"""
+
+
+@SIGNALS
+async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> None:
+    """A signal that comes before anything answers ends it as well as a later one does."""
+    code = INTERRUPTED.format(name=number.name)
+    end = await run(SIDECAR[0], "-c", code, "serve", *free(auth_api_token_url=TOKEN_URL))
+    assert (end.status, end.stderr) == (0, "")
+    assert log_lines(end.stdout)[-1]["message"] == "stopped"
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+async def test_an_address_in_use_is_told(listener: str) -> None:
+    """It ends with status 78, and its only words are one line that names the address."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = f"127.0.0.1:{holder.getsockname()[1]}"
+        end = await run(*SIDECAR, "dev", *free(**{listener: taken}))
+    told = f"karmo-sidecar: cannot listen on {taken}: Address already in use\n"
+    assert end == Ended(status=78, stdout="", stderr=told)
+
+
+@pytest.mark.parametrize("name", ["rest", "grpc", "admin"])
+async def test_two_sidecars_do_not_share_an_address(house: House, name: str) -> None:
+    """The second one on an address refuses to start; the first one keeps all of its calls."""
+    taken = house.addresses.told()[name]
+    flags = {SETTINGS[name]: taken, "auth_api_token_url": TOKEN_URL}
+    settings = load({}, FREE_PORTS | flags)
+    with pytest.raises(OSError, match=f"cannot listen on {taken}"):
+        async with runtime.running(settings, embeds_auth_api=False):
+            pytest.fail("the address is shared")
+    async with callers(house.addresses.told()) as made:
+        assert [(await made.ways[way](SENT)).token for way in ("form", "grpc")] == [TOKEN, TOKEN]
+        assert await made.probe("/readyz") == 200
