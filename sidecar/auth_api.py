@@ -17,12 +17,9 @@ from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason
 from sidecar.secret import Secret
 
 _MAX_BODY_BYTES = 64 * 1024
-_LIMITS = httpx2.Limits(
-    max_connections=100,
-    max_keepalive_connections=100,
-    # Below the 5 seconds after which many servers close an idle connection.
-    keepalive_expiry=4.0,
-)
+# No connection is used twice: what an answer left in the library's buffer beyond its
+# length would be taken for the next caller's answer, token included.
+_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=0)
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
@@ -31,6 +28,7 @@ _HEADERS = {
 }
 # The most specific class that an error of the library is decides.
 _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
+    (httpx2.TimeoutException, pb.PROBLEM_REASON_UPSTREAM_TIMEOUT),
     (httpx2.ConnectError, pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE),
     (httpx2.NetworkError, pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST),
     (httpx2.RemoteProtocolError, pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST),
@@ -39,7 +37,7 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
 
 
 class AuthApi:
-    """The token endpoint of the auth-api, with one pool of connections to it.
+    """The token endpoint of the auth-api, by one client for all exchanges.
 
     `timeout` is the longest that one exchange may take, in seconds.
     """

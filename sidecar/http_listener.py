@@ -16,7 +16,7 @@ class HttpListener:
         self._bound = bound
         self._config = uvicorn.Config(
             app,
-            http="h11",  # it caps the header block and checks Host; httptools does neither
+            http="h11",  # it bounds an incomplete header block and checks Host; httptools does neither
             ws="none",
             lifespan="on",
             log_config=None,

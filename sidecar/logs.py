@@ -103,7 +103,8 @@ class JsonFormatter(logging.Formatter):
 
     An exception is told by its types and frames only, because its text may quote
     a request. Of a record from another library only the template is told, for
-    its arguments may do the same.
+    its arguments may do the same; below a warning not even that, for what is
+    written to debug a library is often put together without a template.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -114,12 +115,16 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage() if ours else str(record.msg),
+            "message": record.getMessage() if ours else _template(record),
             **({"request_id": call.request_id} if call else {}),
             **getattr(record, "notes", {}),
             **_describe(record.exc_info[1] if record.exc_info else None),
         }
         return json.dumps(line, ensure_ascii=True)
+
+
+def _template(record: logging.LogRecord) -> str:
+    return str(record.msg) if record.levelno >= logging.WARNING else "withheld"
 
 
 def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:

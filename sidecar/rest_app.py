@@ -170,7 +170,7 @@ class AccessLog:
 
 def _to_origin_form(scope: Scope) -> None:
     """Take scheme and host off a target in absolute form (RFC 9112 section 3.2.2)."""
-    found = _ABSOLUTE.fullmatch(scope["raw_path"])
+    found = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
     if found:
         scope["raw_path"] = found[1] or b"/"
         scope["path"] = unquote(scope["raw_path"])

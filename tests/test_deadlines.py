@@ -1,0 +1,254 @@
+"""Time and leaving: by every door a deadline, or a caller who goes, ends the call upstream.
+
+The doors are the two protocols, each over both channels: REST by the in-process
+channel and by a gRPC one to the same sidecar, gRPC over a socket and in process.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
+from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
+
+from sidecar import rest_app, runtime, sockets
+from sidecar.http_listener import HttpListener
+from sidecar.settings import Address
+from tests.raw_http import FORM, Received, answer_to, request, sent
+from tests.recorded import recorded
+from tests.ways import PUBLIC_URL, WAYS, House, Sent, open_house
+
+# The longest that anything here may take before the test fails, in seconds.
+GUARD = 20
+FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
+BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
+CHANNELS = ("grpc", "grpc in process")
+Call = grpc.aio.UnaryUnaryCall[ExchangeTokenRequest, ExchangeTokenResponse]
+
+
+@asynccontextmanager
+async def served_by_remote(address: Address) -> AsyncIterator[Address]:
+    """Serve the REST application over a gRPC channel to `address`."""
+    async with AsyncExitStack() as stack:
+        bound = stack.enter_context(closing(sockets.listen(Address("127.0.0.1", 0))))
+        channel = grpc.aio.insecure_channel(str(address))
+        app = rest_app.build(runtime.SERVICES, channel, public_url=PUBLIC_URL)
+        listener = HttpListener(app, bound, grace=1)
+        await listener.start()
+        stack.push_async_callback(listener.stop)
+        yield sockets.address_of(bound)
+
+
+@pytest.fixture(params=["in-process channel", "remote channel"])
+async def rest(request: pytest.FixtureRequest, house: House) -> AsyncIterator[Address]:
+    """Give the address of REST, over each channel in turn."""
+    async with AsyncExitStack() as stack:
+        if request.param == "in-process channel":
+            yield house.addresses.rest
+        else:
+            yield await stack.enter_async_context(served_by_remote(house.addresses.grpc))
+
+
+@pytest.fixture(params=CHANNELS)
+def channel(request: pytest.FixtureRequest, house: House) -> grpc.aio.Channel:
+    """Give a channel to the service, of each kind in turn."""
+    return house.channels[request.param]
+
+
+def post(*headers: str) -> bytes:
+    """Return a good token request with `headers`."""
+    return request(headers=(FORM, *(header.encode() for header in headers)), body=BODY)
+
+
+def start(channel: grpc.aio.Channel, **options: Any) -> Call:
+    """Start a good token request."""
+    return TokenServiceStub(channel).ExchangeToken(ExchangeTokenRequest(**FIELDS), **options)
+
+
+async def code_of(call: Call) -> StatusCode:
+    """Return the code that a call ends with."""
+    async with asyncio.timeout(GUARD):
+        return await call.code()
+
+
+def assert_timed_out(received: Received) -> None:
+    """Assert that REST answered with the problem of a timeout."""
+    problem = json.loads(received.body)
+    assert (received.status, problem["karmoCode"]) == (504, "50430001")
+    assert received.headers["retry-after"] == "1"
+
+
+async def assert_upstream_was_left(house: House) -> None:
+    """Assert that the auth-api was called once, and hung up on."""
+    async with asyncio.timeout(GUARD):
+        await house.upstream.gone.wait()
+    assert len(house.upstream.requests) == 1
+
+
+# Deadlines
+
+
+async def test_a_deadline_over_rest_ends_the_upstream_call(house: House, rest: Address) -> None:
+    """The header grpc-timeout bounds the exchange, whatever is between REST and the service."""
+    house.upstream.script = house.upstream.hang
+    assert_timed_out(await answer_to(rest, post("grpc-timeout: 300m")))
+    await assert_upstream_was_left(house)
+
+
+async def test_a_deadline_over_grpc_ends_the_upstream_call(
+    house: House, channel: grpc.aio.Channel
+) -> None:
+    """The deadline of a gRPC caller bounds the exchange."""
+    house.upstream.script = house.upstream.hang
+    assert await code_of(start(channel, timeout=0.3)) == StatusCode.DEADLINE_EXCEEDED
+    await assert_upstream_was_left(house)
+
+
+@pytest.mark.parametrize("limit", ["0m", "0n", "0H", "00000000S", "1n"])
+async def test_no_time_over_rest_calls_nobody(house: House, rest: Address, limit: str) -> None:
+    """A request that is too late on arrival is answered without the auth-api."""
+    assert_timed_out(await answer_to(rest, post(f"grpc-timeout: {limit}")))
+    assert (await answer_to(rest, post())).status == 200
+    assert len(house.upstream.requests) == 1
+
+
+@pytest.mark.parametrize("limit", [0, 0.0, -1, 1e-9])
+async def test_no_time_over_grpc_calls_nobody(
+    house: House, channel: grpc.aio.Channel, limit: float
+) -> None:
+    """A call that is too late on arrival is answered without the auth-api."""
+    assert await code_of(start(channel, timeout=limit)) == StatusCode.DEADLINE_EXCEEDED
+    assert await code_of(start(channel)) == StatusCode.OK
+    assert len(house.upstream.requests) == 1
+
+
+@pytest.mark.parametrize("limit", ["20S", "99999999H", "20000m", "20000000u"])
+async def test_a_deadline_that_is_met_changes_nothing(
+    house: House, rest: Address, limit: str
+) -> None:
+    """A token that comes in time comes, up to the longest time that can be written."""
+    assert (await answer_to(rest, post(f"grpc-timeout: {limit}"))).status == 200
+    assert len(house.upstream.requests) == 1
+
+
+@pytest.mark.parametrize("limit", ["", "1", "S", "1s", "-1S", "1.5S", "100000000S", "1S, 1S"])
+async def test_a_malformed_deadline_is_refused(house: House, rest: Address, limit: str) -> None:
+    """What is no time is a malformed request, and not taken for no limit."""
+    received = await answer_to(rest, post(f"grpc-timeout: {limit}"))
+    assert (received.status, json.loads(received.body)["karmoCode"]) == (400, "40010001")
+    assert house.upstream.requests == []
+
+
+# The timeout that is set
+
+
+async def test_the_timeout_of_the_setting_is_the_same_problem_by_every_way() -> None:
+    """An auth-api that never answers is one and the same 504, by whichever way it was asked."""
+    async with asyncio.timeout(GUARD), open_house(auth_api_timeout="300ms") as house:
+        house.upstream.script = house.upstream.hang
+        outcomes = await asyncio.gather(*(house.ways[name](Sent(fields=FIELDS)) for name in WAYS))
+        problems = [dict(outcome.problem or {}) for outcome in outcomes]
+        instances = {problem.pop("instance") for problem in problems}
+    assert len(instances) == len(house.upstream.requests) == len(WAYS)
+    assert problems[0]["karmoCode"] == "50430001"
+    assert problems == problems[:1] * len(WAYS)
+    assert {outcome.status for outcome in outcomes} == {504, None}
+    assert {outcome.code for outcome in outcomes} == {StatusCode.DEADLINE_EXCEEDED, None}
+
+
+# Callers who go away
+
+
+async def test_a_rest_client_that_hangs_up_ends_the_upstream_call(
+    house: House, rest: Address
+) -> None:
+    """A client that goes away while it waits is not served further, and is logged as 499."""
+    house.upstream.script = house.upstream.hang
+    request_id = str(uuid.uuid4())
+    with recorded() as log:
+        async with asyncio.timeout(GUARD), sent(rest, post(f"X-Request-Id: {request_id}")):
+            await house.upstream.received.wait()
+        await assert_upstream_was_left(house)
+        expected: dict[str, object] = {"rest": 499}
+        if rest != house.addresses.rest:
+            expected["grpc"] = "CANCELLED"  # that of the server which the remote channel leads to
+        lines = await log.access_lines(request_id, len(expected))
+    assert {line["protocol"]: line.get("status", line.get("code")) for line in lines} == expected
+    assert "error" not in {entry["level"] for entry in log.entries}
+
+
+async def test_a_rest_client_that_hangs_up_early_calls_nobody(house: House) -> None:
+    """A client that goes away in the middle of its body is logged as 499, and nothing is asked."""
+    request_id = str(uuid.uuid4())
+    with recorded() as log:
+        cut_short = post(f"X-Request-Id: {request_id}")[:-10]
+        async with asyncio.timeout(GUARD), sent(house.addresses.rest, cut_short):
+            pass
+        line = await log.access_line(request_id)
+    assert (line["status"], line["route"]) == (499, "/v1/oauth/token")
+    assert house.upstream.requests == []
+
+
+@pytest.mark.parametrize("how", ["cancel", "abandon"])
+async def test_a_grpc_caller_that_leaves_ends_the_upstream_call(
+    house: House, channel: grpc.aio.Channel, how: str
+) -> None:
+    """A caller that cancels, or whose waiting task is cancelled, ends the upstream call."""
+    house.upstream.script = house.upstream.hang
+    call = start(channel)
+    waiting = asyncio.ensure_future(call)
+    async with asyncio.timeout(GUARD):
+        await house.upstream.received.wait()
+    assert call.cancel() if how == "cancel" else waiting.cancel()
+    await assert_upstream_was_left(house)
+    assert await code_of(call) == StatusCode.CANCELLED
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_grpc_caller_that_leaves_is_logged_as_cancelled(house: House) -> None:
+    """The one access line of a call that its caller cancelled says CANCELLED, and no fault."""
+    house.upstream.script = house.upstream.hang
+    request_id = str(uuid.uuid4())
+    with recorded() as log:
+        call = start(house.channels["grpc"], metadata=(("x-request-id", request_id),))
+        async with asyncio.timeout(GUARD):
+            await house.upstream.received.wait()
+        call.cancel()
+        line = await log.access_line(request_id)
+    assert line["code"] == "CANCELLED"
+    assert "reason" not in line
+    assert "error" not in {entry["level"] for entry in log.entries}
+
+
+async def test_a_grpc_connection_that_breaks_ends_the_upstream_call(house: House) -> None:
+    """A caller whose connection is closed in the middle of a call counts as one that left."""
+    house.upstream.script = house.upstream.hang
+    async with asyncio.timeout(GUARD):
+        async with grpc.aio.insecure_channel(str(house.addresses.grpc)) as channel:
+            call = start(channel)
+            await house.upstream.received.wait()
+        await call.code()
+    await assert_upstream_was_left(house)
+
+
+async def test_callers_who_leave_in_crowds_leave_room(
+    house: House, channel: grpc.aio.Channel
+) -> None:
+    """More callers than there are upstream connections go away at once; the next is served."""
+    house.upstream.script = house.upstream.hang
+    calls = [start(channel) for _ in range(120)]
+    async with asyncio.timeout(GUARD):
+        await house.upstream.received.wait()
+    for call in calls:
+        call.cancel()
+    assert {await code_of(call) for call in calls} == {StatusCode.CANCELLED}
+    house.upstream.reset()
+    for _ in range(3):
+        assert await code_of(start(channel)) == StatusCode.OK
