@@ -16,7 +16,8 @@ class HttpListener:
         self._bound = bound
         self._config = uvicorn.Config(
             app,
-            http="h11",  # it bounds an incomplete header block and checks Host; httptools does neither
+            # It bounds an incomplete header block and checks Host; httptools does neither.
+            http="h11",
             ws="none",
             lifespan="on",
             log_config=None,

@@ -33,7 +33,7 @@ class Binder:
         # JSON name and proto name are two names of one field.
         self._fields: dict[str, FieldDescriptor] = {}
         for field in descriptor.fields:
-            if field.type != field.TYPE_STRING or field.is_repeated or field.containing_oneof:
+            if field.type != field.TYPE_STRING or field.is_repeated or _is_alternative(field):
                 raise ValueError(f"{field.full_name}: only singular strings are supported yet")
             self._fields |= {field.name: field, field.json_name: field}
 
@@ -82,6 +82,11 @@ class Binder:
                 )
             elif not self._ignore_unknown:
                 yield Fault(detail="The query has a parameter that no field has.")
+
+
+def _is_alternative(field: FieldDescriptor) -> bool:
+    """Whether the field is one of a oneof; `optional` makes one too, with that field alone."""
+    return field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
 
 
 def _pointer(field: FieldDescriptor) -> str:

@@ -12,7 +12,8 @@
 No text here quotes a value that a client sent.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,6 +36,26 @@ class SchemaError(Exception):
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = tuple(faults)
+
+
+class SchemaFaults:
+    """Collects what is wrong with a schema, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self._faults: list[str] = []
+
+    @contextmanager
+    def collect(self, method: str) -> Iterator[None]:
+        """Take the ValueError that is raised inside for a fault of `method`."""
+        try:
+            yield
+        except ValueError as error:
+            self._faults.append(f"{method}: {error}")
+
+    def check(self) -> None:
+        """Raise SchemaError if there are any."""
+        if self._faults:
+            raise SchemaError(self._faults)
 
 
 class ClientDisconnectedError(Exception):

@@ -1,6 +1,6 @@
 """Routing: from the raw path and the method of a request to the rule that it meets."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from sidecar.transcoding.errors import (
@@ -8,7 +8,6 @@ from sidecar.transcoding.errors import (
     MalformedRequestError,
     MethodNotAllowedError,
     PathNotFoundError,
-    SchemaError,
 )
 from sidecar.transcoding.percent import decode
 from sidecar.transcoding.rules import Rule
@@ -19,20 +18,15 @@ Target = TypeVar("Target")
 class Router(Generic[Target]):
     """Finds what serves a path and a method. The order in which it was filled does not matter."""
 
-    def __init__(self, targets: Iterable[tuple[Rule, Target]]) -> None:
-        """Take what serves each rule. Raises SchemaError where two rules are the same."""
+    def __init__(self) -> None:
         self._paths: dict[tuple[str, ...], dict[str, Target]] = {}
-        faults: list[str] = []
-        for rule, target in targets:
-            methods = self._paths.setdefault(rule.template.segments, {})
-            if rule.http_method in methods:
-                faults.append(
-                    f"{rule.method.full_name}: {rule.http_method} {rule.template.text}"
-                    " is served by another rule"
-                )
-            methods[rule.http_method] = target
-        if faults:
-            raise SchemaError(faults)
+
+    def add(self, rule: Rule, target: Target) -> None:
+        """Let `target` serve what meets `rule`. Raises ValueError where another one does."""
+        methods = self._paths.setdefault(rule.template.segments, {})
+        if rule.http_method in methods:
+            raise ValueError(f"{rule.http_method} {rule.template.text} is served by another rule")
+        methods[rule.http_method] = target
 
     def find(self, method: str, raw_path: str) -> Target:
         """Return what serves `method` at `raw_path`, which is still percent-encoded.

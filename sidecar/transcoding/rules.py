@@ -14,7 +14,7 @@ from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from sidecar.transcoding.errors import SchemaError
+from sidecar.transcoding.errors import SchemaFaults
 from sidecar.transcoding.template import Template, TemplateError, parse
 
 _HTTP: Any = annotations_pb2.http  # its stub types the extension as a plain FieldDescriptor
@@ -29,18 +29,13 @@ class Rule:
     template: Template
 
 
-def read_rules(services: Iterable[ServiceDescriptor]) -> tuple[Rule, ...]:
-    """Return the rules of all annotated methods. Raises SchemaError with every fault."""
+def read_rules(services: Iterable[ServiceDescriptor], faults: SchemaFaults) -> list[Rule]:
+    """Return the rules of all annotated methods; what is wrong with others goes to `faults`."""
     rules: list[Rule] = []
-    faults: list[str] = []
     for method, told in _annotated(services):
-        try:
+        with faults.collect(method.full_name):
             rules.append(_read_rule(method, told))
-        except ValueError as error:
-            faults.append(f"{method.full_name}: {error}")
-    if faults:
-        raise SchemaError(faults)
-    return tuple(rules)
+    return rules
 
 
 def _annotated(

@@ -23,7 +23,7 @@ from sidecar.transcoding.errors import (
     ClientDisconnectedError,
     ContentTooLargeError,
     RequestError,
-    SchemaError,
+    SchemaFaults,
 )
 from sidecar.transcoding.router import Router
 from sidecar.transcoding.rules import Rule, read_rules
@@ -78,7 +78,12 @@ class Transcoder:
         self._options = options
         self._render_error = render_error
         self._passed = frozenset(name.encode() for name in options.metadata_headers)
-        self._router = Router((rule, self._prepare(rule)) for rule in read_rules(services))
+        self._router = Router[_Endpoint]()
+        faults = SchemaFaults()
+        for rule in read_rules(services, faults):
+            with faults.collect(rule.method.full_name):
+                self._router.add(rule, self._prepare(rule))
+        faults.check()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI, HTTP only). A client that went away gets no answer."""
@@ -95,10 +100,7 @@ class Transcoder:
 
     def _prepare(self, rule: Rule) -> _Endpoint:
         method = rule.method
-        try:
-            binder = Binder(method.input_type, ignore_unknown=self._options.ignore_unknown)
-        except ValueError as error:
-            raise SchemaError([f"{method.full_name}: {error}"]) from None
+        binder = Binder(method.input_type, ignore_unknown=self._options.ignore_unknown)
         call: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(
             f"/{method.containing_service.full_name}/{method.name}",
             request_serializer=lambda message: message.SerializeToString(),

@@ -1,0 +1,481 @@
+"""Records: their form, what they must never show, and the call that they belong to."""
+
+import asyncio
+import functools
+import gc
+import io
+import json
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import pytest
+
+from sidecar import logs
+from sidecar.logs import Call, access, current_call
+from tests.recorded import Log, recorded
+
+CANARY = "canary-91c3"
+ID = "4a1b0c6e-2f0d-4a53-8d2e-0f6c7b9a1d3e"
+UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+# How long a task or callback may take to run, in seconds.
+GUARD = 20
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """Record what is written as the sidecar would."""
+    with recorded() as log:
+        yield log
+
+
+def entries(log: Log) -> list[dict[str, Any]]:
+    """Return the records that were written, each of which must be one line."""
+    assert all("\n" not in line for line in log.lines)
+    return [json.loads(line) for line in log.lines]
+
+
+def entry(log: Log) -> dict[str, Any]:
+    """Return the only record that was written."""
+    (only,) = entries(log)
+    return only
+
+
+# The form of a line
+
+
+def test_line_of_an_event(log: Log) -> None:
+    """An event is one JSON object: when, how bad, from where, what, and its named values."""
+    logs.event("serving", rest="127.0.0.1:1", port=1, share=0.5, ready=True, embedded=None)
+    line = entry(log)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line.pop("time"))
+    assert line == {
+        "level": "info",
+        "logger": "sidecar",
+        "message": "serving",
+        "rest": "127.0.0.1:1",
+        "port": 1,
+        "share": 0.5,
+        "ready": True,
+        "embedded": None,
+    }
+
+
+HOSTILE = 'a\r\nb\x1b[31m"\\\x00\u2028é\ud800'
+
+
+def test_values_cannot_break_a_line(log: Log) -> None:
+    """Line ends, quotes, terminal sequences and odd letters are escaped, and none is lost."""
+    logs.event(HOSTILE, value=HOSTILE)
+    (line,) = log.lines
+    assert line.isascii()
+    assert line.isprintable()
+    assert (entry(log)["message"], entry(log)["value"]) == (HOSTILE, HOSTILE)
+
+
+def test_our_arguments_are_told(log: Log) -> None:
+    """A message of ours is told whole."""
+    logging.getLogger("sidecar.part").warning("%s of %d", "one", 2)
+    line = entry(log)
+    assert (line["logger"], line["level"], line["message"]) == (
+        "sidecar.part",
+        "warning",
+        "one of 2",
+    )
+
+
+@pytest.mark.parametrize("name", ["httpx2", "sidecarx", "root", "asyncio", "uvicorn.error"])
+def test_arguments_of_others_are_not_told(log: Log, name: str) -> None:
+    """Of a record of another library only the template is told, never what it is filled with."""
+    logging.getLogger(name).error("Request: %s", CANARY)
+    assert entry(log)["message"] == "Request: %s"
+    assert CANARY not in log.text
+
+
+def test_message_that_is_no_text(log: Log) -> None:
+    """Another library may log any object."""
+    logging.getLogger("other").error(7)
+    assert entry(log)["message"] == "7"
+
+
+# Exceptions
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    """Return `error` after it has been raised."""
+    try:
+        throw(error, cause)
+    except BaseException as caught:  # noqa: BLE001 it is returned
+        return caught
+
+
+def throw(error: BaseException, cause: BaseException | None = None) -> NoReturn:
+    """Raise `error`."""
+    raise error from cause
+
+
+def raised_within(outer: BaseException, inner: BaseException) -> BaseException:
+    """Return `outer` after it has been raised while `inner` was handled."""
+    try:
+        try:
+            raise inner
+        except type(inner):
+            raise outer  # noqa: B904 its context is wanted, not a cause
+    except type(outer) as caught:
+        return caught
+
+
+class OddError(Exception):
+    """An exception whose text is the canary in every form."""
+
+    def __str__(self) -> str:
+        return CANARY
+
+    __repr__ = __str__
+
+
+def test_line_of_a_failure(log: Log) -> None:
+    """A failure tells the type of its exception and every frame, and nothing of its text."""
+    logs.failure("it failed", raised(ValueError(CANARY)))
+    line = entry(log)
+    assert (line["level"], line["message"], line["error"]) == ("error", "it failed", "ValueError")
+    assert [re.sub(r":\d+ ", " ", frame) for frame in line["frames"]] == [
+        f"{__file__} raised",
+        f"{__file__} throw",
+    ]
+    assert "cause" not in line
+    assert CANARY not in log.text
+
+
+def test_failure_without_exception(log: Log) -> None:
+    """A failure may have no exception."""
+    logs.failure("it failed", None)
+    assert "error" not in entry(log)
+
+
+CAUSED: Mapping[str, BaseException] = {
+    "cause": raised(KeyError(CANARY), OddError(CANARY)),
+    "context": raised_within(KeyError(CANARY), OddError(CANARY)),
+}
+
+
+@pytest.mark.parametrize("error", CAUSED.values(), ids=CAUSED)
+def test_causes_are_told_without_text(log: Log, error: BaseException) -> None:
+    """What an exception came from is told in the same way, and as silent."""
+    logs.failure("it failed", error)
+    line = entry(log)
+    assert line["error"] == "KeyError"
+    assert line["cause"]["error"] == "OddError"
+    assert CANARY not in log.text
+
+
+def test_the_cause_comes_before_the_context(log: Log) -> None:
+    """Where both are known, the cause that was given is told."""
+    error = raised_within(KeyError(), ValueError())
+    logs.failure("it failed", raised(error, OddError()))
+    assert entry(log)["cause"]["error"] == "OddError"
+
+
+def test_causes_that_go_in_a_circle(log: Log) -> None:
+    """Two exceptions that are the cause of each other are told, and the telling ends."""
+    first, second = ValueError(CANARY), KeyError(CANARY)
+    first.__cause__, second.__cause__ = second, first
+    logs.failure("it failed", first)
+    assert entry(log)["error"] == "ValueError"
+    assert entry(log)["cause"]["error"] == "KeyError"
+    assert CANARY not in log.text
+
+
+def test_exception_of_another_library(log: Log) -> None:
+    """An exception that another library logs is told in the same way."""
+    try:
+        throw(OddError())
+    except OddError:
+        logging.getLogger("other").exception("failed: %s", CANARY)
+    assert entry(log)["error"] == "OddError"
+    assert CANARY not in log.text
+
+
+def test_exception_outside_of_a_handler(log: Log) -> None:
+    """Who logs an exception where there is none writes a line without one."""
+    logging.getLogger("other").error("failed", exc_info=True)  # noqa: LOG014 as libraries do
+    assert "error" not in entry(log)
+
+
+# The identity of a call
+
+
+@pytest.mark.parametrize("sent", [ID, ID.upper(), "00000000-0000-0000-0000-000000000000"])
+def test_a_request_id_is_kept(sent: str) -> None:
+    """A UUID that the caller sent stays the id of the call, as it was written."""
+    assert Call.of(request_id=sent, traceparent=None).request_id == sent
+
+
+NO_IDS = {
+    "none": None,
+    "empty": "",
+    "text": "abc",
+    "without hyphens": ID.replace("-", ""),
+    "too short": ID[:-1],
+    "too long": ID + "0",
+    "braces": f"{{{ID}}}",
+    "urn": f"urn:uuid:{ID}",
+    "a line end": ID + "\n",
+    "a space": " " + ID,
+    "no hexadecimal": ID[:-1] + "g",
+    "digits outside of ASCII": ID[:-1] + "٣",
+    "two": f"{ID}, {ID}",
+}
+
+
+@pytest.mark.parametrize("sent", NO_IDS.values(), ids=NO_IDS)
+def test_another_id_is_replaced(sent: str | None) -> None:
+    """What is not a UUID is replaced by a new one, each time by another."""
+    made = {Call.of(request_id=sent, traceparent=None).request_id for _ in range(2)}
+    assert len(made) == 2
+    assert all(UUID.fullmatch(request_id) for request_id in made)
+
+
+TRACES: Mapping[str, tuple[str | None, str | None]] = {
+    "right": (TRACE, TRACE),
+    "not sampled": (TRACE[:-2] + "00", TRACE[:-2] + "00"),
+    "none": (None, None),
+    "empty": ("", None),
+    "upper case": (TRACE.upper(), None),
+    "another version": ("01" + TRACE[2:], None),
+    "the forbidden version": ("ff" + TRACE[2:], None),
+    "trace id of zeros": ("00-" + "0" * 32 + TRACE[35:], None),
+    "parent id of zeros": (TRACE[:36] + "0" * 16 + "-01", None),
+    "more at the end": (TRACE + "-00", None),
+    "too short": (TRACE[:-1], None),
+    "a line end": (TRACE + "\n", None),
+    "text": (CANARY, None),
+}
+
+
+@pytest.mark.parametrize(("sent", "kept"), TRACES.values(), ids=TRACES)
+def test_traceparent(sent: str | None, kept: str | None) -> None:
+    """A traceparent of W3C Trace Context is kept, anything else is dropped."""
+    assert Call.of(request_id=None, traceparent=sent).traceparent == kept
+
+
+def test_outside_of_a_call(log: Log) -> None:
+    """Outside of a call there is a new one each time, and a line has no id."""
+    assert current_call().request_id != current_call().request_id
+    logs.event("starting")
+    assert "request_id" not in entry(log)
+
+
+async def test_the_call_is_inherited(log: Log) -> None:
+    """Whatever runs within a call, in its task or one started from it, belongs to it."""
+    call, other = (Call.of(request_id=None, traceparent=None) for _ in range(2))
+
+    async def inherit() -> Call:
+        logs.event("inherited")
+        return current_call()
+
+    with access(call):
+        assert current_call() is call
+        task = asyncio.create_task(inherit())
+        with access(other):
+            assert await asyncio.create_task(inherit()) is other
+        assert current_call() is call
+    assert await task is call
+    assert current_call() is not call
+    told = [line["request_id"] for line in entries(log) if line["message"] == "inherited"]
+    assert sorted(told) == sorted([call.request_id, other.request_id])
+
+
+async def test_calls_do_not_mix(log: Log) -> None:
+    """Calls that run at the same time keep their ids and notes apart."""
+    met = asyncio.Barrier(2)
+
+    async def serve(number: int) -> str:
+        with access(Call.of(request_id=None, traceparent=None)) as call:
+            await met.wait()
+            current_call().note(number=number)
+            await met.wait()
+            return call.request_id
+
+    async with asyncio.timeout(GUARD):
+        ids = await asyncio.gather(serve(1), serve(2))
+    assert {line["request_id"]: line["number"] for line in entries(log)} == {
+        ids[0]: 1,
+        ids[1]: 2,
+    }
+
+
+# The access line
+
+
+def test_access_line(log: Log) -> None:
+    """A call writes one line at its end, with what it was opened with and what was noted since."""
+    call = Call(request_id=ID)
+    with access(call, protocol="rest", status=499):
+        call.note(status=200, route="/x")
+        assert log.lines == []
+    line = entry(log)
+    assert line.pop("time")
+    assert line.pop("duration_ms") >= 0
+    assert line == {
+        "level": "info",
+        "logger": "sidecar.access",
+        "message": "call",
+        "request_id": ID,
+        "protocol": "rest",
+        "status": 200,
+        "route": "/x",
+    }
+
+
+@pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError, KeyboardInterrupt])
+def test_access_line_when_the_call_fails(log: Log, kind: type[BaseException]) -> None:
+    """However a call ends, its line is written, and says nothing of the exception."""
+    with pytest.raises(kind), access(Call(request_id=ID), status=499):
+        raise kind(CANARY)
+    line = entry(log)
+    assert (line["message"], line["status"], line["request_id"]) == ("call", 499, ID)
+    assert CANARY not in log.text
+
+
+async def test_access_line_when_the_task_is_cancelled(log: Log) -> None:
+    """A task that is cancelled in the middle of a call writes the line too."""
+    entered = asyncio.Event()
+
+    async def serve() -> None:
+        with access(Call(request_id=ID), status=499):
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(serve())
+    async with asyncio.timeout(GUARD):
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (entry(log)["status"], entry(log)["request_id"]) == (499, ID)
+
+
+# What a loop leaves unhandled
+
+UNHANDLED = "a task or callback failed"
+
+
+@asynccontextmanager
+async def handled(log: Log) -> AsyncIterator[None]:
+    """Let `loop_failure` handle what the loop leaves unhandled, until it has handled one thing."""
+    loop = asyncio.get_running_loop()
+    before, written = loop.get_exception_handler(), asyncio.Event()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        logs.loop_failure(loop, context)
+        written.set()
+
+    loop.set_exception_handler(handle)
+    try:
+        yield
+        async with asyncio.timeout(GUARD):
+            await written.wait()
+    finally:
+        loop.set_exception_handler(before)
+    assert log.lines
+
+
+async def test_task_that_nobody_awaits(log: Log) -> None:
+    """The exception of a task that nobody awaits is told without its text."""
+
+    async def fail() -> NoReturn:
+        raise ValueError(CANARY)
+
+    async with handled(log):
+        ended = asyncio.Event()
+        asyncio.create_task(fail()).add_done_callback(lambda _: ended.set())
+        async with asyncio.timeout(GUARD):
+            await ended.wait()
+        gc.collect()  # an interpreter may keep the task until then
+    line = entry(log)
+    assert (line["level"], line["logger"], line["error"]) == ("error", "sidecar", "ValueError")
+    assert line["message"] == UNHANDLED
+    assert CANARY not in log.text
+
+
+def fail(*_: object) -> NoReturn:
+    """Raise."""
+    raise ValueError(CANARY)
+
+
+CALLBACKS: Mapping[str, tuple[Callable[..., object], tuple[object, ...]]] = {
+    "argument": (fail, (CANARY,)),
+    "partial": (functools.partial(fail, CANARY), ()),
+}
+
+
+@pytest.mark.parametrize(("callback", "arguments"), CALLBACKS.values(), ids=CALLBACKS)
+async def test_callback_that_fails(
+    log: Log, callback: Callable[..., object], arguments: tuple[object, ...]
+) -> None:
+    """Of a callback that fails neither its exception's text nor its arguments are told."""
+    async with handled(log):
+        asyncio.get_running_loop().call_soon(callback, *arguments)
+    assert entry(log)["error"] == "ValueError"
+    assert entry(log)["message"] == UNHANDLED
+    assert CANARY not in log.text
+
+
+async def test_loop_failure_without_exception(log: Log) -> None:
+    """A loop may report a fault that is no exception, and its own words are not told either."""
+    logs.loop_failure(asyncio.get_running_loop(), {"message": CANARY})
+    assert entry(log)["message"] == UNHANDLED
+    assert "error" not in entry(log)
+    assert CANARY not in log.text
+
+
+# The whole process
+
+
+@pytest.fixture
+def configured() -> Iterator[io.StringIO]:
+    """Configure logging as the command line does; put everything back afterwards."""
+    root, ours = logging.getLogger(), logging.getLogger("sidecar")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    for handler in handlers:  # `configure` would close them
+        root.removeHandler(handler)
+    stream = io.StringIO()
+    logs.configure(stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+def test_configure(configured: io.StringIO) -> None:
+    """Our events and the warnings of others reach the stream, once and as JSON; no more does."""
+    logs.event("ours")
+    logging.getLogger("sidecar").debug("too fine")
+    logging.getLogger("httpx2").info("HTTP Request: %s", CANARY)
+    logging.getLogger("httpx2").warning("odd: %s", CANARY)
+    told = [json.loads(line) for line in configured.getvalue().splitlines()]
+    assert [(line["logger"], line["message"]) for line in told] == [
+        ("sidecar", "ours"),
+        ("httpx2", "odd: %s"),
+    ]
+
+
+def test_configure_replaces_what_was_there(configured: io.StringIO) -> None:
+    """Configuring again moves the log, and no line is written twice."""
+    again = io.StringIO()
+    logs.configure(again)
+    logs.event("moved")
+    assert configured.getvalue() == ""
+    assert len(again.getvalue().splitlines()) == 1
+
+
+def test_new_ids_are_uuids() -> None:
+    """An id that we make is one that we would keep."""
+    made = current_call().request_id
+    assert str(uuid.UUID(made)) == made
+    assert Call.of(request_id=made, traceparent=None).request_id == made

@@ -1,0 +1,67 @@
+"""Errors of requests: the status and the headers that each must be answered with."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from sidecar.transcoding.errors import (
+    ContentTooLargeError,
+    Fault,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    PathNotFoundError,
+    RequestError,
+    SchemaError,
+    UnsupportedMediaTypeError,
+)
+
+ONE, OTHER = Fault(detail="One.", pointer="/a"), Fault(detail="Other.")
+ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
+    "path": (PathNotFoundError(), 404, "There is nothing at this path.", {}),
+    "method": (
+        MethodNotAllowedError("POST, OPTIONS"),
+        405,
+        "Use one of the methods POST, OPTIONS.",
+        {"Allow": "POST, OPTIONS"},
+    ),
+    "size": (
+        ContentTooLargeError(16384),
+        413,
+        "The body must not be larger than 16384 bytes.",
+        {"Connection": "close"},
+    ),
+    "media type": (
+        UnsupportedMediaTypeError("Send JSON.", headers={"Accept": "application/json"}),
+        415,
+        "Send JSON.",
+        {"Accept": "application/json"},
+    ),
+    "faults": (MalformedRequestError.of([ONE, OTHER]), 400, "One.", {}),
+}
+
+
+@pytest.mark.parametrize(("error", "status", "detail", "headers"), ERRORS.values(), ids=ERRORS)
+def test_error(error: RequestError, status: int, detail: str, headers: Mapping[str, str]) -> None:
+    """Every error has the status of its kind, a text, and the headers that RFC 9110 asks for."""
+    assert (error.status, error.detail, str(error), error.headers) == (
+        status,
+        detail,
+        detail,
+        headers,
+    )
+
+
+def test_faults_are_kept() -> None:
+    """A malformed request tells all that is wrong with it, in order."""
+    assert MalformedRequestError.of([ONE, OTHER]).faults == (ONE, OTHER)
+
+
+def test_errors_without_faults() -> None:
+    """An error of the request as a whole has none."""
+    assert PathNotFoundError().faults == ()
+
+
+def test_schema_error() -> None:
+    """What is wrong with a schema is told one line for each fault."""
+    error = SchemaError(["a: wrong", "b: wrong"])
+    assert (str(error), error.faults) == ("a: wrong\nb: wrong", ("a: wrong", "b: wrong"))

@@ -1,0 +1,224 @@
+"""Media types: how they are read, and what a client accepts."""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sidecar.transcoding.media_type import MediaType, accepted, parse, prefer
+from tests.properties import any_text, many
+
+JSON, PROBLEM, HTML, FORM = (
+    "application/json",
+    "application/problem+json",
+    "text/html",
+    "application/x-www-form-urlencoded",
+)
+READ: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "application/json": (JSON, {}),
+    "Application/JSON": (JSON, {}),
+    " \tapplication/json \t": (JSON, {}),
+    "application/problem+json": (PROBLEM, {}),
+    "*/*": ("*/*", {}),
+    "a/b;c=d": ("a/b", {"c": "d"}),
+    "a/b;C=D": ("a/b", {"c": "D"}),
+    "a/b ; c=d ;\te=f ": ("a/b", {"c": "d", "e": "f"}),
+    "a/b;c=d;c=e": ("a/b", {"c": "e"}),
+    'a/b;c="d e;f,g"': ("a/b", {"c": "d e;f,g"}),
+    'a/b;c="\\"\\\\\\d"': ("a/b", {"c": '"\\d'}),
+    'a/b;c=""': ("a/b", {"c": ""}),
+    "a/b;": ("a/b", {}),
+    "a/b; ; ;c=d": ("a/b", {"c": "d"}),
+    "!#$%&'*+.^_`|~-/0": ("!#$%&'*+.^_`|~-/0", {}),
+}
+MALFORMED = (
+    "",
+    " ",
+    "json",
+    "/",
+    "a/",
+    "/b",
+    "a/b/c",
+    "a /b",
+    "a/ b",
+    "a/b c",
+    "a/b, a/b",
+    "a/b;c",
+    "a/b;c=",
+    "a/b;=d",
+    "a/b;c =d",
+    "a/b;c= d",
+    "a/b;c=d e",
+    'a/b;c="d',
+    'a/b;c="d\\"',
+    'a/b;c="d"e',
+    "a/b c=d",
+    "é/b",
+    "a/b;c=é",
+    "a/b\n;c=d",
+    "a/b;c=d\n",
+    "a/b\0",
+    "a@b/c",
+)
+
+
+@pytest.mark.parametrize(("text", "read"), READ.items(), ids=ascii)
+def test_parse(text: str, read: tuple[str, Mapping[str, str]]) -> None:
+    """Type and names of parameters are read in any case, values as they stand."""
+    essence, parameters = read
+    assert parse(text) == MediaType(essence=essence, parameters=parameters)
+
+
+@pytest.mark.parametrize("text", MALFORMED, ids=ascii)
+def test_malformed(text: str) -> None:
+    """What is not one media type is none."""
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_utf8"),
+    [
+        ("a/b", True),
+        ("a/b;charset=utf-8", True),
+        ("a/b;Charset=UTF-8", True),
+        ('a/b;charset="Utf-8"', True),
+        ("a/b;charset=us-ascii", True),
+        ("a/b;boundary=utf-16", True),
+        ("a/b;charset=utf-16", False),
+        ("a/b;charset=iso-8859-1", False),
+        ("a/b;charset=utf-8-sig", False),
+        ('a/b;charset=""', False),
+        ("a/b;charset=utf-8;charset=utf-7", False),
+    ],
+)
+def test_charset(text: str, is_utf8: bool) -> None:
+    """Text is in UTF-8 unless it is said to be in something else."""
+    named = parse(text)
+    assert named is not None
+    assert named.is_utf8 is is_utf8
+
+
+ACCEPTED: Mapping[tuple[str, ...], Mapping[str, float]] = {
+    (): {},
+    ("",): {},
+    ("application/json",): {JSON: 1.0},
+    ("a/b, c/d;q=0.5 ,e/f;q=0",): {"a/b": 1.0, "c/d": 0.5, "e/f": 0.0},
+    ("a/b", "c/d"): {"a/b": 1.0, "c/d": 1.0},
+    ("A/B;Q=0.125",): {"a/b": 0.125},
+    ("a/b;q=1.000",): {"a/b": 1.0},
+    ("a/b;q=0.",): {"a/b": 0.0},
+    ('a/b;q="0.5"',): {"a/b": 0.5},
+    ("a/b;level=1;q=0.5",): {"a/b": 0.5},
+    ("a/b;q=0.5, a/b",): {"a/b": 1.0},
+    ('a/b;c="x, y/z", d/e',): {"a/b": 1.0, "d/e": 1.0},
+    (",,a/b,,",): {"a/b": 1.0},
+    # Malformed ones are left out, alone.
+    ("json, a/b",): {"a/b": 1.0},
+    ("c/d;q=2, a/b",): {"a/b": 1.0},
+    ("c/d;q=1.001, a/b",): {"a/b": 1.0},
+    ("c/d;q=0.1234, a/b",): {"a/b": 1.0},
+    ("c/d;q=-1, a/b",): {"a/b": 1.0},
+    ("c/d;q=.5, a/b",): {"a/b": 1.0},
+    ("c/d;q=nan, a/b",): {"a/b": 1.0},
+    ("c/d;q=inf, a/b",): {"a/b": 1.0},
+    ("c/d;q=1e0, a/b",): {"a/b": 1.0},
+    ("c/d;q=, a/b",): {"a/b": 1.0},
+    ('c/d;q="", a/b',): {"a/b": 1.0},
+    ("c/d;q=\u0660, a/b",): {"a/b": 1.0},
+    ("c/d é, a/b",): {"a/b": 1.0},
+}
+
+
+@pytest.mark.parametrize(("fields", "weights"), ACCEPTED.items(), ids=ascii)
+def test_accepted(fields: Sequence[str], weights: Mapping[str, float]) -> None:
+    """Each range has its weight, whatever stands beside it."""
+    assert accepted(fields) == weights
+
+
+PREFERRED: Mapping[tuple[str, ...], str | None] = {
+    (): HTML,
+    ("",): HTML,
+    ("?",): HTML,
+    ("*/*",): HTML,
+    (JSON,): JSON,
+    (f"{JSON};q=0.1",): JSON,
+    (f"{JSON}, {HTML}",): HTML,
+    (f"{JSON}, {HTML};q=0.999",): JSON,
+    ("application/*",): JSON,
+    (f"application/*, {HTML}",): HTML,
+    (f"*/*;q=0.1, {JSON}",): JSON,
+    # The most specific range gives the weight.
+    (f"{HTML};q=0, */*",): JSON,
+    ("text/*;q=0, */*",): JSON,
+    (f"text/*;q=0, {HTML}",): HTML,
+    (f"{HTML};q=0.1, text/*, application/*;q=0.5",): JSON,
+    ("image/png",): None,
+    ("*/*;q=0",): None,
+    (f"{JSON};q=0, {HTML};q=0.0",): None,
+    (f"{JSON};q=0",): None,
+}
+
+
+@pytest.mark.parametrize(("fields", "offer"), PREFERRED.items(), ids=ascii)
+def test_prefer(fields: Sequence[str], offer: str | None) -> None:
+    """The offer of the greatest weight is chosen, the first of several, none that is refused."""
+    assert prefer(fields, (HTML, JSON)) == offer
+
+
+signs = st.lists(
+    st.sampled_from([*'abq01.;=," \t\\/*é', ";q=", "a/b", "*/*", ";q=0.5", '"x,y"'])
+).map("".join)
+
+
+@many
+@given(any_text | signs)
+@example('"')
+@example("a/b;q=\u0661")
+def test_any_text(text: str) -> None:
+    """Any text at all is a media type or none, and every weight is from 0 to 1."""
+    named = parse(text)
+    assert named is None or named.essence == named.essence.lower()
+    assert all(0 <= weight <= 1 for weight in accepted([text]).values())
+    assert prefer([text], (HTML, JSON)) in {HTML, JSON, None}
+
+
+@contextmanager
+def interrupted(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what still runs after `seconds`."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+HOSTILE: Mapping[str, str] = {
+    "escaped quotes": '\\"' * 100_000,
+    "escaped quotes and a backslash": '\\"' * 100_000 + "\\",
+    "open quotes": '"\\"' * 100_000,
+    "quotes": '"' * 200_001,
+    "spaces": "a/b;" + " " * 200_000 + "x",
+    "spaces first": " " * 200_000,
+    "parameters": "a/b" + ";a=b" * 50_000 + '"',
+    "commas": "," * 200_000,
+    "name": "a" * 200_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_fields_are_read_in_one_pass(text: str) -> None:
+    """No field can keep the process busy: what grows with its square would not end here."""
+    with interrupted(10):
+        assert all(weight == 1 for weight in accepted([text]).values())
+        assert parse(text) is None
