@@ -62,9 +62,7 @@ class GrpcServer:
         sockets.listen(address).close()
         try:
             port = self.server.add_insecure_port(str(address))
-        except (
-            RuntimeError
-        ):  # pragma: no cover - another process took it since, which no test can time
+        except RuntimeError:  # pragma: no cover - taken since, which no test can time
             raise OSError(f"cannot listen on {address}") from None
         return Address(address.host, port)
 

@@ -232,6 +232,12 @@ def test_error_outside_of_the_contract(status: int, code: object) -> None:
     assert fault_of(answer(status, {"karmoCode": code})) == UNKNOWN
 
 
+@pytest.mark.parametrize("status", [405, 407, 426])
+def test_error_that_speaks_of_the_auth_api_itself(status: int) -> None:
+    """A status whose header fields would say what the auth-api allows is not passed on as ours."""
+    assert fault_of(answer(status, WHOLE)) == UNKNOWN
+
+
 UNREAD: Mapping[str, Answer] = {
     "HTML": answer(403, b"<html>canary</html>", "text/html"),
     "no body": answer(403, b"", ""),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote_plus
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from karmo.problem.v1.problem_details_pb2 import (
     PROBLEM_REASON_INVALID_CLIENT as INVALID_CLIENT,
@@ -91,19 +91,8 @@ IN_THE_BODY: Mapping[str, tuple[str, str]] = {
 }
 BY_HEADER: Mapping[str, tuple[str, str, str]] = {
     "raw": (basic("partner", "secret"), "partner", "secret"),
-    "lower-case scheme": (basic().replace("Basic", "basic"), "partner", "secret"),
-    "upper-case scheme": (basic().replace("Basic", "BASIC"), "partner", "secret"),
-    "several spaces": (basic().replace(" ", "    "), "partner", "secret"),
-    "without padding": (encode("a:b1").rstrip("="), "a", "b1"),
-    "without two signs of padding": (encode("a:b12").rstrip("="), "a", "b12"),
-    "non-canonical last bits": ("Basic YTpiMT==", "a", "b1"),
-    "colon in the secret": (basic("partner", "se:cr:et"), "partner", "se:cr:et"),
-    "colon in the id, encoded": (basic("urn%3Apartner", "secret"), "urn:partner", "secret"),
-    "plus is a space": (basic("partner", "s3cr+t"), "partner", "s3cr t"),
-    "encoded plus": (basic("partner", "s3cr%2Bt"), "partner", "s3cr+t"),
-    "escapes in either case": (basic("a%2db", "%2F%2f"), "a-b", "//"),
-    "everything encoded": (basic("partner%2Dacme%5F1", "s%2Ee"), "partner-acme_1", "s.e"),
-    "decoded once": (basic("partner", "%2541"), "partner", "%41"),
+    "another spelling": (basic().replace("Basic ", "BASIC  ").rstrip("="), "partner", "secret"),
+    "encoded": (basic("urn%3Apartner", "s3cr%2Bt"), "urn:partner", "s3cr+t"),
     "raw that looks encoded": (basic("partner", "s3cr+t/w%41"), "partner", "s3cr t/wA"),
 }
 
@@ -136,23 +125,6 @@ NOT_BASE64 = Refusal(
     reason=INVALID_REQUEST,
     detail="The Basic credentials in the Authorization header are not UTF-8 in base64.",
 )
-NO_COLON = Refusal(
-    reason=INVALID_REQUEST,
-    detail="The Basic credentials in the Authorization header hold no colon between "
-    "client_id and client_secret.",
-)
-BAD_ESCAPE = Refusal(
-    reason=INVALID_REQUEST,
-    detail="The Basic credentials in the Authorization header hold a malformed percent "
-    "escape; write a percent sign as %25.",
-)
-NOT_PRINTABLE = Refusal(
-    reason=INVALID_REQUEST,
-    detail="The Basic credentials in the Authorization header must hold printable ASCII "
-    "characters only.",
-)
-MALFORMED = Refusal(reason=INVALID_REQUEST, detail="The Authorization header is malformed.")
-ONE_ONLY = Refusal(reason=INVALID_REQUEST, detail="Send one Authorization header only.")
 UNAUTHENTICATED = Refusal(
     reason=INVALID_CLIENT,
     detail="Send client_id and client_secret: by HTTP Basic authentication, "
@@ -189,52 +161,12 @@ def by(header: str) -> Sent:
 
 COMPLETE = Sent(client_id="partner", client_secret="secret")
 REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
-    # The header
-    "empty header": (by(""), MALFORMED),
-    "a space for a header": (by(" "), MALFORMED),
-    "space before the scheme": (by(" " + basic()), MALFORMED),
-    "tab after the scheme": (by(basic().replace(" ", "\t")), MALFORMED),
-    "scheme outside of ASCII": (by("Bäsic abc"), MALFORMED),
-    "a comma in the scheme": (by("Basic,Bearer abc"), MALFORMED),
-    "two headers": (Sent(authorization=(basic(), basic())), ONE_ONLY),
-    "two headers of other schemes": (Sent(authorization=("Bearer a", "Bearer b")), ONE_ONLY),
-    "scheme alone": (by("Basic"), NOT_BASE64),
-    "scheme and spaces": (by("Basic   "), NOT_BASE64),
-    "padding alone": (by("Basic =="), NOT_BASE64),
-    "not base64": (by("Basic ???"), NOT_BASE64),
-    "base64url": (by("Basic YTo_-w"), NOT_BASE64),
-    "one character of base64": (by("Basic A"), NOT_BASE64),
-    "five characters of base64": (by("Basic YTpiM"), NOT_BASE64),
-    "too much padding": (by("Basic YTpiMQ==="), NOT_BASE64),
-    "padding within": (by("Basic YTpi=MQ="), NOT_BASE64),
-    "wrong padding": (by("Basic YTpiMQ="), NOT_BASE64),
-    "space within": (by("Basic cGFydG5l cjpzZWNyZXQ="), NOT_BASE64),
-    "space at the end": (by(basic() + " "), NOT_BASE64),
-    "line end within": (by("Basic cGFydG5l\ncjpzZWNyZXQ="), NOT_BASE64),
-    "line end at the end": (by(basic() + "\n"), NOT_BASE64),
-    "digits outside of ASCII": (by("Basic ٣٣٣٣"), NOT_BASE64),
-    "parameters for a token": (by('Basic realm="x"'), NOT_BASE64),
-    "Latin-1 in base64": (by(encode(b"partn\xe9r:secret")), NOT_BASE64),
-    "half a character of UTF-8": (by(encode(b"partner:\xc3")), NOT_BASE64),
-    "overlong UTF-8": (by(encode(b"partner:\xc0\xaf")), NOT_BASE64),
-    "surrogate in UTF-8": (by(encode(b"partner:\xed\xa0\x80")), NOT_BASE64),
-    "no colon": (by(encode("partner")), NO_COLON),
-    "encoded colon alone": (by(encode("partner%3Asecret")), NO_COLON),
-    "percent sign at the end": (by(basic("partner", "secret%")), BAD_ESCAPE),
-    "half an escape": (by(basic("partner", "secret%4")), BAD_ESCAPE),
-    "escape of no digits": (by(basic("partner", "%zz")), BAD_ESCAPE),
-    "escape in the id": (by(basic("%zz", "secret")), BAD_ESCAPE),
-    "escape of digits outside of ASCII": (by(basic("partner", "%٣٣")), BAD_ESCAPE),
-    "escape of no UTF-8": (by(basic("partner", "%FF")), BAD_ESCAPE),
-    "escape of half a character": (by(basic("partner", "%C3")), BAD_ESCAPE),
-    "escape divided by the colon": (by(basic("%C3", "%A9")), BAD_ESCAPE),
-    "raw letter outside of ASCII": (by(basic("partnér", "secret")), NOT_PRINTABLE),
-    "escaped letter outside of ASCII": (by(basic("partner", "%C3%A9")), NOT_PRINTABLE),
-    "raw NUL": (by(basic("partner\0", "secret")), NOT_PRINTABLE),
-    "escaped NUL": (by(basic("partner", "%00")), NOT_PRINTABLE),
-    "escaped line end": (by(basic("partner", "%0D%0A")), NOT_PRINTABLE),
-    "tab": (by(basic("partner", "a\tb")), NOT_PRINTABLE),
-    "delete": (by(basic("partner", "a\x7fb")), NOT_PRINTABLE),
+    # The header, of which tests/test_basic_auth.py has more
+    "unreadable header": (by("Basic ?"), NOT_BASE64),
+    "two headers": (
+        Sent(authorization=(basic(), basic())),
+        Refusal(reason=INVALID_REQUEST, detail="Send one Authorization header only."),
+    ),
     # Two ways of authentication
     "header and secret": (
         Sent(client_secret="secret", authorization=(basic(),)),
@@ -316,10 +248,7 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
     "secret alone": (Sent(client_secret="secret"), UNAUTHENTICATED),
     "header without id": (by(basic("", "secret")), UNAUTHENTICATED),
     "header without secret": (by(basic("partner", "")), UNAUTHENTICATED),
-    "header of a colon": (by(basic("", "")), UNAUTHENTICATED),
     "another scheme": (by("Bearer abc"), UNAUTHENTICATED),
-    "another scheme alone": (by("Negotiate"), UNAUTHENTICATED),
-    "a scheme that begins alike": (by("Basics " + basic().split()[1]), UNAUTHENTICATED),
     "another scheme and id": (
         Sent(client_id="partner", authorization=("Bearer abc",)),
         UNAUTHENTICATED,
@@ -443,7 +372,11 @@ SEEN: Mapping[str, tuple[Sent, str, bool]] = {
     "id of a header": (by(basic("partner", "s%2Bcret")), "partner", True),
     "decoded secret of a header": (by(basic("partner", "s%2Bcret")), "'s+cret'", True),
     "secret of a header as it stood": (by(basic("partner", "s%2Bcret")), "'s%2Bcret'", True),
+    "encoded in the text": (Sent(client_id="a b+c/d", client_secret="x"), "a+b%2Bc%2Fd", True),
+    "encoded in another way": (Sent(client_id="a b.c", client_secret="x"), "a%20b%2Ec", True),
+    "other white space": (Sent(client_id="a  b c", client_secret="x"), "'a b\n c'", True),
     "token of a header": (by(basic("a", "b")), basic("a", "b").split()[1], True),
+    "token without its padding": (by(basic("a", "b1")), basic("a", "b1").split()[1][:-2], True),
     "scheme of a header": (by(basic("a", "b")), "Basic", False),
 }
 
@@ -456,30 +389,11 @@ def test_appear_in(sent: Sent, text: str, seen: bool) -> None:
 
 @many
 @given(st.text(vschar, min_size=1), st.text(vschar, min_size=1))
-@example("a:b", "%41+")
-def test_form_encoded_header_round_trips(client_id: str, client_secret: str) -> None:
-    """Who encodes as RFC 6749 section 2.3.1 says is understood, whatever the credentials are."""
+def test_credentials_round_trip(client_id: str, client_secret: str) -> None:
+    """Any printable credentials are accepted, from the fields and from the header."""
+    sent = Sent(client_id=client_id, client_secret=client_secret)
+    assert revealed(check(sent.request())) == (client_id, client_secret, None)
     header = basic(quote_plus(client_id), quote_plus(client_secret))
-    assert revealed(check(by(header).request())) == (client_id, client_secret, header)
-
-
-@many
-@given(st.text(vschar, min_size=1), st.text(vschar, min_size=1))
-def test_everything_encoded_header_round_trips(client_id: str, client_secret: str) -> None:
-    """Who encodes every single character, as oauth4webapi nearly does, is understood too."""
-    encoded = ["".join(f"%{ord(sign):02X}" for sign in text) for text in (client_id, client_secret)]
-    header = basic(*encoded)
-    assert revealed(check(by(header).request())) == (client_id, client_secret, header)
-
-
-@many
-@given(
-    st.text(vschar.filter(lambda sign: sign not in ":%+"), min_size=1),
-    st.text(vschar.filter(lambda sign: sign not in "%+"), min_size=1),
-)
-def test_raw_header_round_trips(client_id: str, client_secret: str) -> None:
-    """Who does not encode at all is understood as long as nothing looks encoded."""
-    header = basic(client_id, client_secret)
     assert revealed(check(by(header).request())) == (client_id, client_secret, header)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -94,6 +95,17 @@ def test_arguments_of_others_are_not_told(log: Log, name: str) -> None:
     logging.getLogger(name).error("Request: %s", CANARY)
     assert entry(log)["message"] == "Request: %s"
     assert CANARY not in log.text
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [(logging.DEBUG, "withheld"), (logging.INFO, "withheld"), (logging.WARNING, CANARY)],
+)
+def test_what_others_write_to_be_debugged(log: Log, level: int, told: str) -> None:
+    """Below a warning even the template of another library is withheld; ours is told always."""
+    logging.getLogger("other").log(level, CANARY)
+    logging.getLogger("sidecar").log(level, CANARY)
+    assert [line["message"] for line in entries(log)] == [told, CANARY]
 
 
 def test_message_that_is_no_text(log: Log) -> None:
@@ -330,6 +342,17 @@ def test_access_line(log: Log) -> None:
         "status": 200,
         "route": "/x",
     }
+
+
+def test_duration(log: Log) -> None:
+    """The duration is in milliseconds: more than the call itself took, less than all around it."""
+    outer = time.perf_counter()
+    with access(Call(request_id=ID)):
+        inner = time.perf_counter()
+        least = time.perf_counter() - inner
+    most = time.perf_counter() - outer
+    # Three digits are told, of which the last is rounded.
+    assert least * 1000 - 0.001 <= entry(log)["duration_ms"] <= most * 1000 + 0.001
 
 
 @pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError, KeyboardInterrupt])

@@ -6,10 +6,15 @@ names win, and ends in RecursionError on deep nesting.
 
 import json
 import math
+import re
 from typing import NoReturn, TypeAlias
 
 # Less than the limit of `int`, whose error tells how to lift it.
 _MOST_DIGITS = 1000
+_DEEPEST = 100
+_BRACKET = re.compile(r"[{}\[\]]")
+# One that is not closed reaches to the end, or each quote in it would be tried anew.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 
 
 class JsonObject(list[tuple[str, "JsonValue"]]):
@@ -33,8 +38,10 @@ def parse(data: bytes) -> JsonValue:
     number that Python cannot hold. The text of the error quotes nothing of it.
     """
     try:
+        text = data.decode()
+        _check_nesting(text)
         value: JsonValue = json.loads(
-            data.decode(),
+            text,
             object_pairs_hook=JsonObject,
             parse_constant=_refuse_constant,
             parse_float=_parse_float,
@@ -44,9 +51,21 @@ def parse(data: bytes) -> JsonValue:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg.rstrip(' :')} (character {error.pos})") from None
-    except RecursionError:
-        raise ValueError("it nests too deeply") from None
     return value
+
+
+def _check_nesting(text: str) -> None:
+    """Raise ValueError for deeper nesting than protobuf's own parsers take.
+
+    The depth at which `json` gives up differs between versions of Python.
+    """
+    if text.count("{") + text.count("[") <= _DEEPEST:
+        return
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "{[" else -1
+        if depth > _DEEPEST:
+            raise ValueError("it nests too deeply")
 
 
 def _refuse_constant(_name: str) -> NoReturn:

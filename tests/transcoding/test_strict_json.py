@@ -192,3 +192,24 @@ def parts(value: JsonValue) -> list[JsonValue]:
     elif isinstance(value, list):
         inner = [*value]
     return [value, *(part for member in inner for part in parts(member))]
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_has_one_limit_in_every_version_of_python(opened: str, closed: str) -> None:
+    """A hundred levels are read, one more is refused, whatever the parser itself could bear."""
+    deepest = opened * 100 + "1" + closed * 100
+    assert parse(deepest.encode())
+    with pytest.raises(ValueError, match=r"^it nests too deeply$"):
+        parse((opened + deepest + closed).encode())
+
+
+def test_brackets_that_do_not_nest() -> None:
+    """Brackets in strings, and those beside each other, are no nesting."""
+    assert parse(b'["' + b"[{" * 200 + b'\\"[[' + b'"]') == ["[{" * 200 + '"[[']
+    assert parse(b"[" + b"[]," * 200 + b"[]]") == [[]] * 201
+
+
+def test_quotes_without_end_are_read_once() -> None:
+    """A string without end is read once, and not once for each quote in it, which would hang."""
+    with pytest.raises(ValueError, match=r"^Unterminated string starting at"):
+        parse(b"[" + b"[]," * 200 + b'"' + b'\\"' * 100_000)
