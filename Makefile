@@ -1,9 +1,11 @@
 # Every command of the project. `make run` and `make test` need Python 3.11 or
 # later, make and a package index; they set up everything else.
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3))
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))))
 BIN := .venv/bin
 OUT ?= generated
+# Or buf makes a cache wherever it is called, if HOME is empty.
+export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run test check format generate docs wheel lock clean
@@ -60,7 +62,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv proto/google .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where
@@ -69,6 +71,7 @@ GOOGLEAPIS = google/api/annotations.proto google/api/http.proto google/rpc/code.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/bin/python:
+	$(if $(PYTHON),,$(error Python 3.11 or later is needed; name it by `make PYTHON=...`))
 	$(PYTHON) -m venv .venv
 
 .venv/runtime: requirements.txt pyproject.toml | .venv/bin/python

@@ -1,6 +1,7 @@
 """Exchange client credentials for a token by gRPC, and decode the details of a failure."""
 
 import asyncio
+from typing import cast
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -28,7 +29,7 @@ async def main() -> None:
 def explain(error: grpc.aio.AioRpcError) -> None:
     """Print what a failed call tells."""
     print(error.code().name)
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast("grpc.Call", error))  # it has what a call has
     for detail in status.details if status else ():
         info, problem = ErrorInfo(), ProblemDetails()
         if detail.Unpack(info):

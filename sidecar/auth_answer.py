@@ -35,7 +35,11 @@ _OF_ITSELF = frozenset({405, 407, 426})
 # Of its own address the auth-api would not say so in a problem document of the contract.
 _REASONS: Mapping[int, Reason] = MappingProxyType({404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND})
 _DETAILS: Mapping[Reason, str] = MappingProxyType(
-    {pb.PROBLEM_REASON_INVALID_REQUEST: "The auth-api refused the request as malformed."}
+    {
+        pb.PROBLEM_REASON_INVALID_REQUEST: "The auth-api refused the request as malformed.",
+        pb.PROBLEM_REASON_INVALID_CLIENT: "The client is unknown, or its secret is wrong. "
+        "Check client_id and client_secret.",
+    }
 )
 
 
@@ -69,13 +73,13 @@ def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
         raise BadAnswerError("a status that is neither 200 nor an error")
     members = _read_error(answer)
     code = members.get("karmoCode")
-    if isinstance(code, str) and _KARMO_CODE.fullmatch(code) and answer.status not in _OF_ITSELF:
+    if _is_karmo_code(code) and not sent.appear_in(code) and answer.status not in _OF_ITSELF:
         return _withhold(_pass_through(answer, members, code), sent)
     if answer.status not in _UNDERSTOOD:
         raise BadAnswerError("an error that the contract does not have")
     error = members.get("error")
     reason = nearest(answer.status, error if isinstance(error, str) else None)
-    detail = _DETAILS.get(reason, CATALOGUE[reason].meaning)
+    detail = _DETAILS.get(reason, CATALOGUE[reason].explanation)
     return Problem(reason=reason, detail=detail, retry_after=_delay(answer, reason))
 
 
@@ -100,6 +104,10 @@ def _read_token(answer: Answer) -> Token:
 
 def _is_number(value: JsonValue) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_karmo_code(value: JsonValue) -> TypeGuard[str]:
+    return isinstance(value, str) and _KARMO_CODE.fullmatch(value) is not None
 
 
 def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
@@ -173,10 +181,14 @@ def _match(pattern: re.Pattern[str], value: JsonValue) -> str | None:
 
 
 def _text(value: JsonValue) -> str | None:
-    """Return `value` on one line and as UTF-8 can encode it, or None for what is no text."""
+    """Return `value` on one line, or None for what is no text.
+
+    What cannot be printed becomes a space: it might steer the terminal of a reader.
+    """
     if not isinstance(value, str):
         return None
-    return " ".join(value.encode(errors="replace").decode().split()) or None
+    printable = "".join(character if character.isprintable() else " " for character in value)
+    return " ".join(printable.split()) or None
 
 
 def _delay(answer: Answer, reason: Reason) -> int | None:

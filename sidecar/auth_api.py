@@ -17,6 +17,7 @@ from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason
 from sidecar.secret import Secret
 
 _MAX_BODY_BYTES = 64 * 1024
+_MOST_CAUSES = 10
 # No connection is used twice: what an answer left in the library's buffer beyond its
 # length would be taken for the next caller's answer, token included.
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=0)
@@ -77,7 +78,7 @@ class AuthApi:
         except BadAnswerError as error:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER, str(error)) from None
         except httpx2.TransportError as error:
-            raise _error(_reason(error), type(error).__name__) from None
+            raise _error(_reason(error), _name(error)) from None
         finally:
             milliseconds = round((time.perf_counter() - start) * 1000, 3)
             logs.current_call().note(upstream_ms=milliseconds)
@@ -91,13 +92,17 @@ class AuthApi:
             "POST", self._token_url, headers=headers, content=body
         ) as response:
             logs.current_call().note(upstream_status=response.status_code)
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise BadAnswerError("a body in a coding that was not asked for")
+            try:
+                body = await _read(response)
+            except BadAnswerError:
+                if response.status_code == 200:
+                    raise
+                body = b""  # of an error the status alone says enough
             return Answer(
                 status=response.status_code,
                 content_type=response.headers.get("content-type", ""),
                 retry_after=response.headers.get("retry-after", ""),
-                body=Secret(await _read(response)),
+                body=Secret(body),
             )
 
 
@@ -117,6 +122,8 @@ def _write(credentials: ClientCredentials) -> tuple[dict[str, str], bytes]:
 
 
 async def _read(response: httpx2.Response) -> bytes:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise BadAnswerError("a body in a coding that was not asked for")
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
@@ -129,7 +136,16 @@ def _reason(error: Exception) -> Reason:
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 
 
+def _name(error: BaseException) -> str:
+    """Return the type of `error` and that of its first cause, which tells refused from unknown."""
+    first = error
+    for _ in range(_MOST_CAUSES):  # they may go in a circle
+        first = first.__cause__ or first.__context__ or first
+    names = dict.fromkeys((type(error).__name__, type(first).__name__))
+    return ": ".join(names)
+
+
 def _error(reason: Reason, fault: str) -> ProblemError:
     """Make the error that the caller reads; `fault` is for the log alone."""
     logs.current_call().note(upstream_fault=fault)
-    return ProblemError(Problem(reason=reason, detail=CATALOGUE[reason].meaning))
+    return ProblemError(Problem(reason=reason, detail=CATALOGUE[reason].explanation))

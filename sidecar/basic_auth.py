@@ -42,7 +42,10 @@ def read_authorization(values: Sequence[Secret[str]]) -> Basic | None:
         raise AuthorizationError("Send one Authorization header only.")
     found = _CREDENTIALS.fullmatch(values[0].reveal())
     if found is None:
-        raise AuthorizationError("The Authorization header is malformed.")
+        raise AuthorizationError(
+            "The Authorization header is malformed; send Basic, a space, and the base64 of "
+            "client_id, a colon and client_secret."
+        )
     return _decode(found[2] or "") if found[1].lower() == "basic" else None
 
 

@@ -16,6 +16,7 @@ from sidecar.settings import PREFIX, Settings, SettingsError, load
 # sysexits.h: a wrong setting, or an address that is taken; and a bug of ours.
 EX_CONFIG, EX_SOFTWARE = 78, 70
 
+_WRITTEN: dict[object, str] = {None: "none", True: "on", False: "off"}
 _COMMANDS = {
     "serve": "serve the API, calling the auth-api",
     "dev": "serve the API and an embedded auth-api for it, with demo clients",
@@ -25,13 +26,19 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status of the process."""
-    parsed = vars(_parser().parse_args(arguments))
+    known, unknown = _parser().parse_known_args(arguments)
+    parsed = vars(known)
     command = parsed.pop("command")
     flags = {name: value for name, value in parsed.items() if value is not None}
+    faults = [_explain(argument) for argument in unknown if argument.startswith("-")]
     try:
         settings = load(os.environ, flags, needs_upstream=command != "dev")
     except SettingsError as error:
-        return _fail(*error.faults)
+        return _fail(*faults, *error.faults)
+    if command == "dev" and settings.auth_api_token_url:
+        faults.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
+    if faults or unknown:
+        return _fail(*faults or ["unexpected arguments; see --help"])
     if command == "check-config":
         print("The settings are right.")
         return 0
@@ -46,12 +53,22 @@ def _parser() -> argparse.ArgumentParser:
     for command, told in _COMMANDS.items():
         described = commands.add_parser(command, help=told, description=told, allow_abbrev=False)
         for name, field in Settings.model_fields.items():
-            described.add_argument(
-                f"--{name.replace('_', '-')}",
-                metavar="VALUE",
-                help=f"{field.description} ({PREFIX}{name.upper()}; default: {field.default})",
-            )
+            flag, variable = f"--{name.replace('_', '-')}", f"{PREFIX}{name.upper()}"
+            meaning = f"{field.description} ({variable}; default: {_show(field.default)})"
+            described.add_argument(flag, metavar="VALUE", help=meaning)
     return parser
+
+
+def _explain(argument: str) -> str:
+    """Return what is wrong with an unknown flag, whose value may be a secret."""
+    return f"{argument.partition('=')[0]}: is not a flag; see --help"
+
+
+def _show(default: object) -> str:
+    """Return a default as it would be written."""
+    if isinstance(default, float):
+        return f"{default:g}s"
+    return _WRITTEN.get(default, str(default))
 
 
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar import logs, sockets
 from sidecar.guard import (
@@ -16,9 +18,12 @@ from sidecar.guard import (
     Continuation,
     Guard,
     Handler,
+    finish,
     is_being_cancelled,
+    parse,
     rewrap,
 )
+from sidecar.problems import CATALOGUE, Problem, ProblemError
 from sidecar.settings import Address
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -28,6 +33,15 @@ _OPTIONS = (
     # Or two processes on one port split the calls between them without a word.
     ("grpc.so_reuseport", 0),
 )
+
+
+_CHECK_HEALTH = "/grpc.health.v1.Health/Check"
+_STOPPING = Problem(
+    reason=pb.PROBLEM_REASON_SERVICE_STOPPING,
+    detail=CATALOGUE[pb.PROBLEM_REASON_SERVICE_STOPPING].explanation,
+)
+# What a call that has ended may take to reach its caller, in seconds.
+_LAST_BYTES = 0.5
 
 
 class GrpcServer:
@@ -47,8 +61,8 @@ class GrpcServer:
             _HEALTH,
             *([_REFLECTION] if reflects else []),
         ]
-        self._streams = StreamEnder()
-        interceptors = (AccessLog(offered), self._streams, Guard(public_url))
+        self._drain = Drain()
+        interceptors = (AccessLog(offered), Guard(public_url), self._drain)
         self.server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
@@ -79,9 +93,9 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def stop(self, grace: float) -> None:
-        """End the streams, refuse new calls, and give those in flight `grace` seconds to end."""
-        self._streams.end()
-        await self.server.stop(grace)
+        """Refuse new calls, give those in flight `grace` seconds to end, and end the streams."""
+        await self._drain.run(grace)
+        await self.server.stop(_LAST_BYTES)
 
 
 class AccessLog(grpc.aio.ServerInterceptor):
@@ -122,40 +136,66 @@ class AccessLog(grpc.aio.ServerInterceptor):
         return handler and rewrap(handler, log)
 
 
-class StreamEnder(grpc.aio.ServerInterceptor):
-    """Ends the streams when the server stops, which would wait for them in vain.
+class Drain(grpc.aio.ServerInterceptor):
+    """Lets the server stop without a loss: refuses new calls, waits for those in flight.
 
-    A watch of the health, for one, stays open until its caller leaves.
+    Health is still told, so that callers learn why. A stream, such as a watch of
+    it, may stay open for ever, so it is ended and not waited for.
     """
 
     def __init__(self) -> None:
-        self._ending = asyncio.Event()
+        self._calls = 0
+        self._is_draining = False
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_over = asyncio.Event()
 
-    def end(self) -> None:
-        """End all streams, with UNAVAILABLE: their callers may go on elsewhere."""
-        self._ending.set()
+    async def run(self, grace: float) -> None:
+        """Return when no call is in flight any more, or after `grace` seconds."""
+        self._is_draining = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_idle.wait(), grace)
+        self._is_over.set()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Return the handler of the call; a streaming one will end with the server."""
+        """Return the handler of the call, which the drain then knows of."""
         handler = await continuation(handler_call_details)
-        if handler and (handler.request_streaming or handler.response_streaming):
-            return rewrap(handler, self._bound)
-        return handler
+        if handler is None or handler_call_details.method == _CHECK_HEALTH:
+            return handler
+        is_stream = handler.request_streaming or handler.response_streaming
+        return rewrap(handler, self._end_early if is_stream else self._count)
 
-    def _bound(self, behavior: Behavior, _handler: Handler) -> Behavior:
-        async def bounded(request: Any, context: Context) -> Any:
-            serving = asyncio.ensure_future(behavior(request, context))
-            ending = asyncio.ensure_future(self._ending.wait())
+    def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
+        async def counted(request: Any, context: Context) -> Any:
+            if self._is_draining:
+                raise ProblemError(_STOPPING)
+            self._calls += 1
+            self._is_idle.clear()
             try:
-                await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+                return await behavior(parse(request, handler), context)
+            finally:
+                self._calls -= 1
+                if not self._calls:
+                    self._is_idle.set()
+
+        return counted
+
+    def _end_early(self, behavior: Behavior, handler: Handler) -> Behavior:
+        async def bounded(request: Any, context: Context) -> Any:
+            serving = asyncio.ensure_future(
+                finish(behavior(parse(request, handler), context), context)
+            )
+            over = asyncio.ensure_future(self._is_over.wait())
+            try:
+                await asyncio.wait({serving, over}, return_when=asyncio.FIRST_COMPLETED)
                 if not serving.done():
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
+                    raise ProblemError(_STOPPING)
                 return await serving
             finally:
                 serving.cancel()
-                ending.cancel()
+                over.cancel()
 
         return bounded
 

@@ -54,7 +54,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _guard(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                return await _finish(behavior(_parse(request, handler), context), context)
+                return await finish(behavior(parse(request, handler), context), context)
             except AbortError:
                 raise
             except ProblemError as error:
@@ -88,7 +88,7 @@ def rewrap(handler: Handler, wrap: Callable[[Behavior, Handler], Behavior]) -> H
     name, make = _KINDS[kind]
     return make(
         wrap(getattr(handler, name), handler),
-        partial(_parse, handler=handler) if handler.request_streaming else None,
+        partial(parse, handler=handler) if handler.request_streaming else None,
         handler.response_serializer,
     )
 
@@ -102,7 +102,7 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _finish(result: Any, context: Context) -> Any:
+async def finish(result: Any, context: Context) -> Any:
     """Wait for what a handler returned: its response, or a stream of them, which is written."""
     if not inspect.isasyncgen(result):
         return await result
@@ -111,7 +111,8 @@ async def _finish(result: Any, context: Context) -> Any:
     return None
 
 
-def _parse(request: Any, handler: Handler) -> Any:
+def parse(request: Any, handler: Handler) -> Any:
+    """Return the message that `request` is. Raises ProblemError for bytes that are none."""
     if not isinstance(request, bytes) or handler.request_deserializer is None:
         return request
     try:

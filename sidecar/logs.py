@@ -124,7 +124,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def _template(record: logging.LogRecord) -> str:
-    return str(record.msg) if record.levelno >= logging.WARNING else "withheld"
+    is_template = isinstance(record.msg, str) and record.levelno >= logging.WARNING
+    return str(record.msg) if is_template else "withheld"
 
 
 def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
@@ -149,3 +150,5 @@ def configure(stream: TextIO = sys.stdout) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_OURS).setLevel(logging.INFO)
+    # It warns of every request that is not HTTP, and advises to install what is not wanted.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)

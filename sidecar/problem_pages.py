@@ -40,7 +40,7 @@ def routes(public_url: str) -> list[Route]:
         if entry is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         told = _describe(entry, public_url)
-        page = {"title": entry.title, "content": _ONE.substitute(_escape(told))}
+        page = {"title": html.escape(entry.title), "content": _ONE.substitute(_escape(told))}
         return _respond(request, told, page)
 
     return [Route("/problems", show_all), Route("/problems/{slug}", show_one)]

@@ -45,6 +45,11 @@ class Definition:
     remedy: str
     retry_after_seconds: int
 
+    @property
+    def explanation(self) -> str:
+        """What it means and what to do, for an occurrence of which there is no more to say."""
+        return f"{self.meaning} {self.remedy}"
+
 
 def _read_catalogue() -> Mapping[Reason, Definition]:
     catalogue: dict[Reason, Definition] = {}
@@ -117,7 +122,8 @@ def nearest(http_status: int, oauth_error: str | None = None) -> Reason:
     exact = [entry for entry in same if entry.oauth_error == oauth_error]
     for entry in exact or same:
         return entry.reason
-    return pb.PROBLEM_REASON_INVALID_REQUEST if http_status < 500 else pb.PROBLEM_REASON_INTERNAL
+    # 499 is what proxies write for a call that was cancelled, which is no fault of the caller's.
+    return pb.PROBLEM_REASON_INVALID_REQUEST if http_status < 499 else pb.PROBLEM_REASON_INTERNAL
 
 
 def to_status(problem: Problem, *, request_id: str, public_url: str) -> Status:

@@ -1,5 +1,6 @@
 """The public REST application: the transcoder, the problem pages, and every error as a problem."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.json_format import MessageToJson
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from karmo.problem.v1 import problem_details_pb2 as pb
 from starlette.applications import Starlette
@@ -61,7 +62,7 @@ def build(
     app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
-    return AccessLog(app)
+    return AccessLog(app, renderer)
 
 
 class Renderer:
@@ -98,6 +99,12 @@ class Renderer:
         problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
         return self._respond(request, self._status(problem))
 
+    def render_stopping(self, request: Request) -> Response:
+        """Answer for a process that cannot wait for the request any longer."""
+        reason = pb.PROBLEM_REASON_SERVICE_STOPPING
+        problem = Problem(reason=reason, detail=CATALOGUE[reason].explanation)
+        return self._respond(request, self._status(problem), Connection="close")
+
     def _status(self, problem: Problem) -> Status:
         request_id = logs.current_call().request_id
         return to_status(problem, request_id=request_id, public_url=self._public_url)
@@ -107,9 +114,10 @@ class Renderer:
         if details is None or not 400 <= details.status <= 599:
             # From a peer that speaks codes only, or that does not know our details.
             reason = nearest(HTTP_STATUS.get(status.code, 500))
-            status = self._status(Problem(reason=reason, detail=CATALOGUE[reason].meaning))
+            status = self._status(Problem(reason=reason, detail=CATALOGUE[reason].explanation))
             return self._respond(request, status, **headers)
-        logs.current_call().note(karmo_code=details.karmo_code)
+        info = find_detail(status, ErrorInfo) or ErrorInfo()
+        logs.current_call().note(karmo_code=details.karmo_code, reason=info.reason)
         retry = find_detail(status, RetryInfo)
         if retry is not None:
             headers["Retry-After"] = str(retry.retry_delay.seconds)
@@ -140,8 +148,9 @@ class AccessLog:
     request it writes only what is no text of the client's.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, renderer: "Renderer") -> None:
         self._app = app
+        self._renderer = renderer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event, which is an HTTP request or the lifespan."""
@@ -158,14 +167,20 @@ class AccessLog:
                 _complete(MutableHeaders(scope=message), call)
             await send(message)
 
-        # 499, as proxies write it: the client went away before it had an answer.
-        with logs.access(call, protocol="rest", method=method, peer=_peer(scope), status=499):
+        with logs.access(call, protocol="rest", method=method, peer=_peer(scope)):
             try:
                 await self._app(scope, receive, send_complete)
+            except asyncio.CancelledError:
+                if "status" in call.notes:
+                    raise
+                # uvicorn's time for calls in flight is over; it would answer in plain text.
+                request = Request(scope, receive)
+                await self._renderer.render_stopping(request)(scope, receive, send_complete)
             except Exception as error:  # noqa: BLE001 answered by now; its text stays here
                 logs.failure("the REST application failed", error)
             finally:
-                call.note(route=_route(scope))
+                # 499, as proxies write it: the client went away before it had an answer.
+                call.note(route=_route(scope), status=call.notes.get("status", 499))
 
 
 def _to_origin_form(scope: Scope) -> None:

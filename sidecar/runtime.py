@@ -33,18 +33,23 @@ GRACE = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where a running sidecar listens; `auth_api` is the embedded one, if there is one."""
+    """Where a running sidecar listens, and what it calls.
+
+    `auth_api` is the embedded one, if there is one; `token_url` is the one in use.
+    """
 
     rest: Address
     grpc: Address
     admin: Address
     auth_api: Address | None
+    token_url: str
 
     def told(self) -> dict[str, str]:
         """Return the addresses that there are, by name."""
         named = {"rest": self.rest, "grpc": self.grpc, "admin": self.admin}
         embedded = {"auth_api": self.auth_api} if self.auth_api else {}
-        return {name: str(address) for name, address in (named | embedded).items()}
+        told = {name: str(address) for name, address in (named | embedded).items()}
+        return told | {"auth_api_token_url": self.token_url}
 
 
 async def run(
@@ -78,17 +83,19 @@ async def running(settings: Settings, *, embeds_auth_api: bool) -> AsyncIterator
         embedded_socket = _bind(stack, settings.dev_auth_api_listen) if embeds_auth_api else None
         public_url = settings.public_url or f"http://{address_of(rest_socket)}"
         server = GrpcServer(SERVICES, public_url=public_url, reflects=settings.grpc_reflection)
+        embedded = address_of(embedded_socket) if embedded_socket else None
         addresses = Addresses(
             rest=address_of(rest_socket),
             grpc=server.bind(settings.grpc_listen),
             admin=address_of(admin_socket),
-            auth_api=address_of(embedded_socket) if embedded_socket else None,
+            auth_api=embedded,
+            token_url=settings.auth_api_token_url or f"http://{embedded}/v1/oauth/token",
         )
         is_ready = asyncio.Event()
         await _serve(stack, admin_app.build(is_ready.is_set), admin_socket)
         if embedded_socket is not None:
             await _serve(stack, _build_embedded(embedded_socket), embedded_socket)
-        auth_api = AuthApi(_token_url(settings, addresses), timeout=settings.auth_api_timeout)
+        auth_api = AuthApi(addresses.token_url, timeout=settings.auth_api_timeout)
         service = TokenService(await stack.enter_async_context(auth_api))
         channel = InProcessChannel(interceptors=(Guard(public_url),))
         add_TokenServiceServicer_to_server(service, server.server)
@@ -98,8 +105,8 @@ async def running(settings: Settings, *, embeds_auth_api: bool) -> AsyncIterator
             rest_app.build(SERVICES, channel, public_url=public_url), rest_socket, grace=GRACE
         )
         await rest.start()
-        await server.start()
         stack.push_async_callback(_drain, rest, server, is_ready)
+        await server.start()
         await server.set_serving(serving=True)
         is_ready.set()
         yield addresses
@@ -127,10 +134,6 @@ def _build_embedded(bound: socket) -> ASGIApp:
     from sidecar import dev_auth_api  # noqa: PLC0415
 
     return dev_auth_api.build(issuer=f"http://{address_of(bound)}")
-
-
-def _token_url(settings: Settings, addresses: Addresses) -> str:
-    return settings.auth_api_token_url or f"http://{addresses.auth_api}/v1/oauth/token"
 
 
 def _catch_signals() -> asyncio.Event:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -23,7 +23,10 @@ PREFIX = "SIDECAR_"
 _NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
 # It stands in the status of every failed call, which must stay small.
 _LONGEST_BASE = 120
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
+_UNITS = {"ms": 0.001, "s": 1.0}
+# Less than what calls in flight have to end in when the process is told to stop.
+_LONGEST_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,10 @@ def _check_ip(host: str) -> None:
 def _parse_seconds(value: Any) -> Any:
     if isinstance(value, float):
         return value
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)", value)
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", value)
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not 0.0 < seconds <= 600.0:
-        raise ValueError("must be a time such as 5s, 500ms or 1m, above 0 and at most 10m")
+    if not 0.0 < seconds <= _LONGEST_SECONDS:
+        raise ValueError("must be a time such as 5s or 500ms, above 0 and at most 15s")
     return seconds
 
 
@@ -77,7 +80,8 @@ def _check_http_url(value: str) -> str:
         raise ValueError("must hold visible ASCII characters only")
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        usable = parts.scheme in {"http", "https"} and parts.port != 0
+        usable = usable and _HOST.fullmatch(parts.hostname or "") is not None
     except ValueError:  # its text would quote the value
         usable = False
     if not usable:
@@ -171,9 +175,21 @@ def load(
         faults = tuple(_explain(fault) for fault in error.errors(include_input=False))
     if needs_upstream and "auth_api_token_url" not in given:
         faults += (f"{PREFIX}AUTH_API_TOKEN_URL: must be set to the auth-api's token endpoint",)
+    faults += tuple(_find_shared(settings))
     if faults:
         raise SettingsError(faults)
     return settings
+
+
+def _find_shared(settings: Settings) -> Iterator[str]:
+    """Find listeners that would take each other's address."""
+    seen: set[Address] = set()
+    for name in ("rest_listen", "grpc_listen", "admin_listen"):
+        address = getattr(settings, name)
+        if address in seen:
+            yield f"{PREFIX}{name.upper()}: must not be the address of another listener"
+        if address.port:
+            seen.add(address)
 
 
 def _explain(fault: ErrorDetails) -> str:

@@ -21,6 +21,7 @@ SENT = ClientCredentials(
     client_id=Secret("partner"), client_secret=Secret("s3cret"), authorization=None
 )
 JSON, PROBLEM_JSON = "application/json", "application/problem+json"
+WRONG_CLIENT = "The client is unknown, or its secret is wrong. Check client_id and client_secret."
 CODE = "40912345"
 
 
@@ -193,16 +194,16 @@ OUTCOMES: Mapping[tuple[int, str | None], tuple[Reason, str | None]] = {
     (400, "invalid_request"): (pb.PROBLEM_REASON_INVALID_REQUEST, INVALID_REQUEST),
     (400, "invalid_grant"): (pb.PROBLEM_REASON_INVALID_REQUEST, INVALID_REQUEST),
     (400, "INVALID_CLIENT"): (pb.PROBLEM_REASON_INVALID_REQUEST, INVALID_REQUEST),
-    (400, "invalid_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, None),
+    (400, "invalid_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, WRONG_CLIENT),
     (400, "unauthorized_client"): (pb.PROBLEM_REASON_UNAUTHORIZED_CLIENT, None),
     (400, "unsupported_grant_type"): (pb.PROBLEM_REASON_UNSUPPORTED_GRANT_TYPE, None),
     (400, "invalid_scope"): (pb.PROBLEM_REASON_INVALID_SCOPE, None),
-    (401, None): (pb.PROBLEM_REASON_INVALID_CLIENT, None),
-    (401, "invalid_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, None),
-    (401, "unauthorized_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, None),
+    (401, None): (pb.PROBLEM_REASON_INVALID_CLIENT, WRONG_CLIENT),
+    (401, "invalid_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, WRONG_CLIENT),
+    (401, "unauthorized_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, WRONG_CLIENT),
     (403, None): (pb.PROBLEM_REASON_ACCESS_DENIED, None),
     (403, "access_denied"): (pb.PROBLEM_REASON_ACCESS_DENIED, None),
-    (403, "invalid_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, None),
+    (403, "invalid_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, WRONG_CLIENT),
     (409, None): (pb.PROBLEM_REASON_CONFLICT, None),
     (422, None): (pb.PROBLEM_REASON_UNPROCESSABLE_CONTENT, None),
     (429, None): (pb.PROBLEM_REASON_TOO_MANY_REQUESTS, None),
@@ -221,7 +222,7 @@ def test_outcome(said: tuple[int, str | None], meant: tuple[Reason, str | None])
     body = {"error_description": "canary", "detail": "canary", "title": "canary"}
     body |= {"error": error} if error else {}
     assert problem_of(answer(status, body)) == Problem(
-        reason=reason, detail=detail or CATALOGUE[reason].meaning
+        reason=reason, detail=detail or CATALOGUE[reason].explanation
     )
 
 
@@ -264,7 +265,7 @@ UNREAD: Mapping[str, Answer] = {
 def test_unread_error(heard: Answer) -> None:
     """A body that is not understood says nothing, and the status alone decides."""
     reason = pb.PROBLEM_REASON_ACCESS_DENIED
-    assert problem_of(heard) == Problem(reason=reason, detail=CATALOGUE[reason].meaning)
+    assert problem_of(heard) == Problem(reason=reason, detail=CATALOGUE[reason].explanation)
 
 
 # Problem documents with a karmoCode pass through

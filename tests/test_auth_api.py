@@ -81,7 +81,7 @@ async def soon(upstream: Upstream) -> Token | Problem:
 def reason_of(outcome: Token | Problem) -> Reason:
     """Return the reason of what must be a problem, none of whose text is the upstream's."""
     assert isinstance(outcome, Problem)
-    assert outcome.detail == outcome.definition.meaning
+    assert outcome.detail == outcome.definition.explanation
     return outcome.reason
 
 
@@ -637,7 +637,7 @@ NOTED: dict[str, tuple[Script, dict[str, object]]] = {
         },
     ),
     "lost": (sends(b"canary\r\n\r\n"), {"upstream_fault": "RemoteProtocolError"}),
-    "reset": (resets_after(b""), {"upstream_fault": "ReadError"}),
+    "reset": (resets_after(b""), {"upstream_fault": "ReadError: ConnectionResetError"}),
     "slow": (drips(b"HTTP/1.1 200 OK\r\nX-A: canary"), {"upstream_fault": "timeout"}),
 }
 

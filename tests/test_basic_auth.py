@@ -85,7 +85,10 @@ BAD_ESCAPE = (
 NOT_PRINTABLE = (
     "The Basic credentials in the Authorization header must hold printable ASCII characters only."
 )
-MALFORMED = "The Authorization header is malformed."
+MALFORMED = (
+    "The Authorization header is malformed; send Basic, a space, and the base64 of "
+    "client_id, a colon and client_secret."
+)
 REFUSED: Mapping[str, tuple[str, str]] = {
     "empty": ("", MALFORMED),
     "a space": (" ", MALFORMED),

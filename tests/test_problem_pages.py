@@ -108,8 +108,10 @@ async def test_list(pages: httpx2.AsyncClient) -> None:
     """One page lists every problem and leads to the page of each."""
     page = Page(await pages.get("/problems"))
     assert page.links == [f"{PUBLIC_URL}/problems/{entry.slug}" for entry in CATALOGUE.values()]
+    assert page.texts.count("Problems") == 2  # in the head, and above the text
     for entry in CATALOGUE.values():
-        assert {entry.title, entry.karmo_code, str(entry.http_status)} <= set(page.texts)
+        told = {entry.title, entry.karmo_code, str(entry.http_status), entry.oauth_error}
+        assert told <= set(page.texts)
 
 
 async def test_list_as_json(pages: httpx2.AsyncClient) -> None:

@@ -123,8 +123,8 @@ def test_definition(entry: Definition) -> None:
 
 @every_definition
 def test_the_texts_of_a_definition_are_never_cut(entry: Definition) -> None:
-    """Title, meaning and remedy reach the caller whole, the last two also as the detail."""
-    for text in (entry.meaning, entry.remedy):
+    """The texts reach the caller whole, meaning and remedy also as one detail."""
+    for text in (entry.remedy, entry.explanation):
         told = details_of(Problem(reason=entry.reason, detail=text))
         assert (told.title, told.detail, told.error_description) == (entry.title, text, text)
 

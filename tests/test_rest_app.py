@@ -230,7 +230,7 @@ def assert_problem(response: httpx2.Response, karmo_code: str) -> None:
         "type": f"{PUBLIC_URL}/problems/{entry.slug}",
         "title": entry.title,
         "status": entry.http_status,
-        "detail": entry.meaning,
+        "detail": entry.explanation,
         "instance": f"urn:uuid:{request_id}",
         "karmoCode": karmo_code,
         "error": entry.oauth_error,

@@ -88,7 +88,7 @@ async def open_scene() -> AsyncIterator[Scene]:
         hold = Hold()
         upstream.script = hold.script
         async with (
-            serving("serve", auth_api_token_url=upstream.url, auth_api_timeout="60s") as sidecar,
+            serving("serve", auth_api_token_url=upstream.url, auth_api_timeout="15s") as sidecar,
             callers(sidecar.addresses) as made,
             asyncio.TaskGroup() as calls,
         ):

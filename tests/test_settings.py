@@ -14,7 +14,7 @@ TOKEN_URL = "https://auth.example.test/oauth/token"
 
 ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
 HOST = "must name the host as an IP address or localhost"
-SECONDS = "must be a time such as 5s, 500ms or 1m, above 0 and at most 10m"
+SECONDS = "must be a time such as 5s or 500ms, above 0 and at most 15s"
 URL = "must be an absolute http:// or https:// URL"
 PARTS = "must hold no user, password, query or fragment"
 ASCII = "must hold visible ASCII characters only"
@@ -205,11 +205,10 @@ def test_bad_address(value: str, message: str) -> None:
         ("5s", 5.0),
         ("500ms", 0.5),
         ("1.5s", 1.5),
-        ("1m", 60.0),
-        ("10m", 600.0),
         ("1ms", 0.001),
         ("0.001s", 0.001),
-        ("600s", 600.0),
+        ("15s", 15.0),
+        ("15000ms", 15.0),
     ],
 )
 def test_seconds(text: str, seconds: float) -> None:
@@ -226,8 +225,9 @@ BAD_SECONDS = (
     "0.0ms",
     "-1s",
     "+1s",
-    "601s",
-    "11m",
+    "15.001s",
+    "16s",
+    "1m",
     "9" * 400 + "s",
     "1h",
     "1S",

@@ -1,6 +1,7 @@
 """Bodies: from the bytes and media type of a request to its members, and from a message to JSON."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 from google.protobuf import json_format
@@ -63,10 +64,18 @@ def _read_json(body: bytes) -> JsonValue:
 
 
 def _read_form(body: bytes) -> JsonValue:
+    if _is_json_object(body):  # what curl -d makes of it, for one
+        raise _unreadable(f"The body is JSON; send it with Content-Type: {JSON}.")
     try:
         return JsonObject(parse_form(body.decode()))
     except ValueError:
         raise _unreadable("The body must hold well-formed percent escapes of UTF-8 only.") from None
+
+
+def _is_json_object(body: bytes) -> bool:
+    with suppress(ValueError):
+        return body.lstrip().startswith(b"{") and bool(strict_json.parse(body))
+    return False
 
 
 def _unreadable(detail: str) -> MalformedRequestError:

@@ -2,6 +2,7 @@
 
     SchemaError                 the schema cannot be served; raised while building
     ClientDisconnectedError     nobody is left to answer
+    DeadlinePassedError         the client's deadline passed before it had sent its request
     RequestError                the client's fault; has a status and perhaps headers
     +-- PathNotFoundError           404
     +-- MethodNotAllowedError       405  Allow
@@ -62,6 +63,10 @@ class ClientDisconnectedError(Exception):
     """The client went away before it had an answer."""
 
 
+class DeadlinePassedError(Exception):
+    """The deadline that the client set passed while its request was still being read."""
+
+
 class RequestError(Exception):
     """A request that cannot be made into a call.
 
@@ -86,7 +91,7 @@ class PathNotFoundError(RequestError):
     status = 404
 
     def __init__(self) -> None:
-        super().__init__("There is nothing at this path.")
+        super().__init__("There is nothing at this path; check it, also for a slash at its end.")
 
 
 class MethodNotAllowedError(RequestError):

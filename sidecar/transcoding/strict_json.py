@@ -39,6 +39,8 @@ def parse(data: bytes) -> JsonValue:
     """
     try:
         text = data.decode()
+        if text.startswith("\ufeff"):
+            raise ValueError("it starts with a byte order mark")
         _check_nesting(text)
         value: JsonValue = json.loads(
             text,

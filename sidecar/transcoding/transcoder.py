@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -22,6 +23,7 @@ from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.errors import (
     ClientDisconnectedError,
     ContentTooLargeError,
+    DeadlinePassedError,
     RequestError,
     SchemaFaults,
 )
@@ -92,6 +94,8 @@ class Transcoder:
             response = await self._answer(request)
         except ClientDisconnectedError:
             return
+        except DeadlinePassedError:
+            response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
         except RequestError as error:
             response = self._render_error(request, error)
         except grpc.aio.AioRpcError as error:
@@ -114,24 +118,31 @@ class Transcoder:
             return Response(status_code=204, headers={"Allow": self._router.allow(raw_path)})
         endpoint = self._router.find(request.method, raw_path)
         request.scope["transcoding.route"] = endpoint.route
-        query = request.scope["query_string"].decode("latin-1")
-        message = endpoint.binder.bind(await self._read(request), query)
         headers = request.headers.raw
+        timeout = metadata.read_timeout(headers)
+        start = asyncio.get_running_loop().time()
+        body = await self._read(request, None if timeout is None else start + timeout)
+        query = request.scope["query_string"].decode("latin-1")
+        spent = asyncio.get_running_loop().time() - start
         call = endpoint.call(
-            message,
-            timeout=metadata.read_timeout(headers),
+            endpoint.binder.bind(body, query),
+            timeout=None if timeout is None else timeout - spent,
             metadata=metadata.to_metadata(headers, self._passed),
         )
         return Response(codec.to_json(await _result(call, request)), media_type=codec.JSON)
 
-    async def _read(self, request: Request) -> JsonValue:
+    async def _read(self, request: Request, deadline: float | None) -> JsonValue:
         headers = request.headers
         if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
             return JsonObject()
         reader = codec.choose_reader(
             headers.getlist("content-type"), headers.getlist("content-encoding")
         )
-        return reader(await _read_bytes(request, self._options.max_body_bytes))
+        try:
+            async with asyncio.timeout_at(deadline):
+                return reader(await _read_bytes(request, self._options.max_body_bytes))
+        except TimeoutError:
+            raise DeadlinePassedError from None
 
 
 def _raw_path(scope: Scope) -> str:

@@ -17,7 +17,12 @@ from sidecar.transcoding.errors import (
 
 ONE, OTHER = Fault(detail="One.", pointer="/a"), Fault(detail="Other.")
 ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
-    "path": (PathNotFoundError(), 404, "There is nothing at this path.", {}),
+    "path": (
+        PathNotFoundError(),
+        404,
+        "There is nothing at this path; check it, also for a slash at its end.",
+        {},
+    ),
     "method": (
         MethodNotAllowedError("POST, OPTIONS"),
         405,

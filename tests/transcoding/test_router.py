@@ -51,6 +51,7 @@ MISSED = (
     "",
     "*",
     "v1/shelves",
+    "xv1/shelves",
     "/",
     "//",
     "/v1",

@@ -72,6 +72,8 @@ class _ProblemReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Problem
     """The auth-api cannot be reached, or says that it cannot serve now."""
     PROBLEM_REASON_UPSTREAM_TIMEOUT: _ProblemReason.ValueType  # 19
     """The time for the request ran out before the auth-api had answered."""
+    PROBLEM_REASON_SERVICE_STOPPING: _ProblemReason.ValueType  # 20
+    """The process is told to stop: it takes no more calls, and ends those that take too long."""
 
 class ProblemReason(_ProblemReason, metaclass=_ProblemReasonEnumTypeWrapper):
     """Every kind of problem that the sidecar reports. Its name without the prefix
@@ -120,6 +122,8 @@ PROBLEM_REASON_UPSTREAM_UNAVAILABLE: ProblemReason.ValueType  # 18
 """The auth-api cannot be reached, or says that it cannot serve now."""
 PROBLEM_REASON_UPSTREAM_TIMEOUT: ProblemReason.ValueType  # 19
 """The time for the request ran out before the auth-api had answered."""
+PROBLEM_REASON_SERVICE_STOPPING: ProblemReason.ValueType  # 20
+"""The process is told to stop: it takes no more calls, and ends those that take too long."""
 Global___ProblemReason: _TypeAlias = ProblemReason  # noqa: Y015
 
 @_typing.final
@@ -156,7 +160,7 @@ class ProblemDetails(_message.Message):
     """
     detail: _builtins.str
     """What happened this time and what to do about it (RFC 9457 section 3.1.4).
-    At most 512 characters. Absent when there is nothing to add to `title`.
+    At most 400 bytes. Absent when there is nothing to add to `title`.
     """
     instance: _builtins.str
     """`urn:uuid:` and the request id, which is also in the log and in the
