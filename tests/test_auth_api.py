@@ -26,6 +26,7 @@ TIMEOUT = pb.PROBLEM_REASON_UPSTREAM_TIMEOUT
 LOST = pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST
 UNAVAILABLE = pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE
 BAD = pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER
+DENIED = pb.PROBLEM_REASON_ACCESS_DENIED
 INTERNAL = pb.PROBLEM_REASON_INTERNAL
 
 # The longest that anything here may take before the test fails, in seconds.
@@ -429,7 +430,7 @@ FLOODS = {
     "chunked": (CHUNKED, b"4000\r\n" + b" " * 16384 + b"\r\n", BAD),
     "small chunks": (CHUNKED, b"1\r\n \r\n" * 4096, BAD),
     "until the end": (b"HTTP/1.0 200 OK\r\n\r\n", b" " * 16384, BAD),
-    "of an error": (CHUNKED.replace(b"200", b"400"), b"4000\r\n" + b" " * 16384 + b"\r\n", BAD),
+    "of an error": (CHUNKED.replace(b"200", b"403"), b"4000\r\n" + b" " * 16384 + b"\r\n", DENIED),
     "of header fields": (b"HTTP/1.1 200 OK\r\n", b"X-A: aaaaaaaa\r\n" * 1024, LOST),
     "of one header field": (b"HTTP/1.1 200 OK\r\nX-A: ", b"a" * 16384, LOST),
 }

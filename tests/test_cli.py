@@ -106,8 +106,6 @@ async def test_version() -> None:
     [
         pytest.param((), id="no command"),
         pytest.param(("serves",), id="an unknown command"),
-        pytest.param(("serve", "--rest-listens=127.0.0.1:0"), id="an unknown flag"),
-        pytest.param(("serve", "--rest-lis=127.0.0.1:0"), id="an abbreviated flag"),
     ],
 )
 async def test_what_is_not_understood_is_refused(arguments: tuple[str, ...]) -> None:
@@ -115,6 +113,36 @@ async def test_what_is_not_understood_is_refused(arguments: tuple[str, ...]) -> 
     end = await run(*SIDECAR, *arguments)
     assert (end.status, end.stdout) == (2, "")
     assert end.stderr.startswith("usage: karmo-sidecar")
+
+
+async def test_unknown_flags_are_faults_and_keep_their_values() -> None:
+    """Every unknown flag, an abbreviated one too, is told by name with status 78, beside the rest."""
+    secret = "https://user:canary@auth.example.test/token"
+    flags = (f"--auth-api-token-uri={secret}", "--rest-lis", secret, "--auth-api-timeout=canary")
+    end = await run(*SIDECAR, "check-config", *flags)
+    assert (end.status, end.stdout) == (78, "")
+    lines = end.stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "--auth-api-token-uri",
+        "--rest-lis",
+        "SIDECAR_AUTH_API_TIMEOUT",
+        "SIDECAR_AUTH_API_TOKEN_URL",
+    ]
+    assert "canary" not in end.stderr
+
+
+async def test_arguments_that_are_no_flags_are_refused() -> None:
+    """What is neither command nor flag is refused without being repeated."""
+    end = await run(*SIDECAR, "dev", "canary")
+    assert end.status == 78
+    assert end.stderr == "karmo-sidecar: unexpected arguments; see --help\n"
+
+
+async def test_dev_takes_no_other_auth_api() -> None:
+    """`dev` has an auth-api of its own, and says so when it is given another."""
+    end = await run(*SIDECAR, "dev", *free(auth_api_token_url="http://127.0.0.1:1/"))
+    told = "SIDECAR_AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api"
+    assert (end.status, end.stderr) == (78, f"karmo-sidecar: {told}\n")
 
 
 async def test_help_names_every_setting() -> None:

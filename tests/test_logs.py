@@ -109,9 +109,9 @@ def test_what_others_write_to_be_debugged(log: Log, level: int, told: str) -> No
 
 
 def test_message_that_is_no_text(log: Log) -> None:
-    """Another library may log any object."""
-    logging.getLogger("other").error(7)
-    assert entry(log)["message"] == "7"
+    """Another library may log any object, such as an exception, whose text is not told."""
+    logging.getLogger("other").error(ValueError("canary"))
+    assert entry(log)["message"] == "withheld"
 
 
 # Exceptions

@@ -56,6 +56,7 @@ FROZEN = (
     ("UPSTREAM_CONNECTION_LOST", 17, "50230002", "upstream-connection-lost"),
     ("UPSTREAM_UNAVAILABLE", 18, "50330001", "upstream-unavailable"),
     ("UPSTREAM_TIMEOUT", 19, "50430001", "upstream-timeout"),
+    ("SERVICE_STOPPING", 20, "50390001", "service-stopping"),
 )
 every_definition = pytest.mark.parametrize(
     "entry", CATALOGUE.values(), ids=lambda entry: entry.name
@@ -399,7 +400,7 @@ NEAREST: Mapping[tuple[int, str | None], Reason] = {
     (418, None): pb.PROBLEM_REASON_INVALID_REQUEST,
     (422, None): pb.PROBLEM_REASON_UNPROCESSABLE_CONTENT,
     (429, None): pb.PROBLEM_REASON_TOO_MANY_REQUESTS,
-    (499, None): pb.PROBLEM_REASON_INVALID_REQUEST,
+    (499, None): pb.PROBLEM_REASON_INTERNAL,
     (500, None): pb.PROBLEM_REASON_INTERNAL,
     (500, "invalid_client"): pb.PROBLEM_REASON_INVALID_CLIENT,
     (501, None): pb.PROBLEM_REASON_INTERNAL,

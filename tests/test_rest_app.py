@@ -63,7 +63,8 @@ def line_of(**said: object) -> Line:
     return {"protocol": "rest", "method": "POST", "route": None, **said}
 
 
-NOT_FOUND = {"status": 404, "karmo_code": "40400001"}
+NOT_FOUND = {"status": 404, "karmo_code": "40400001", "reason": "NOT_FOUND"}
+NOT_ALLOWED = {"karmo_code": "40500001", "reason": "METHOD_NOT_ALLOWED"}
 LINES: Mapping[str, tuple[bytes, Line]] = {
     "good": (
         request(body=BODY),
@@ -75,11 +76,11 @@ LINES: Mapping[str, tuple[bytes, Line]] = {
     ),
     "unreadable": (
         request(body=b"%canary"),
-        line_of(route=TOKEN, status=400, karmo_code="40010001"),
+        line_of(route=TOKEN, status=400, karmo_code="40010001", reason="INVALID_REQUEST"),
     ),
     "query": (
         request(target=f"{TOKEN}?client_secret=canary&canary=1", body=BODY),
-        line_of(route=TOKEN, status=400, karmo_code="40010001"),
+        line_of(route=TOKEN, status=400, karmo_code="40010001", reason="INVALID_REQUEST"),
     ),
     "unknown query": (
         request(target=f"{TOKEN}?canary=canary", body=BODY),
@@ -89,15 +90,15 @@ LINES: Mapping[str, tuple[bytes, Line]] = {
     "trailing slash": (request(target=f"{TOKEN}/"), line_of(**NOT_FOUND)),
     "malformed path": (
         request(target="/v1/%canary"),
-        line_of(status=400, karmo_code="40010001"),
+        line_of(status=400, karmo_code="40010001", reason="INVALID_REQUEST"),
     ),
     "wrong method": (
         request("GET", f"{TOKEN}?canary"),
-        line_of(method="GET", status=405, karmo_code="40500001"),
+        line_of(method="GET", status=405, **NOT_ALLOWED),
     ),
     "unknown method": (
         request("CANARY"),
-        line_of(method="other", status=405, karmo_code="40500001"),
+        line_of(method="other", status=405, **NOT_ALLOWED),
     ),
     "options": (request("OPTIONS"), line_of(method="OPTIONS", status=204)),
     "page": (
@@ -243,7 +244,7 @@ def assert_problem(response: httpx2.Response, karmo_code: str) -> None:
 
 # By the nearest problem of the HTTP status that google.rpc.Code gives each code.
 CODES = {
-    StatusCode.CANCELLED: "40010001",
+    StatusCode.CANCELLED: "50090001",
     StatusCode.UNKNOWN: "50090001",
     StatusCode.INVALID_ARGUMENT: "40010001",
     StatusCode.DEADLINE_EXCEEDED: "50430001",

@@ -137,7 +137,8 @@ async def test_problem_types_lead_to_the_rest_listener() -> None:
 async def test_addresses_are_given_back() -> None:
     """After the end of a sidecar another one can take its very addresses."""
     async with running_with_auth_api() as first:
-        taken = {SETTINGS[name]: told for name, told in first.told().items()}
+        told = first.told()
+        taken = {SETTINGS[name]: told[name] for name in SETTINGS}
     async with runtime.running(load({}, taken), embeds_auth_api=True) as second:
         assert second == first
 

@@ -132,7 +132,7 @@ RELAYED: Mapping[str, tuple[bytes, ExpectedProblem]] = {
     "R40 a long error": (_problem(error="canary" * 11), _BARE),
     "R40 a detail to be reduced": (
         _problem(detail=f'A "quoted" \\ {SNOWMAN} text\r\nof two\tlines\0\x1b[0m'),
-        replace(_BARE, detail=f'A "quoted" \\ {SNOWMAN} text of two lines\0\x1b[0m'),
+        replace(_BARE, detail=f'A "quoted" \\ {SNOWMAN} text of two lines [0m'),
     ),
     "R38 members of other types": (
         _problem(type=1, title=["canary"], detail={"canary": 1}, karmoErrors={"canary": 1}),
@@ -186,7 +186,7 @@ RELAYED: Mapping[str, tuple[bytes, ExpectedProblem]] = {
     ),
     "R38 lone surrogates in texts": (
         _problem(title="Their \ud800 title", detail="Their \udfff detail."),
-        replace(_BARE, title="Their ? title", detail="Their ? detail."),
+        replace(_BARE, title="Their title", detail="Their detail."),
     ),
     "R38 a lone surrogate in a fault": (
         _problem(karmoErrors=[{"detail": "Their \ud800 fault.", "pointer": "/client_id"}]),

@@ -341,11 +341,13 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
         {},
         malformed(("The body is not JSON: NaN and Infinity are not JSON.", "")),
     ),
-    "query before timeout": (
+    "timeout before query": (
         with_body(b"{}", query=b"name=a", headers=[("grpc-timeout", "x")]),
         400,
         {},
-        malformed(("name must not be in the query; send it in the body.", None)),
+        malformed(
+            ("grpc-timeout must be given once, as up to 8 digits and one of H M S m u n.", None)
+        ),
     ),
 }
 
