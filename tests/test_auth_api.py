@@ -624,6 +624,51 @@ def test_every_error_of_the_client_library_has_a_reason() -> None:
         assert auth_api._reason(kind("text")) == reason, kind
 
 
+REFUSALS: dict[str, tuple[bytes, Reason]] = {
+    "401 in a coding": (
+        answer(401, b"\x1f\x8b", Content_Encoding="gzip"),
+        pb.PROBLEM_REASON_INVALID_CLIENT,
+    ),
+    "401 of 70 kB": (answer(401, b" " * 70_000, "text/html"), pb.PROBLEM_REASON_INVALID_CLIENT),
+    "503 in a coding": (answer(503, b"\x1f\x8b", Content_Encoding="br"), UNAVAILABLE),
+    "503 of 70 kB": (answer(503, b" " * 70_000, "text/html"), UNAVAILABLE),
+}
+
+
+@pytest.mark.parametrize(("reply", "reason"), REFUSALS.values(), ids=REFUSALS)
+async def test_the_status_of_an_unreadable_error_speaks(
+    upstream: Upstream, api: AuthApi, reply: bytes, reason: Reason
+) -> None:
+    """Of an error whose body is too large or coded the status alone is understood."""
+    upstream.reply = reply
+    problem = await exchange(api)
+    assert isinstance(problem, Problem)
+    assert problem.reason == reason
+
+
+async def test_the_name_of_the_identity_coding_has_no_case(
+    upstream: Upstream, api: AuthApi
+) -> None:
+    """RFC 9110 section 8.4.1: names of codings are compared without regard to case."""
+    upstream.reply = answer(200, TOKEN, Content_Encoding="Identity")
+    assert isinstance(await exchange(api), Token)
+
+
+@pytest.mark.parametrize(
+    ("host", "fault"),
+    [("127.0.0.1", "ConnectionRefusedError"), ("no-such-host.invalid", "gaierror")],
+)
+async def test_the_log_tells_refused_from_unknown(host: str, fault: str) -> None:
+    """An upstream that refuses and one whose name is unknown need different hands."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, so that nobody else listens there meanwhile
+        url = f"http://{host}:{unused.getsockname()[1]}/"
+        async with AuthApi(url, timeout=GUARD) as api:
+            with logs.access(logs.Call.of(request_id=None, traceparent=None)) as call:
+                assert isinstance(await exchange(api), Problem)
+    assert call.notes["upstream_fault"] == f"ConnectError: {fault}"
+
+
 # What the log learns
 
 

@@ -116,7 +116,7 @@ async def test_what_is_not_understood_is_refused(arguments: tuple[str, ...]) -> 
 
 
 async def test_unknown_flags_are_faults_and_keep_their_values() -> None:
-    """Every unknown flag, an abbreviated one too, is told by name with status 78, beside the rest."""
+    """Every unknown flag, abbreviated ones too, is told by name with status 78."""
     secret = "https://user:canary@auth.example.test/token"
     flags = (f"--auth-api-token-uri={secret}", "--rest-lis", secret, "--auth-api-timeout=canary")
     end = await run(*SIDECAR, "check-config", *flags)

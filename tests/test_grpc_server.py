@@ -187,6 +187,43 @@ async def test_a_server_that_stops_is_not_healthy_and_finishes_its_calls(
         assert await late.code() is StatusCode.UNAVAILABLE
 
 
+async def test_everybody_learns_that_the_server_stops(running: Running, request_id: str) -> None:
+    """While a call is in flight, all who watch or ask hear NOT_SERVING, and new calls a reason."""
+    await running.server.set_serving(serving=True)
+    stub: Stub = HealthStub(running.channel)
+    async with asyncio.timeout(GUARD):
+        watches = [stub.Watch(HealthCheckRequest(service=name)) for name in ("", SERVICE) * 3]
+        for watch in watches:
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+        call = running.call("wait", request_id)
+        await running.servicer.running.wait()
+        await running.server.set_serving(serving=False)
+        stopping = asyncio.create_task(running.server.stop(GUARD))
+        for watch in watches:
+            assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        assert await running.health(SERVICE) == HealthCheckResponse.NOT_SERVING
+        late = running.call("fine", request_id)
+        assert await late.code() is StatusCode.UNAVAILABLE
+        assert "being stopped" in await late.details()
+        assert not call.done()
+        running.servicer.release.set()
+        assert (await call).access_token == "token"
+        await stopping
+        for watch in watches:
+            assert await watch.code() is StatusCode.UNAVAILABLE
+
+
+async def test_a_call_without_end_does_not_keep_the_server(
+    running: Running, request_id: str
+) -> None:
+    """A call that is still in flight at the end of the grace is given up."""
+    async with asyncio.timeout(GUARD):
+        call = running.call("wait", request_id)
+        await running.servicer.running.wait()
+        await running.server.stop(0.1)
+        assert await call.code() is StatusCode.UNAVAILABLE
+
+
 # Reflection
 
 

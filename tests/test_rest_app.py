@@ -28,6 +28,7 @@ from sidecar.problems import CATALOGUE
 from sidecar.runtime import SERVICES
 from sidecar.settings import Address
 from tests.raw_http import FORM, Received, answer_to, request
+from tests.raw_http import sent as sent_to
 from tests.recorded import Line, recorded
 from tests.ways import PUBLIC_URL, House
 
@@ -185,6 +186,54 @@ async def test_the_channel_lives_as_long_as_the_application() -> None:
         assert received.status == 200
         assert channel.get_state() is grpc.ChannelConnectivity.READY
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_a_request_that_outlives_the_grace_has_its_problem(request_id: str) -> None:
+    """Who is still sending when the process must end is told so by a problem, and so is the log."""
+    app = rest_app.build(SERVICES, InProcessChannel(), public_url=PUBLIC_URL)
+    bound = sockets.listen(Address("127.0.0.1", 0))
+    listener = HttpListener(app, bound, grace=1)
+    await listener.start()
+    stalled = b"\r\n".join(
+        (
+            b"POST /v1/oauth/token HTTP/1.1",
+            b"Host: sidecar.test",
+            b"X-Request-Id: " + request_id.encode(),
+            FORM,
+            b"Content-Length: 100",
+            b"Expect: 100-continue",
+            b"",
+            b"",
+        )
+    )
+    with recorded() as log:
+        async with asyncio.timeout(GUARD), sent_to(sockets.address_of(bound), stalled) as reader:
+            # The answer to Expect shows that the body is being waited for.
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            await listener.stop()
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        line = await log.access_line(request_id)
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"connection: close" in head.lower()
+    assert json.loads(body)["karmoCode"] == "50390001"
+    assert (line["status"], line["reason"]) == (503, "SERVICE_STOPPING")
+
+
+async def test_a_deadline_covers_the_body(house: House) -> None:
+    """A caller's `grpc-timeout` also ends the wait for a body that never comes."""
+    stalled = request(headers=(FORM, b"grpc-timeout: 50m"), body=b"x").removesuffix(b"x")
+    received = await answer_to(house.addresses.rest, stalled)
+    assert received.status == 504
+    assert json.loads(received.body)["karmoCode"] == "50430001"
+    assert not house.upstream.requests
+
+
+async def test_json_that_is_sent_as_a_form_is_recognised(house: House) -> None:
+    """Who forgets the Content-Type of JSON, as with `curl -d`, is told just that."""
+    received = await answer_to(house.addresses.rest, request(body=b' {"grant_type": "x"}'))
+    assert received.status == 400
+    told = json.loads(received.body)["detail"]
+    assert told == "The body is JSON; send it with Content-Type: application/json."
 
 
 # Peers that know nothing of our problems

@@ -216,6 +216,21 @@ def test_seconds(text: str, seconds: float) -> None:
     assert by_environment("AUTH_API_TIMEOUT", text).auth_api_timeout == seconds
 
 
+@pytest.mark.parametrize("port", ["9090", "50051"])
+def test_listeners_must_not_share_an_address(port: str) -> None:
+    """An address that two listeners would take is a fault, which check-config finds as well."""
+    with pytest.raises(SettingsError) as raised:
+        load({"SIDECAR_REST_LISTEN": f"127.0.0.1:{port}"}, {})
+    (fault,) = raised.value.faults
+    assert fault.endswith("_LISTEN: must not be the address of another listener")
+
+
+def test_listeners_may_all_take_a_free_port() -> None:
+    """Port 0 is a new address for each listener."""
+    free = dict.fromkeys(("SIDECAR_REST_LISTEN", "SIDECAR_ADMIN_LISTEN"), "127.0.0.1:0")
+    assert load(free, {}).rest_listen == Address("127.0.0.1", 0)
+
+
 BAD_SECONDS = (
     "",
     "5",

@@ -207,6 +207,21 @@ def test_unreadable_form(body: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize("body", [b'{"canary":"b"}', b' \n{"a":1,"a":2} ', b'{"a": "100%"}'])
+def test_json_that_is_sent_as_a_form(body: bytes) -> None:
+    """A JSON object under the type of a form, as curl sends it, is told what it lacks."""
+    with pytest.raises(MalformedRequestError) as raised:
+        read(body, FORM)
+    detail = "The body is JSON; send it with Content-Type: application/json."
+    assert raised.value.faults == (Fault(detail=detail, pointer=""),)
+
+
+@pytest.mark.parametrize("text", ["{}", "{", "{a=b", '{"a"=b', '["a"]', '"a"=b', "null"])
+def test_form_that_only_begins_like_json(text: str) -> None:
+    """A form may begin with any sign, as long as it is no JSON object with members."""
+    assert read(text.encode(), FORM) == JsonObject([text.partition("=")[::2]])
+
+
 pairs_of_text = st.lists(st.tuples(st.text(), st.text()))
 
 

@@ -12,6 +12,7 @@ from sidecar.transcoding.errors import (
     PathNotFoundError,
     RequestError,
     SchemaError,
+    SchemaFaults,
     UnsupportedMediaTypeError,
 )
 
@@ -70,3 +71,28 @@ def test_schema_error() -> None:
     """What is wrong with a schema is told one line for each fault."""
     error = SchemaError(["a: wrong", "b: wrong"])
     assert (str(error), error.faults) == ("a: wrong\nb: wrong", ("a: wrong", "b: wrong"))
+
+
+def test_schema_faults_are_collected() -> None:
+    """All faults are told at once, each with its method, and what follows a fault is still done."""
+    faults = SchemaFaults()
+    done = []
+    for method in ("library.A", "library.B", "library.C"):
+        with faults.collect(method):
+            done.append(method)
+            if method != "library.B":
+                raise ValueError("wrong")
+    with pytest.raises(SchemaError) as raised:
+        faults.check()
+    assert raised.value.faults == ("library.A: wrong", "library.C: wrong")
+    assert done == ["library.A", "library.B", "library.C"]
+
+
+def test_schema_without_faults() -> None:
+    """Without faults there is nothing to tell, and a bug of ours is not taken for one."""
+    faults = SchemaFaults()
+    with faults.collect("library.A"):
+        pass
+    with pytest.raises(KeyError), faults.collect("library.B"):
+        raise KeyError("bug")
+    faults.check()

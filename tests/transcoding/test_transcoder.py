@@ -552,6 +552,18 @@ async def test_deadline_passes(serve: Serve, sent: str) -> None:
     assert (answer.status, json.loads(answer.body)["code"]) == (504, 4)
 
 
+@pytest.mark.parametrize("sent", ["0S", "1n", "50m"])
+async def test_deadline_passes_before_the_request_is_complete(serve: Serve, sent: str) -> None:
+    """A client that does not send its body by its own deadline is told so, and makes no call."""
+    headers = [("Content-Type", FORM), ("Content-Length", "10"), ("grpc-timeout", sent)]
+    exchange = Exchange(headers=headers, chunks=(b"name=a",), is_complete=False)
+    answer = await exchange.run(await serve(refuse))
+    assert (answer.status, json.loads(answer.body)) == (
+        504,
+        {"code": 4, "message": "", "details": []},
+    )
+
+
 # Metadata
 
 
