@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
@@ -217,6 +217,32 @@ async def test_a_request_that_outlives_the_grace_has_its_problem(request_id: str
     assert b"connection: close" in head.lower()
     assert json.loads(body)["karmoCode"] == "50390001"
     assert (line["status"], line["reason"]) == (503, "SERVICE_STOPPING")
+
+
+async def test_an_answer_that_has_begun_is_not_begun_again() -> None:
+    """Whoever is cut off in the middle of its answer gets no second one after it."""
+    app = rest_app.build(SERVICES, InProcessChannel(), public_url=PUBLIC_URL)
+    sent: list[MutableMapping[str, Any]] = []
+    begun = asyncio.Event()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+        begun.set()
+        await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "GET", "path": "/problems", "headers": []}
+    task = asyncio.ensure_future(app({**scope, "query_string": b""}, nothing_more, send))
+    async with asyncio.timeout(GUARD):
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [message["type"] for message in sent] == ["http.response.start"]
+
+
+async def nothing_more() -> MutableMapping[str, Any]:
+    """Be the receiving side of a request without a body."""
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def test_a_deadline_covers_the_body(house: House) -> None:
