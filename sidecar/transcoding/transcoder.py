@@ -118,10 +118,11 @@ class Transcoder:
             return Response(status_code=204, headers={"Allow": self._router.allow(raw_path)})
         endpoint = self._router.find(request.method, raw_path)
         request.scope["transcoding.route"] = endpoint.route
+        reader = self._choose_reader(request)
         headers = request.headers.raw
         timeout = metadata.read_timeout(headers)
         start = asyncio.get_running_loop().time()
-        body = await self._read(request, None if timeout is None else start + timeout)
+        body = await self._read(request, reader, None if timeout is None else start + timeout)
         query = request.scope["query_string"].decode("latin-1")
         spent = asyncio.get_running_loop().time() - start
         call = endpoint.call(
@@ -131,13 +132,24 @@ class Transcoder:
         )
         return Response(codec.to_json(await _result(call, request)), media_type=codec.JSON)
 
-    async def _read(self, request: Request, deadline: float | None) -> JsonValue:
+    def _choose_reader(self, request: Request) -> codec.Reader | None:
+        """Return what reads the body, by the header alone, or None for a request without one."""
         headers = request.headers
-        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
-            return JsonObject()
+        length = headers.get("content-length", "0")
+        if length == "0" and "transfer-encoding" not in headers:
+            return None
         reader = codec.choose_reader(
             headers.getlist("content-type"), headers.getlist("content-encoding")
         )
+        if int(length) > self._options.max_body_bytes:
+            raise ContentTooLargeError(self._options.max_body_bytes)
+        return reader
+
+    async def _read(
+        self, request: Request, reader: codec.Reader | None, deadline: float | None
+    ) -> JsonValue:
+        if reader is None:
+            return JsonObject()
         try:
             async with asyncio.timeout_at(deadline):
                 return reader(await _read_bytes(request, self._options.max_body_bytes))
@@ -152,10 +164,7 @@ def _raw_path(scope: Scope) -> str:
 
 
 async def _read_bytes(request: Request, limit: int) -> bytes:
-    """Return the body; one over `limit` is refused by its length field, or where it passes it."""
-    length = request.headers.get("content-length")
-    if length is not None and int(length) > limit:
-        raise ContentTooLargeError(limit)
+    """Return the body. One that announced no length is refused where it passes `limit`."""
     body = bytearray()
     try:
         async for chunk in request.stream():

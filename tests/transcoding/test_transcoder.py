@@ -341,6 +341,18 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
         {},
         malformed(("The body is not JSON: NaN and Infinity are not JSON.", "")),
     ),
+    "media type before timeout": (
+        with_body(b"x", "text/plain", headers=[("grpc-timeout", "x")]),
+        415,
+        {"accept": SUPPORTED},
+        {"error": "UnsupportedMediaTypeError", "faults": []},
+    ),
+    "size before timeout": (
+        with_body(b"x" * 101, headers=[("grpc-timeout", "x")]),
+        413,
+        {"connection": "close"},
+        TOO_LARGE,
+    ),
     "timeout before query": (
         with_body(b"{}", query=b"name=a", headers=[("grpc-timeout", "x")]),
         400,
