@@ -18,7 +18,6 @@ from sidecar.guard import (
     Continuation,
     Guard,
     Handler,
-    finish,
     is_being_cancelled,
     parse,
     rewrap,
@@ -33,14 +32,12 @@ _OPTIONS = (
     # Or two processes on one port split the calls between them without a word.
     ("grpc.so_reuseport", 0),
 )
-
-
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
 _STOPPING = Problem(
     reason=pb.PROBLEM_REASON_SERVICE_STOPPING,
     detail=CATALOGUE[pb.PROBLEM_REASON_SERVICE_STOPPING].explanation,
 )
-# What a call that has ended may take to reach its caller, in seconds.
+# What the last answers, and the last news to who watches the health, may take, in seconds.
 _LAST_BYTES = 0.5
 
 
@@ -93,7 +90,7 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, give those in flight `grace` seconds to end, and end the streams."""
+        """Refuse new calls, and give those in flight `grace` seconds to end."""
         await self._drain.run(grace)
         await self.server.stop(_LAST_BYTES)
 
@@ -140,7 +137,7 @@ class Drain(grpc.aio.ServerInterceptor):
     """Lets the server stop without a loss: refuses new calls, waits for those in flight.
 
     Health is still told, so that callers learn why. A stream, such as a watch of
-    it, may stay open for ever, so it is ended and not waited for.
+    it, may stay open for ever, so it is not waited for.
     """
 
     def __init__(self) -> None:
@@ -148,14 +145,12 @@ class Drain(grpc.aio.ServerInterceptor):
         self._is_draining = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._is_over = asyncio.Event()
 
     async def run(self, grace: float) -> None:
         """Return when no call is in flight any more, or after `grace` seconds."""
         self._is_draining = True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._is_idle.wait(), grace)
-        self._is_over.set()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -164,8 +159,9 @@ class Drain(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method == _CHECK_HEALTH:
             return handler
-        is_stream = handler.request_streaming or handler.response_streaming
-        return rewrap(handler, self._end_early if is_stream else self._count)
+        if handler.request_streaming or handler.response_streaming:
+            return handler
+        return rewrap(handler, self._count)
 
     def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def counted(request: Any, context: Context) -> Any:
@@ -181,23 +177,6 @@ class Drain(grpc.aio.ServerInterceptor):
                     self._is_idle.set()
 
         return counted
-
-    def _end_early(self, behavior: Behavior, handler: Handler) -> Behavior:
-        async def bounded(request: Any, context: Context) -> Any:
-            serving = asyncio.ensure_future(
-                finish(behavior(parse(request, handler), context), context)
-            )
-            over = asyncio.ensure_future(self._is_over.wait())
-            try:
-                await asyncio.wait({serving, over}, return_when=asyncio.FIRST_COMPLETED)
-                if not serving.done():
-                    raise ProblemError(_STOPPING)
-                return await serving
-            finally:
-                serving.cancel()
-                over.cancel()
-
-        return bounded
 
 
 def _open(context: Context) -> logs.Call:

@@ -54,7 +54,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _guard(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                return await finish(behavior(parse(request, handler), context), context)
+                return await _finish(behavior(parse(request, handler), context), context)
             except AbortError:
                 raise
             except ProblemError as error:
@@ -102,7 +102,7 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def finish(result: Any, context: Context) -> Any:
+async def _finish(result: Any, context: Context) -> Any:
     """Wait for what a handler returned: its response, or a stream of them, which is written."""
     if not inspect.isasyncgen(result):
         return await result

@@ -213,6 +213,21 @@ async def test_everybody_learns_that_the_server_stops(running: Running, request_
             assert await watch.code() is StatusCode.UNAVAILABLE
 
 
+async def test_who_watches_an_idle_server_learns_that_it_stops(running: Running) -> None:
+    """Also with no call in flight every watch hears NOT_SERVING before it ends."""
+    await running.server.set_serving(serving=True)
+    stub: Stub = HealthStub(running.channel)
+    async with asyncio.timeout(GUARD):
+        watches = [stub.Watch(HealthCheckRequest(service=name)) for name in ("", SERVICE) * 3]
+        for watch in watches:
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+        await running.server.set_serving(serving=False)
+        stopping = asyncio.create_task(running.server.stop(GUARD))
+        for watch in watches:
+            assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        await stopping
+
+
 async def test_a_call_without_end_does_not_keep_the_server(
     running: Running, request_id: str
 ) -> None:
