@@ -1,5 +1,6 @@
 """What an answer of the auth-api means: each good token, each broken one, and each error."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -335,6 +336,17 @@ def test_bare_problem(said: tuple[int, str | None], reason: Reason) -> None:
     assert problem_of(answer(status, body)) == Problem(
         reason=reason, status=told, karmo_code=CODE, oauth_error=error
     )
+
+
+def test_a_code_that_repeats_the_secret_is_none() -> None:
+    """A karmoCode that is the caller's own secret does not pass: the status speaks instead."""
+    sent = dataclasses.replace(SENT, client_secret=Secret(CODE))
+    heard = answer(409, {"karmoCode": CODE, "title": "Theirs"})
+    assert interpret(heard, sent) == Problem(
+        reason=pb.PROBLEM_REASON_CONFLICT,
+        detail=CATALOGUE[pb.PROBLEM_REASON_CONFLICT].explanation,
+    )
+    assert interpret(heard, SENT) != interpret(heard, sent)
 
 
 # For each member: what it says, and what is told of that.
