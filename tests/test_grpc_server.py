@@ -50,6 +50,7 @@ class Servicer(TokenServiceServicer):
     def __init__(self) -> None:
         self.running = asyncio.Event()
         self.release = asyncio.Event()
+        self.waiting: asyncio.Queue[None] = asyncio.Queue()
 
     async def ExchangeToken(  # noqa: N802 the name of the RPC
         self, request: ExchangeTokenRequest, context: Any
@@ -66,6 +67,7 @@ class Servicer(TokenServiceServicer):
             case "code":
                 context.set_code(StatusCode.ALREADY_EXISTS)
             case "wait":
+                self.waiting.put_nowait(None)
                 await self.release.wait()
             case "wait and fail":
                 await self._fail_when_cancelled()
@@ -225,6 +227,18 @@ async def test_who_watches_an_idle_server_learns_that_it_stops(running: Running)
         stopping = asyncio.create_task(running.server.stop(GUARD))
         for watch in watches:
             assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        await stopping
+
+
+async def test_the_last_answers_still_arrive(running: Running, request_id: str) -> None:
+    """Calls that end together, as the last ones, all reach their callers before the server ends."""
+    async with asyncio.timeout(GUARD):
+        calls = [running.call("wait", request_id) for _ in range(90)]
+        for _ in calls:
+            await running.servicer.waiting.get()
+        stopping = asyncio.create_task(running.server.stop(GUARD))
+        running.servicer.release.set()
+        assert {(await call).access_token for call in calls} == {"token"}
         await stopping
 
 
