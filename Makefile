@@ -8,7 +8,7 @@ OUT ?= generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check format generate docs wheel lock clean
+.PHONY: run test check bench format generate docs wheel lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -28,6 +28,10 @@ check: .venv/complete
 	buf breaking --against proto/released.binpb
 	pytest -q tests/test_generated.py
 	python docs/problem_examples.py --check
+
+# Under two minutes; what it prints depends on the machine, the ratios less so.
+bench: .venv/complete
+	python benchmarks/transcoding.py
 
 format: .venv/complete
 	ruff format .

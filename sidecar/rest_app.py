@@ -23,18 +23,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import logs, problem_pages
 from sidecar.problems import CATALOGUE, FieldError, Problem, find_detail, nearest, to_status
-from sidecar.transcoding import media_type
+from sidecar.transcoding import Options, Transcoder, media_type
 from sidecar.transcoding.errors import RequestError
 from sidecar.transcoding.status import HTTP_STATUS
-from sidecar.transcoding.transcoder import Options, Transcoder
 
 # RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge
 # and not the body.
 CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
-PROBLEM_JSON, JSON = "application/problem+json", "application/json"
 OPTIONS = Options(
     metadata_headers=frozenset({"authorization", "traceparent", "x-request-id"}),
     ignore_unknown=True,
+    # Clients of OAuth libraries do not choose the Accept field that these send.
+    ignore_accept=True,
+    max_body_bytes=16 * 1024,
 )
 
 
@@ -126,19 +127,9 @@ class Renderer:
         return Response(
             MessageToJson(details, indent=None, ensure_ascii=False),
             status_code=details.status,
-            media_type=choose_media_type(request),
+            media_type=media_type.choose_problem(request.headers.getlist("accept")),
             headers={"Vary": "Accept", "Content-Language": "en", **headers},
         )
-
-
-def choose_media_type(request: Request) -> str:
-    """Return the media type of a problem: JSON for a client that names that and not problem+json.
-
-    OAuth libraries with strict parsers take an error from application/json only.
-    """
-    weights = media_type.accepted(request.headers.getlist("accept"))
-    named = weights.get(JSON, 0) > 0 and not weights.get(PROBLEM_JSON, 0) > 0
-    return JSON if named else PROBLEM_JSON
 
 
 class AccessLog:

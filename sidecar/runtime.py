@@ -4,6 +4,7 @@ The only module that knows all the others. One process has one event loop.
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -63,6 +64,8 @@ async def run(
     stop = _catch_signals()
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     async with running(settings, embeds_auth_api=embeds_auth_api) as addresses:
+        # What lives as long as the process need not be looked at with each large request.
+        gc.freeze()
         announce(addresses)
         logs.event("serving", **addresses.told())
         await stop.wait()

@@ -133,6 +133,16 @@ async def serving(
     assert end.status == 0, end.stderr
 
 
+@asynccontextmanager
+async def started(*command: str | Path, cwd: Path = ROOT) -> AsyncIterator[Sidecar]:
+    """Start another server, which is read as a sidecar is, and end it whatever it does."""
+    server = Sidecar(await _start(*command, env=None, cwd=cwd))
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
 async def run(
     *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> Ended:

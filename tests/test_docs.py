@@ -1,17 +1,22 @@
 """The documents: what they say is so, and what they show runs."""
 
+import dataclasses
 import json
 import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from sidecar.settings import PREFIX, Settings
+from sidecar.transcoding import Options
 from tests import process
 from tests.process import ROOT
+from tests.transcoding.cases.differences import DIFFERENCES
+from tests.transcoding.test_envoy import CASES
 
 DOCUMENTS = ("README.md", "docs/rest-api.md", "docs/grpc.md")
 # The addresses that the documents name, by the names under which the sidecar logs its own.
@@ -64,6 +69,50 @@ async def test_the_python_example_runs(sidecar: process.Sidecar) -> None:
     end = await process.run(sys.executable, "-c", moved)
     assert end.status == 0, end.stderr
     assert f"```text\n{end.stdout}```" in page
+
+
+# Transcoding
+
+TRANSCODING = (ROOT / "docs/transcoding.md").read_text("utf-8")
+
+
+async def test_the_transcoding_example_runs(sidecar: process.Sidecar, tmp_path: Path) -> None:
+    """The script of docs/transcoding.md is shown as it is, and serves what runs elsewhere."""
+    script = (ROOT / "docs/transcoding_example.py").read_text("utf-8")
+    assert f"```python\n{script}```" in TRANSCODING
+    moved = script.replace(DEFAULTS["grpc"], sidecar.addresses["grpc"])
+    (tmp_path / "transcoding_example.py").write_text(moved, "utf-8")
+    serve, call = re.findall(r"```sh\n(.*?)\n```", TRANSCODING)[:2]
+    _, *arguments = serve.replace("docs", str(tmp_path)).replace("8090", "0").split()
+    async with process.started(sys.executable, *arguments) as server:
+        said = await server.stderr.find("running on http://127.0.0.1:")
+        address = re.search(r"127\.0\.0\.1:\d+", said)
+        assert address
+        end = await process.run("bash", "-c", call.replace("127.0.0.1:8090", address[0]))
+    assert json.loads(end.stdout)["token_type"] == "Bearer", end.stderr
+
+
+def test_the_options_table_is_complete() -> None:
+    """docs/transcoding.md names every option of a transcoder, in their order."""
+    section = TRANSCODING.partition("## Options\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert named == [field.name for field in dataclasses.fields(Options)]
+
+
+def test_the_differences_are_told() -> None:
+    """docs/transcoding.md has every difference from Envoy that a test shows, and its reason."""
+    rows = "".join(f"| {name} | {reason} |\n" for name, reason in DIFFERENCES.items())
+    assert f"|---|---|\n{rows}\n" in TRANSCODING
+    assert f"sends {len(CASES)} requests" in TRANSCODING
+
+
+def test_what_shows_a_rule_is_there() -> None:
+    """Every test that docs/transcoding.md names exists."""
+    named = re.findall(r"`(test_\w+)::(\w+)`", TRANSCODING)
+    assert len(named) >= 24
+    for module, test in named:
+        (path,) = (ROOT / "tests").rglob(f"{module}.py")
+        assert f"def {test}(" in path.read_text("utf-8"), (module, test)
 
 
 def test_the_settings_table_is_complete() -> None:

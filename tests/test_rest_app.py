@@ -3,14 +3,16 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
 import grpc
 import httpx2
 import pytest
+from google.api.http_pb2 import HttpRule
 from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.descriptor import ServiceDescriptor
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
@@ -30,6 +32,8 @@ from sidecar.settings import Address
 from tests.raw_http import FORM, Received, answer_to, request
 from tests.raw_http import sent as sent_to
 from tests.recorded import Line, recorded
+from tests.transcoding.library import method, service
+from tests.transcoding.serving import Receipt, handler_of
 from tests.ways import PUBLIC_URL, House
 
 # The longest that anything here may take before the test fails, in seconds.
@@ -48,9 +52,11 @@ def request_id() -> str:
 
 
 @asynccontextmanager
-async def client_of(channel: grpc.aio.Channel) -> AsyncIterator[httpx2.AsyncClient]:
-    """Give a client of the REST application over `channel`, in process."""
-    app = rest_app.build(SERVICES, channel, public_url=PUBLIC_URL)
+async def client_of(
+    channel: grpc.aio.Channel, services: Sequence[ServiceDescriptor] = SERVICES
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """Give a client of the REST application that serves `services` over `channel`, in process."""
+    app = rest_app.build(services, channel, public_url=PUBLIC_URL)
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://sidecar.test") as client:
         yield client
@@ -606,3 +612,39 @@ async def test_a_page_that_is_not_there_is_a_problem(house: House, slug: str) ->
     assert (received.status, json.loads(received.body)["karmoCode"]) == (404, "40400001")
     assert received.headers["content-type"] == PROBLEM_JSON
     assert_headers(received.headers)
+
+
+# A service that is added
+
+LIBRARY = service(
+    method("Find", HttpRule(get="/v1/{shelf.name=shelves/*}/books"), takes="Book"),
+    method("Shelve", HttpRule(post="/v1/books/{name}:shelve", body="shelf"), takes="Book"),
+)
+
+
+async def tell_shelf(request: Any, _context: object) -> Any:
+    """Tell the shelf of a book."""
+    return Receipt(name=request.shelf.name, shelf_code=request.shelf.shelf_code)
+
+
+async def test_another_service_needs_no_code(request_id: str) -> None:
+    """A service by its descriptor and its handlers alone has routes, bindings and problems."""
+    channel = InProcessChannel()
+    channel.add_generic_rpc_handlers((handler_of(tell_shelf, LIBRARY),))
+    async with client_of(channel, [LIBRARY]) as client:
+        found = await client.get("/v1/shelves/a%2Fb/books?title=t&x=1")
+        shelved = await client.post("/v1/books/b:shelve", json={"shelfCode": "c"})
+        wrong = await client.post(
+            "/v1/books/b:shelve?mood=x",
+            json={"name": 1, "theme": False},
+            headers={"X-Request-Id": request_id},
+        )
+    assert (found.status_code, found.json()["name"]) == (200, "shelves/a%2Fb")
+    assert (shelved.status_code, shelved.json()["shelfCode"]) == (200, "c")
+    problem = wrong.json()
+    assert (wrong.status_code, problem["instance"]) == (400, f"urn:uuid:{request_id}")
+    assert problem["detail"] == "mood in the query must be a value of library.v1.Mood."
+    assert problem["karmoErrors"] == [
+        {"detail": "name must be a string.", "pointer": "/name"},
+        {"detail": "theme must be a string.", "pointer": "/theme"},
+    ]

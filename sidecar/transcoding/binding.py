@@ -1,107 +1,203 @@
-"""Binding: from the members of a body to the message of a call, with every fault found.
+"""Binding: from the path, the query and the body of a request to the message of its call.
 
-https://protobuf.dev/programming-guides/json/ gives the mapping; what a rule
-leaves to path, query and body is in google/api/http.proto.
-
-So far messages of singular strings are bound; other fields are refused while building.
+google/api/http.proto: every leaf of the message belongs to one of the three.
+The path has what its template names; the body has what the rule says, one field
+or all else; the query has the rest. A value in the wrong place is refused, or
+who checks the path would let pass what the call then does with another value.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from sidecar.transcoding.errors import Fault, MalformedRequestError
+from sidecar.transcoding.body import Body, Content, Shape
+from sidecar.transcoding.errors import Fault, Faults, MalformedRequestError
+from sidecar.transcoding.fields import find_rival
+from sidecar.transcoding.json_reader import JsonReader
+from sidecar.transcoding.parameters import (
+    Parameter,
+    ParameterReader,
+    Parameters,
+    ReadText,
+    find,
+    label,
+)
 from sidecar.transcoding.percent import decode_form
-from sidecar.transcoding.strict_json import JsonObject, JsonValue
+from sidecar.transcoding.place import Arguments, is_shown
+from sidecar.transcoding.rules import Rule
+from sidecar.transcoding.scalars import UnfitError
 
 
 class Binder:
-    """Makes messages of one type. All look-ups in the descriptor are done while building it."""
+    """Makes the messages that requests by one rule stand for. `body` is what their body gives."""
 
-    def __init__(self, descriptor: Descriptor, *, ignore_unknown: bool) -> None:
-        """Prepare for messages of `descriptor`.
+    def __init__(self, rule: Rule, json: JsonReader, parameters: ParameterReader) -> None:
+        """Prepare for `rule`, whose types `json` and `parameters` compile.
 
-        `ignore_unknown` passes over members and parameters that no field has,
-        instead of refusing them. Raises ValueError for a field of another type
-        than string.
+        Raises ValueError for a body that leaves nothing for a variable of the path.
         """
+        descriptor = rule.method.input_type
         self._make: type[Message] = GetMessageClass(descriptor)
-        self._ignore_unknown = ignore_unknown
-        # JSON name and proto name are two names of one field.
-        self._fields: dict[str, FieldDescriptor] = {}
-        for field in descriptor.fields:
-            if field.type != field.TYPE_STRING or field.is_repeated or _is_alternative(field):
-                raise ValueError(f"{field.full_name}: only singular strings are supported yet")
-            self._fields |= {field.name: field, field.json_name: field}
+        self._reader = parameters
+        self._fields = parameters.fields(descriptor)
+        self._variables = [_Variable(self._fields, path) for path in rule.variables]
+        self.body = Body(rule, json, parameters)
+        for variable, path in zip(self._variables, rule.variables, strict=True):
+            if self.body.shape is not Shape.OBJECT and self.body.owns(path[0].name):
+                raise ValueError(f"the path cannot give {variable.label}; the body gives all of it")
 
-    def bind(self, body: JsonValue, query: str) -> Message:
-        """Return the message that a request stands for when the whole message is its body.
+    def bind(self, variables: Sequence[str], query: str, content: Content) -> Message:
+        """Return the message that the texts of the path, the raw query and the body give.
 
-        Raises MalformedRequestError with every fault of `body` and of the raw `query`.
+        Raises MalformedRequestError with every fault of the three.
         """
-        faults = list(self._query_faults(query))
-        message = self._make()
-        if isinstance(body, JsonObject):
-            faults.extend(self._fill(message, body))
-        else:
-            faults.append(Fault(detail="The body must be a JSON object.", pointer=""))
+        faults = Faults()
+        values = [
+            variable.read(text, faults)
+            for variable, text in zip(self._variables, variables, strict=True)
+        ]
+        queried = self._read_query(query, faults)
+        arguments = self._read_body(content, faults)
+        rival = self.body.find_rival(arguments, queried)
+        if rival is not None:
+            faults.append(_in_query(rival, "must not be given together with the body"))
+        if faults:
+            raise MalformedRequestError.of(faults)
+        message = self._merge(arguments, queried, values)
+        faults.extend(_missing(path) for path in _uninitialized(message))
         if faults:
             raise MalformedRequestError.of(faults)
         return message
 
-    def _fill(self, message: Message, members: JsonObject) -> Iterator[Fault]:
-        given: Counter[str] = Counter()
-        for name, value in members:
-            field = self._fields.get(name)
-            if field is None:
-                if not self._ignore_unknown:
-                    yield Fault(detail="The body has a member that no field has.", pointer="")
-                continue
-            pointer = _pointer(field)
-            given[field.name] += 1
-            if given[field.name] == 2:  # the third says no more than the second
-                yield Fault(detail=f"{field.json_name} must be given once only.", pointer=pointer)
-            if fault := _set_string(message, field, value):
-                yield Fault(detail=fault, pointer=pointer)
+    def _read_query(self, query: str, faults: Faults) -> Arguments:
+        pairs = []
+        for name, text in _pairs(query, faults):
+            fault = self._refuse(name)
+            if fault is None:
+                pairs.append((name, text))
+            else:
+                faults.append(fault)
+        queried = self._reader.read(self._fields, pairs, faults, _in_query)
+        for variable, names in self._trespasses(queried):
+            faults.append(_in_query(".".join(names), f"must not be given with {variable}"))
+        return queried
 
-    def _query_faults(self, query: str) -> Iterator[Fault]:
-        for parameter in filter(None, query.split("&")):
-            try:
-                name = decode_form(parameter.partition("=")[0])
-            except ValueError:
-                yield Fault(detail="The query must hold well-formed percent escapes of UTF-8 only.")
-                continue
-            # A dotted name reaches into a field, which is as much the body's.
-            field = self._fields.get(name.partition(".")[0])
-            if field is not None:
-                yield Fault(
-                    detail=f"{field.json_name} must not be in the query; send it in the body."
-                )
-            elif not self._ignore_unknown:
-                yield Fault(detail="The query has a parameter that no field has.")
-
-
-def _is_alternative(field: FieldDescriptor) -> bool:
-    """Whether the field is one of a oneof; `optional` makes one too, with that field alone."""
-    return field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
-
-
-def _pointer(field: FieldDescriptor) -> str:
-    """Return the JSON Pointer to the field (RFC 6901 section 3 has the escapes)."""
-    return "/" + field.json_name.replace("~", "~0").replace("/", "~1")
-
-
-def _set_string(message: Message, field: FieldDescriptor, value: JsonValue) -> str | None:
-    """Set the field; return what is wrong with `value`, if anything. null is the default."""
-    if value is None:
+    def _refuse(self, name: str) -> Fault | None:
+        """Return what is wrong with a parameter that is not the query's to give."""
+        field = self._fields.get(name.partition(".")[0])
+        if field is None:
+            return None
+        chain = find(self._fields, name)
+        told = label(chain) if chain else field.json_name
+        if any(variable.label == told for variable in self._variables):
+            return _query_fault(told, "must not be in the query; the path gives it")
+        if self.body.owns(field.name):
+            return _query_fault(told, "must not be in the query; send it in the body")
         return None
-    if not isinstance(value, str):
-        return f"{field.json_name} must be a string."
+
+    def _read_body(self, content: Content, faults: Faults) -> Any:
+        arguments = self.body.read(content, faults)
+        for variable, names in self._trespasses(arguments):
+            predicate = f"must not be in the body, for the path gives {variable}"
+            faults.append(self.body.place(names).fault(predicate))
+        return arguments
+
+    def _trespasses(self, arguments: Any) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield each variable whose place is taken, and the JSON names to what takes it."""
+        for variable in self._variables:
+            names = variable.find_in(arguments)
+            if names is not None:
+                yield variable.label, names
+
+    def _merge(self, arguments: Any, queried: Arguments, values: Sequence[object]) -> Message:
+        if isinstance(arguments, Message):
+            return arguments
+        arguments |= queried  # of which the body has no field
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.put(arguments, value)
+        return self._make(**arguments)
+
+
+class _Variable:
+    """A variable of the path: the fields that lead to the one that it gives."""
+
+    def __init__(self, fields: Parameters, path: Sequence[FieldDescriptor]) -> None:
+        self._chain: list[Parameter] = []
+        for field in path:
+            # By its own name: another field may have it as its JSON name.
+            self._chain.append(next(one for one in fields.values() if one.name == field.name))
+            fields = self._chain[-1].fields
+        self.label = label(self._chain)
+        # A rule with a variable that has no text is none.
+        self._read = cast("ReadText", self._chain[-1].read)
+
+    def read(self, text: str, faults: Faults) -> object:
+        """Return the value that `text` is; what is wrong goes to `faults`."""
+        try:
+            return self._read(text, len(self._chain) + 1)
+        except UnfitError as error:
+            faults.append(Fault(detail=f"{self.label} in the path {error}."))
+            return None
+
+    def put(self, arguments: Arguments, value: object) -> None:
+        """Add the value to the arguments of the message."""
+        *parents, leaf = self._chain
+        for parent in parents:
+            if arguments.get(parent.name) is None:  # null in a body is not there
+                arguments[parent.name] = {}
+            arguments = arguments[parent.name]
+        arguments[leaf.name] = value
+
+    def find_in(self, arguments: Any) -> Sequence[str] | None:
+        """Return the JSON names to what stands in the place of this one, or excludes it."""
+        names: list[str] = []
+        for field in self._chain:
+            rival = find_rival(field.rivals, arguments)
+            if rival is not None:
+                return [*names, rival]
+            arguments = arguments.get(field.name)
+            if arguments is None:
+                return None
+            names.append(field.json_name)
+        return names
+
+
+def _pairs(query: str, faults: Faults) -> Iterator[tuple[str, str | None]]:
+    for parameter in filter(None, query.split("&")):
+        name, _, text = parameter.partition("=")
+        decoded = _decode(name)
+        if decoded is None:
+            detail = "The query must hold well-formed percent escapes of UTF-8 only."
+            faults.append(Fault(detail=detail))
+        else:
+            yield decoded, _decode(text)
+
+
+def _decode(text: str) -> str | None:
+    """Return what a raw text stands for; None if it is malformed or no ASCII (RFC 3986)."""
     try:
-        setattr(message, field.name, value)
-    except ValueError:  # a lone surrogate: JSON can escape what UTF-8 cannot encode
-        return f"{field.json_name} must be a string that UTF-8 can encode."
-    return None
+        return decode_form(text) if text.isascii() else None
+    except ValueError:
+        return None
+
+
+def _in_query(name: str | None, predicate: str) -> Fault:
+    return Fault(detail=f"{name or 'A parameter'} in the query {predicate}.", parameter=name)
+
+
+def _uninitialized(message: Any) -> list[str]:
+    """Return the paths of fields that must be given and are not; only proto2 has such fields."""
+    paths: list[str] = message.FindInitializationErrors()
+    return paths
+
+
+def _missing(path: str) -> Fault:
+    # The path may have the key of a map in it, which is the client's.
+    return Fault(detail=f"{path if is_shown(path) else 'A field'} must be given.")
+
+
+def _query_fault(name: str, predicate: str) -> Fault:
+    return Fault(detail=f"{name} {predicate}.", parameter=name)

@@ -6,6 +6,7 @@
     RequestError                the client's fault; has a status and perhaps headers
     +-- PathNotFoundError           404
     +-- MethodNotAllowedError       405  Allow
+    +-- NotAcceptableError          406
     +-- ContentTooLargeError        413  Connection: close
     +-- UnsupportedMediaTypeError   415  Accept, Accept-Encoding
     +-- MalformedRequestError       400
@@ -23,12 +24,35 @@ from typing import ClassVar
 class Fault:
     """One thing that is wrong in a request.
 
-    `pointer` is the JSON Pointer (RFC 6901) to the part of the body; None for
-    what is not in the body.
+    `pointer` is the JSON Pointer (RFC 6901) to the part of the body, `parameter`
+    the name of the query parameter; what is in neither has neither.
     """
 
     detail: str
     pointer: str | None = None
+    parameter: str | None = None
+
+
+class Faults(list[Fault]):
+    """Collects what is wrong with a request, so that all of it is told at once.
+
+    Raises MalformedRequestError, of what there is, where the list gets too long
+    to be of use: a body of nothing but faults would take memory and time.
+    """
+
+    def append(self, fault: Fault) -> None:
+        """Add one."""
+        super().append(fault)
+        if len(self) == _MOST_FAULTS:
+            raise MalformedRequestError.of(self)
+
+    def extend(self, faults: Iterable[Fault]) -> None:
+        """Add several."""
+        for fault in faults:
+            self.append(fault)
+
+
+_MOST_FAULTS = 100
 
 
 class SchemaError(Exception):
@@ -103,6 +127,15 @@ class MethodNotAllowedError(RequestError):
         super().__init__(f"Use one of the methods {allow}.", headers={"Allow": allow})
 
 
+class NotAcceptableError(RequestError):
+    """There is no representation that the client accepts (RFC 9110 section 15.5.7)."""
+
+    status = 406
+
+    def __init__(self, offered: str) -> None:
+        super().__init__(f"Accept {offered}; the answer is in no other media type.")
+
+
 class ContentTooLargeError(RequestError):
     """The body is over the limit (RFC 9110 section 15.5.14)."""
 
@@ -129,5 +162,10 @@ class MalformedRequestError(RequestError):
 
     @classmethod
     def of(cls, faults: Sequence[Fault]) -> "MalformedRequestError":
-        """Make one error of all `faults`, of which there is at least one."""
-        return cls(faults[0].detail, faults=faults)
+        """Make one error of all `faults`, of which there is at least one.
+
+        Its detail is that of the first fault, and of all that no pointer leads to.
+        """
+        first, *others = faults = list(dict.fromkeys(faults))
+        told = [first.detail, *(fault.detail for fault in others if fault.pointer is None)]
+        return cls(" ".join(told), faults=faults)

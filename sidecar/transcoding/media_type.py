@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+JSON, PROBLEM_JSON = "application/json", "application/problem+json"
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ESSENCE = re.compile(f"[ \t]*({_NAME}/{_NAME})[ \t]*")
@@ -12,6 +13,9 @@ _PARAMETER = re.compile(f";[ \t]*(?:({_NAME})=({_NAME}|{_QUOTED}))?[ \t]*")
 # is not closed reaches to the end, or a field of quotes would be read once for each.
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+')
 _QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+# RFC 6838 section 4.2: a type and its subtype have up to 127 characters each, and no asterisk.
+_REGISTRABLE = "[a-z0-9][a-z0-9!#$&^_.+-]"
+_JSON_TYPE = re.compile(rf"application/json|{_REGISTRABLE}{{0,126}}/{_REGISTRABLE}{{0,121}}\+json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,11 @@ class MediaType:
     def is_utf8(self) -> bool:
         """Whether the text is in UTF-8: said so, said to be its subset, or not said at all."""
         return self.parameters.get("charset", "utf-8").lower() in {"utf-8", "us-ascii"}
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is JSON (RFC 8259 section 11) or based on it (RFC 6839 section 3.1)."""
+        return _JSON_TYPE.fullmatch(self.essence) is not None
 
 
 def parse(text: str) -> MediaType | None:
@@ -43,19 +52,16 @@ def parse(text: str) -> MediaType | None:
 def accepted(accept: Iterable[str]) -> Mapping[str, float]:
     """Return the weight of each media range that `Accept` fields name; malformed ones are left out.
 
-    Parameters other than the weight are not told apart.
+    Parameters other than the weight are not told apart: of ranges that differ in
+    nothing else, the greatest weight counts.
     """
-    weights = {}
+    weights: dict[str, float] = {}
     for element in _ELEMENT.findall(",".join(accept)):
         named = parse(element)
         weight = named.parameters.get("q", "1") if named else ""
         if named and _QVALUE.fullmatch(weight):
-            weights[named.essence] = float(weight)
+            weights[named.essence] = max(float(weight), weights.get(named.essence, 0.0))
     return weights
-
-
-def _unquote(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
 def prefer(accept: Iterable[str], offers: Sequence[str]) -> str | None:
@@ -64,11 +70,43 @@ def prefer(accept: Iterable[str], offers: Sequence[str]) -> str | None:
     The most specific range that names an offer gives its weight; between equal
     weights the first offer wins. Without an Accept field all are welcome.
     """
-    weights = accepted(accept) or {"*/*": 1.0}
+    return _choose(accepted(accept), offers)
+
+
+def choose_json(accept: Iterable[str]) -> str | None:
+    """Return the media type to answer JSON in, or None if `Accept` fields refuse it.
+
+    That is application/json, unless a type with the suffix +json is named with a
+    greater weight. A problem document is not what it answers with, so that
+    application/problem+json is not chosen.
+    """
+    weights = accepted(accept)
+    named = [each for each in weights if _JSON_TYPE.fullmatch(each) and each != PROBLEM_JSON]
+    return _choose(weights, [JSON, *named])
+
+
+def choose_problem(accept: Iterable[str]) -> str:
+    """Return the media type of a problem: JSON for a client that names that and not problem+json.
+
+    Some clients, those of OAuth libraries among them, take an error from
+    application/json only. None is refused, for an error in another type still
+    tells more than none (RFC 9110 section 15.5.7).
+    """
+    weights = accepted(accept)
+    named = weights.get(JSON, 0.0) > 0 and not weights.get(PROBLEM_JSON, 0.0) > 0
+    return JSON if named else PROBLEM_JSON
+
+
+def _choose(weights: Mapping[str, float], offers: Sequence[str]) -> str | None:
+    known = weights or {"*/*": 1.0}
 
     def weigh(offer: str) -> float:
         ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*")
-        return next((weights[named] for named in ranges if named in weights), 0.0)
+        return next((known[named] for named in ranges if named in known), 0.0)
 
     best = max(offers, key=weigh)
     return best if weigh(best) > 0 else None
+
+
+def _unquote(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value

@@ -1,15 +1,21 @@
-"""Header fields of a request as gRPC metadata, and the deadline among them.
+"""Header fields of a request as gRPC metadata and back, and the deadline among them.
 
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
+import binascii
 import re
-from collections.abc import Iterable, Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
 
 from sidecar.transcoding.errors import Fault, MalformedRequestError
 
-Headers = Iterable[tuple[bytes, bytes]]
+# As ASGI has them: names are in lower case.
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+# As grpc.aio has it: the values of names that end in -bin are bytes.
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 # Timeout = TimeoutValue TimeoutUnit: at most 8 digits, and a unit.
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -18,20 +24,85 @@ _SECONDS: Mapping[bytes, float] = MappingProxyType(
 )
 # The longest timeout that can be written is 11,000 years, which ends a call of grpcio at once.
 _DAY = 86_400.0
+# Header-Name = 1*( %x30-39 / %x61-7A / "_" / "-" / ".")
+_NAME = re.compile(r"[0-9a-z_.-]+")
 # ASCII-Value = 1*( %x20-%x7E ); an empty field has nothing to pass on but its presence.
-_VALUE = re.compile(rb"[\x20-\x7e]*")
+_VALUE = re.compile(r"[\x20-\x7e]*")
+# RFC 4648 section 4; the padding may be missing, but not in part.
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?")
+_UNNAMEABLE = "a name has only 0-9, a-z, _, . and - in it"
+_GRPC = "gRPC keeps it for itself"
+_ONE_CONNECTION = "it is for one connection"
+_HTTP = "it belongs to HTTP, not to the call"
+_OWNERS: Mapping[str, str] = MappingProxyType(
+    {
+        # RFC 9110 section 7.6.1, and HTTP2-Settings of RFC 7540 section 3.2.1
+        "connection": _ONE_CONNECTION,
+        "http2-settings": _ONE_CONNECTION,
+        "keep-alive": _ONE_CONNECTION,
+        "proxy-connection": _ONE_CONNECTION,
+        "te": _ONE_CONNECTION,
+        "transfer-encoding": _ONE_CONNECTION,
+        "upgrade": _ONE_CONNECTION,
+        # Sections 6.6.2 and 11.7: of the chunks, and between a client and the next proxy
+        "proxy-authenticate": _ONE_CONNECTION,
+        "proxy-authentication-info": _ONE_CONNECTION,
+        "proxy-authorization": _ONE_CONNECTION,
+        "trailer": _ONE_CONNECTION,
+        # Sections 6.6.1, 7.2, 8.3, 8.4, 8.6 and 10.1.1: of a message that is not this one,
+        # or answered before the call
+        "content-encoding": _HTTP,
+        "content-length": _HTTP,
+        "content-type": _HTTP,
+        "date": _HTTP,
+        "expect": _HTTP,
+        "host": _HTTP,
+        # grpcio puts its own in its place.
+        "user-agent": _GRPC,
+    }
+)
 
 
-def to_metadata(headers: Headers, allowed: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
+def check_names(names: Iterable[str]) -> None:
+    """Raise ValueError if a header of these names cannot be passed on, with every such name."""
+    reasons = {name: _reason(name) for name in sorted(set(names))}
+    refused = [f"{name!r} ({reason})" for name, reason in reasons.items() if reason]
+    if refused:
+        raise ValueError(
+            f"Headers that cannot be passed on must not be named: {', '.join(refused)}."
+        )
+
+
+def to_metadata(headers: Headers, allowed: frozenset[bytes]) -> Metadata:
     """Return the fields whose names are in `allowed`, in their order, repeated ones included.
 
-    Raises MalformedRequestError for a value that metadata cannot carry.
+    The values of a name that ends in -bin are decoded from base64, and those that
+    commas join are several. A field that `Connection` names goes no further than
+    to us. Raises MalformedRequestError for values that metadata cannot carry.
     """
-    passed = [(name, value) for name, value in headers if name in allowed]
-    faults = [_fault(name) for name, value in passed if not _VALUE.fullmatch(value)]
+    names = allowed - _nominated(headers)
+    entries: list[tuple[str, str | bytes]] = []
+    faults = []
+    for name, value in [field for field in headers if field[0] in names]:
+        try:
+            entries.extend((name.decode(), part) for part in _read(name, value))
+        except ValueError as error:
+            faults.append(Fault(detail=f"The header {name.decode()} must hold {error} only."))
     if faults:
         raise MalformedRequestError.of(faults)
-    return tuple((name.decode(), value.decode()) for name, value in passed)
+    return tuple(entries)
+
+
+def to_headers(
+    metadata: Iterable[tuple[str, str | bytes]], allowed: frozenset[str]
+) -> list[tuple[str, str]]:
+    """Return the entries whose names are in `allowed` as header fields, in their order.
+
+    Bytes become base64 without padding, as they are on the wire of gRPC. A text
+    that no field can hold is left out.
+    """
+    fields = [(name, _write(value)) for name, value in metadata if name in allowed]
+    return [(name, value) for name, value in fields if value is not None]
 
 
 def read_timeout(headers: Headers) -> float | None:
@@ -49,5 +120,45 @@ def read_timeout(headers: Headers) -> float | None:
     return min(int(found[1]) * _SECONDS[found[2]], _DAY)
 
 
-def _fault(name: bytes) -> Fault:
-    return Fault(detail=f"The header {name.decode()} must hold printable ASCII characters only.")
+def _reason(name: str) -> str | None:
+    """Return why a header cannot be passed on, if it cannot."""
+    if not _NAME.fullmatch(name):  # a pseudo-header field of HTTP/2 begins with a colon
+        return _UNNAMEABLE
+    return _GRPC if name.startswith("grpc-") else _OWNERS.get(name)
+
+
+def _nominated(headers: Headers) -> frozenset[bytes]:
+    """Return the names that `Connection` holds, in lower case (RFC 9110 section 7.6.1)."""
+    options = b",".join(value for name, value in headers if name == b"connection")
+    return frozenset(_split(options.lower()))
+
+
+def _split(value: bytes) -> list[bytes]:
+    return [part.strip(b" \t") for part in value.split(b",")]
+
+
+def _read(name: bytes, value: bytes) -> list[str] | list[bytes]:
+    """Return what a field holds. Raises ValueError, whose text says what it must hold."""
+    if name.endswith(b"-bin"):
+        # An empty part is an empty value, and not left out as in RFC 9110 section 5.6.1:
+        # two fields may have been joined of which one was empty (section 5.3).
+        return [_decode(part) for part in _split(value)]
+    text = value.decode("latin-1")
+    if not _VALUE.fullmatch(text):
+        raise ValueError("printable ASCII characters")
+    return [text]
+
+
+def _decode(text: bytes) -> bytes:
+    if not _BASE64.fullmatch(text):
+        raise ValueError("base64 (RFC 4648 section 4)")
+    return binascii.a2b_base64(text + b"=" * (-len(text) % 4))
+
+
+def _write(value: str | bytes) -> str | None:
+    if isinstance(value, bytes):
+        return b64encode(value).rstrip(b"=").decode()
+    # A line break would begin another field, and what is not ASCII has no one meaning
+    # (RFC 9110 section 5.5). The answer is right without the field, so it is sent without.
+    # Spaces around a value are not part of it.
+    return value.strip(" ") if _VALUE.fullmatch(value) else None

@@ -7,6 +7,7 @@ that are not UTF-8; where credentials are compared, neither may pass.
 import re
 from urllib.parse import unquote
 
+_SLASH = re.compile("(%2[Ff])")
 _MALFORMED = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -21,6 +22,23 @@ def decode(text: str) -> str:
     if _MALFORMED.search(text):
         raise ValueError("a percent sign must be followed by two hexadecimal digits")
     return unquote(text, errors="strict")
+
+
+def decode_segment(text: str) -> str:
+    """Return `text` decoded as one segment of a path, in which NUL has no place.
+
+    Raises ValueError as `decode` does, and for NUL, at which C would end the text.
+    """
+    decoded = decode(text)
+    if "\0" in decoded:
+        raise ValueError("NUL cannot stand in a path")
+    return decoded
+
+
+def decode_but_slashes(text: str) -> str:
+    """Return `text` decoded as `decode_segment` does, but for ``%2F``, which stays as it is."""
+    parts = _SLASH.split(text)  # every second one is a slash
+    return "".join(part if at % 2 else decode_segment(part) for at, part in enumerate(parts))
 
 
 def decode_form(text: str) -> str:

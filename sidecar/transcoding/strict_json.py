@@ -6,15 +6,17 @@ names win, and ends in RecursionError on deep nesting.
 
 import json
 import math
-import re
+from decimal import Decimal
+from itertools import accumulate
 from typing import NoReturn, TypeAlias
 
 # Less than the limit of `int`, whose error tells how to lift it.
 _MOST_DIGITS = 1000
-_DEEPEST = 100
-_BRACKET = re.compile(r"[{}\[\]]")
-# One that is not closed reaches to the end, or each quote in it would be tried anew.
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
+_DEEPEST = 98
+# From here on not every integer is a float; no type has integers of so many digits.
+_INEXACT, _LONGEST = 2.0**53, 25
+_STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+_NO_SKELETON = bytes(set(range(256)) - {ord('"'), *_STEPS})
 
 
 class JsonObject(list[tuple[str, "JsonValue"]]):
@@ -30,6 +32,9 @@ class JsonObject(list[tuple[str, "JsonValue"]]):
 
 JsonValue: TypeAlias = str | int | float | bool | JsonObject | list["JsonValue"] | None
 
+# What `json` writes; every name in an object is there once.
+JsonTree: TypeAlias = str | int | float | bool | dict[str, "JsonTree"] | list["JsonTree"] | None
+
 
 def parse(data: bytes) -> JsonValue:
     """Return the value that `data` holds.
@@ -41,7 +46,7 @@ def parse(data: bytes) -> JsonValue:
         text = data.decode()
         if text.startswith("\ufeff"):
             raise ValueError("it starts with a byte order mark")
-        _check_nesting(text)
+        _check_nesting(data)
         value: JsonValue = json.loads(
             text,
             object_pairs_hook=JsonObject,
@@ -56,18 +61,21 @@ def parse(data: bytes) -> JsonValue:
     return value
 
 
-def _check_nesting(text: str) -> None:
-    """Raise ValueError for deeper nesting than protobuf's own parsers take.
+def _check_nesting(data: bytes) -> None:
+    """Raise ValueError for deeper nesting than the parsers of protobuf take.
 
-    The depth at which `json` gives up differs between versions of Python.
+    They take 100 messages in each other, of which two may have no bracket here: the
+    one whose field is the body, and a wrapper. The depth at which `json` gives up
+    differs between versions of Python.
     """
-    if text.count("{") + text.count("[") <= _DEEPEST:
+    if data.count(b"{") + data.count(b"[") <= _DEEPEST:
         return
-    depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        depth += 1 if bracket in "{[" else -1
-        if depth > _DEEPEST:
-            raise ValueError("it nests too deeply")
+    # Once the escapes are gone, each quote is an end of a string: every second part is one.
+    unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    skeleton = unescaped.translate(None, delete=_NO_SKELETON)
+    brackets = b"".join(skeleton.split(b'"')[::2])
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _DEEPEST:
+        raise ValueError("it nests too deeply")
 
 
 def _refuse_constant(_name: str) -> NoReturn:
@@ -80,8 +88,13 @@ def _parse_int(text: str) -> int:
     return int(text)
 
 
-def _parse_float(text: str) -> float:
+def _parse_float(text: str) -> float | int:
     value = float(text)
     if math.isinf(value):
         raise ValueError("a number is too large")
-    return value
+    if abs(value) < _INEXACT:
+        return value
+    # A float might be another integer than the one that was sent.
+    number = Decimal(text)
+    is_integer = number.adjusted() < _LONGEST and number == number.to_integral_value()
+    return int(number) if is_integer else value

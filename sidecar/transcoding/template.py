@@ -1,6 +1,6 @@
 """Path templates: the language of the paths in `google.api.http` rules.
 
-The grammar, as google/api/http.proto gives it:
+https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
 
     Template = "/" Segments [ Verb ] ;
     Segments = Segment { "/" Segment } ;
@@ -9,50 +9,192 @@ The grammar, as google/api/http.proto gives it:
     FieldPath = IDENT { "." IDENT } ;
     Verb     = ":" LITERAL ;
 
-So far literals are read; whatever else the grammar has is refused by name.
+Beyond it, as others read it too: `**` may have literals behind it, a verb may
+have colons in it, and "/" alone is a template.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
 
-# pchar of RFC 3986 section 3.3, less those that mean something in a template.
-_LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()+,;=@-]+")
+from sidecar.transcoding.percent import decode_but_slashes, decode_segment
 
 
 class TemplateError(ValueError):
     """A template that cannot be served; the text names the column, counted from 1."""
 
 
+class Wildcard(Enum):
+    """A segment that stands for others: for one, or for any number of them."""
+
+    ONE = "*"
+    ANY = "**"
+
+
+# A literal is decoded, so that it equals all ways to write it.
+Segment: TypeAlias = str | Wildcard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """A field that a path gives, by its path; `column` is where that stands in the template.
+
+    `part` is which segments of a path give it, and `decode` is for each of them.
+    """
+
+    field_path: tuple[str, ...]
+    part: slice
+    decode: Callable[[str], str]
+    column: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """A path template as the sequence of its literal segments."""
+    """A path template. `verb` is empty if it has none."""
 
     text: str
-    segments: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    variables: tuple[Variable, ...]
+    verb: str
+
+    def capture(self, raw_segments: Sequence[str]) -> tuple[str, ...]:
+        """Return the text of each variable in a path that matches.
+
+        `raw_segments` are the segments of the path, still encoded, without the verb.
+        """
+        return tuple(
+            "/".join(map(variable.decode, raw_segments[variable.part]))
+            for variable in self.variables
+        )
 
 
 def parse(text: str) -> Template:
     """Return the template that `text` is. Raises TemplateError."""
-    if not text.startswith("/"):
-        raise TemplateError("column 1: a template starts with '/'")
-    segments = tuple(text[1:].split("/"))
-    column = 2
-    for segment in segments:
-        found = _LITERAL.match(segment)
-        end = found.end() if found else 0
-        if end != len(segment) or not segment:
-            raise TemplateError(f"column {column + end}: {_explain(segment[end : end + 1])}")
-        column += len(segment) + 1
-    return Template(text=text, segments=segments)
+    return _Parser(text).parse()
+
+
+# Without what means something in a template, begins another part of a URL, or is not seen.
+_LITERAL = re.compile(r"[^/{}*:?#\x00-\x20\x7f]+")
+_VERB = re.compile(r"[^/{}*?#\x00-\x20\x7f]+")
+_IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class _Parser:
+    """Reads one template from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._segments: list[Segment] = []
+        # Field path, first segment, segment behind the last, column.
+        self._spans: list[tuple[tuple[str, ...], int, int, int]] = []
+
+    def parse(self) -> Template:
+        self._expect("/", "a template starts with '/'")
+        if self._text != "/":
+            self._read_segments(self._read_segment)
+        verb = self._read(_VERB, "a verb must not be empty") if self._accept(":") else ""
+        if self._at < len(self._text):
+            raise self._error(_BEHIND_VERB if verb else _explain(self._text[self._at]))
+        return Template(
+            text=self._text,
+            segments=tuple(self._segments),
+            variables=tuple(self._variable(*span) for span in self._spans),
+            verb=verb,
+        )
+
+    def _read_segments(self, read_segment: Callable[[], None]) -> None:
+        read_segment()
+        while self._accept("/"):
+            read_segment()
+
+    def _read_segment(self) -> None:
+        if self._accept("{"):
+            self._read_variable()
+        else:
+            self._read_plain_segment()
+
+    def _read_plain_segment(self) -> None:
+        column = self._at
+        if self._accept("**"):
+            self._add(Wildcard.ANY, column)
+        elif self._accept("*"):
+            self._add(Wildcard.ONE, column)
+        else:
+            self._add(self._read(_LITERAL, "a segment must not be empty"), column)
+
+    def _add(self, segment: Segment, column: int) -> None:
+        if Wildcard.ANY in self._segments and isinstance(segment, Wildcard):
+            raise self._error("only literals may stand behind '**'", column)
+        self._segments.append(segment)
+
+    def _read_variable(self) -> None:
+        column, first = self._at, len(self._segments)
+        names = [self._read_ident()]
+        while self._accept("."):
+            names.append(self._read_ident())
+        if any(tuple(names) == span[0] for span in self._spans):
+            raise self._error("a field can be given by one variable only", column)
+        if self._accept("="):
+            self._read_segments(self._read_plain_segment)
+        else:
+            self._add(Wildcard.ONE, column)
+        self._expect("}", "a variable ends with '}', and no other can stand in it")
+        self._spans.append((tuple(names), first, len(self._segments), column + 1))
+
+    def _variable(self, path: tuple[str, ...], first: int, behind: int, column: int) -> Variable:
+        """Return the variable; what is behind `**` is counted from the end of a path."""
+        length = len(self._segments)
+        elastic = self._segments.index(Wildcard.ANY) if Wildcard.ANY in self._segments else length
+        start = first if first <= elastic else first - length
+        end = behind if behind <= elastic else (behind - length or None)
+        # Of several segments the slashes between must be told from those within, however
+        # many match: the template decides.
+        is_multi = behind - first > 1 or first == elastic
+        decode = decode_but_slashes if is_multi else decode_segment
+        return Variable(field_path=path, part=slice(start, end), decode=decode, column=column)
+
+    def _read_ident(self) -> str:
+        found = _IDENT.match(self._text, self._at)
+        if found is None:
+            raise self._error("the name of a field must stand here")
+        self._at = found.end()
+        return found[0]
+
+    def _read(self, pattern: re.Pattern[str], if_empty: str) -> str:
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            is_empty = self._text[self._at : self._at + 1] in {"", "/", ":", "}"}
+            raise self._error(if_empty if is_empty else _explain(self._text[self._at]))
+        try:
+            literal = decode_segment(found[0])
+        except ValueError:
+            raise self._error(
+                "a literal must have well-formed percent escapes of UTF-8 only"
+            ) from None
+        self._at = found.end()
+        return literal
+
+    def _accept(self, token: str) -> bool:
+        is_there = self._text.startswith(token, self._at)
+        if is_there:
+            self._at += len(token)
+        return is_there
+
+    def _expect(self, token: str, explanation: str) -> None:
+        if not self._accept(token):
+            raise self._error(explanation)
+
+    def _error(self, explanation: str, at: int | None = None) -> TemplateError:
+        return TemplateError(f"column {(self._at if at is None else at) + 1}: {explanation}")
 
 
 def _explain(character: str) -> str:
-    return _EXPLANATIONS.get(character, f"{character!r} cannot stand in a segment")
+    return _EXPLANATIONS.get(character, f"{character!r} cannot stand here")
 
 
-_EXPLANATIONS = {
-    "": "a segment must not be empty",
-    "{": "variables are not supported yet",
-    "*": "wildcards are not supported yet",
-    ":": "verbs are not supported yet",
-}
+_ONE_ALONE = "a segment is one literal, wildcard or variable alone"
+_EXPLANATIONS = {"{": _ONE_ALONE, "*": _ONE_ALONE}
+_BEHIND_VERB = "a verb ends the template; within a segment a colon is written as %3A"

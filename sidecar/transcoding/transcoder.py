@@ -1,12 +1,8 @@
-"""The transcoder: an ASGI application that answers HTTP requests by gRPC calls.
-
-The only module of the package that knows Starlette, and the only one with I/O.
-"""
+"""The transcoder: an ASGI application that answers HTTP requests by gRPC calls."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -14,58 +10,51 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sidecar.transcoding import codec, metadata
+from sidecar.transcoding import calling, metadata, problem_json
 from sidecar.transcoding.binding import Binder
+from sidecar.transcoding.codec import Answer, AnswerWriter
 from sidecar.transcoding.errors import (
     ClientDisconnectedError,
-    ContentTooLargeError,
     DeadlinePassedError,
+    MethodNotAllowedError,
     RequestError,
     SchemaFaults,
 )
-from sidecar.transcoding.router import Router
+from sidecar.transcoding.json_reader import JsonReader
+from sidecar.transcoding.json_writer import JsonWriter
+from sidecar.transcoding.options import Options
+from sidecar.transcoding.parameters import ParameterReader
+from sidecar.transcoding.receiving import Reception, raw_path
+from sidecar.transcoding.router import Match, Router
 from sidecar.transcoding.rules import Rule, read_rules
 from sidecar.transcoding.status import read_status
-from sidecar.transcoding.strict_json import JsonObject, JsonValue
 
 # Makes the answer to a request that could not be made into a call, or whose call failed.
 RenderError = Callable[[Request, RequestError | Status], Response]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What differs between the users of a transcoder.
-
-    `metadata_headers` names, in lower case, the request headers that become
-    metadata; nothing else of the headers reaches the service.
-    `ignore_unknown` passes over unknown members and parameters, as RFC 6749
-    section 3.2 demands, instead of refusing them.
-    `max_body_bytes` is the largest request body that is read.
-    """
-
-    metadata_headers: frozenset[str] = frozenset()
-    ignore_unknown: bool = False
-    max_body_bytes: int = 16 * 1024
+_DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
-    """A rule made ready: what makes its message, and what calls its method."""
+    """A rule made ready: what makes its message, calls its method and writes its answer."""
 
     route: str
     binder: Binder
     call: grpc.aio.UnaryUnaryMultiCallable[Message, Message]
+    answers: AnswerWriter
 
 
 class Transcoder:
-    """Serves the methods of `services` that have an HTTP rule, through `channel`.
+    """Serves the unary methods of `services` that have an HTTP rule, through `channel`.
 
-    The channel may be local or remote. Raises SchemaError when a rule cannot be
-    served. What it serves a request by is in the scope under `transcoding.route`.
+    The channel may be local or remote, the services of any descriptor pool.
+    `render_error` makes the answer to what fails; without one that is a problem
+    document (RFC 9457). Raises SchemaError, with every reason, when rules cannot
+    be served. What it serves a request by is in the scope as `transcoding.route`.
     """
 
     def __init__(
@@ -73,13 +62,20 @@ class Transcoder:
         services: Iterable[ServiceDescriptor],
         channel: grpc.aio.Channel,
         *,
-        options: Options,
-        render_error: RenderError,
+        options: Options = _DEFAULTS,
+        render_error: RenderError = problem_json.render,
     ) -> None:
         self._channel = channel
         self._options = options
         self._render_error = render_error
         self._passed = frozenset(name.encode() for name in options.metadata_headers)
+        self._json = JsonReader(
+            ignore_unknown=options.ignore_unknown, ignore_duplicates=options.ignore_duplicates
+        )
+        self._parameters = ParameterReader(
+            ignore_unknown=options.ignore_unknown, ignore_duplicates=options.ignore_duplicates
+        )
+        self._writer = JsonWriter()
         self._router = Router[_Endpoint]()
         faults = SchemaFaults()
         for rule in read_rules(services, faults):
@@ -100,97 +96,73 @@ class Transcoder:
             response = self._render_error(request, error)
         except grpc.aio.AioRpcError as error:
             response = self._render_error(request, read_status(error))
+            self._pass_on([*error.initial_metadata(), *error.trailing_metadata()], response)
         await response(scope, receive, send)
 
     def _prepare(self, rule: Rule) -> _Endpoint:
         method = rule.method
-        binder = Binder(method.input_type, ignore_unknown=self._options.ignore_unknown)
         call: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(
             f"/{method.containing_service.full_name}/{method.name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
-        return _Endpoint(route=rule.template.text, binder=binder, call=call)
+        return _Endpoint(
+            route=rule.template.text,
+            binder=Binder(rule, self._json, self._parameters),
+            call=call,
+            answers=AnswerWriter(rule, self._writer),
+        )
 
     async def _answer(self, request: Request) -> Response:
-        raw_path = _raw_path(request.scope)
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers={"Allow": self._router.allow(raw_path)})
-        endpoint = self._router.find(request.method, raw_path)
-        request.scope["transcoding.route"] = endpoint.route
-        reader = self._choose_reader(request)
-        headers = request.headers.raw
-        timeout = metadata.read_timeout(headers)
-        start = asyncio.get_running_loop().time()
-        body = await self._read(request, reader, None if timeout is None else start + timeout)
-        query = request.scope["query_string"].decode("latin-1")
-        spent = asyncio.get_running_loop().time() - start
-        call = endpoint.call(
-            endpoint.binder.bind(body, query),
-            timeout=None if timeout is None else timeout - spent,
-            metadata=metadata.to_metadata(headers, self._passed),
-        )
-        return Response(codec.to_json(await _result(call, request)), media_type=codec.JSON)
-
-    def _choose_reader(self, request: Request) -> codec.Reader | None:
-        """Return what reads the body, by the header alone, or None for a request without one."""
-        headers = request.headers
-        length = headers.get("content-length", "0")
-        if length == "0" and "transfer-encoding" not in headers:
-            return None
-        reader = codec.choose_reader(
-            headers.getlist("content-type"), headers.getlist("content-encoding")
-        )
-        if int(length) > self._options.max_body_bytes:
-            raise ContentTooLargeError(self._options.max_body_bytes)
-        return reader
-
-    async def _read(
-        self, request: Request, reader: codec.Reader | None, deadline: float | None
-    ) -> JsonValue:
-        if reader is None:
-            return JsonObject()
         try:
-            async with asyncio.timeout_at(deadline):
-                return reader(await _read_bytes(request, self._options.max_body_bytes))
-        except TimeoutError:
-            raise DeadlinePassedError from None
+            found = self._router.find(request.method, raw_path(request.scope))
+        except MethodNotAllowedError as error:
+            if request.method != "OPTIONS":
+                raise
+            return Response(status_code=204, headers=error.headers)  # RFC 9110 section 9.3.7
+        request.scope["transcoding.route"] = found.target.route
+        return await self._call(request, found)
+
+    async def _call(self, request: Request, found: Match[_Endpoint]) -> Response:
+        endpoint, headers, options = found.target, request.headers, self._options
+        reception = Reception(
+            request, shape=endpoint.binder.body.shape, limit=options.max_body_bytes
+        )
+        accept = None if options.ignore_accept else headers.getlist("accept")
+        media_type = endpoint.answers.choose(accept or [])
+        timeout = metadata.read_timeout(headers.raw)
+        deadline = None if timeout is None else _now() + timeout
+        content = await reception.read(deadline)
+        query = request.scope["query_string"].decode("latin-1")
+        call = endpoint.call(
+            endpoint.binder.bind(found.variables, query, content),
+            timeout=None if deadline is None else deadline - _now(),
+            metadata=metadata.to_metadata(headers.raw, self._passed),
+        )
+        message = await calling.result(call, request)
+        response = _respond(endpoint.answers.write(message, media_type))
+        if media_type is not None and accept is not None:
+            response.headers["Vary"] = "Accept"
+        if options.response_headers:
+            passed = [*await call.initial_metadata(), *await call.trailing_metadata()]
+            self._pass_on(passed, response)
+        return response
+
+    def _pass_on(self, given: Iterable[tuple[str, str | bytes]], response: Response) -> None:
+        """Add the metadata that may be headers, but for fields that the answer has already."""
+        own = {name.lower() for name in response.headers}
+        for name, value in metadata.to_headers(given, self._options.response_headers):
+            if name not in own:
+                response.headers.append(name, value)
 
 
-def _raw_path(scope: Scope) -> str:
-    """Return the path as the client wrote it; a server that lost it gets it encoded anew."""
-    raw_path = scope.get("raw_path")
-    return raw_path.decode("latin-1") if raw_path else quote(scope["path"])
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
-async def _read_bytes(request: Request, limit: int) -> bytes:
-    """Return the body. One that announced no length is refused where it passes `limit`."""
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise ContentTooLargeError(limit)
-    except ClientDisconnect:
-        raise ClientDisconnectedError from None
-    return bytes(body)
-
-
-async def _result(call: grpc.aio.UnaryUnaryCall[Message, Message], request: Request) -> Message:
-    """Return the response to `call`, which is cancelled as soon as the client goes away."""
-    watcher = asyncio.create_task(_cancel_on_disconnect(call, request.receive))
-    try:
-        return await call
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise  # it is we who are to stop
-        raise ClientDisconnectedError from None
-    finally:
-        watcher.cancel()
-
-
-async def _cancel_on_disconnect(call: grpc.aio.Call, receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    call.cancel()
+def _respond(answer: Answer) -> Response:
+    response = Response(answer.content)
+    if answer.content_type is not None:
+        # Not as Starlette's own argument, which would add a charset to text.
+        response.headers["Content-Type"] = answer.content_type
+    return response

@@ -133,7 +133,7 @@ _TYPES = {
             "text/plain",
             "multipart/form-data; boundary=canary",
             "application/xml",
-            "application/vnd.api+json",
+            "application/vnd.api+xml",
             "text/json",
             "*/*",
             "json",

@@ -1,286 +1,348 @@
-"""Binding: the message that a body and a query stand for, or everything that is wrong with them."""
+"""Binding: the message that path, query and body stand for, or all that is wrong with them."""
 
 from collections.abc import Mapping
 
 import pytest
-from google.protobuf.message import Message
+from google.api.http_pb2 import HttpRule
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.transcoding.binding import Binder
-from sidecar.transcoding.errors import Fault, MalformedRequestError
-from sidecar.transcoding.strict_json import JsonObject, JsonValue
+from sidecar.transcoding.body import Json, Raw
+from sidecar.transcoding.errors import MalformedRequestError, SchemaFaults
+from sidecar.transcoding.json_reader import JsonReader
+from sidecar.transcoding.parameters import ParameterReader
+from sidecar.transcoding.rules import read_rules
 from tests.properties import any_text, many
-from tests.transcoding.library import descriptor
+from tests.transcoding.binders import assert_bound, bind, binder, faults_of
+from tests.transcoding.library import method
 
+# The body
 
-def bind(
-    body: JsonValue, query: str = "", *, takes: str = "Shelf", ignore_unknown: bool = False
-) -> dict[str, object]:
-    """Return the fields of the message that is bound, those that are set."""
-    message = Binder(descriptor(takes), ignore_unknown=ignore_unknown).bind(body, query)
-    return fields_of(message)
-
-
-def fields_of(message: Message) -> dict[str, object]:
-    """Return the fields that are set."""
-    return {field.name: value for field, value in message.ListFields()}
-
-
-def faults_of(
-    body: JsonValue, query: str = "", *, takes: str = "Shelf", ignore_unknown: bool = False
-) -> tuple[Fault, ...]:
-    """Return everything that is wrong."""
-    with pytest.raises(MalformedRequestError) as raised:
-        bind(body, query, takes=takes, ignore_unknown=ignore_unknown)
-    assert raised.value.detail == raised.value.faults[0].detail
-    return raised.value.faults
-
-
-def members(**values: JsonValue) -> JsonObject:
-    """Return an object with those members."""
-    return JsonObject(values.items())
-
-
-BOUND: Mapping[str, tuple[JsonObject, dict[str, object]]] = {
-    "nothing": (members(), {}),
-    "every field": (
-        members(name="a", theme="b", shelfCode="c"),
-        {"name": "a", "theme": "b", "shelf_code": "c"},
-    ),
-    "name of the schema": (members(shelf_code="c"), {"shelf_code": "c"}),
-    "null": (members(name=None, theme="b"), {"theme": "b"}),
-    "empty": (members(name="", theme="b"), {"theme": "b"}),
-    "any letter": (members(name="é\0\n\U0001f600"), {"name": "é\0\n\U0001f600"}),
-    "nothing is trimmed": (members(name=" a "), {"name": " a "}),
+BODIES: Mapping[str, str] = {
+    "": "",
+    "{}": "",
+    '{"name":"a","theme":"b","shelfCode":"c"}': '{"name":"a","theme":"b","shelfCode":"c"}',
+    '{"shelf_code":"c"}': '{"shelfCode":"c"}',
+    '{"name":null,"theme":"b"}': '{"theme":"b"}',
+    '{"name":"","theme":"b"}': '{"theme":"b"}',
+    '{"name":"é\\u0000\\n\\ud83d\\ude00"}': '{"name":"é\\u0000\\n\U0001f600"}',
+    '{"name":" a "}': '{"name":" a "}',
+    "name=a&theme=b+%2B&shelf_code=%20": '{"name":"a","theme":"b +","shelfCode":" "}',
 }
 
 
-@pytest.mark.parametrize(("body", "fields"), BOUND.values(), ids=BOUND)
-def test_body(body: JsonObject, fields: dict[str, object]) -> None:
+@pytest.mark.parametrize(("body", "message"), BODIES.items(), ids=repr)
+def test_body(body: str, message: str) -> None:
     """Members set the fields of their names, in either form of the name."""
-    assert bind(body) == fields
+    assert_bound(bind(binder("/v1 *", "Shelf"), "", "", body), message)
 
 
 def test_presence() -> None:
     """A field that knows whether it was sent is told, even by an empty value but not by null."""
-    binder = Binder(descriptor("Note"), ignore_unknown=False)
-    assert binder.bind(members(text=""), "").HasField("text")
-    assert not binder.bind(members(text=None), "").HasField("text")
-    assert not binder.bind(members(), "").HasField("text")
+    made = binder("/v1 *", "Note")
+    assert bind(made, "", "", '{"text":""}').HasField("text")
+    assert bind(made, "", "", "text=").HasField("text")
+    assert not bind(made, "", "", '{"text":null}').HasField("text")
+    assert not bind(made, "", "", "{}").HasField("text")
+    assert not bind(made, "").HasField("text")
+    assert bind(binder("/v1", "Note"), "", "text").HasField("text")
+    assert binder("/v1/{text=**}", "Note").bind([""], "", None).HasField("text")
 
 
 def test_message_without_fields() -> None:
     """A message may have no fields."""
-    assert bind(members(), takes="Nothing") == {}
+    assert_bound(bind(binder("/v1 *", "Nothing"), "", "", "{}"), "")
 
 
 def test_each_message_is_new() -> None:
     """One call leaves nothing behind for the next."""
-    binder = Binder(descriptor("Shelf"), ignore_unknown=False)
-    first = binder.bind(members(name="a"), "")
-    assert fields_of(binder.bind(members(theme="b"), "")) == {"theme": "b"}
-    assert fields_of(first) == {"name": "a"}
+    made = binder("/{shelf.name} *")
+    first = bind(made, "a", "", '{"title":"b","tags":["c"]}')
+    assert_bound(bind(made, "d"), '{"shelf":{"name":"d"}}')
+    assert_bound(first, '{"shelf":{"name":"a"},"title":"b","tags":["c"]}')
 
 
-OBJECT = Fault(detail="The body must be a JSON object.", pointer="")
-UNKNOWN = Fault(detail="The body has a member that no field has.", pointer="")
-PARAMETER = Fault(detail="The query has a parameter that no field has.")
-ESCAPES = Fault(detail="The query must hold well-formed percent escapes of UTF-8 only.")
+# Path, query and body
+
+TIME = "2020-01-01T00:00:00Z"
+VALUES: Mapping[tuple[str, str], str] = {
+    ("scalars.a_double", "-1.5e3"): '{"scalars":{"aDouble":-1500}}',
+    ("scalars.a_float", "NaN"): '{"scalars":{"aFloat":"NaN"}}',
+    ("scalars.an_int32", "-5"): '{"scalars":{"anInt32":-5}}',
+    ("scalars.an_int64", f"{2**63 - 1}"): f'{{"scalars":{{"anInt64":"{2**63 - 1}"}}}}',
+    ("scalars.a_uint32", "4294967295"): '{"scalars":{"aUint32":4294967295}}',
+    ("scalars.a_uint64", f"{2**64 - 1}"): f'{{"scalars":{{"aUint64":"{2**64 - 1}"}}}}',
+    ("scalars.a_sint32", "-1"): '{"scalars":{"aSint32":-1}}',
+    ("scalars.a_sint64", "-1"): '{"scalars":{"aSint64":"-1"}}',
+    ("scalars.a_fixed32", "1"): '{"scalars":{"aFixed32":1}}',
+    ("scalars.a_fixed64", "1"): '{"scalars":{"aFixed64":"1"}}',
+    ("scalars.a_sfixed32", "-1"): '{"scalars":{"aSfixed32":-1}}',
+    ("scalars.a_sfixed64", "-1"): '{"scalars":{"aSfixed64":"-1"}}',
+    ("scalars.a_bool", "true"): '{"scalars":{"aBool":true}}',
+    ("scalars.a_string", "a/b+c%20?&"): '{"scalars":{"aString":"a/b+c%20?&"}}',
+    ("scalars.a_bytes", "-_8"): '{"scalars":{"aBytes":"+/8="}}',
+    ("mood", "MOOD_MERRY"): '{"mood":1}',
+    ("mood", "99"): '{"mood":99}',
+    ("optionals.an_int32", "0"): '{"optionals":{"anInt32":0}}',
+    ("printed", TIME): f'{{"printed":"{TIME}"}}',
+    ("printed", f'"{TIME}"'): f'{{"printed":"{TIME}"}}',
+    ("known.a_duration", "1.5s"): '{"known":{"aDuration":"1.5s"}}',
+    ("known.a_mask", "a,bC"): '{"known":{"aMask":"a,bC"}}',
+    ("known.an_int64", "0"): '{"known":{"anInt64":"0"}}',
+    ("known.a_string", "a"): '{"known":{"aString":"a"}}',
+    ("known.a_bool", '"false"'): '{"known":{"aBool":false}}',
+    ("known.some_bytes", "AQ"): '{"known":{"someBytes":"AQ=="}}',
+    ("choice.by_code", "0"): '{"choice":{"byCode":0}}',
+}
 
 
-def not_a_string(name: str) -> Fault:
-    """Return the fault of a value that is no string."""
-    return Fault(detail=f"{name} must be a string.", pointer=f"/{name}")
+@pytest.mark.parametrize(("of", "message"), VALUES.items(), ids=repr)
+def test_value_in_the_path(of: tuple[str, str], message: str) -> None:
+    """A variable gives a field of any scalar type, or of one that is text in JSON."""
+    field, text = of
+    assert_bound(binder(f"/v1/{{{field}}}").bind([text], "", None), message)
 
 
-def once(name: str) -> Fault:
-    """Return the fault of a field that is given again."""
-    return Fault(detail=f"{name} must be given once only.", pointer=f"/{name}")
-
-
-def in_query(name: str) -> Fault:
-    """Return the fault of a field that is in the query."""
-    return Fault(detail=f"{name} must not be in the query; send it in the body.")
-
-
-WRONG: Mapping[str, tuple[JsonValue, tuple[Fault, ...]]] = {
-    "array": ([], (OBJECT,)),
-    "array of an object": ([members(name="a")], (OBJECT,)),
-    "array of pairs": ([["name", "a"]], (OBJECT,)),
-    "string": ("name=a", (OBJECT,)),
-    "number": (1, (OBJECT,)),
-    "true": (True, (OBJECT,)),
-    "null": (None, (OBJECT,)),
-    "a number for a string": (members(name=1), (not_a_string("name"),)),
-    "a fraction for a string": (members(name=1.5), (not_a_string("name"),)),
-    "false for a string": (members(name=False), (not_a_string("name"),)),
-    "an array for a string": (members(name=["a"]), (not_a_string("name"),)),
-    "an object for a string": (members(name=members()), (not_a_string("name"),)),
-    "named as it was not sent": (members(shelf_code=1), (not_a_string("shelfCode"),)),
-    "a lone surrogate": (
-        members(name="a\ud800"),
-        (Fault(detail="name must be a string that UTF-8 can encode.", pointer="/name"),),
+WRONG_VALUES: Mapping[tuple[str, str], str] = {
+    ("copies", "canary"): f"copies in the path must be an integer from {-(2**63)} to {2**63 - 1}.",
+    ("scalars.a_bool", "True"): "scalars.aBool in the path must be true or false.",
+    ("scalars.a_bytes", "canary!"): "scalars.aBytes in the path must be bytes in base64.",
+    ("scalars.a_double", "1,5"): "scalars.aDouble in the path must be a number.",
+    ("mood", "canary"): "mood in the path must be a value of library.v1.Mood.",
+    ("known.a_duration", "1"): (
+        "known.aDuration in the path must be a duration in seconds, such as 1.5s."
     ),
-    "twice": (JsonObject([("name", "a"), ("name", "b")]), (once("name"),)),
-    "twice and equal": (JsonObject([("name", "a"), ("name", "a")]), (once("name"),)),
-    "twice null": (JsonObject([("name", None), ("name", None)]), (once("name"),)),
-    "thrice": (JsonObject([("name", "a")] * 3), (once("name"),)),
-    "by both names": (
-        JsonObject([("shelf_code", "a"), ("shelfCode", "a")]),
-        (once("shelfCode"),),
+    ("known.a_value", "canary"): "known.aValue in the path must be JSON.",
+}
+
+
+@pytest.mark.parametrize(("of", "fault"), WRONG_VALUES.items(), ids=repr)
+def test_wrong_value_in_the_path(of: tuple[str, str], fault: str) -> None:
+    """A text that its field cannot take is told by the name of the field, and is not quoted."""
+    field, text = of
+    assert faults_of(binder(f"/v1/{{{field}}}"), text) == [fault]
+
+
+DEEP = "/{tree.left.left.name}/{tree.left.name}/{tree.name}"
+# From a rule, the values in the path, the query and the body to the message.
+LEAVES: Mapping[tuple[str, str, str, str], str] = {
+    ("/{name}/{shelf.name}", "a b", "title=c+d%2Be&shelf.theme=f&tags=g&tags=h", ""): (
+        '{"name":"a","shelf":{"name":"b","theme":"f"},"title":"c d+e","tags":["g","h"]}'
     ),
-    "twice and of another type": (
-        JsonObject([("name", "a"), ("name", 1)]),
-        (once("name"), not_a_string("name")),
+    ("/{name} *", "a", "", '{"title":"b"}'): '{"name":"a","title":"b"}',
+    ("/{name} *", "a", "", ""): '{"name":"a"}',
+    ("/{name} *", "a", "", "title=b&shelf.name=c"): (
+        '{"name":"a","title":"b","shelf":{"name":"c"}}'
     ),
-    "unknown": (members(canary="a"), (UNKNOWN,)),
-    "unknown null": (members(canary=None), (UNKNOWN,)),
-    "empty name": (members(**{"": "a"}), (UNKNOWN,)),
-    "another case": (members(Name="a"), (UNKNOWN,)),
-    "odd name": (members(**{"canary\ud800\n": "a"}), (UNKNOWN,)),
-    "a path for a name": (members(**{"shelf.name": "a"}), (UNKNOWN,)),
-    "everything at once": (
-        JsonObject([("name", 1), ("canary", 1), ("theme", "a"), ("theme", "b"), ("shelfCode", [])]),
-        (not_a_string("name"), UNKNOWN, once("theme"), not_a_string("shelfCode")),
+    ("/{shelf.name} *", "a", "", '{"shelf":{"theme":"b"}}'): '{"shelf":{"name":"a","theme":"b"}}',
+    ("/{shelf.name} *", "a", "", '{"shelf":null}'): '{"shelf":{"name":"a"}}',
+    ("/{shelf.name} *", "a", "", '{"shelf":{"name":null}}'): '{"shelf":{"name":"a"}}',
+    ("/{name} shelf", "a", "title=b&copies=5", '{"name":"c"}'): (
+        '{"name":"a","title":"b","copies":5,"shelf":{"name":"c"}}'
+    ),
+    ("/{name} shelf", "a", "title=b", "name=c"): '{"name":"a","title":"b","shelf":{"name":"c"}}',
+    ("/{name} shelf", "a", "title=b", ""): '{"name":"a","title":"b"}',
+    ("/{name} shelf", "a", "", "null"): '{"name":"a"}',
+    ("/{shelf.name} shelf", "a", "title=b", '{"theme":"c"}'): (
+        '{"shelf":{"name":"a","theme":"c"},"title":"b"}'
+    ),
+    ("/{shelf.name} shelf", "a", "", ""): '{"shelf":{"name":"a"}}',
+    ("/{shelf.name} shelf", "a", "", "null"): '{"shelf":{"name":"a"}}',
+    ("/{name} title", "a", "tags=b", '"c"'): '{"name":"a","title":"c","tags":["b"]}',
+    ("/{name} tags", "a", "title=b", '["c"]'): '{"name":"a","title":"b","tags":["c"]}',
+    ("/{name} by_name", "a", "", '{"k":{}}'): '{"name":"a","byName":{"k":{}}}',
+    ("/{name} printed", "a", "", f'"{TIME}"'): f'{{"name":"a","printed":"{TIME}"}}',
+    (f"{DEEP} *", "a b c", "", '{"tree":{"left":{"leaf":1},"branches":[{}]}}'): (
+        '{"tree":{"name":"c","left":{"name":"b","left":{"name":"a"},"leaf":1},"branches":[{}]}}'
+    ),
+    (DEEP, "a b c", "tree.left.leaf=1&tree.left.left.left.name=d", ""): (
+        '{"tree":{"name":"c","left":{"name":"b","leaf":1,"left":{"name":"a","left":{"name":"d"}}}}}'
+    ),
+    ("/{choice.by_shelf.name}", "a", "choice.byShelf.theme=b&choice.hint=c", ""): (
+        '{"choice":{"byShelf":{"name":"a","theme":"b"},"hint":"c"}}'
+    ),
+    ("/{choice.by_title} *", "a", "", '{"choice":{"hint":"b","byCode":null}}'): (
+        '{"choice":{"byTitle":"a","hint":"b"}}'
     ),
 }
 
 
-@pytest.mark.parametrize(("body", "faults"), WRONG.values(), ids=WRONG)
-def test_wrong_body(body: JsonValue, faults: tuple[Fault, ...]) -> None:
-    """Every fault of a body is told with its place, and no name or value that was sent."""
-    found = faults_of(body)
-    assert found == faults
-    assert "canary" not in str(found)
+@pytest.mark.parametrize(("request_", "message"), LEAVES.items(), ids=repr)
+def test_leaves(request_: tuple[str, str, str, str], message: str) -> None:
+    """Path, query and body give each their part of the message, however they are nested."""
+    told, *parts = request_
+    assert_bound(bind(binder(told), *parts), message)
 
 
-def test_unknown_members_may_be_ignored() -> None:
-    """Where the option says so, what no field has is passed over, however often it comes."""
-    body = JsonObject([("x", 1), ("name", "a"), ("x", []), ("", None), ("Name", "b")])
-    assert bind(body, ignore_unknown=True) == {"name": "a"}
+def test_the_whole_body_is_a_known_type() -> None:
+    """A message that has a JSON of its own is the body, and the query has no part of it."""
+    made = binder("/v1 *", "google.protobuf.Timestamp")
+    assert_bound(bind(made, "", "", f'"{TIME}"'), f'"{TIME}"')
+    assert bind(made, "").ListFields() == []
+    owned = "?seconds seconds must not be in the query; send it in the body."
+    assert faults_of(made, "", "seconds=5") == [owned]
+
+
+def test_content() -> None:
+    """What is no JSON is passed on as it is, with its media type, beside path and query."""
+    made = binder("/v1/{name} content", "Document")
+    message = made.bind(["a"], "", Raw(content_type="text/x", data=b"{"))
+    assert_bound(message, '{"name":"a","content":{"contentType":"text/x","data":"ew=="}}')
+
+
+UNKNOWN_QUERIES: Mapping[str, list[str]] = {
+    "x=canary": ["x"],
+    "x": ["x"],
+    "x=%zz": ["x"],
+    "x=1&y=2&x=3": ["x", "y"],
+    "Name=a": ["Name"],
+    "x.name=a": ["x.name"],
+    ".name=a": [".name"],
+    **{odd: [""] for odd in ("=name", "=", "+name=a", "name[]=a", "name;theme=a", "." * 100_000)},
+}
+
+
+@pytest.mark.parametrize("told", ["/v1 *", "/v1"])
+@pytest.mark.parametrize(("query", "names"), UNKNOWN_QUERIES.items(), ids=lambda of: repr(of)[:30])
+def test_unknown_parameters(query: str, names: list[str], told: str) -> None:
+    """Other parameters are refused each once by name, or passed over where the option says so."""
+    reason = "in the query is the name of no field."
+    wanted = [f"?{name} {name} {reason}" if name else f"A parameter {reason}" for name in names]
+    assert faults_of(binder(told, "Shelf"), "", query) == wanted
+    assert_bound(bind(binder(told, "Shelf", ignore_unknown=True), "", query), "")
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("told", "query", "body"),
+    [
+        ("/{name}", "title=x&tags=a&x=1&shelf.shelf_code=x&title=b&shelf.shelfCode=c&tags=d", ""),
+        ("/{name} *", "x=1", "title=x&tags=a&shelf.shelf_code=x&title=b&shelf.shelfCode=c&tags=d"),
+        (
+            "/{name} *",
+            "",
+            '{"title":"","x":[],"tags":["a","d"],"title":"b","shelf":{"shelf_code":"x","shelfCode":"c"}}',
+        ),
+    ],
+)
+def test_ignored(told: str, query: str, body: str) -> None:
+    """Where the options say so the last of several counts and unknown names do not, anywhere."""
+    made = binder(told, ignore_unknown=True, ignore_duplicates=True)
+    message = '{"name":"a","title":"b","tags":["a","d"],"shelf":{"shelfCode":"c"}}'
+    assert_bound(bind(made, "a", query, body), message)
+    assert len(faults_of(binder(told), "a", query, body)) == 3
 
 
 def test_other_faults_are_not_ignored() -> None:
-    """The option excuses unknown members alone."""
-    body = JsonObject([("x", 1), ("name", 1), ("theme", "a"), ("theme", "a")])
-    assert faults_of(body, ignore_unknown=True) == (not_a_string("name"), once("theme"))
+    """The options excuse nothing else."""
+    made = binder("/{name} shelf", ignore_unknown=True, ignore_duplicates=True)
+    assert faults_of(made, "a", "name=b&x=1&copies=&copies=1", '{"x":1,"name":1,"name":"c"}') == [
+        "?name name must not be in the query; the path gives it.",
+        f"?copies copies in the query must be an integer from {-(2**63)} to {2**63 - 1}.",
+        "/name name must be a string.",
+    ]
 
 
-QUERIES: Mapping[str, tuple[str, tuple[Fault, ...]]] = {
-    "a field": ("name=canary", (in_query("name"),)),
-    "without a value": ("name", (in_query("name"),)),
-    "an empty value": ("name=", (in_query("name"),)),
-    "by the JSON name": ("shelfCode=a", (in_query("shelfCode"),)),
-    "by the name of the schema": ("shelf_code=a", (in_query("shelfCode"),)),
-    "within a field": ("name.x.y=a", (in_query("name"),)),
-    "escaped": ("n%61me=a", (in_query("name"),)),
-    "escaped dot": ("name%2Ex=a", (in_query("name"),)),
-    "twice": ("name=a&name=b", (in_query("name"), in_query("name"))),
-    "two fields": ("&name=a&&theme=b&", (in_query("name"), in_query("theme"))),
-    "malformed name": ("%zz=a", (ESCAPES,)),
-    "name of no UTF-8": ("%FF=a", (ESCAPES,)),
-    "malformed among others": ("%=a&name=b", (ESCAPES, in_query("name"))),
-}
+# Types of other schemas
 
 
-@pytest.mark.parametrize("ignore_unknown", [False, True])
-@pytest.mark.parametrize(("query", "faults"), QUERIES.values(), ids=QUERIES)
-def test_fields_in_the_query(query: str, faults: tuple[Fault, ...], ignore_unknown: bool) -> None:
-    """A parameter that names a field of the body is refused always, and its value is not told."""
-    found = faults_of(members(name="a"), query, ignore_unknown=ignore_unknown)
-    assert found == faults
-    assert "canary" not in str(found)
-
-
-UNKNOWN_QUERIES: Mapping[str, int] = {
-    "x=1": 1,
-    "x": 1,
-    "=name": 1,
-    "=": 1,
-    "x=name": 1,
-    "x=%zz": 1,
-    "Name=a": 1,
-    "+name=a": 1,
-    "x.name=a": 1,
-    ".name=a": 1,
-    "name[]=a": 1,
-    "name;theme=a": 1,
-    "x=1&y=2&x=3": 3,
-}
-
-
-@pytest.mark.parametrize(("query", "number"), UNKNOWN_QUERIES.items(), ids=repr)
-def test_unknown_parameters(query: str, number: int) -> None:
-    """Other parameters are refused, or passed over where the option says so."""
-    assert faults_of(members(), query) == (PARAMETER,) * number
-    assert bind(members(name="a"), query, ignore_unknown=True) == {"name": "a"}
-
-
-@pytest.mark.parametrize("query", ["", "&", "&&&"])
-def test_no_parameters(query: str) -> None:
-    """A query without parameters says nothing."""
-    assert bind(members(name="a"), query) == {"name": "a"}
-
-
-def test_faults_of_query_and_body() -> None:
-    """The faults of both are told together."""
-    assert faults_of(members(name=1, x=1), "theme=a&y=1") == (
-        in_query("theme"),
-        PARAMETER,
-        not_a_string("name"),
-        UNKNOWN,
+def odd() -> Binder:
+    """Return what binds a message of proto2 whose fields have each other's names."""
+    file = FileDescriptorProto(name="odd.proto", package="odd.v1", syntax="proto2")
+    kind, label = FieldDescriptorProto.Type, FieldDescriptorProto.Label
+    file.message_type.add(name="Odd").field.extend(
+        FieldDescriptorProto(
+            name=name,
+            number=number,
+            json_name=json_name,
+            type=kind.TYPE_MESSAGE if name == "parts" else kind.TYPE_STRING,
+            type_name=".odd.v1.Odd" if name == "parts" else None,
+            label=label.Value(f"LABEL_{many}"),
+        )
+        for number, (name, json_name, many) in enumerate(
+            [
+                ("key", "key", "REQUIRED"),
+                ("a", "b", "OPTIONAL"),
+                ("b", "c", "OPTIONAL"),
+                ("self", "self", "OPTIONAL"),
+                ("parts", "parts", "REPEATED"),
+            ],
+            start=1,
+        )
     )
-
-
-def test_pointer_is_escaped() -> None:
-    """A name with signs that mean something in a pointer is escaped there (RFC 6901)."""
-    assert faults_of(members(**{"a/b~c": 1}), takes="Odd") == (
-        Fault(detail="a/b~c must be a string.", pointer="/a~1b~0c"),
+    told = HttpRule(post="/v1/{b}", body="*")
+    file.service.add(
+        name="Odds", method=[method("Do", told, takes="odd.v1.Odd", gives="odd.v1.Odd")]
     )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    (rule,) = read_rules([pool.FindServiceByName("odd.v1.Odds")], SchemaFaults())
+    return Binder(rule, JsonReader(), ParameterReader())
 
 
-UNSUPPORTED: Mapping[str, str] = {
-    "Counted": "library.v1.Counted.count",
-    "Lent": "library.v1.Lent.lent",
-    "Cover": "library.v1.Cover.data",
-    "Moody": "library.v1.Moody.mood",
-    "Nested": "library.v1.Nested.shelf",
-    "Tagged": "library.v1.Tagged.tags",
-    "Labels": "library.v1.Labels.labels",
+ODD = odd()
+
+
+def test_fields_that_must_be_given() -> None:
+    """A message of proto2 must have its required fields, however deep; the missing are named."""
+    body = '{"key":"","parts":[{"key":"x"}],"self":"y"}'
+    assert_bound(bind(ODD, "a", "", body), body.replace("{", '{"c":"a",', 1))
+    assert faults_of(ODD, "a", "", '{"parts":[{"key":""},{}]}') == [
+        "key must be given.",
+        "A field must be given.",
+    ]
+
+
+def test_a_name_that_two_fields_have() -> None:
+    """The path gives a field by its own name, elsewhere a name is first one in JSON."""
+    assert_bound(bind(ODD, "x", "", '{"key":"","b":"y"}'), '{"key":"","c":"x","b":"y"}')
+    assert faults_of(ODD, "x", "", '{"key":"","c":"y"}') == [
+        "/c c must not be in the body, for the path gives c."
+    ]
+    assert faults_of(ODD, "x", "c=y", '{"key":""}') == [
+        "?c c must not be in the query; the path gives it."
+    ]
+
+
+HOSTILE: Mapping[str, int] = {
+    "&" * 65_536: 0,
+    "=&" * 32_768: 1,
+    "%&" * 32_768: 1,
+    "title=%&" * 8_192: 1,
+    "title&" * 10_922: 1,
+    "tags&" * 13_000: 0,
+    "".join(f"x{number}&" for number in range(9_000)): 100,
+    "tree." + "left." * 13_000 + "name": 1,
+    f"tree.{'left.' * 98}name&" * 128: 1,
+    "tags&title&" * 5_957: 1,
+    "copies=" + "1" * 65_536: 1,
+    "known.aValue=" + "[" * 65_536: 1,
+    "%2E" * 21_845: 1,
 }
 
 
-@pytest.mark.parametrize(("name", "field"), UNSUPPORTED.items(), ids=UNSUPPORTED)
-def test_unsupported_field(name: str, field: str) -> None:
-    """A message with a field of another kind is refused while building, by the field's name."""
-    with pytest.raises(ValueError, match=r".") as raised:
-        Binder(descriptor(name), ignore_unknown=False)
-    assert str(raised.value) == f"{field}: only singular strings are supported yet"
-
-
-def test_oneof_is_refused() -> None:
-    """Of two fields that exclude each other the last would win unseen: they are not served yet."""
-    with pytest.raises(ValueError, match=r"^library\.v1\.Choice\.by_title: "):
-        Binder(descriptor("Choice"), ignore_unknown=False)
-
-
-names = st.sampled_from(["name", "theme", "shelfCode", "shelf_code", "x"]) | any_text
-values: st.SearchStrategy[JsonValue] = st.one_of(
-    st.none(), st.booleans(), st.integers(), any_text, st.just(JsonObject())
-)
+@pytest.mark.parametrize(("query", "faults"), HOSTILE.items(), ids=lambda of: repr(of)[:30])
+def test_hostile_query(query: str, faults: int) -> None:
+    """Whatever 64 KiB of a query say is read or refused; each fault is told once, up to enough."""
+    made = binder("/v1")
+    if faults:
+        assert len(faults_of(made, "", query)) == faults
+    else:
+        assert type(bind(made, "", query)) is type(bind(made, ""))
 
 
 @many
-@given(st.lists(st.tuples(names, values), max_size=5).map(JsonObject), any_text)
-def test_any_request(body: JsonObject, query: str) -> None:
-    """Any members and any query at all are a message that says the same, or faults."""
+@given(st.lists(any_text, min_size=2, max_size=2), any_text, any_text, st.booleans())
+def test_any_request(path: list[str], query: str, body: str, ignore: bool) -> None:
+    """Any texts at all are a message that can be sent, or are refused."""
+    made = binder("/{copies}/{shelf.name} title", ignore_unknown=ignore, ignore_duplicates=ignore)
     try:
-        fields = bind(body, query, ignore_unknown=True)
-    except MalformedRequestError as error:
-        told = [fault.pointer for fault in error.faults]
-        assert set(told) <= {None, "/name", "/theme", "/shelfCode"}
-    else:
-        sent = {"shelf_code" if name == "shelfCode" else name: value for name, value in body}
-        kept = {name: sent.get(name) for name in ("name", "theme", "shelf_code")}
-        assert fields == {name: value for name, value in kept.items() if value}
+        message = made.bind(path, query, Json(value=body))
+    except MalformedRequestError:
+        return
+    assert type(message).FromString(message.SerializeToString()) == message

@@ -7,8 +7,10 @@ import pytest
 from sidecar.transcoding.errors import (
     ContentTooLargeError,
     Fault,
+    Faults,
     MalformedRequestError,
     MethodNotAllowedError,
+    NotAcceptableError,
     PathNotFoundError,
     RequestError,
     SchemaError,
@@ -16,7 +18,8 @@ from sidecar.transcoding.errors import (
     UnsupportedMediaTypeError,
 )
 
-ONE, OTHER = Fault(detail="One.", pointer="/a"), Fault(detail="Other.")
+ONE, TWO = Fault(detail="One.", pointer="/a"), Fault(detail="Two.", pointer="/b")
+OTHER, LAST = Fault(detail="Other."), Fault(detail="Last.", parameter="last")
 ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
     "path": (
         PathNotFoundError(),
@@ -42,7 +45,21 @@ ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
         "Send JSON.",
         {"Accept": "application/json"},
     ),
-    "faults": (MalformedRequestError.of([ONE, OTHER]), 400, "One.", {}),
+    "representation": (
+        NotAcceptableError("application/json"),
+        406,
+        "Accept application/json; the answer is in no other media type.",
+        {},
+    ),
+    "one fault": (MalformedRequestError.of([ONE]), 400, "One.", {}),
+    "faults": (MalformedRequestError.of([ONE, TWO]), 400, "One.", {}),
+    # What no pointer leads to is told in the text.
+    "other faults": (
+        MalformedRequestError.of([TWO, OTHER, ONE, LAST]),
+        400,
+        "Two. Other. Last.",
+        {},
+    ),
 }
 
 
@@ -60,6 +77,22 @@ def test_error(error: RequestError, status: int, detail: str, headers: Mapping[s
 def test_faults_are_kept() -> None:
     """A malformed request tells all that is wrong with it, in order."""
     assert MalformedRequestError.of([ONE, OTHER]).faults == (ONE, OTHER)
+
+
+def test_a_fault_is_told_once() -> None:
+    """What is wrong twice in the same way is told once."""
+    error = MalformedRequestError.of([OTHER, ONE, OTHER])
+    assert (error.detail, error.faults) == ("Other.", (OTHER, ONE))
+
+
+def test_faults_come_to_an_end() -> None:
+    """The hundredth fault ends the search, and all hundred are told."""
+    faults = Faults()
+    some = [Fault(detail=f"{number}.", pointer="/a") for number in range(200)]
+    faults.extend(some[:99])
+    with pytest.raises(MalformedRequestError) as raised:
+        faults.append(some[99])
+    assert raised.value.faults == tuple(some[:100])
 
 
 def test_errors_without_faults() -> None:

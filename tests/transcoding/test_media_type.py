@@ -10,7 +10,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.transcoding.media_type import MediaType, accepted, parse, prefer
+from sidecar.transcoding.media_type import (
+    MediaType,
+    accepted,
+    choose_json,
+    choose_problem,
+    parse,
+    prefer,
+)
 from tests.properties import any_text, many
 
 JSON, PROBLEM, HTML, FORM = (
@@ -103,6 +110,39 @@ def test_charset(text: str, is_utf8: bool) -> None:
     assert named.is_utf8 is is_utf8
 
 
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [
+        (JSON, True),
+        ("Application/JSON; charset=utf-8", True),
+        (PROBLEM, True),
+        ("application/vnd.api+json", True),
+        ("application/vnd.a+b+JSON", True),
+        ("model/gltf+json", True),
+        ("application/" + "a" * 122 + "+json", True),
+        ("application/" + "a" * 123 + "+json", False),
+        ("a" * 128 + "/b+json", False),
+        ("application/json-patch", False),
+        ("application/xjson", False),
+        ("application/jsonx", False),
+        ("application/a+jsonx", False),
+        ("application/a+json+xml", False),
+        ("application/+json", False),
+        ("application/*+json", False),
+        ("*/a+json", False),
+        ("application/*", False),
+        ("*/*", False),
+        ("text/json", False),
+        (FORM, False),
+    ],
+)
+def test_json(text: str, is_json: bool) -> None:
+    """JSON is application/json, and any type that can be registered with the suffix +json."""
+    named = parse(text)
+    assert named is not None
+    assert named.is_json is is_json
+
+
 ACCEPTED: Mapping[tuple[str, ...], Mapping[str, float]] = {
     (): {},
     ("",): {},
@@ -114,7 +154,10 @@ ACCEPTED: Mapping[tuple[str, ...], Mapping[str, float]] = {
     ("a/b;q=0.",): {"a/b": 0.0},
     ('a/b;q="0.5"',): {"a/b": 0.5},
     ("a/b;level=1;q=0.5",): {"a/b": 0.5},
+    # The greatest weight counts, in whatever order they are named.
     ("a/b;q=0.5, a/b",): {"a/b": 1.0},
+    ("a/b, a/b;q=0.5",): {"a/b": 1.0},
+    ("a/b;c=d;q=0.5, a/b;q=0",): {"a/b": 0.5},
     ('a/b;c="x, y/z", d/e',): {"a/b": 1.0, "d/e": 1.0},
     (",,a/b,,",): {"a/b": 1.0},
     # Malformed ones are left out, alone.
@@ -170,8 +213,97 @@ def test_prefer(fields: Sequence[str], offer: str | None) -> None:
     assert prefer(fields, (HTML, JSON)) == offer
 
 
+V1, V2 = "application/vnd.one+json", "application/vnd.two+json"
+JSON_CHOSEN: Mapping[tuple[str, ...], str | None] = {
+    (): JSON,
+    ("",): JSON,
+    ("?",): JSON,
+    (f"{V1};q=2",): JSON,
+    ("*/*",): JSON,
+    ("application/*;q=0.001",): JSON,
+    (f"{JSON};charset=utf-8",): JSON,
+    (f"{JSON};q=0.1, text/html",): JSON,
+    ("text/html", JSON): JSON,
+    # What is refused.
+    ("text/html",): None,
+    ("*/*;q=0",): None,
+    (f"{JSON};q=0",): None,
+    (f"{JSON};q=0, */*",): None,
+    (f"application/*;q=0, {HTML}, */*",): None,
+    (f"{V1};q=0",): None,
+    (f"{JSON};q=0, {V1};q=0",): None,
+    # Types that are named.
+    (V1,): V1,
+    (f"{V1};q=0.001",): V1,
+    (V1.upper(),): V1,
+    (f'{V1};profile="a,b";q=0.5',): V1,
+    (f"{JSON};q=0, */*, {V1};q=0.1",): V1,
+    (f"{V1}, {V2}",): V1,
+    (f"{V1};q=0.5, {V2}",): V2,
+    (f"{V1};q=0.5", f"{V2};q=0.4"): V1,
+    (f"{V1};q=0, {V2}",): V2,
+    ("model/gltf+json",): "model/gltf+json",
+    # Both.
+    (f"{V1}, {JSON}",): JSON,
+    (f"{V1};q=0.5, {JSON};q=0.5",): JSON,
+    (f"{V1};q=0.5, {JSON};q=0.499",): V1,
+    (f"{V1};q=0.5, {JSON};q=0.6",): JSON,
+    (f"{V1}, */*",): JSON,
+    (f"{V1}, */*;q=0.9",): V1,
+    (f"{V1}, application/*;q=0.9, */*",): V1,
+    (f"{JSON};q=0.9, {V1}, */*",): V1,
+    # What names no type of its own.
+    ("application/*+json",): None,
+    ("*/*+json",): None,
+    ("*/vnd.one+json",): None,
+    ("application/+json",): None,
+    ("application/" + "a" * 123 + "+json",): None,
+    # An answer is no problem.
+    (PROBLEM,): None,
+    (f"{PROBLEM}, {JSON};q=0.5",): JSON,
+    (f"{PROBLEM}, {V1};q=0.5",): V1,
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "chosen"), JSON_CHOSEN.items(), ids=lambda value: ascii(value)[:60]
+)
+def test_choose_json(fields: Sequence[str], chosen: str | None) -> None:
+    """JSON is answered as such, or as the type with +json that a client would rather have."""
+    assert choose_json(fields) == chosen
+
+
+PROBLEM_CHOSEN: Mapping[tuple[str, ...], str] = {
+    (): PROBLEM,
+    ("",): PROBLEM,
+    ("?",): PROBLEM,
+    ("*/*",): PROBLEM,
+    ("application/*",): PROBLEM,
+    (HTML,): PROBLEM,
+    (V1,): PROBLEM,
+    (PROBLEM,): PROBLEM,
+    (JSON,): JSON,
+    (f"{JSON};q=0.001",): JSON,
+    ("text/html, application/json;q=0.1",): JSON,
+    (HTML, JSON): JSON,
+    (f"{JSON}, */*",): JSON,
+    (f"{JSON};q=0",): PROBLEM,
+    (f"{JSON}, {PROBLEM};q=0.1",): PROBLEM,
+    (f"{JSON}, {PROBLEM};q=0",): JSON,
+    (f"{JSON};q=0, {PROBLEM};q=0",): PROBLEM,
+}
+
+
+@pytest.mark.parametrize(("fields", "chosen"), PROBLEM_CHOSEN.items(), ids=ascii)
+def test_choose_problem(fields: Sequence[str], chosen: str) -> None:
+    """A problem is called JSON only for a client that names that, and not problem+json."""
+    assert choose_problem(fields) == chosen
+
+
 signs = st.lists(
-    st.sampled_from([*'abq01.;=," \t\\/*é', ";q=", "a/b", "*/*", ";q=0.5", '"x,y"'])
+    st.sampled_from(
+        [*'abq01.;=," \t\\/*é', ";q=", "a/b", "*/*", ";q=0.5", '"x,y"', "+json", "application/"]
+    )
 ).map("".join)
 
 
@@ -185,6 +317,9 @@ def test_any_text(text: str) -> None:
     assert named is None or named.essence == named.essence.lower()
     assert all(0 <= weight <= 1 for weight in accepted([text]).values())
     assert prefer([text], (HTML, JSON)) in {HTML, JSON, None}
+    assert choose_problem([text]) in {PROBLEM, JSON}
+    chosen = choose_json([text])
+    assert chosen is None or MediaType(essence=chosen, parameters={}).is_json
 
 
 @contextmanager
@@ -213,6 +348,10 @@ HOSTILE: Mapping[str, str] = {
     "parameters": "a/b" + ";a=b" * 50_000 + '"',
     "commas": "," * 200_000,
     "name": "a" * 200_000,
+    "semicolons": "a/b" + ";" * 200_000 + '"',
+    "quotes and commas": '",' * 100_001,
+    "suffixes": "a/b" + "+json" * 40_000 + ";",
+    "types with the suffix": "".join(f"a/b{number}+json;q=1," for number in range(20_000)),
 }
 
 
@@ -221,4 +360,6 @@ def test_hostile_fields_are_read_in_one_pass(text: str) -> None:
     """No field can keep the process busy: what grows with its square would not end here."""
     with interrupted(10):
         assert all(weight == 1 for weight in accepted([text]).values())
-        assert parse(text) is None
+        assert choose_json([text]) in {JSON, "a/b0+json", None}
+        assert choose_problem([text]) == PROBLEM
+        assert parse(text) is None or text.endswith("+json;")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.transcoding.percent import decode, decode_form
+from sidecar.transcoding.percent import decode, decode_but_slashes, decode_form, decode_segment
 from tests.properties import any_text, many
 
 DECODED: Mapping[str, str] = {
@@ -54,6 +54,8 @@ NOT_UTF8 = (
     "a%E2%82b",
 )
 
+DECODERS = (decode, decode_segment, decode_but_slashes, decode_form)
+
 
 @pytest.mark.parametrize(("text", "decoded"), DECODED.items(), ids=ascii)
 def test_decode(text: str, decoded: str) -> None:
@@ -67,7 +69,40 @@ def test_decode_form(text: str, decoded: str) -> None:
     assert decode_form(text) == (decoded if "+" not in text else "a b")
 
 
-@pytest.mark.parametrize("decoder", [decode, decode_form])
+@pytest.mark.parametrize(
+    ("text", "decoded"), [(text, told) for text, told in DECODED.items() if "\0" not in told]
+)
+def test_decode_segment(text: str, decoded: str) -> None:
+    """A segment is decoded as any text is: a plus is a plus."""
+    assert decode_segment(text) == decoded
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"),
+    [
+        ("a%2Fb", "a%2Fb"),
+        ("%2f%2F", "%2f%2F"),
+        ("%41%2F%42", "A%2FB"),
+        ("%252F", "%2F"),
+        ("%25%32%46", "%2F"),
+        ("a/%20/b", "a/ /b"),
+        ("a+b", "a+b"),
+    ],
+)
+def test_decode_but_slashes(text: str, decoded: str) -> None:
+    """An escaped slash stays as it is written, and nothing else does."""
+    assert decode_but_slashes(text) == decoded
+
+
+@pytest.mark.parametrize("decoder", [decode_segment, decode_but_slashes])
+@pytest.mark.parametrize("text", ["%00", "a%00b", "\0", "%2F%00"])
+def test_nul(decoder: Callable[[str], str], text: str) -> None:
+    """NUL has no place in a path, however it is written."""
+    with pytest.raises(ValueError, match=r"^NUL cannot stand in a path$"):
+        decoder(text)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("text", MALFORMED, ids=ascii)
 def test_malformed(decoder: Callable[[str], str], text: str) -> None:
     """An escape without two hexadecimal digits is refused."""
@@ -75,7 +110,7 @@ def test_malformed(decoder: Callable[[str], str], text: str) -> None:
         decoder(text)
 
 
-@pytest.mark.parametrize("decoder", [decode, decode_form])
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("text", NOT_UTF8)
 def test_not_utf8(decoder: Callable[[str], str], text: str) -> None:
     """Escapes that give no UTF-8 are refused, and nothing takes the place of their bytes."""

@@ -1,10 +1,13 @@
 """Routing: which rule serves a path and a method, and what the others are told."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from itertools import permutations
+from types import FrameType
+from typing import Any
 
 import pytest
-from google.api.http_pb2 import HttpRule
-from google.protobuf.descriptor_pb2 import MethodDescriptorProto
+from google.api.http_pb2 import CustomHttpPattern, HttpRule
 
 from sidecar.transcoding.errors import (
     Fault,
@@ -15,44 +18,77 @@ from sidecar.transcoding.errors import (
 )
 from sidecar.transcoding.router import Router
 from sidecar.transcoding.rules import read_rules
-from tests.transcoding.library import method, post, service
+from tests.transcoding.library import method, service
 
-METHODS = (
-    method("Open", post("/v1/shelves")),
-    method("Look", HttpRule(get="/v1/shelves", body="*")),
-    method("Lend", post("/v1/shelves/lend")),
-    method("Sign", post("/v1/a!b@c")),
-    method("Path", post("/v1/~a")),
+
+def rule_of(told: str) -> HttpRule:
+    """Return a rule by its method and, after a space, its template."""
+    name, template = told.split(" ")
+    return HttpRule(custom=CustomHttpPattern(kind=name, path=template))
+
+
+def router(*rules: str) -> Router[str]:
+    """Return a router that finds rules, which are given as `rule_of` takes them."""
+    made = Router[str]()
+    methods = (method(f"Do{number}", rule_of(told)) for number, told in enumerate(rules))
+    faults = SchemaFaults()
+    for rule in read_rules([service(*methods)], faults):
+        made.add(rule, f"{rule.http_method} {rule.template.text}")
+    faults.check()
+    return made
+
+
+def found(made: Router[str], sent: str) -> str:
+    """Return what serves a request, and behind it the values of its path if it has any."""
+    name, _, path = sent.partition(" ")
+    match = made.find(name, path)
+    return " ".join((match.target, *match.variables))
+
+
+SHELVES = router(
+    "POST /v1/shelves",
+    "GET /v1/shelves",
+    "POST /v1/shelves/lend",
+    "POST /v1/a!b@c",
+    "POST /v1/~a",
+    "POST /v1/%C3%A9%2Fx",
+    "GET /v1/files/{name}",
+    "GET /",
 )
-
-
-def router(*methods: MethodDescriptorProto) -> Router[str]:
-    """Return a router that finds the names of methods."""
-    router = Router[str]()
-    for rule in read_rules([service(*methods)], SchemaFaults()):
-        router.add(rule, rule.method.name)
-    return router
-
-
-FOUND: Mapping[tuple[str, str], str] = {
-    ("POST", "/v1/shelves"): "Open",
-    ("GET", "/v1/shelves"): "Look",
-    ("HEAD", "/v1/shelves"): "Look",
-    ("POST", "/v1/shelves/lend"): "Lend",
-    ("POST", "/v1/a!b@c"): "Sign",
+FOUND: Mapping[str, str] = {
+    "POST /v1/shelves": "POST /v1/shelves",
+    "GET /v1/shelves": "GET /v1/shelves",
+    "HEAD /v1/shelves": "GET /v1/shelves",
+    "POST /v1/shelves/lend": "POST /v1/shelves/lend",
+    "GET /": "GET /",
     # RFC 3986 section 6.2.2: an escape of what needs none is the same.
-    ("POST", "/v1/shel%76es"): "Open",
-    ("POST", "/%76%31/shelves"): "Open",
-    ("POST", "/v1/a%21b%40c"): "Sign",
-    ("POST", "/v1/%7Ea"): "Path",
-    ("POST", "/v1/%7ea"): "Path",
+    "POST /v1/shel%76es": "POST /v1/shelves",
+    "POST /%76%31/shelves": "POST /v1/shelves",
+    "POST /v1/a!b@c": "POST /v1/a!b@c",
+    "POST /v1/a%21b%40c": "POST /v1/a!b@c",
+    "POST /v1/%7Ea": "POST /v1/~a",
+    "POST /v1/%7ea": "POST /v1/~a",
+    "POST /v1/%c3%a9%2fx": "POST /v1/%C3%A9%2Fx",
+    "GET /v1/files/a%2Fb": "GET /v1/files/{name} a/b",
+    "GET /v1/files/%2561": "GET /v1/files/{name} %61",
+    "GET /v1/files/a+b": "GET /v1/files/{name} a+b",
+    "GET /v1/files/.": "GET /v1/files/{name} .",
+    "GET /v1/files/a:b": "GET /v1/files/{name} a:b",
+    "GET /v1/files/a;b=c": "GET /v1/files/{name} a;b=c",
 }
+
+
+@pytest.mark.parametrize(("sent", "expected"), FOUND.items())
+def test_find(sent: str, expected: str) -> None:
+    """A path is split as it was sent, and then compared and read without its escapes."""
+    assert found(SHELVES, sent) == expected
+
+
 MISSED = (
     "",
     "*",
     "v1/shelves",
     "xv1/shelves",
-    "/",
     "//",
     "/v1",
     "/v1/",
@@ -67,15 +103,28 @@ MISSED = (
     "/v1%2Fshelves",
     "/v1/shelves%2F",
     "/v1/shelves%2Flend",
-    "/v1/shelves%00",
     "/v1/shelves%3F",
     "/v1/shelves;a=b",
     "/v1/shelves+",
     "/v1/shelves%20",
     "/v1/%2573helves",
     "/v1/shelves%C3%A9",
+    "/v1/files",
+    "/v1/files/",
+    "/v1/files//",
+    "/v1/files//a",
     "https://api.example.test/v1/shelves",
 )
+
+
+@pytest.mark.parametrize("path", MISSED)
+@pytest.mark.parametrize("name", ["POST", "GET", "OPTIONS"])
+def test_path_not_found(name: str, path: str) -> None:
+    """Any other path is not found, whatever the method; a slash at the end makes another path."""
+    with pytest.raises(PathNotFoundError):
+        SHELVES.find(name, path)
+
+
 MALFORMED = (
     "/v1/%",
     "/v1/%zz",
@@ -85,83 +134,302 @@ MALFORMED = (
     "/v1/%C3",
     "/v1/%C0%AF",
     "/v1/%ED%A0%80",
+    "/v1/shelves%00",
+    "/v1/files/%00",
+    "/v1/files/\0",
+    "/nowhere/%",
+    "/v1/files/\u00e9",
+    # The escape of one character in two segments.
+    "/v1/files/%C3/%A9",
 )
-FAULT = Fault(detail="The path must hold well-formed percent escapes of UTF-8 only.")
-
-
-@pytest.mark.parametrize(("sent", "found"), FOUND.items(), ids=str)
-def test_find(sent: tuple[str, str], found: str) -> None:
-    """A path is found by what its segments say, and a method by its name; HEAD goes with GET."""
-    assert router(*METHODS).find(*sent) == found
-
-
-def test_order_does_not_matter() -> None:
-    """A router finds the same however it was filled."""
-    turned = router(*reversed(METHODS))
-    assert {sent: turned.find(*sent) for sent in FOUND} == FOUND
-
-
-@pytest.mark.parametrize("path", MISSED)
-def test_path_not_found(path: str) -> None:
-    """Any other path is not found, also for those who only ask what is allowed there."""
-    with pytest.raises(PathNotFoundError):
-        router(*METHODS).find("POST", path)
-    with pytest.raises(PathNotFoundError):
-        router(*METHODS).allow(path)
+FAULT = Fault(detail="The path must hold well-formed percent escapes of UTF-8 only, and no NUL.")
 
 
 @pytest.mark.parametrize("path", MALFORMED)
 def test_malformed_path(path: str) -> None:
-    """A path with a malformed escape is a fault of the request, and is not quoted."""
+    """A malformed escape, what is not UTF-8, and NUL are faults of the request, and not quoted."""
     with pytest.raises(MalformedRequestError) as raised:
-        router(*METHODS).find("POST", path)
+        SHELVES.find("GET", path)
     assert raised.value.faults == (FAULT,)
-    with pytest.raises(MalformedRequestError):
-        router(*METHODS).allow(path)
+
+
+METHODS = router(
+    "GET /a",
+    "POST /a",
+    "PUT /b",
+    "GET /c",
+    "HEAD /c",
+    "* /d",
+    "GET /d",
+    "OPTIONS /e",
+    "PUT /{name}",
+    "LINK /*",
+    "DELETE /{name}:drop",
+)
+SERVED: Mapping[str, str] = {
+    "HEAD /a": "GET /a",
+    "HEAD /c": "HEAD /c",
+    # HEAD is answered as GET is (RFC 9110 section 9.3.2), before a rule for any method.
+    "HEAD /d": "GET /d",
+    "GET /d": "GET /d",
+    "POST /d": "* /d",
+    "OPTIONS /d": "* /d",
+    "whatever /d": "* /d",
+    "OPTIONS /e": "OPTIONS /e",
+    # Another template serves the method that the better one does not.
+    "PUT /a": "PUT /{name} a",
+    "LINK /a": "LINK /*",
+    "DELETE /a:drop": "DELETE /{name}:drop a",
+    "PUT /a:drop": "PUT /{name} a:drop",
+}
+
+
+@pytest.mark.parametrize(("sent", "expected"), SERVED.items())
+def test_methods(sent: str, expected: str) -> None:
+    """A method is served by the best template that has it, by its own name before `*`."""
+    assert found(METHODS, sent) == expected
+
+
+NOT_ALLOWED: Mapping[str, str] = {
+    "DELETE /a": "GET, HEAD, LINK, POST, PUT, OPTIONS",
+    "OPTIONS /a": "GET, HEAD, LINK, POST, PUT, OPTIONS",
+    "post /a": "GET, HEAD, LINK, POST, PUT, OPTIONS",
+    " /a": "GET, HEAD, LINK, POST, PUT, OPTIONS",
+    "P\u00d6ST /a": "GET, HEAD, LINK, POST, PUT, OPTIONS",
+    "GET /b": "LINK, PUT, OPTIONS",
+    "HEAD /b": "LINK, PUT, OPTIONS",
+    "GET /e": "LINK, PUT, OPTIONS",
+    "GET /x:drop": "DELETE, LINK, PUT, OPTIONS",
+}
+
+
+@pytest.mark.parametrize(("sent", "allow"), NOT_ALLOWED.items())
+def test_method_not_allowed(sent: str, allow: str) -> None:
+    """Under another method the path is there, and the answer tells all that are served there."""
+    name, _, path = sent.partition(" ")
+    with pytest.raises(MethodNotAllowedError) as raised:
+        METHODS.find(name, path)
+    assert raised.value.headers == {"Allow": allow}
+
+
+# From the best to the worst, for the one path that all of them match.
+PRECEDENCE: Mapping[str, tuple[str, ...]] = {
+    "/a/b/c": (
+        "GET /a/b/c",
+        "GET /a/b/*",
+        "GET /a/b/**",
+        "GET /a/*/c",
+        "GET /a/*/*",
+        "GET /a/**/b/c",
+        "GET /a/**/c",
+        "GET /a/**",
+        "GET /*/b/c",
+        "GET /*/*/*",
+        "GET /**/c",
+        "GET /**",
+    ),
+    "/a/b:c:d": (
+        "GET /a/b:c:d",
+        "GET /a/*:c:d",
+        "GET /**:c:d",
+        "GET /a/*:d",
+        "GET /**:d",
+        "GET /a/*",
+        "GET /**",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "rules"), PRECEDENCE.items())
+def test_precedence(path: str, rules: tuple[str, ...]) -> None:
+    """At each segment a literal goes before `*`, and `*` before `**`; a longer verb goes first."""
+    for at, best in enumerate(rules):
+        assert router(*reversed(rules[at:])).find("GET", path).target == best
+
+
+@pytest.mark.parametrize(("path", "rules"), PRECEDENCE.items())
+def test_order_does_not_matter(path: str, rules: tuple[str, ...]) -> None:
+    """Of any three rules the same one is found, however the router was filled."""
+    for three in zip(rules, rules[1:], rules[2:], strict=False):
+        served = {router(*order).find("GET", path).target for order in permutations(three)}
+        assert served == {three[0]}
+
+
+BACK: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "from a literal": (("GET /a/b/x", "GET /*/b/c"), "/a/b/c"),
+    "from two literals": (("GET /a/b/x", "GET /a/*/y", "GET /*/*/c"), "/a/b/c"),
+    "from a segment": (("GET /a/*/x", "GET /a/**"), "/a/b/c"),
+    "from what is behind": (("GET /a/**/x", "GET /**/c"), "/a/b/c"),
+    "for a method": (("POST /a/b/c", "PUT /a/*/c", "GET /**"), "/a/b/c"),
+    "for a method, within a verb": (("POST /a/b:c", "GET /a/*"), "/a/b:c"),
+}
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_the_way_back(name: str) -> None:
+    """Where a better way leads nowhere, or to no rule for the method, the next one is taken."""
+    rules, path = BACK[name]
+    assert router(*rules).find("GET", path).target == rules[-1]
+
+
+WILD = router(
+    "GET /any/{name=**}",
+    "GET /tail/{name=**}/x/y",
+    "GET /tail/{name=**}/y",
+    "GET /pair/{theme}/{name=a/*/b/**}/end",
+    "GET /one/*/{name}",
+    "GET /verb/{name=**}:read",
+    "GET /verb/{name}:read:all",
+    "GET /root:check",
+)
+CAPTURED: Mapping[str, str] = {
+    "GET /any": "GET /any/{name=**} ",
+    "GET /any/a": "GET /any/{name=**} a",
+    "GET /any/a/b": "GET /any/{name=**} a/b",
+    "GET /any/a//b": "GET /any/{name=**} a//b",
+    "GET /any/a%2Fb/c%2fd": "GET /any/{name=**} a%2Fb/c%2fd",
+    # However many segments it caught, it is one for several.
+    "GET /any/a%2Fb": "GET /any/{name=**} a%2Fb",
+    "GET /any/a%20b%3Ac": "GET /any/{name=**} a b:c",
+    "GET /tail/y": "GET /tail/{name=**}/y ",
+    "GET /tail/x/y": "GET /tail/{name=**}/x/y ",
+    "GET /tail/y/y": "GET /tail/{name=**}/y y",
+    "GET /tail/a/x/y/x/y": "GET /tail/{name=**}/x/y a/x/y",
+    "GET /pair/t/a/x%2Fy/b/end": "GET /pair/{theme}/{name=a/*/b/**}/end t a/x%2Fy/b",
+    "GET /pair/t%2Fu/a/x/b/y/z/end": "GET /pair/{theme}/{name=a/*/b/**}/end t/u a/x/b/y/z",
+    "GET /one/a/b": "GET /one/*/{name} b",
+    "GET /verb/a/b:read": "GET /verb/{name=**}:read a/b",
+    "GET /verb/:read": "GET /verb/{name=**}:read ",
+    "GET /verb/a:read:all": "GET /verb/{name}:read:all a",
+    "GET /verb/a:b:read": "GET /verb/{name=**}:read a:b",
+    "GET /verb/a:%72ead": "GET /verb/{name=**}:read a",
+    "GET /root:check": "GET /root:check",
+}
+
+
+@pytest.mark.parametrize(("sent", "expected"), [*CAPTURED.items()])
+def test_wildcards(sent: str, expected: str) -> None:
+    """`**` stands for any number of segments, none included, also in front of literals."""
+    assert found(WILD, sent) == expected
 
 
 @pytest.mark.parametrize(
-    "name", ["PUT", "DELETE", "TRACE", "CONNECT", "post", "", "*", "P\u00d6ST"]
+    "path",
+    ["/any/", "/tail", "/tail/x", "/one/a/", "/one//b", "/verb/a", "/verb:read/a", "/root"],
 )
-def test_method_not_allowed(name: str) -> None:
-    """Under another method the path is there, and the answer tells those that it has."""
-    with pytest.raises(MethodNotAllowedError) as raised:
-        router(*METHODS).find(name, "/v1/shelves")
-    assert raised.value.headers == {"Allow": "POST, GET, HEAD, OPTIONS"}
+def test_wildcards_are_missed(path: str) -> None:
+    """`*` stands for one segment that is not empty, and a verb is part of its template."""
+    with pytest.raises(PathNotFoundError):
+        WILD.find("GET", path)
 
 
-@pytest.mark.parametrize("name", ["GET", "HEAD"])
-def test_head_needs_get(name: str) -> None:
-    """HEAD is allowed where GET is, and nowhere else."""
-    with pytest.raises(MethodNotAllowedError) as raised:
-        router(*METHODS).find(name, "/v1/shelves/lend")
-    assert raised.value.headers == {"Allow": "POST, OPTIONS"}
+DUPLICATES: Mapping[str, tuple[str, str]] = {
+    "the same": ("GET /a/{name}", "GET /a/{name}"),
+    "another variable": ("GET /a/{name}", "GET /a/{theme}"),
+    "no variable": ("GET /a/{name}", "GET /a/*"),
+    "one variable for two": ("GET /a/{name=b/*}", "GET /a/b/{theme}"),
+    "many": ("GET /a/{name=**}/b", "GET /a/**/b"),
+    "an escape": ("GET /a%7E", "GET /a~"),
+    "a verb": ("GET /{name}:read", "GET /*:%72ead"),
+    "any": ("* /a", "* /a"),
+}
 
 
-@pytest.mark.parametrize(
-    ("path", "allow"),
-    [
-        ("/v1/shelves", "POST, GET, HEAD, OPTIONS"),
-        ("/v1/shelves/lend", "POST, OPTIONS"),
-        ("/v1/%61!b@c", "POST, OPTIONS"),
-    ],
-)
-def test_allow(path: str, allow: str) -> None:
-    """What is allowed at a path can be asked for."""
-    assert router(*METHODS).allow(path) == allow
+@pytest.mark.parametrize("name", DUPLICATES)
+def test_a_duplicate_is_refused(name: str) -> None:
+    """Of two rules for the same requests one would be dead: the second is refused."""
+    first, second = DUPLICATES[name]
+    with pytest.raises(ValueError, match="is served by") as raised:
+        router("POST /a", first, second)
+    template = first.partition(" ")[2]
+    told = f"{second} is served by library.v1.Library.Do1 at {template}"
+    assert str(raised.value) == told
 
 
-def test_a_duplicate_is_refused() -> None:
-    """Of two rules for one request one would be dead: the second is refused."""
-    with pytest.raises(ValueError, match=r"^POST /v1/a is served by another rule$"):
-        router(
-            method("Open", post("/v1/a")),
-            method("Look", HttpRule(get="/v1/a", body="*")),
-            method("Lend", post("/v1/a")),
-        )
+def test_what_is_no_duplicate() -> None:
+    """Rules that differ in a method, a verb or a kind of segment are all served."""
+    rules = ("GET /a", "PUT /a", "* /a", "GET /a:b", "GET /*", "GET /**", "GET /**/a")
+    assert {found(router(*rules), told) for told in ("GET /a", "PUT /a", "PATCH /a")} == {
+        *rules[:3]
+    }
 
 
 def test_empty_router() -> None:
     """Without rules there is no path."""
     with pytest.raises(PathNotFoundError):
         router().find("GET", "/")
+
+
+# Cost, counted in steps of the interpreter: a figure that no busy machine changes.
+
+
+def steps(do: Callable[[], object]) -> int:
+    """Return how many lines of ours it takes, not counting what else the interpreter is up to."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        if not frame.f_globals["__name__"].startswith("sidecar."):
+            return None
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        do()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def _things(count: int) -> Iterable[str]:
+    for number in range(count):
+        yield from (
+            f"GET /v1/things{number}",
+            f"GET /v1/things{number}/{{name}}/files/{{theme=**}}",
+        )
+
+
+@pytest.mark.parametrize("path", ["/v1/things1", "/v1/things1/a/files/b/c", "/v1/none/a"])
+def test_a_look_up_costs_the_same_with_more_rules(path: str) -> None:
+    """With twenty times the rules it takes the same steps; the benchmark shows the time."""
+
+    def look(made: Router[str]) -> Callable[[], object]:
+        def find() -> None:
+            try:
+                made.find("GET", path)
+            except PathNotFoundError:
+                return
+
+        return find
+
+    few, many = router(*_things(10)), router(*_things(200))
+    assert steps(look(few)) == steps(look(many))
+
+
+LONG = 4096
+SLOW: Mapping[str, Callable[[int], str]] = {
+    "slashes": lambda count: "/a" + "/" * count + "y",
+    "segments": lambda count: "/a" + "/x" * count,
+    "segments and an end": lambda count: "/a" + "/x" * count + "/y/x/x",
+    "colons": lambda count: "/a/b" + ":" * count,
+    "verbs": lambda count: "/a/b" + ":read" * count,
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_no_path_is_slow(name: str) -> None:
+    """A path that is twice as long takes no more than twice the steps, whatever is in it."""
+    made = router(
+        "GET /a/**/x",
+        "GET /a/**/x/x",
+        "GET /a/*/**/x/z",
+        "GET /a/{name=**}",
+        "GET /**:read",
+        "GET /**/x:read:all",
+    )
+    once, twice = (SLOW[name](count) for count in (LONG, 2 * LONG))
+    assert steps(lambda: found(made, f"GET {twice}")) <= 2 * steps(
+        lambda: found(made, f"GET {once}")
+    )

@@ -1,5 +1,7 @@
-"""HTTP rules: which methods are served, and why the others cannot be."""
+"""HTTP rules: what is read of the options of methods, and every way in which they can be wrong."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -8,133 +10,284 @@ from google.protobuf.descriptor_pb2 import MethodDescriptorProto
 
 from sidecar.transcoding.errors import SchemaError, SchemaFaults
 from sidecar.transcoding.rules import Rule, read_rules
-from sidecar.transcoding.template import Template
-from tests.transcoding.library import method, post, service
+from tests.process import ROOT
+from tests.transcoding.library import image, method, post, service
 
 
-def read(*methods: MethodDescriptorProto) -> tuple[tuple[str, str, str], ...]:
-    """Return the method, HTTP method and template of each rule."""
-    rules = read_rules([service(*methods)], SchemaFaults())
-    return tuple((rule.method.name, rule.http_method, rule.template.text) for rule in rules)
-
-
-def faults_of(*methods: MethodDescriptorProto) -> tuple[str, ...]:
-    """Return every fault of these methods."""
+def rules_of(*methods: MethodDescriptorProto) -> list[Rule]:
+    """Return the rules of a library of `methods`. Raises SchemaError."""
     faults = SchemaFaults()
-    read_rules([service(*methods)], faults)
-    with pytest.raises(SchemaError) as raised:
-        faults.check()
-    return raised.value.faults
+    rules = read_rules([service(*methods)], faults)
+    faults.check()
+    return rules
 
 
-PATTERNS: Mapping[str, HttpRule] = {
-    "GET": HttpRule(get="/v1/shelves", body="*"),
-    "PUT": HttpRule(put="/v1/shelves", body="*"),
-    "POST": HttpRule(post="/v1/shelves", body="*"),
-    "DELETE": HttpRule(delete="/v1/shelves", body="*"),
-    "PATCH": HttpRule(patch="/v1/shelves", body="*"),
+def custom(kind: str, path: str, body: str = "") -> HttpRule:
+    """Return a rule for a method of another name."""
+    return HttpRule(custom=CustomHttpPattern(kind=kind, path=path), body=body)
+
+
+PATTERNS: Mapping[str, tuple[HttpRule, str]] = {
+    "get": (HttpRule(get="/a"), "GET"),
+    "put": (HttpRule(put="/a"), "PUT"),
+    "post": (HttpRule(post="/a"), "POST"),
+    "delete": (HttpRule(delete="/a"), "DELETE"),
+    "patch": (HttpRule(patch="/a"), "PATCH"),
+    "custom": (custom("Brew", "/a"), "Brew"),
+    "any": (custom("*", "/a"), "*"),
 }
 
 
-@pytest.mark.parametrize(("http_method", "rule"), PATTERNS.items(), ids=PATTERNS)
-def test_pattern(http_method: str, rule: HttpRule) -> None:
-    """Each pattern that HTTP has a method for is served under that method."""
-    assert read(method("Open", rule)) == (("Open", http_method, "/v1/shelves"),)
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns(name: str) -> None:
+    """Each pattern stands for one HTTP method, and a custom one for that of its own name."""
+    told, http_method = PATTERNS[name]
+    (rule,) = rules_of(method("Open", told))
+    assert (rule.http_method, rule.template.text) == (http_method, "/a")
+    assert rule.method.full_name == "library.v1.Library.Open"
+    assert (rule.variables, rule.body, rule.response_body) == ((), None, ())
 
 
-def test_rule_in_full() -> None:
-    """A rule knows its method and its template; a selector, which has no meaning here, is lost."""
-    library = service(method("Open", HttpRule(selector="x", post="/v1/a", body="*")))
-    assert read_rules([library], SchemaFaults()) == [
-        Rule(
-            method=library.methods_by_name["Open"],
-            http_method="POST",
-            template=Template(text="/v1/a", segments=("v1", "a")),
-        ),
+PARTS: Mapping[str, tuple[HttpRule, tuple[str, ...] | None, tuple[str, ...]]] = {
+    "whole": (HttpRule(post="/a", body="*"), (), ()),
+    "none": (HttpRule(get="/a"), None, ()),
+    "scalar": (HttpRule(post="/a", body="title", response_body="title"), ("title",), ("title",)),
+    "message": (HttpRule(post="/a", body="shelf", response_body="shelf"), ("shelf",), ("shelf",)),
+    "list": (HttpRule(post="/a", body="tags", response_body="shelves"), ("tags",), ("shelves",)),
+    "map": (
+        HttpRule(post="/a", body="by_name", response_body="by_name"),
+        ("by_name",),
+        ("by_name",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_bodies(name: str) -> None:
+    """A body is the message, one field of any type, or none; that of the answer likewise."""
+    told, body, response_body = PARTS[name]
+    (rule,) = rules_of(method("Open", told, takes="Book", gives="Book"))
+    named = None if rule.body is None else tuple(field.name for field in rule.body)
+    assert (named, tuple(field.name for field in rule.response_body)) == (body, response_body)
+
+
+def test_variables() -> None:
+    """The fields of a template are resolved, in its order, well-known types among them."""
+    paths = "{shelf.name=a/*}/{title}/{known.a_timestamp}/{known.an_int64}/{scalars.a_mood}"
+    (rule,) = rules_of(method("Open", HttpRule(get=f"/{paths}"), takes="Book"))
+    assert [".".join(field.name for field in path) for path in rule.variables] == [
+        "shelf.name",
+        "title",
+        "known.a_timestamp",
+        "known.an_int64",
+        "scalars.a_mood",
     ]
 
 
+def test_variable_within_the_body() -> None:
+    """The path may give a part of the field that is the body, as updates have it."""
+    told = HttpRule(patch="/v1/{shelf.name}", body="shelf")
+    (rule,) = rules_of(method("Open", told, takes="Book"))
+    assert rule.body == rule.variables[0][:1]
+
+
+def test_additional_bindings() -> None:
+    """Each binding is a rule of its own, which inherits nothing."""
+    told = HttpRule(
+        post="/a",
+        body="*",
+        response_body="name",
+        additional_bindings=[HttpRule(get="/b"), custom("LINK", "/c", body="theme")],
+    )
+    first, second, third = rules_of(method("Open", told))
+    assert (first.http_method, first.body, len(first.response_body)) == ("POST", (), 1)
+    assert (second.http_method, second.body, second.response_body) == ("GET", None, ())
+    assert third.http_method == "LINK"
+    assert third.body
+    assert third.body[0].name == "theme"
+
+
 def test_methods_without_a_rule() -> None:
-    """A method without a rule is not served over HTTP, whatever it is like."""
-    assert read(
-        method("Open"), method("Watch", streams="client server"), method("Lend", post("/v1/a"))
-    ) == (("Lend", "POST", "/v1/a"),)
+    """What has no rule is not served, whatever it takes, and streams among them raise nothing."""
+    assert rules_of(method("Open"), method("Feed", streams="client")) == []
 
 
-def test_no_services() -> None:
-    """No services have no rules."""
-    assert read_rules([], SchemaFaults()) == []
+def test_streaming_methods(caplog: pytest.LogCaptureFixture) -> None:
+    """Streaming methods are left out, also wrong ones, and one warning names them all."""
+    methods = [
+        method("Feed", post("/v1/{a"), streams="client"),
+        method("Open", post("/a")),
+        method("Watch", post("/b"), streams="server"),
+        method("Talk", post("/c"), streams="client server"),
+    ]
+    (rule,) = rules_of(*methods)
+    assert rule.method.name == "Open"
+    (record,) = caplog.records
+    told = "library.v1.Library.Feed, library.v1.Library.Watch, library.v1.Library.Talk"
+    expected = ("WARNING", f"streaming methods are not served over HTTP: {told}")
+    assert (record.levelname, record.getMessage()) == expected
 
 
-def test_several_services() -> None:
-    """The rules of all services are read, in their order."""
-    services = [service(method("Open", post("/v1/a"))), service(method("Lend", post("/v1/b")))]
-    rules = read_rules(services, SchemaFaults())
-    assert [rule.template.text for rule in rules] == ["/v1/a", "/v1/b"]
+# Run by itself, for here the extension is known from the beginning.
+LATE = """
+import sys
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+
+pool = DescriptorPool()
+for file in FileDescriptorSet.FromString(sys.stdin.buffer.read()).file:
+    pool.AddSerializedFile(file.SerializeToString())
+service = pool.FindServiceByName("library.v1.Library")
+assert not service.methods[0].GetOptions().ListFields()
+
+from sidecar.transcoding.errors import SchemaFaults
+from sidecar.transcoding.rules import read_rules
+
+print(*(rule.template.text for rule in read_rules([service], SchemaFaults())))
+"""
 
 
-PATTERN = "only the patterns get, put, post, delete and patch are supported yet"
-BODY = 'only rules with body "*" and nothing besides are supported yet'
-STREAMING = "streaming methods are not supported"
-WRONG: Mapping[str, tuple[MethodDescriptorProto, str]] = {
-    "no pattern": (method("Open", HttpRule(body="*")), PATTERN),
-    "empty rule": (method("Open", HttpRule()), PATTERN),
-    "custom": (
-        method("Open", HttpRule(custom=CustomHttpPattern(kind="LIST", path="/v1/a"), body="*")),
-        PATTERN,
+def test_options_that_were_read_before_the_extension_was_known() -> None:
+    """A rule is seen also where the options of its method were read before anyone knew rules."""
+    schema = image(method("Open", post("/a"))).SerializeToString()
+    program = (sys.executable, "-c", LATE)
+    ended = subprocess.run(program, input=schema, capture_output=True, check=False, cwd=ROOT)
+    assert ended.stdout == b"/a\n", ended.stderr
+
+
+# What is wrong with one rule of a method that takes and gives a Book.
+ONEOF = "exclude each other in a oneof"
+TWO_OF_A_ONEOF = f"library.v1.Choice.by_title and library.v1.Choice.by_code {ONEOF}"
+ONE_FURTHER_DOWN = f"library.v1.Choice.by_shelf and library.v1.Choice.by_code {ONEOF}"
+WRONG: Mapping[str, tuple[HttpRule, str]] = {
+    "no pattern": (
+        HttpRule(body="*"),
+        "rule: it has none of get, put, post, delete, patch and custom",
     ),
-    "any method": (
-        method("Open", HttpRule(custom=CustomHttpPattern(kind="*", path="/v1/a"), body="*")),
-        PATTERN,
+    "no kind": (
+        custom("", "/a"),
+        "custom '' '/a': its kind must be an HTTP method, or '*' for all",
     ),
-    "no body": (method("Open", HttpRule(get="/v1/a")), BODY),
-    "body of a field": (method("Open", HttpRule(post="/v1/a", body="name")), BODY),
-    "response of a field": (
-        method("Open", HttpRule(post="/v1/a", body="*", response_body="name")),
-        BODY,
+    "odd kind": (
+        custom("A B", "/a"),
+        "custom 'A B' '/a': its kind must be an HTTP method, or '*' for all",
     ),
-    "more bindings": (
-        method("Open", HttpRule(post="/v1/a", body="*", additional_bindings=[post("/v1/b")])),
-        BODY,
+    "template": (
+        HttpRule(get="/v1/{name"),
+        "get '/v1/{name': column 10: a variable ends with '}',",
     ),
-    "requests stream": (method("Open", post("/v1/a"), streams="client"), STREAMING),
-    "responses stream": (method("Open", post("/v1/a"), streams="server"), STREAMING),
-    "both stream": (method("Open", post("/v1/a"), streams="client server"), STREAMING),
-    "variable": (
-        method("Open", post("/v1/{name=shelves/*}")),
-        "post: '/v1/{name=shelves/*}': column 5: variables are not supported yet",
+    "template of a custom rule": (
+        custom("LINK", "/a/"),
+        "custom 'LINK' '/a/': column 4: a segment must not be empty",
     ),
-    "wildcard": (
-        method("Open", HttpRule(put="/v1/**", body="*")),
-        "put: '/v1/**': column 5: wildcards are not supported yet",
+    "nested bindings": (
+        HttpRule(
+            get="/a",
+            additional_bindings=[HttpRule(get="/b", additional_bindings=[HttpRule(get="/c")])],
+        ),
+        "additional_bindings[0].get '/b': additional bindings cannot have more of them",
     ),
-    "verb": (
-        method("Open", post("/v1/shelves:merge")),
-        "post: '/v1/shelves:merge': column 12: verbs are not supported yet",
+    "template of a binding": (
+        HttpRule(get="/a", additional_bindings=[HttpRule(get="/b"), HttpRule(put="")]),
+        "additional_bindings[1].put '': column 1: a template starts with '/'",
     ),
-    "empty path": (method("Open", post("")), "post: '': column 1: a template starts with '/'"),
-    "relative path": (
-        method("Open", post("v1")),
-        "post: 'v1': column 1: a template starts with '/'",
+    "unknown field": (
+        HttpRule(get="/v1/{nome}"),
+        "get '/v1/{nome}': column 6: library.v1.Book has no field 'nome'",
+    ),
+    "unknown field further down": (
+        HttpRule(get="/v1/{shelf.nome}"),
+        "get '/v1/{shelf.nome}': column 6: library.v1.Shelf has no field 'nome'",
+    ),
+    "JSON name": (
+        HttpRule(get="/{shelf.shelfCode}"),
+        "get '/{shelf.shelfCode}': column 3: library.v1.Shelf has no field 'shelfCode'",
+    ),
+    "through a scalar": (
+        HttpRule(get="/{title.x}"),
+        "get '/{title.x}': column 3: library.v1.Book.title has no field 'x'",
+    ),
+    "through a well-known type": (
+        HttpRule(get="/{printed.seconds}"),
+        "get '/{printed.seconds}': column 3: library.v1.Book.printed has no field 'seconds'",
+    ),
+    "list": (
+        HttpRule(get="/{tags}"),
+        "get '/{tags}': column 3: library.v1.Book.tags is repeated, and a path is not",
+    ),
+    "map": (
+        HttpRule(get="/{by_name}"),
+        "get '/{by_name}': column 3: library.v1.Book.by_name is repeated, and a path is not",
+    ),
+    "through a list": (
+        HttpRule(get="/{shelves.name}"),
+        "get '/{shelves.name}': column 3: library.v1.Book.shelves is repeated, and a path is not",
+    ),
+    "message": (
+        HttpRule(get="/{shelf}"),
+        "get '/{shelf}': column 3: library.v1.Book.shelf is a message; name a field of it",
+    ),
+    "Any": (
+        HttpRule(get="/{known.an_any}"),
+        "get '/{known.an_any}': column 3: library.v1.Known.an_any is a message; name a field of it",
+    ),
+    "body": (HttpRule(post="/a", body="x"), "post '/a': body: library.v1.Book has no field 'x'"),
+    "body further down": (
+        HttpRule(post="/a", body="shelf.name"),
+        "post '/a': body: library.v1.Book has no field 'shelf.name'",
+    ),
+    "response body": (
+        HttpRule(get="/a", response_body="*"),
+        "get '/a': response_body: library.v1.Book has no field '*'",
+    ),
+    "path and body": (
+        HttpRule(post="/{title}", body="title"),
+        "post '/{title}': the path and the body both give library.v1.Book.title",
+    ),
+    "two of a oneof": (
+        HttpRule(get="/{choice.by_title}/{choice.by_code}"),
+        f"get '/{{choice.by_title}}/{{choice.by_code}}': {TWO_OF_A_ONEOF}",
+    ),
+    "two of a oneof, one further down": (
+        HttpRule(get="/{choice.by_shelf.name}/{choice.by_code}"),
+        f"get '/{{choice.by_shelf.name}}/{{choice.by_code}}': {ONE_FURTHER_DOWN}",
     ),
 }
 
 
-@pytest.mark.parametrize(("wrong", "fault"), WRONG.values(), ids=WRONG)
-def test_wrong(wrong: MethodDescriptorProto, fault: str) -> None:
-    """A rule of a form that is not served is refused by name, instead of half served."""
-    assert faults_of(wrong) == (f"library.v1.Library.Open: {fault}",)
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong(name: str) -> None:
+    """What is wrong is told with the method, the rule, and the column where there is one."""
+    told, expected = WRONG[name]
+    with pytest.raises(SchemaError) as raised:
+        rules_of(method("Open", told, takes="Book", gives="Book"))
+    (fault,) = raised.value.faults
+    assert fault.startswith(f"library.v1.Library.Open: {expected}")
 
 
-def test_every_fault_at_once() -> None:
-    """All rules that cannot be served are told together, and those between them are not lost."""
-    assert faults_of(
-        method("Open", HttpRule()),
-        method("Lend", post("/v1/a")),
-        method("Shut", post("/v1/*")),
-        method("Watch", post("/v1/b"), streams="server"),
-    ) == (
-        f"library.v1.Library.Open: {PATTERN}",
-        "library.v1.Library.Shut: post: '/v1/*': column 5: wildcards are not supported yet",
-        f"library.v1.Library.Watch: {STREAMING}",
-    )
+def test_path_and_body_of_a_oneof() -> None:
+    """Path and body cannot give two fields of which one only can be."""
+    with pytest.raises(SchemaError, match=ONEOF):
+        rules_of(method("Open", HttpRule(post="/{by_title}", body="by_shelf"), takes="Choice"))
+
+
+def test_two_fields_of_one_message_of_a_oneof() -> None:
+    """Two variables may lead into the same field of a oneof."""
+    told = HttpRule(get="/{by_shelf.name}/{by_shelf.theme}")
+    (rule,) = rules_of(method("Open", told, takes="Choice"))
+    assert len(rule.variables) == 2
+
+
+def test_all_faults_at_once() -> None:
+    """Every wrong rule of every method is told, so that one start is enough."""
+    with pytest.raises(SchemaError) as raised:
+        rules_of(
+            method("Open", HttpRule(get="/{x}", additional_bindings=[HttpRule(get="")])),
+            method("Shut", post("/a")),
+            method("Lend", post("/a/")),
+        )
+    assert [fault.split(":")[0] for fault in raised.value.faults] == [
+        "library.v1.Library.Open",
+        "library.v1.Library.Open",
+        "library.v1.Library.Lend",
+    ]

@@ -2,101 +2,37 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
 import httpx2
 import pytest
-from google.api.http_pb2 import HttpRule
+from google.api.http_pb2 import CustomHttpPattern, HttpRule
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 from grpc_status import rpc_status
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
-from sidecar.transcoding.errors import RequestError, SchemaError
-from sidecar.transcoding.status import HTTP_STATUS
-from sidecar.transcoding.transcoder import Options, Transcoder
-from tests.channels import in_process, over_a_socket
-from tests.transcoding.asgi import GUARD, Exchange, Wire, in_chunks, with_body
+from sidecar.transcoding import SchemaError, Transcoder
+from tests.channels import in_process
+from tests.transcoding.asgi import Exchange, Wire, in_chunks, with_body
 from tests.transcoding.library import descriptor, method, post, service
-
-LIBRARY = service(
-    method("Open", post("/v1/shelves")),
-    method("Look", HttpRule(get="/v1/shelves", body="*")),
-    method("Absent", post("/v1/absent")),
-    method("Unbound"),
+from tests.transcoding.serving import (
+    FORM,
+    LIBRARY,
+    SUPPORTED,
+    Behavior,
+    Context,
+    Receipt,
+    Serve,
+    handler_of,
+    refuse,
+    told,
 )
-Receipt = GetMessageClass(descriptor("Receipt", of=LIBRARY))
-# Any: the messages are made at run time.
-Context = grpc.aio.ServicerContext[Any, Any]
-Behavior = Callable[[Any, Context], Awaitable[Message]]
-Serve = Callable[..., Awaitable[Transcoder]]
-FORM = "application/x-www-form-urlencoded"
-SUPPORTED = f"{FORM}, application/json"
-
-
-async def echo(request: Any, _context: Context) -> Message:
-    """Answer with what was asked."""
-    return Receipt(name=request.name, shelf_code=request.shelf_code, copies=1)
-
-
-async def refuse(_request: Any, _context: Context) -> Message:
-    """Be a handler that no request may reach."""
-    raise AssertionError("the handler was called")
-
-
-def render(_request: Request, error: RequestError | Status) -> Response:
-    """Answer with all that an error tells."""
-    if isinstance(error, Status):
-        details = [packed.TypeName() for packed in error.details]
-        told: dict[str, Any] = {"code": error.code, "message": error.message, "details": details}
-        return JSONResponse(told, status_code=HTTP_STATUS[error.code])
-    told = {
-        "error": type(error).__name__,
-        "faults": [[fault.detail, fault.pointer] for fault in error.faults],
-    }
-    return JSONResponse(told, status_code=error.status, headers=error.headers)
-
-
-def handler_of(behavior: Behavior) -> grpc.GenericRpcHandler:
-    """Return the handlers of a library of which every method but one is `behavior`."""
-    shelf = GetMessageClass(descriptor("Shelf", of=LIBRARY))
-    handler = grpc.unary_unary_rpc_method_handler(
-        behavior,
-        request_deserializer=shelf.FromString,
-        response_serializer=Receipt.SerializeToString,
-    )
-    handlers = dict.fromkeys(("Open", "Look"), handler)
-    return grpc.method_handlers_generic_handler(LIBRARY.full_name, handlers)
-
-
-@pytest.fixture(params=[in_process, over_a_socket], ids=["in process", "socket"])
-async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
-    """Make transcoders over channels of one kind, which are closed after the test."""
-    async with AsyncExitStack() as stack:
-
-        async def make(behavior: Behavior = echo, **options: Any) -> Transcoder:
-            channel = await stack.enter_async_context(request.param(handler_of(behavior)))
-            chosen = Options(**options)
-            return Transcoder([LIBRARY], channel, options=chosen, render_error=render)
-
-        yield make
-
-
-def told(**members: object) -> dict[str, object]:
-    """Return a receipt as JSON."""
-    empty = {"name": "", "shelfCode": "", "copies": "1", "pages": 0, "lent": False}
-    rest = {"tags": [], "mood": "MOOD_UNSPECIFIED", "cover": ""}
-    return empty | rest | members
-
 
 # Calls that succeed
 
@@ -127,6 +63,7 @@ async def test_call(serve: Serve, name: str) -> None:
     assert answer.headers == {
         "content-type": "application/json",
         "content-length": str(len(answer.body)),
+        "vary": "Accept",
     }
     assert answer.scope["transcoding.route"] == "/v1/shelves"
 
@@ -144,26 +81,6 @@ async def test_calls_at_once(serve: Serve) -> None:
     exchanges = [with_body(f"name={number}".encode(), FORM) for number in range(50)]
     answers = await asyncio.gather(*(exchange.run(app) for exchange in exchanges))
     assert [json.loads(answer.body)["name"] for answer in answers] == [*map(str, range(50))]
-
-
-LOST: Mapping[str, tuple[str, dict[str, object], int]] = {
-    "absent": ("/v1/shelves", {}, 200),
-    "none": ("/v1/shelves", {"raw_path": None}, 200),
-    "empty": ("/v1/shelves", {"raw_path": b""}, 200),
-    "percent sign that was one before decoding": ("/v1/shel%76es", {}, 404),
-}
-
-
-@pytest.mark.parametrize(("path", "raw_path", "status"), LOST.values(), ids=LOST)
-async def test_server_that_lost_the_raw_path(
-    serve: Serve, path: str, raw_path: dict[str, object], status: int
-) -> None:
-    """ASGI leaves the raw path optional: without it the decoded one is taken."""
-    wire = Wire(Exchange(path=path))
-    del wire.scope["raw_path"]
-    wire.scope |= raw_path
-    await wire.serve(await serve())
-    assert wire.answer.status == status
 
 
 async def test_client_of_another_make(serve: Serve) -> None:
@@ -208,12 +125,14 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
         with_body(b"{}", path="/v1/%zz"),
         400,
         {},
-        malformed(("The path must hold well-formed percent escapes of UTF-8 only.", None)),
+        malformed(
+            ("The path must hold well-formed percent escapes of UTF-8 only, and no NUL.", None)
+        ),
     ),
     "method": (
         with_body(b"{}", method="PUT"),
         405,
-        {"allow": "POST, GET, HEAD, OPTIONS"},
+        {"allow": "GET, HEAD, POST, OPTIONS"},
         {"error": "MethodNotAllowedError", "faults": []},
     ),
     "HEAD without GET": (
@@ -264,7 +183,7 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
         {},
         malformed(
             ("name must be a string.", "/name"),
-            ("The body has a member that no field has.", ""),
+            ("The body has a member that no field has.", "/x"),
         ),
     ),
     "fields in the query": (
@@ -272,15 +191,15 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
         400,
         {},
         malformed(
-            ("shelfCode must not be in the query; send it in the body.", None),
-            ("theme must not be in the query; send it in the body.", None),
+            ("shelfCode must not be in the query; send it in the body.", "shelfCode"),
+            ("theme must not be in the query; send it in the body.", "theme"),
         ),
     ),
     "bytes in the query": (
         with_body(b"name=a", FORM, query=b"name\xff=%FF"),
         400,
         {},
-        malformed(("The query has a parameter that no field has.", None)),
+        malformed(("The query must hold well-formed percent escapes of UTF-8 only.", None)),
     ),
     "timeout": (
         with_body(b"{}", headers=[("grpc-timeout", "1s")]),
@@ -320,7 +239,7 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
     "method before media type": (
         with_body(b"x" * 101, "text/plain", method="PUT"),
         405,
-        {"allow": "POST, GET, HEAD, OPTIONS"},
+        {"allow": "GET, HEAD, POST, OPTIONS"},
         {"error": "MethodNotAllowedError", "faults": []},
     ),
     "media type before size": (
@@ -400,7 +319,7 @@ async def test_a_field_in_the_query_is_never_ignored(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "allow"),
     [
-        ("/v1/shelves", 204, "POST, GET, HEAD, OPTIONS"),
+        ("/v1/shelves", 204, "GET, HEAD, POST, OPTIONS"),
         ("/v1/absent", 204, "POST, OPTIONS"),
         ("/v1/shelves/", 404, None),
         ("/v1/%", 400, None),
@@ -413,167 +332,34 @@ async def test_options(serve: Serve, path: str, status: int, allow: str | None) 
     assert answer.body == b"" or status != 204
 
 
-# The limit of the body
+# What the client accepts
+
+ACCEPTED: Mapping[str, tuple[str, int, str]] = {
+    "JSON": ("application/json", 200, "application/json"),
+    "anything": ("*/*;q=0.1", 200, "application/json"),
+    "a type based on JSON": ("text/html, application/vnd.x+json", 200, "application/vnd.x+json"),
+    "no JSON": ("text/html, application/json;q=0", 406, "application/json"),
+}
 
 
-async def test_body_at_the_limit(serve: Serve) -> None:
-    """A body as large as the limit is read, by length and in chunks."""
-    app = await serve(max_body_bytes=10)
-    for exchange in (
-        with_body(b"name=12345", FORM),
-        in_chunks(b"name=", b"12345", content_type=FORM),
-    ):
-        assert json.loads((await exchange.run(app)).body)["name"] == "12345"
+@pytest.mark.parametrize("name", ACCEPTED)
+async def test_accept(serve: Serve, name: str) -> None:
+    """A client is answered in a type that it accepts, or refused, unless that is ignored."""
+    accept, status, content_type = ACCEPTED[name]
+    exchange = with_body(b"{}", headers=[("Accept", accept)])
+    answer = await exchange.run(await serve())
+    assert (answer.status, answer.headers["content-type"]) == (status, content_type)
+    if status == 200:
+        assert answer.headers["vary"] == "Accept"
+    ignored = await exchange.run(await serve(ignore_accept=True))
+    assert (ignored.status, ignored.headers["content-type"]) == (200, "application/json")
+    assert "vary" not in ignored.headers
 
 
-@pytest.mark.parametrize(("size", "status"), [(16 * 1024, 200), (16 * 1024 + 1, 413)])
-async def test_default_limit(serve: Serve, size: int, status: int) -> None:
-    """Without another limit 16 KiB are read."""
-    exchange = with_body(b"name=" + b"x" * (size - 5), FORM)
-    assert (await exchange.run(await serve())).status == status
-
-
-@pytest.mark.parametrize(
-    ("exchange", "unread"),
-    [(with_body(b"x" * 11, FORM), 1), (in_chunks(*[b"xxxx"] * 1000, content_type=FORM), 997)],
-    ids=["by length", "in chunks"],
-)
-async def test_too_large_a_body_is_not_read(serve: Serve, exchange: Exchange, unread: int) -> None:
-    """A length over the limit is refused at once, and chunks where they pass it."""
-    wire = Wire(exchange)
-    await wire.serve(await serve(refuse, max_body_bytes=10))
-    assert (wire.answer.status, wire.unread) == (413, unread)
-
-
-async def test_huge_length(serve: Serve) -> None:
-    """A length of many digits is a length over the limit."""
-    headers = [("Content-Type", FORM), ("Content-Length", "9" * 20)]
-    assert (await Exchange(headers=headers).run(await serve(refuse))).status == 413
-
-
-# Clients that go away
-
-
-@pytest.mark.parametrize("chunks", [(), (b"name=a",)], ids=["before the body", "within it"])
-async def test_client_leaves_while_it_sends(serve: Serve, chunks: tuple[bytes, ...]) -> None:
-    """Who leaves before the body is complete gets no answer, and makes no call."""
-    headers = [("Content-Type", FORM), ("Content-Length", "10")]
-    wire = Wire(Exchange(headers=headers, chunks=chunks, is_complete=False))
-    wire.disconnect()
-    await wire.serve(await serve(refuse))
-    assert wire.sent == []
-
-
-class Waiting:
-    """A handler that waits, and tells what becomes of it."""
-
-    def __init__(self) -> None:
-        self.called = asyncio.Event()
-        self.cancelled = asyncio.Event()
-        self.freed = asyncio.Event()
-
-    async def wait(self, request: Any, context: Context) -> Message:
-        """Wait until `freed`."""
-        self.called.set()
-        try:
-            await self.freed.wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        return await echo(request, context)
-
-
-async def test_client_leaves_during_the_call(serve: Serve) -> None:
-    """Who leaves while the call runs gets no answer, and the handler sees its cancellation."""
-    handler, wire = Waiting(), Wire(with_body(b"name=a", FORM))
-    task = asyncio.create_task(wire.serve(await serve(handler.wait)))
-    async with asyncio.timeout(GUARD):
-        await handler.called.wait()
-        wire.disconnect()
-        await task
-        await handler.cancelled.wait()
-    assert wire.sent == []
-
-
-async def test_server_stops_the_request(serve: Serve) -> None:
-    """A server that cancels the request cancels the call, and sees its own cancellation."""
-    handler, wire = Waiting(), Wire(with_body(b"name=a", FORM))
-    task = asyncio.create_task(wire.serve(await serve(handler.wait)))
-    async with asyncio.timeout(GUARD):
-        await handler.called.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await handler.cancelled.wait()
-    assert wire.sent == []
-
-
-async def test_slow_call(serve: Serve) -> None:
-    """A client that waits gets its answer, and nobody listens to it any more."""
-    handler, wire = Waiting(), Wire(with_body(b"name=a", FORM))
-    task = asyncio.create_task(wire.serve(await serve(handler.wait)))
-    async with asyncio.timeout(GUARD):
-        await handler.called.wait()
-        handler.freed.set()
-        await task
-        await wire.abandoned.wait()
-    assert json.loads(wire.answer.body) == told(name="a")
-
-
-# Deadlines
-
-
-async def tell_time(_request: Any, context: Context) -> Message:
-    """Tell the time that is left, if it is limited at all."""
-    remaining: float | None = context.time_remaining()
-    return Receipt(lent=remaining is not None, pages=int(remaining or 0))
-
-
-@pytest.mark.parametrize(
-    ("sent", "limited", "most", "least"),
-    [
-        (None, False, 0, 0),
-        # Over a socket grpcio rounds a timeout up, by less than one percent.
-        ("100S", True, 101, 50),
-        ("2H", True, 7272, 7100),
-        ("30M", True, 1818, 1700),
-    ],
-)
-async def test_timeout(
-    serve: Serve, sent: str | None, limited: bool, most: int, least: int
-) -> None:
-    """The client's timeout becomes the deadline of the call, and without one there is none."""
-    headers = [] if sent is None else [("Grpc-Timeout", sent)]
-    answer = await with_body(b"{}", headers=headers).run(await serve(tell_time))
-    receipt = json.loads(answer.body)
-    assert receipt["lent"] is limited
-    assert least <= receipt["pages"] <= most
-
-
-async def test_the_longest_timeout(serve: Serve) -> None:
-    """The longest timeout that can be written does no harm."""
-    exchange = with_body(b"name=a", FORM, headers=[("grpc-timeout", "99999999H")])
-    assert (await exchange.run(await serve())).status == 200
-
-
-@pytest.mark.parametrize("sent", ["0S", "1n", "50m"])
-async def test_deadline_passes(serve: Serve, sent: str) -> None:
-    """A call whose deadline passes ends with its status."""
-    exchange = with_body(b"{}", headers=[("grpc-timeout", sent)])
-    answer = await exchange.run(await serve(Waiting().wait))
-    assert (answer.status, json.loads(answer.body)["code"]) == (504, 4)
-
-
-@pytest.mark.parametrize("sent", ["0S", "1n", "50m"])
-async def test_deadline_passes_before_the_request_is_complete(serve: Serve, sent: str) -> None:
-    """A client that does not send its body by its own deadline is told so, and makes no call."""
-    headers = [("Content-Type", FORM), ("Content-Length", "10"), ("grpc-timeout", sent)]
-    exchange = Exchange(headers=headers, chunks=(b"name=a",), is_complete=False)
-    answer = await exchange.run(await serve(refuse))
-    assert (answer.status, json.loads(answer.body)) == (
-        504,
-        {"code": 4, "message": "", "details": []},
-    )
+async def test_media_type_before_what_is_accepted(serve: Serve) -> None:
+    """Of a body that cannot be read and an answer that is not wanted the body is told."""
+    exchange = with_body(b"{}", "text/plain", headers=[("Accept", "text/html")])
+    assert (await exchange.run(await serve(refuse))).status == 415
 
 
 # Metadata
@@ -610,6 +396,34 @@ async def test_metadata(serve: Serve, allowed: tuple[str, ...], received: list[s
     app = await serve(tell_metadata, metadata_headers=frozenset(allowed))
     answer = await with_body(b"{}", headers=SENT_HEADERS).run(app)
     assert json.loads(answer.body)["tags"] == received
+
+
+async def answer_with_metadata(_request: Any, context: Context) -> Message:
+    """Answer with metadata before and after the message."""
+    await context.send_initial_metadata((("x-cost", "5"), ("x-hidden", "1"), ("x-odd", "a")))
+    context.set_trailing_metadata((("x-cost", "6"), ("x-sum-bin", b"\0\xff")))
+    return Receipt()
+
+
+async def fail_with_metadata(_request: Any, context: Context) -> Message:
+    """Fail with metadata before and after."""
+    await context.send_initial_metadata((("x-cost", "5"), ("x-hidden", "1")))
+    await context.abort(StatusCode.NOT_FOUND, "", (("x-cost", "6"), ("x-sum-bin", b"\0\xff")))
+    raise AssertionError
+
+
+@pytest.mark.parametrize("behavior", [answer_with_metadata, fail_with_metadata])
+@pytest.mark.parametrize("allowed", [(), ("x-cost", "x-sum-bin")])
+async def test_metadata_of_the_answer(
+    serve: Serve, behavior: Behavior, allowed: tuple[str, ...]
+) -> None:
+    """Only metadata that is named becomes headers, be it initial or trailing, of any answer."""
+    app = await serve(behavior, response_headers=frozenset(allowed))
+    wire = Wire(with_body(b"{}"))
+    await wire.serve(app)
+    fields = [(name, value) for name, value in wire.sent[0]["headers"] if name.startswith(b"x-")]
+    expected = [(b"x-cost", b"5"), (b"x-cost", b"6"), (b"x-sum-bin", b"AP8")]
+    assert fields == (expected if allowed else [])
 
 
 # Calls that fail
@@ -686,72 +500,214 @@ async def test_method_that_the_server_does_not_have(serve: Serve) -> None:
     assert (answer.status, json.loads(answer.body)["code"]) == (501, 12)
 
 
-# Schemas
+# Rules of every kind
 
-FIELDS = "only singular strings are supported yet"
+SHOP = service(
+    method(
+        "Take",
+        HttpRule(
+            get="/v1/{name=shelves/*}",
+            response_body="name",
+            additional_bindings=[
+                HttpRule(custom=CustomHttpPattern(kind="TAKE", path="/v1/{name=shelves/*}:take")),
+                HttpRule(custom=CustomHttpPattern(kind="*", path="/v1/any/{name}")),
+            ],
+        ),
+        gives="Receipt",
+    ),
+    method("Move", HttpRule(patch="/v1/books/{name}:move", body="shelf"), takes="Book"),
+    method("Watch", HttpRule(get="/v1/watch"), streams="server"),
+    method("Feed", post("/v1/feed"), streams="client"),
+)
+SERVED: Mapping[str, tuple[Exchange, int, object]] = {
+    "a part of the answer": (
+        Exchange(method="GET", path="/v1/shelves/a%2Fb"),
+        200,
+        "shelves/a%2Fb",
+    ),
+    "a verb, and a method of one's own": (
+        Exchange(method="TAKE", path="/v1/shelves/a:take"),
+        200,
+        told(name="shelves/a"),
+    ),
+    "any method": (Exchange(method="BREW", path="/v1/any/a%2Fb"), 200, told(name="a/b")),
+    "OPTIONS is any method": (Exchange(method="OPTIONS", path="/v1/any/a"), 200, told(name="a")),
+    "a colon that begins no verb": (
+        Exchange(method="GET", path="/v1/shelves/a:take"),
+        200,
+        "shelves/a:take",
+    ),
+    "a field as the body": (
+        with_body(b'{"shelfCode":"c"}', method="PATCH", path="/v1/books/b:move", query=b"title=t"),
+        200,
+        told(name="b", shelfCode="c"),
+    ),
+    "another method": (
+        Exchange(method="DELETE", path="/v1/shelves/a:take"),
+        405,
+        {"error": "MethodNotAllowedError", "faults": []},
+    ),
+    "a stream of answers": (
+        Exchange(method="GET", path="/v1/watch"),
+        404,
+        {"error": "PathNotFoundError", "faults": []},
+    ),
+    "faults of all parts": (
+        with_body(b'{"x":1}', method="PATCH", path="/v1/books/b:move", query=b"mood=x&title=a"),
+        400,
+        malformed(
+            ("mood in the query must be a value of library.v1.Mood.", "mood"),
+            ("The body has a member that no field has.", "/x"),
+        ),
+    ),
+}
+
+
+async def tell_all(request: Any, _context: Context) -> Message:
+    """Tell the name, and the code of the shelf."""
+    shelf = request if request.DESCRIPTOR.name == "Shelf" else request.shelf
+    return ShopReceipt(name=request.name, shelf_code=shelf.shelf_code, copies=1)
+
+
+ShopReceipt = GetMessageClass(descriptor("Receipt", of=SHOP))
+
+
+@pytest.mark.parametrize("name", SERVED)
+async def test_served(serve: Serve, name: str) -> None:
+    """Rules of every kind are served, over every kind of channel."""
+    exchange, status, expected = SERVED[name]
+    answer = await exchange.run(await serve(tell_all, library=SHOP))
+    assert (answer.status, json.loads(answer.body)) == (status, expected)
+
+
+# google.api.HttpBody
+
+FILES = service(
+    method("Read", HttpRule(get="/v1/files/{name}"), gives="google.api.HttpBody"),
+    method("Part", HttpRule(get="/v1/parts/{name}", response_body="content"), gives="Document"),
+)
+HttpBody = GetMessageClass(FILES.methods_by_name["Read"].output_type)
+
+
+def content(content_type: str, data: bytes) -> Behavior:
+    """Return a handler that answers with content of its own."""
+
+    async def behavior(_request: Any, _context: Context) -> Message:
+        return HttpBody(content_type=content_type, data=data)
+
+    return behavior
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data"),
+    [("text/plain", b"\xe9"), ("image/png; x=1", b"\0"), ("", b"x"), ("text/csv", b"")],
+)
+async def test_content_of_its_own(serve: Serve, content_type: str, data: bytes) -> None:
+    """An HttpBody is the answer as it is, and no charset is added to its media type."""
+    app = await serve(content(content_type, data), library=FILES)
+    exchange = Exchange(method="GET", path="/v1/files/a", headers=[("Accept", "text/html")])
+    answer = await exchange.run(app)
+    assert (answer.status, answer.body) == (200, data)
+    assert answer.headers.get("content-type", "") == content_type
+    assert "vary" not in answer.headers
+
+
+async def test_a_part_with_content_of_its_own(serve: Serve) -> None:
+    """An HttpBody may be a field of the answer."""
+    document = GetMessageClass(FILES.methods_by_name["Part"].output_type)
+
+    async def behavior(request: Any, _context: Context) -> Message:
+        return document(name=request.name, content={"content_type": "text/x", "data": b"y"})
+
+    exchange = Exchange(method="GET", path="/v1/parts/a")
+    answer = await exchange.run(await serve(behavior, library=FILES))
+    assert (answer.headers["content-type"], answer.body) == ("text/x", b"y")
+
+
+async def test_content_of_a_type_that_is_none(serve: Serve) -> None:
+    """A media type that could end its header field is not sent: the service is at fault."""
+    app = await serve(content("text/plain\r\nx: y", b""), library=FILES)
+    with pytest.raises(ValueError, match="is no media type"):
+        await Exchange(method="GET", path="/v1/files/a").run(app)
+
+
+# Without options
+
+
+async def test_problem_documents_by_default(channel: grpc.aio.Channel) -> None:
+    """Without a renderer what fails is told in a problem document with every fault."""
+    exchange = with_body(b'{"name":1}', query=b"x=1")
+    answer = await exchange.run(Transcoder([LIBRARY], channel))
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert json.loads(answer.body) == {
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "x in the query is the name of no field.",
+        "errors": [
+            {"detail": "x in the query is the name of no field.", "parameter": "x"},
+            {"detail": "name must be a string.", "pointer": "/name"},
+        ],
+    }
+
+
+# Schemas
 
 
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
     """Give a channel that is not called."""
-    async with in_process(handler_of(refuse)) as channel:
+    async with in_process(handler_of(refuse, LIBRARY)) as channel:
         yield channel
 
 
-def faults_of(channel: grpc.aio.Channel, *services: ServiceDescriptor) -> Iterator[str]:
+def faults_of(channel: grpc.aio.Channel, *services: ServiceDescriptor) -> list[str]:
     """Return every reason why these services cannot be served."""
     with pytest.raises(SchemaError) as raised:
-        Transcoder(services, channel, options=Options(), render_error=render)
-    return iter(raised.value.faults)
+        Transcoder(services, channel)
+    return list(raised.value.faults)
 
 
-async def test_every_fault_of_the_rules(channel: grpc.aio.Channel) -> None:
-    """Rules that cannot be served are told all at once."""
-    library = service(
-        method("Open", post("/v1/{name}")), method("Shut", HttpRule(get="/v1/a", body="name"))
-    )
-    open_fault, shut_fault = faults_of(channel, library)
-    assert open_fault.startswith("library.v1.Library.Open: post: '/v1/{name}': column 5")
-    assert shut_fault.startswith("library.v1.Library.Shut: only rules")
-
-
-async def test_every_fault_of_the_fields(channel: grpc.aio.Channel) -> None:
-    """Methods whose messages cannot be bound are told all at once."""
-    library = service(
-        method("Count", post("/v1/a"), takes="Counted"),
-        method("Open", post("/v1/b")),
-        method("Tag", post("/v1/c"), takes="Tagged"),
-    )
-    assert [*faults_of(channel, library)] == [
-        f"library.v1.Library.Count: library.v1.Counted.count: {FIELDS}",
-        f"library.v1.Library.Tag: library.v1.Tagged.tags: {FIELDS}",
-    ]
-
-
-async def test_every_fault_of_the_routes(channel: grpc.aio.Channel) -> None:
-    """Rules for the same requests are told all at once, those of two services as well."""
-    one = service(method("Open", post("/v1/a")), method("Lend", post("/v1/a")))
-    other = service(method("Shut", post("/v1/a")))
-    assert [*faults_of(channel, one, other)] == [
-        "library.v1.Library.Lend: POST /v1/a is served by another rule",
-        "library.v1.Library.Shut: POST /v1/a is served by another rule",
-    ]
-
-
-async def test_every_fault_of_every_kind(channel: grpc.aio.Channel) -> None:
+async def test_every_fault_of_a_schema(channel: grpc.aio.Channel) -> None:
     """A schema that is wrong in several ways is told all of them, so that one start is enough."""
     library = service(
-        method("Open", post("/v1/*")),
-        method("Count", post("/v1/a"), takes="Counted"),
+        method("Open", post("/v1/{name")),
+        method("Shut", HttpRule(get="/v1/a", body="none")),
         method("Lend", post("/v1/b")),
-        method("Shut", post("/v1/b")),
+        method("Find", HttpRule(get="/v1/{shelf.nome}"), takes="Book"),
+        method("Wrap", post("/v1/{seconds}"), takes="google.protobuf.Timestamp"),
+        method("List", HttpRule(get="/v1/b", additional_bindings=[post("/v1/b")])),
     )
-    told = sorted(faults_of(channel, library))
-    assert [fault.split(": ")[0].rpartition(".")[2] for fault in told] == ["Count", "Open", "Shut"]
+    assert faults_of(channel, library) == [
+        (
+            "library.v1.Library.Open: post '/v1/{name': column 10: a variable ends with '}',"
+            " and no other can stand in it"
+        ),
+        "library.v1.Library.Shut: get '/v1/a': body: library.v1.Shelf has no field 'none'",
+        (
+            "library.v1.Library.Find: get '/v1/{shelf.nome}': column 6: library.v1.Shelf"
+            " has no field 'nome'"
+        ),
+        "library.v1.Library.Wrap: the path cannot give seconds; the body gives all of it",
+        "library.v1.Library.List: POST /v1/b is served by library.v1.Library.Lend at /v1/b",
+    ]
 
 
-async def test_fields_of_methods_without_a_rule_do_not_matter(channel: grpc.aio.Channel) -> None:
-    """What is not served over HTTP may take any message."""
-    library = service(method("Count", takes="Counted"), method("Open", post("/v1/b")))
-    app = Transcoder([library], channel, options=Options(), render_error=render)
-    assert (await Exchange(method="OPTIONS", path="/v1/b").run(app)).status == 204
+async def test_routes_of_two_services(channel: grpc.aio.Channel) -> None:
+    """Rules for the same requests are an error also where they are of two services."""
+    one, other = service(method("Open", post("/v1/a"))), service(method("Shut", post("/v1/a")))
+    assert faults_of(channel, one, other) == [
+        "library.v1.Library.Shut: POST /v1/a is served by library.v1.Library.Open at /v1/a"
+    ]
+
+
+WATCH, FEED = "library.v1.Library.Watch", "library.v1.Library.Feed"
+
+
+async def test_streaming_methods_are_left_out(
+    channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning names the methods that stream, and the others are served."""
+    Transcoder([SHOP], channel)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"streaming methods are not served over HTTP: {WATCH}, {FEED}")
+    ]

@@ -1,0 +1,131 @@
+"""The body of requests: what it may be by a rule, and what of the message it gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, TypeAlias
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from sidecar.transcoding.errors import Fault, Faults
+from sidecar.transcoding.fields import find_rival, rivals_of
+from sidecar.transcoding.json_reader import JsonReader
+from sidecar.transcoding.parameters import ParameterReader
+from sidecar.transcoding.place import Arguments, Place
+from sidecar.transcoding.rules import Rule
+from sidecar.transcoding.strict_json import JsonValue
+from sidecar.transcoding.well_known import has_own_json
+
+HTTP_BODY = "google.api.HttpBody"
+
+
+class Shape(Enum):
+    """What a body may be: nothing, an object, another JSON value, or whatever is sent."""
+
+    NOTHING = auto()
+    OBJECT = auto()
+    VALUE = auto()
+    RAW = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Json:
+    """A body that is JSON."""
+
+    value: JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A body that is a form, as its names and values."""
+
+    pairs: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """A body that is passed on as it is, with the media type that it was sent with."""
+
+    content_type: str
+    data: bytes
+
+
+# None is a request without a body.
+Content: TypeAlias = Json | Form | Raw | None
+
+
+class Body:
+    """What the body of a rule gives: nothing, one field of the message, or all of it.
+
+    `shape` is what it may be, for a reader to be chosen by.
+    """
+
+    def __init__(self, rule: Rule, json: JsonReader, parameters: ParameterReader) -> None:
+        """Prepare for `rule`, whose types `json` and `parameters` compile."""
+        message = rule.method.input_type
+        self._field = rule.body[0] if rule.body else None
+        self._rivals = rivals_of(self._field) if self._field else {}
+        self._is_whole = rule.body == ()
+        self._read_json = json.field(self._field) if self._field else json.message(message)
+        self._parameters = parameters
+        target = message_of(self._field or message)
+        self._names = parameters.fields(target) if target else {}
+        self.shape = Shape.NOTHING if rule.body is None else _shape(target)
+
+    def owns(self, name: str) -> bool:
+        """Whether the field `name` of the message is the body's to give."""
+        return self._is_whole or (self._field is not None and self._field.name == name)
+
+    def read(self, content: Content, faults: Faults) -> Any:
+        """Return the arguments of the message, or itself; what is wrong goes to `faults`."""
+        if content is None:
+            return {}
+        value = self._read(content, faults)
+        return {self._field.name: value} if self._field else value
+
+    def find_rival(self, arguments: Any, queried: Arguments) -> str | None:
+        """Return the JSON name of what the query gave though the body's field excludes it."""
+        is_given = self._field is not None and arguments.get(self._field.name) is not None
+        return find_rival(self._rivals, queried) if is_given else None
+
+    def place(self, names: Sequence[str]) -> Place:
+        """Return the place in the body of what the JSON names lead to in the message."""
+        place = Place()
+        for name in names[1:] if self._field else names:
+            place = Place(place, name, name)
+        return place
+
+    def _read(self, content: Json | Form | Raw, faults: Faults) -> Any:
+        if isinstance(content, Json):
+            return self._read_json(content.value, Place(), faults)
+        if isinstance(content, Form):
+            return self._parameters.read(self._names, content.pairs, faults, _in_form)
+        return {"content_type": content.content_type, "data": content.data}
+
+
+def is_http_body(target: Descriptor | FieldDescriptor) -> bool:
+    """Whether `target` is a google.api.HttpBody, or a field that holds one."""
+    message = message_of(target)
+    return message is not None and message.full_name == HTTP_BODY
+
+
+def message_of(target: Descriptor | FieldDescriptor) -> Descriptor | None:
+    """Return the message that `target` is, or is a field for; None if it is for several or none."""
+    if isinstance(target, Descriptor):
+        return target
+    return None if target.is_repeated else target.message_type
+
+
+def _shape(target: Descriptor | None) -> Shape:
+    if target is None or has_own_json(target):
+        return Shape.VALUE
+    return Shape.RAW if is_http_body(target) else Shape.OBJECT
+
+
+def _in_form(name: str | None, predicate: str) -> Fault:
+    if name is None:
+        return Place(subject="A parameter").fault(predicate)
+    place = Place()
+    for part in name.split("."):
+        place = Place(place, part, name)
+    return place.fault(predicate)

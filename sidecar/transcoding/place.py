@@ -1,0 +1,58 @@
+"""Places in a body: what is read there, their JSON Pointers, and what is said to be wrong."""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from sidecar.transcoding.errors import Fault, Faults
+from sidecar.transcoding.strict_json import JsonValue
+
+# What of a client's names is shown to it again: nothing that could be more than a name.
+_SHOWN = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+
+# What the constructors of protobuf take: of a message its arguments again, or itself.
+Arguments: TypeAlias = dict[str, Any]
+# Returns what a value is read as; where it adds to the faults, that is not used.
+Read: TypeAlias = Callable[[JsonValue, "Place", Faults], Any]
+
+
+class Place:
+    """Where in a body a value is; made for each that has others in it, and so made fast.
+
+    `subject` is what a sentence about the value begins with; `depth` is how many
+    values it lies in.
+    """
+
+    __slots__ = ("depth", "parent", "subject", "token")
+
+    def __init__(
+        self, parent: "Place | None" = None, token: str | int = "", subject: str = "The body"
+    ) -> None:
+        """Make the place of the member or element `token` of the value at `parent`."""
+        self.parent = parent
+        self.token = token
+        self.subject = subject
+        self.depth: int = parent.depth + 1 if parent else 0
+
+    @property
+    def pointer(self) -> str:
+        """The JSON Pointer; RFC 6901 section 3 has the escapes."""
+        if self.parent is None:
+            return ""
+        token = str(self.token).replace("~", "~0").replace("/", "~1")
+        return f"{self.parent.pointer}/{token}"
+
+    def fault(self, predicate: object) -> Fault:
+        """Return what is wrong here; `predicate` ends the sentence, without its full stop."""
+        return Fault(detail=f"{self.subject} {predicate}.", pointer=self.pointer)
+
+    def told(self, name: str, subject: str) -> "Place":
+        """Return the place of a member whose name is the client's, or this one if that is odd."""
+        if is_shown(name):
+            return Place(self, name, subject)
+        return Place(self.parent, self.token, subject)
+
+
+def is_shown(name: str) -> bool:
+    """Whether a name that a client made up is shown to it again."""
+    return _SHOWN.fullmatch(name) is not None

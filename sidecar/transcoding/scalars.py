@@ -1,0 +1,280 @@
+"""Scalars and enums: their JSON values and their texts in paths, queries and forms, both ways.
+
+https://protobuf.dev/programming-guides/json/ has the table that is obeyed here.
+A text is read as the JSON string of the same characters would be; where JSON
+has no string for it (true, false, numbers of enums) as the JSON itself.
+"""
+
+import binascii
+import math
+import re
+import struct
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+
+from sidecar.transcoding.strict_json import JsonTree, JsonValue
+
+NULL_VALUE = "google.protobuf.NullValue"
+
+# RFC 8259 section 6, but with zeros in front, as every integer parser takes them.
+_MOST_DIGITS = 20
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_NUMBER = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,1000})?([eE][+-]?[0-9]{1,4})?")
+# RFC 4648 sections 4 and 5: either alphabet, padded or not.
+_BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})")
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_FLOAT = struct.Struct("<f")
+_FLOAT_MAX = 3.4028234663852886e38
+
+
+class UnfitError(ValueError):
+    """A value that its field cannot take. The text continues a sentence: "must be a string"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scalar:
+    """How values of one scalar type are read and written.
+
+    `read` takes a JSON value and `read_text` a text; both return what protobuf
+    takes and raise UnfitError. `write` returns the JSON value, and is None for
+    a type whose values are JSON values as they are.
+    """
+
+    read: Callable[[JsonValue], object]
+    read_text: Callable[[str], object]
+    write: Callable[[Any], JsonTree] | None = None
+
+
+def scalar_of(field: FieldDescriptor) -> Scalar:
+    """Return the type of `field`, which is no message."""
+    if field.enum_type is not None:
+        return _enum(field.enum_type)
+    return _SCALARS[field.type]
+
+
+def _integer(lowest: int, highest: int, write: Callable[[int], JsonTree] | None = None) -> Scalar:
+    wanted = f"must be an integer from {lowest} to {highest}"
+
+    def check(number: int) -> int:
+        if lowest <= number <= highest:
+            return number
+        raise UnfitError(wanted)
+
+    def read(value: JsonValue) -> int:
+        if type(value) is int:  # which a bool is not
+            return check(value)
+        if isinstance(value, str):
+            return read_text(value)
+        if isinstance(value, float) and value.is_integer():
+            return check(int(value))
+        raise UnfitError(wanted)
+
+    def read_text(text: str) -> int:
+        number = _to_integer(text)
+        if number is None:
+            raise UnfitError(wanted)
+        return check(number)
+
+    return Scalar(read=read, read_text=read_text, write=write)
+
+
+def _to_integer(text: str) -> int | None:
+    """Return the integer that a number is, if it is one, not by way of an inexact float."""
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    number = Decimal(text) if _NUMBER.fullmatch(text) else None
+    if number is None or number != number.to_integral_value():
+        return None
+    # One with a large exponent is not in range either, and would have too many digits.
+    return int(number) if not number or number.adjusted() <= _MOST_DIGITS else None
+
+
+def _floating(check: Callable[[float], float], write: Callable[[float], JsonTree]) -> Scalar:
+    def read(value: JsonValue) -> float:
+        if isinstance(value, float):
+            return check(value)
+        if type(value) is int:
+            return check(to_float(value))
+        if isinstance(value, str):
+            return read_text(value)
+        raise UnfitError(_A_NUMBER)
+
+    def read_text(text: str) -> float:
+        if text in _NOT_FINITE:
+            return _NOT_FINITE[text]
+        if not _NUMBER.fullmatch(text):
+            raise UnfitError(_A_NUMBER)
+        return check(float(text))
+
+    return Scalar(read=read, read_text=read_text, write=write)
+
+
+_A_NUMBER = "must be a number"
+
+
+def to_float(number: float) -> float:
+    """Return `number` as a double. Raises UnfitError for an integer that is too large."""
+    try:
+        return float(number)
+    except OverflowError:
+        raise UnfitError("must be a number that a double can hold") from None
+
+
+def _check_double(number: float) -> float:
+    if math.isinf(number):
+        raise UnfitError("must be a number that a double can hold")
+    return number
+
+
+def _check_float(number: float) -> float:
+    if abs(number) > _FLOAT_MAX:
+        try:
+            _FLOAT.pack(number)  # takes what rounds down to the largest one
+        except OverflowError:
+            raise UnfitError("must be a number that a float can hold") from None
+    return number
+
+
+def _write_double(number: float) -> JsonTree:
+    if math.isfinite(number):
+        return number
+    if math.isnan(number):
+        return "NaN"
+    return "Infinity" if number > 0 else "-Infinity"
+
+
+def _write_float(number: float) -> JsonTree:
+    """Return the number of the fewest digits, from 6 on, that reads back as the same float."""
+    if not math.isfinite(number):
+        return _write_double(number)
+    wanted = _FLOAT.pack(number)
+    shorter = (float(f"{number:.{digits}g}") for digits in range(6, 9))
+    return next((found for found in shorter if _packs_to(found, wanted)), float(f"{number:.9g}"))
+
+
+def _packs_to(number: float, wanted: bytes) -> bool:
+    try:
+        return _FLOAT.pack(number) == wanted
+    except OverflowError:  # the largest float, rounded up
+        return False
+
+
+def _read_bool(value: JsonValue) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UnfitError(_A_BOOL)
+
+
+def _read_bool_text(text: str) -> bool:
+    if text in _BOOLS:
+        return _BOOLS[text]
+    raise UnfitError(_A_BOOL)
+
+
+_A_BOOL = "must be true or false"
+_BOOLS = {"true": True, "false": False}
+
+
+def read_string(value: JsonValue) -> str:
+    """Return `value` if it is a string of Unicode characters. Raises UnfitError."""
+    if not isinstance(value, str):
+        raise UnfitError("must be a string")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # JSON can escape a lone surrogate
+            raise UnfitError("must be a string that UTF-8 can encode") from None
+    return value
+
+
+def _read_bytes(value: JsonValue) -> bytes:
+    found = _BASE64.fullmatch(value) if isinstance(value, str) else None
+    if found is None or (found[2] and len(found[0]) % 4):
+        raise UnfitError(_BASE64_WANTED)
+    digits = found[1].replace("-", "+").replace("_", "/")
+    try:
+        return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))
+    except binascii.Error:  # one digit alone is not even a byte
+        raise UnfitError(_BASE64_WANTED) from None
+
+
+_BASE64_WANTED = "must be bytes in base64"
+
+
+def _write_bytes(data: bytes) -> JsonTree:
+    return b64encode(data).decode()
+
+
+def _enum(enum: EnumDescriptor) -> Scalar:
+    if enum.full_name == NULL_VALUE:
+        return _NULL
+    numbers = {value.name: value.number for value in enum.values}
+    # The first name of a number is its own, the others are its aliases.
+    names = {value.number: value.name for value in reversed(enum.values)}
+    wanted = f"must be a value of {enum.full_name}"
+
+    def find(name: str) -> int:
+        if name in numbers:
+            return numbers[name]
+        raise UnfitError(wanted)
+
+    def check(value: JsonValue) -> object:
+        try:
+            number = _INT32.read(value)
+        except UnfitError:
+            raise UnfitError(wanted) from None
+        if enum.is_closed and number not in names:  # an open enum keeps what it does not know
+            raise UnfitError(wanted)
+        return number
+
+    return Scalar(
+        read=lambda value: find(value) if isinstance(value, str) else check(value),
+        read_text=lambda text: numbers[text] if text in numbers else check(text),
+        write=lambda number: names.get(number, number),
+    )
+
+
+def _read_null(value: JsonValue) -> int:
+    if value is None or value == "NULL_VALUE" or (type(value) is int and value == 0):
+        return 0
+    raise UnfitError("must be null")
+
+
+def _read_null_text(text: str) -> int:
+    return _read_null({"null": None, "0": 0}.get(text, text))
+
+
+_NULL = Scalar(read=_read_null, read_text=_read_null_text, write=lambda _number: None)
+_INT32 = _integer(-(2**31), 2**31 - 1)
+# JavaScript has no integers of 64 bits: they are strings.
+_INT64 = _integer(-(2**63), 2**63 - 1, str)
+_UINT32 = _integer(0, 2**32 - 1)
+_UINT64 = _integer(0, 2**64 - 1, str)
+
+_SCALARS: Mapping[int, Scalar] = MappingProxyType(
+    {
+        FieldDescriptor.TYPE_DOUBLE: _floating(_check_double, _write_double),
+        FieldDescriptor.TYPE_FLOAT: _floating(_check_float, _write_float),
+        FieldDescriptor.TYPE_INT32: _INT32,
+        FieldDescriptor.TYPE_SINT32: _INT32,
+        FieldDescriptor.TYPE_SFIXED32: _INT32,
+        FieldDescriptor.TYPE_INT64: _INT64,
+        FieldDescriptor.TYPE_SINT64: _INT64,
+        FieldDescriptor.TYPE_SFIXED64: _INT64,
+        FieldDescriptor.TYPE_UINT32: _UINT32,
+        FieldDescriptor.TYPE_FIXED32: _UINT32,
+        FieldDescriptor.TYPE_UINT64: _UINT64,
+        FieldDescriptor.TYPE_FIXED64: _UINT64,
+        FieldDescriptor.TYPE_BOOL: Scalar(read=_read_bool, read_text=_read_bool_text),
+        FieldDescriptor.TYPE_STRING: Scalar(read=read_string, read_text=read_string),
+        FieldDescriptor.TYPE_BYTES: Scalar(
+            read=_read_bytes, read_text=_read_bytes, write=_write_bytes
+        ),
+    }
+)

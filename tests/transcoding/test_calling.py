@@ -1,0 +1,135 @@
+"""Calling: clients that go away, and deadlines that pass."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from tests.transcoding.asgi import GUARD, Exchange, Wire, with_body
+from tests.transcoding.serving import FORM, Context, Receipt, Serve, echo, refuse, told
+
+# Clients that go away
+
+
+@pytest.mark.parametrize("chunks", [(), (b"name=a",)], ids=["before the body", "within it"])
+async def test_client_leaves_while_it_sends(serve: Serve, chunks: tuple[bytes, ...]) -> None:
+    """Who leaves before the body is complete gets no answer, and makes no call."""
+    headers = [("Content-Type", FORM), ("Content-Length", "10")]
+    wire = Wire(Exchange(headers=headers, chunks=chunks, is_complete=False))
+    wire.disconnect()
+    await wire.serve(await serve(refuse))
+    assert wire.sent == []
+
+
+class Waiting:
+    """A handler that waits, and tells what becomes of it."""
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.freed = asyncio.Event()
+
+    async def wait(self, request: Any, context: Context) -> Message:
+        """Wait until `freed`."""
+        self.called.set()
+        try:
+            await self.freed.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return await echo(request, context)
+
+
+async def test_client_leaves_during_the_call(serve: Serve) -> None:
+    """Who leaves while the call runs gets no answer, and the handler sees its cancellation."""
+    handler, wire = Waiting(), Wire(with_body(b"name=a", FORM))
+    task = asyncio.create_task(wire.serve(await serve(handler.wait)))
+    async with asyncio.timeout(GUARD):
+        await handler.called.wait()
+        wire.disconnect()
+        await task
+        await handler.cancelled.wait()
+    assert wire.sent == []
+
+
+async def test_server_stops_the_request(serve: Serve) -> None:
+    """A server that cancels the request cancels the call, and sees its own cancellation."""
+    handler, wire = Waiting(), Wire(with_body(b"name=a", FORM))
+    task = asyncio.create_task(wire.serve(await serve(handler.wait)))
+    async with asyncio.timeout(GUARD):
+        await handler.called.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await handler.cancelled.wait()
+    assert wire.sent == []
+
+
+async def test_slow_call(serve: Serve) -> None:
+    """A client that waits gets its answer, and nobody listens to it any more."""
+    handler, wire = Waiting(), Wire(with_body(b"name=a", FORM))
+    task = asyncio.create_task(wire.serve(await serve(handler.wait)))
+    async with asyncio.timeout(GUARD):
+        await handler.called.wait()
+        handler.freed.set()
+        await task
+        await wire.abandoned.wait()
+    assert json.loads(wire.answer.body) == told(name="a")
+
+
+# Deadlines
+
+
+async def tell_time(_request: Any, context: Context) -> Message:
+    """Tell the time that is left, if it is limited at all."""
+    remaining: float | None = context.time_remaining()
+    return Receipt(lent=remaining is not None, pages=int(remaining or 0))
+
+
+@pytest.mark.parametrize(
+    ("sent", "limited", "most", "least"),
+    [
+        (None, False, 0, 0),
+        # Over a socket grpcio rounds a timeout up, by less than one percent.
+        ("100S", True, 101, 50),
+        ("2H", True, 7272, 7100),
+        ("30M", True, 1818, 1700),
+    ],
+)
+async def test_timeout(
+    serve: Serve, sent: str | None, limited: bool, most: int, least: int
+) -> None:
+    """The client's timeout becomes the deadline of the call, and without one there is none."""
+    headers = [] if sent is None else [("Grpc-Timeout", sent)]
+    answer = await with_body(b"{}", headers=headers).run(await serve(tell_time))
+    receipt = json.loads(answer.body)
+    assert receipt["lent"] is limited
+    assert least <= receipt["pages"] <= most
+
+
+async def test_the_longest_timeout(serve: Serve) -> None:
+    """The longest timeout that can be written does no harm."""
+    exchange = with_body(b"name=a", FORM, headers=[("grpc-timeout", "99999999H")])
+    assert (await exchange.run(await serve())).status == 200
+
+
+@pytest.mark.parametrize("sent", ["0S", "1n", "50m"])
+async def test_deadline_passes(serve: Serve, sent: str) -> None:
+    """A call whose deadline passes ends with its status."""
+    exchange = with_body(b"{}", headers=[("grpc-timeout", sent)])
+    answer = await exchange.run(await serve(Waiting().wait))
+    assert (answer.status, json.loads(answer.body)["code"]) == (504, 4)
+
+
+@pytest.mark.parametrize("sent", ["0S", "1n", "50m"])
+async def test_deadline_passes_before_the_request_is_complete(serve: Serve, sent: str) -> None:
+    """A client that does not send its body by its own deadline is told so, and makes no call."""
+    headers = [("Content-Type", FORM), ("Content-Length", "10"), ("grpc-timeout", sent)]
+    exchange = Exchange(headers=headers, chunks=(b"name=a",), is_complete=False)
+    answer = await exchange.run(await serve(refuse))
+    assert (answer.status, json.loads(answer.body)) == (
+        504,
+        {"code": 4, "message": "", "details": []},
+    )

@@ -1,0 +1,160 @@
+"""Receiving: raw paths, bodies with and without a length, and their limit."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.api.http_pb2 import HttpRule
+from google.protobuf.message import Message
+
+from tests.transcoding.asgi import Exchange, Wire, in_chunks, with_body
+from tests.transcoding.library import method, service
+from tests.transcoding.serving import FORM, Context, Receipt, Serve, refuse, told
+
+LOST: Mapping[str, tuple[str, dict[str, object], int]] = {
+    "absent": ("/v1/shelves", {}, 200),
+    "none": ("/v1/shelves", {"raw_path": None}, 200),
+    "empty": ("/v1/shelves", {"raw_path": b""}, 200),
+    "percent sign that was one before decoding": ("/v1/shel%76es", {}, 404),
+}
+
+
+@pytest.mark.parametrize(("path", "raw_path", "status"), LOST.values(), ids=LOST)
+async def test_server_that_lost_the_raw_path(
+    serve: Serve, path: str, raw_path: dict[str, object], status: int
+) -> None:
+    """ASGI leaves the raw path optional: without it the decoded one is taken."""
+    wire = Wire(Exchange(path=path))
+    del wire.scope["raw_path"]
+    wire.scope |= raw_path
+    await wire.serve(await serve())
+    assert wire.answer.status == status
+
+
+# The limit of the body
+
+
+async def test_body_at_the_limit(serve: Serve) -> None:
+    """A body as large as the limit is read, by length and in chunks."""
+    app = await serve(max_body_bytes=10)
+    for exchange in (
+        with_body(b"name=12345", FORM),
+        in_chunks(b"name=", b"12345", content_type=FORM),
+    ):
+        assert json.loads((await exchange.run(app)).body)["name"] == "12345"
+
+
+@pytest.mark.parametrize(("size", "status"), [(4 * 1024**2 - 100, 200), (4 * 1024**2 + 1, 413)])
+async def test_default_limit(serve: Serve, size: int, status: int) -> None:
+    """Without another limit 4 MiB are read, as much as a gRPC server takes in one message."""
+    exchange = with_body(b"name=" + b"x" * (size - 5), FORM)
+    assert (await exchange.run(await serve())).status == status
+
+
+@pytest.mark.parametrize(
+    ("exchange", "unread"),
+    [(with_body(b"x" * 11, FORM), 1), (in_chunks(*[b"xxxx"] * 1000, content_type=FORM), 997)],
+    ids=["by length", "in chunks"],
+)
+async def test_too_large_a_body_is_not_read(serve: Serve, exchange: Exchange, unread: int) -> None:
+    """A length over the limit is refused at once, and chunks where they pass it."""
+    wire = Wire(exchange)
+    await wire.serve(await serve(refuse, max_body_bytes=10))
+    assert (wire.answer.status, wire.unread) == (413, unread)
+
+
+async def test_huge_length(serve: Serve) -> None:
+    """A length of many digits is a length over the limit."""
+    headers = [("Content-Type", FORM), ("Content-Length", "9" * 20)]
+    assert (await Exchange(headers=headers).run(await serve(refuse))).status == 413
+
+
+# Versions of HTTP
+
+FILES = service(
+    method("Put", HttpRule(put="/v1/files/{name=**}", body="content"), takes="Document"),
+    method("Read", HttpRule(get="/v1/files/{name=**}")),
+)
+
+
+async def tell_content(request: Any, _context: Context) -> Message:
+    """Tell what of a document has arrived."""
+    content = request.content
+    return Receipt(
+        name=request.name,
+        lent=request.HasField("content"),
+        tags=[content.content_type],
+        cover=content.data,
+    )
+
+
+NO_LENGTH: Mapping[str, tuple[Exchange, int]] = {
+    "a body": (Exchange(headers=[("Content-Type", FORM)], chunks=(b"name=", b"a")), 200),
+    "a body of no media type": (Exchange(chunks=(b"name=a",)), 415),
+    "none": (Exchange(chunks=(b"",)), 200),
+    "none, of any media type": (Exchange(headers=[("Content-Type", "text/plain")]), 200),
+    "one over the limit": (Exchange(headers=[("Content-Type", FORM)], chunks=(b"x" * 101,)), 413),
+}
+
+
+@pytest.mark.parametrize("name", NO_LENGTH)
+async def test_body_that_nothing_announces(serve: Serve, name: str) -> None:
+    """In HTTP/2 a body needs neither a length nor a coding to be there."""
+    exchange, status = NO_LENGTH[name]
+    wire = Wire(exchange)
+    wire.scope["http_version"] = "2"
+    await wire.serve(await serve(max_body_bytes=100))
+    assert wire.answer.status == status
+    if exchange.chunks == (b"name=", b"a"):
+        assert json.loads(wire.answer.body) == told(name="a")
+
+
+@pytest.mark.parametrize(
+    ("exchange", "content_type", "cover"),
+    [
+        (with_body(b"\0\xff", "image/png; q=1"), "image/png; q=1", "AP8="),
+        (
+            with_body(b"{", "application/json; charset=utf-16"),
+            "application/json; charset=utf-16",
+            "ew==",
+        ),
+        (with_body(b"", "text/plain"), "text/plain", ""),
+        (Exchange(), "", ""),
+    ],
+    ids=["content", "what is no JSON", "no content", "no body"],
+)
+async def test_body_of_any_type(
+    serve: Serve, exchange: Exchange, content_type: str, cover: str
+) -> None:
+    """An HttpBody takes content as it is, with its media type, also where there is none."""
+    app = await serve(tell_content, library=FILES)
+    answer = await replace(exchange, method="PUT", path="/v1/files/a/b%2Fc").run(app)
+    expected = told(name="a/b%2Fc", copies="0", lent=True, tags=[content_type], cover=cover)
+    assert (answer.status, json.loads(answer.body)) == (200, expected)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "status"),
+    [
+        (Exchange(), 200),
+        (with_body(b"", "text/plain"), 200),
+        (in_chunks(b""), 200),
+        (with_body(b"{}"), 400),
+        (with_body(b"x", "text/plain"), 400),
+        (in_chunks(b"", b" "), 400),
+    ],
+)
+async def test_rule_without_a_body(serve: Serve, exchange: Exchange, status: int) -> None:
+    """Where the rule has no body the request has none, and one that has is refused."""
+    app = await serve(tell_name, library=FILES)
+    answer = await replace(exchange, method="GET", path="/v1/files/a").run(app)
+    assert answer.status == status
+    if status == 400:
+        assert json.loads(answer.body) == {"error": "MalformedRequestError", "faults": []}
+
+
+async def tell_name(request: Any, _context: Context) -> Message:
+    """Tell the name."""
+    return Receipt(name=request.name)
