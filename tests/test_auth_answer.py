@@ -65,6 +65,7 @@ def token(**changed: object) -> dict[str, object]:
 
 # Tokens (RFC 6749 section 5.1)
 
+ENDLESS = b'{"access_token": "canary", "token_type": "Bearer", "expires_in": %s}'
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 GOOD: Mapping[str, tuple[Answer, tuple[str, int]]] = {
     "the usual": (answer(200, TOKEN), ("the.access.token", 3600)),
@@ -139,6 +140,8 @@ BAD_TOKENS: Mapping[str, tuple[Answer, str]] = {
     "expires_in negative": (answer(200, token(expires_in=-3600)), NOT_A_NUMBER),
     "expires_in too large": (answer(200, token(expires_in=2**31)), NOT_A_NUMBER),
     "expires_in larger than any float": (answer(200, token(expires_in=10**400)), NOT_A_NUMBER),
+    "expires_in of an infinite number": (answer(200, ENDLESS % b"1e400"), NOT_A_NUMBER),
+    "expires_in of many digits": (answer(200, ENDLESS % (b"1" * 5000)), NOT_A_NUMBER),
     "an error": (answer(200, token(error="invalid_client")), BOTH),
     "an error of null": (answer(200, token(error=None)), BOTH),
 }
@@ -152,8 +155,6 @@ BROKEN_BODIES: Mapping[str, bytes] = {
     "name twice": b'{"access_token": "canary", "access_token": "canary"}',
     "NaN": b'{"access_token": "canary", "expires_in": NaN}',
     "Infinity": b'{"access_token": "canary", "expires_in": Infinity}',
-    "too large a number": b'{"access_token": "canary", "expires_in": 1e400}',
-    "too long a number": b'{"access_token": "canary", "expires_in": ' + b"1" * 5000 + b"}",
     "too deep": b"[" * 60_000,
     "Latin-1": b'{"access_token": "canary\xe9"}',
     "UTF-16": '{"access_token": "canary"}'.encode("utf-16"),

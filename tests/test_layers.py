@@ -30,7 +30,7 @@ TRANSCODING_FLOORS = (
     ("",),  # the package itself, which names what others use
     ("transcoder",),
     ("receiving",),
-    ("calling", "problem_json", "router", "binding", "codec", "options"),
+    ("calling", "problem_json", "router", "binding", "codec", "answers", "options"),
     ("body", "metadata", "status"),
     ("rules",),
     ("json_reader", "json_writer", "parameters"),

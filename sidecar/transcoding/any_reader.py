@@ -12,6 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding.errors import Faults
 from sidecar.transcoding.place import Arguments, Place, Read
+from sidecar.transcoding.scalars import UnfitError, read_string
 from sidecar.transcoding.strict_json import JsonObject, JsonValue
 from sidecar.transcoding.well_known import has_own_json
 
@@ -43,6 +44,8 @@ class AnyReader:
         made = self._read(descriptor, others, place, faults)
         if len(faults) > count:
             return {}
+        if not made.IsInitialized():
+            faults.append(place.fault("must have all fields that are required"))
         return {"type_url": urls[0], "value": made.SerializePartialToString()}
 
     def _find(self, urls: list[JsonValue]) -> Descriptor | None:
@@ -51,8 +54,8 @@ class AnyReader:
         if not isinstance(url, str) or "/" not in url:
             return None
         try:
-            return self._pool.FindMessageTypeByName(url.rpartition("/")[2])
-        except KeyError:
+            return self._pool.FindMessageTypeByName(read_string(url).rpartition("/")[2])
+        except (KeyError, UnfitError):
             return None
 
     def _read(self, descriptor: Descriptor, value: JsonObject, place: Place, faults: Faults) -> Any:

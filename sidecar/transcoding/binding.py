@@ -7,47 +7,44 @@ who checks the path would let pass what the call then does with another value.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from sidecar.transcoding.body import Body, Content, Shape
+from sidecar.transcoding.body import Body, Content
 from sidecar.transcoding.errors import Fault, Faults, MalformedRequestError
-from sidecar.transcoding.fields import find_rival
+from sidecar.transcoding.fields import find_rival, map_entry_of
 from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import (
     Parameter,
     ParameterReader,
     Parameters,
-    ReadText,
     find,
     label,
+    text_reader,
 )
 from sidecar.transcoding.percent import decode_form
 from sidecar.transcoding.place import Arguments, is_shown
 from sidecar.transcoding.rules import Rule
 from sidecar.transcoding.scalars import UnfitError
 
+# JSON names, keys of maps and numbers in lists; None is a key that is not to be shown.
+_Names: TypeAlias = Sequence[str | None]
+
 
 class Binder:
     """Makes the messages that requests by one rule stand for. `body` is what their body gives."""
 
     def __init__(self, rule: Rule, json: JsonReader, parameters: ParameterReader) -> None:
-        """Prepare for `rule`, whose types `json` and `parameters` compile.
-
-        Raises ValueError for a body that leaves nothing for a variable of the path.
-        """
+        """Prepare for `rule`, whose types `json` and `parameters` compile."""
         descriptor = rule.method.input_type
         self._make: type[Message] = GetMessageClass(descriptor)
         self._reader = parameters
         self._fields = parameters.fields(descriptor)
         self._variables = [_Variable(self._fields, path) for path in rule.variables]
         self.body = Body(rule, json, parameters)
-        for variable, path in zip(self._variables, rule.variables, strict=True):
-            if self.body.shape is not Shape.OBJECT and self.body.owns(path[0].name):
-                raise ValueError(f"the path cannot give {variable.label}; the body gives all of it")
 
     def bind(self, variables: Sequence[str], query: str, content: Content) -> Message:
         """Return the message that the texts of the path, the raw query and the body give.
@@ -67,7 +64,7 @@ class Binder:
         if faults:
             raise MalformedRequestError.of(faults)
         message = self._merge(arguments, queried, values)
-        faults.extend(_missing(path) for path in _uninitialized(message))
+        faults.extend(map(self._missing, _uninitialized(message)))
         if faults:
             raise MalformedRequestError.of(faults)
         return message
@@ -93,9 +90,9 @@ class Binder:
         chain = find(self._fields, name)
         told = label(chain) if chain else field.json_name
         if any(variable.label == told for variable in self._variables):
-            return _query_fault(told, "must not be in the query; the path gives it")
+            return _told(told, "must not be in the query; the path gives it")
         if self.body.owns(field.name):
-            return _query_fault(told, "must not be in the query; send it in the body")
+            return _told(told, "must not be in the query; send it in the body")
         return None
 
     def _read_body(self, content: Content, faults: Faults) -> Any:
@@ -111,6 +108,12 @@ class Binder:
             names = variable.find_in(arguments)
             if names is not None:
                 yield variable.label, names
+
+    def _missing(self, names: _Names) -> Fault:
+        """Return the fault of a field that must be given; only proto2 has such fields."""
+        if self.body.owns(self._fields[names[0] or ""].name):
+            return self.body.place(names).fault("must be given")
+        return _told(".".join(filter(None, names)), "must be given")
 
     def _merge(self, arguments: Any, queried: Arguments, values: Sequence[object]) -> Message:
         if isinstance(arguments, Message):
@@ -131,8 +134,7 @@ class _Variable:
             self._chain.append(next(one for one in fields.values() if one.name == field.name))
             fields = self._chain[-1].fields
         self.label = label(self._chain)
-        # A rule with a variable that has no text is none.
-        self._read = cast("ReadText", self._chain[-1].read)
+        self._read = text_reader(path[-1])
 
     def read(self, text: str, faults: Faults) -> object:
         """Return the value that `text` is; what is wrong goes to `faults`."""
@@ -188,16 +190,31 @@ def _in_query(name: str | None, predicate: str) -> Fault:
     return Fault(detail=f"{name or 'A parameter'} in the query {predicate}.", parameter=name)
 
 
-def _uninitialized(message: Any) -> list[str]:
-    """Return the paths of fields that must be given and are not; only proto2 has such fields."""
-    paths: list[str] = message.FindInitializationErrors()
-    return paths
-
-
-def _missing(path: str) -> Fault:
-    # The path may have the key of a map in it, which is the client's.
-    return Fault(detail=f"{path if is_shown(path) else 'A field'} must be given.")
-
-
-def _query_fault(name: str, predicate: str) -> Fault:
+def _told(name: str, predicate: str) -> Fault:
     return Fault(detail=f"{name} {predicate}.", parameter=name)
+
+
+def _uninitialized(message: Message, names: _Names = ()) -> Iterator[_Names]:
+    """Yield the JSON names that lead to each field that must be given and is not."""
+    if message.IsInitialized():
+        return
+    for field in message.DESCRIPTOR.fields:
+        if field.is_required and not message.HasField(field.name):
+            yield (*names, field.json_name)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for token, inner in _messages(field, value):
+                yield from _uninitialized(inner, (*names, field.json_name, *token))
+
+
+def _messages(field: FieldDescriptor, value: Any) -> Iterator[tuple[_Names, Message]]:
+    """Yield the messages in the value of a field, each after its key or number if it has one."""
+    entry = map_entry_of(field)
+    if entry is not None:
+        has_messages = entry.fields_by_name["value"].message_type is not None
+        shown = ((str(key) if is_shown(str(key)) else None, key) for key in value if has_messages)
+        yield from (((token,), value[key]) for token, key in shown)
+    elif field.is_repeated:
+        yield from (((str(index),), inner) for index, inner in enumerate(value))
+    else:
+        yield (), value

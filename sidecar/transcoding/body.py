@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
 from sidecar.transcoding.errors import Fault, Faults
-from sidecar.transcoding.fields import find_rival, rivals_of
+from sidecar.transcoding.fields import find_rival, is_http_body, message_of, rivals_of
 from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.place import Arguments, Place
 from sidecar.transcoding.rules import Rule
 from sidecar.transcoding.strict_json import JsonValue
 from sidecar.transcoding.well_known import has_own_json
-
-HTTP_BODY = "google.api.HttpBody"
 
 
 class Shape(Enum):
@@ -64,6 +62,7 @@ class Body:
         """Prepare for `rule`, whose types `json` and `parameters` compile."""
         message = rule.method.input_type
         self._field = rule.body[0] if rule.body else None
+        self._place = Place(depth=1 if self._field else 0)
         self._rivals = rivals_of(self._field) if self._field else {}
         self._is_whole = rule.body == ()
         self._read_json = json.field(self._field) if self._field else json.message(message)
@@ -88,32 +87,22 @@ class Body:
         is_given = self._field is not None and arguments.get(self._field.name) is not None
         return find_rival(self._rivals, queried) if is_given else None
 
-    def place(self, names: Sequence[str]) -> Place:
-        """Return the place in the body of what the JSON names lead to in the message."""
-        place = Place()
+    def place(self, names: Sequence[str | None]) -> Place:
+        """Return the place in the body of what the JSON names lead to in the message.
+
+        None is a name that is not to be shown.
+        """
+        place = self._place
         for name in names[1:] if self._field else names:
-            place = Place(place, name, name)
+            place = Place(place, name, name or "")
         return place
 
     def _read(self, content: Json | Form | Raw, faults: Faults) -> Any:
         if isinstance(content, Json):
-            return self._read_json(content.value, Place(), faults)
+            return self._read_json(content.value, self._place, faults)
         if isinstance(content, Form):
             return self._parameters.read(self._names, content.pairs, faults, _in_form)
         return {"content_type": content.content_type, "data": content.data}
-
-
-def is_http_body(target: Descriptor | FieldDescriptor) -> bool:
-    """Whether `target` is a google.api.HttpBody, or a field that holds one."""
-    message = message_of(target)
-    return message is not None and message.full_name == HTTP_BODY
-
-
-def message_of(target: Descriptor | FieldDescriptor) -> Descriptor | None:
-    """Return the message that `target` is, or is a field for; None if it is for several or none."""
-    if isinstance(target, Descriptor):
-        return target
-    return None if target.is_repeated else target.message_type
 
 
 def _shape(target: Descriptor | None) -> Shape:

@@ -1,28 +1,21 @@
-"""Bodies on the wire: which can be read, and how an answer is written.
+"""Bodies of requests: which can be read, and as what.
 
-What is in a body is not known here: a request's becomes `Content`, and an
-answer's comes from the compiled writers.
+What is in a body is not known here: it becomes `Content`, for others to bind.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from google.protobuf.message import Message
-
-from sidecar.transcoding import json_writer, media_type, strict_json
-from sidecar.transcoding.body import Content, Form, Json, Raw, Shape, is_http_body
+from sidecar.transcoding import media_type, strict_json
+from sidecar.transcoding.body import Content, Form, Json, Raw, Shape
 from sidecar.transcoding.errors import (
     Fault,
     MalformedRequestError,
-    NotAcceptableError,
     UnsupportedMediaTypeError,
 )
-from sidecar.transcoding.json_writer import JsonWriter
 from sidecar.transcoding.percent import decode_form
-from sidecar.transcoding.rules import Rule
 
 FORM, JSON = "application/x-www-form-urlencoded", media_type.JSON
 # From the bytes of a body, which may be none. Raises MalformedRequestError.
@@ -113,48 +106,3 @@ _READERS: Mapping[Shape, Mapping[str, Reader]] = MappingProxyType(
         Shape.VALUE: MappingProxyType({JSON: _read_json}),
     }
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The content of an answer, and its media type, if that is known."""
-
-    content: bytes
-    content_type: str | None
-
-
-class AnswerWriter:
-    """Writes the answers of one rule: its message, one field of that, or what HttpBody holds."""
-
-    def __init__(self, rule: Rule, json: JsonWriter) -> None:
-        """Prepare for `rule`, whose types `json` compiles."""
-        field = rule.response_body[0] if rule.response_body else None
-        self._is_raw = is_http_body(field or rule.method.output_type)
-        self._name = field.name if field else None
-        self._write = json.field(field) if field else json.message(rule.method.output_type)
-
-    def choose(self, accept: Sequence[str]) -> str | None:
-        """Return the media type of the answers for a client that sent `Accept` fields.
-
-        None stands for whatever the service tells. Raises NotAcceptableError.
-        """
-        if self._is_raw:
-            return None
-        chosen = media_type.choose_json(accept)
-        if chosen is None:
-            raise NotAcceptableError(JSON)
-        return chosen
-
-    def write(self, message: Message, chosen: str | None) -> Answer:
-        """Return the answer that `message` is. Raises ValueError if it has no JSON."""
-        if self._is_raw:
-            body: Any = getattr(message, self._name) if self._name else message
-            if body.content_type and not _is_media_type(body.content_type):
-                raise ValueError("the content_type of a google.api.HttpBody is no media type")
-            return Answer(content=body.data, content_type=body.content_type or None)
-        return Answer(content=json_writer.encode(self._write(message)), content_type=chosen)
-
-
-def _is_media_type(text: str) -> bool:
-    # A quoted string of a parameter could hold the end of the line, and begin another field.
-    return text.isascii() and text.isprintable() and media_type.parse(text) is not None

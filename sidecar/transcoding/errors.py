@@ -1,6 +1,7 @@
 """What can go wrong between an HTTP request and the gRPC call that it stands for.
 
     SchemaError                 the schema cannot be served; raised while building
+    AnswerError                 the service's fault: its answer cannot be sent
     ClientDisconnectedError     nobody is left to answer
     DeadlinePassedError         the client's deadline passed before it had sent its request
     RequestError                the client's fault; has a status and perhaps headers
@@ -14,10 +15,12 @@
 No text here quotes a value that a client sent.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, ParamSpec, TypeVar
+
+_Given = ParamSpec("_Given")
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +72,31 @@ class SchemaFaults:
     def __init__(self) -> None:
         self._faults: list[str] = []
 
-    @contextmanager
-    def collect(self, method: str) -> Iterator[None]:
-        """Take the ValueError that is raised inside for a fault of `method`."""
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def add(self, rule: str, fault: object) -> None:
+        """Add what is wrong with `rule`."""
+        self._faults.append(f"{rule}: {fault}")
+
+    def attempt(
+        self, rule: str, read: Callable[_Given, _Read], *args: _Given.args, **kwargs: _Given.kwargs
+    ) -> _Read | None:
+        """Return what `read` returns; a ValueError of it is a fault of `rule`."""
         try:
-            yield
+            return read(*args, **kwargs)
         except ValueError as error:
-            self._faults.append(f"{method}: {error}")
+            self.add(rule, error)
+            return None
 
     def check(self) -> None:
         """Raise SchemaError if there are any."""
         if self._faults:
             raise SchemaError(self._faults)
+
+
+class AnswerError(Exception):
+    """The service answered with what HTTP or JSON does not have. The text says what that is."""
 
 
 class ClientDisconnectedError(Exception):
@@ -137,15 +153,19 @@ class NotAcceptableError(RequestError):
 
 
 class ContentTooLargeError(RequestError):
-    """The body is over the limit (RFC 9110 section 15.5.14)."""
+    """The body is over the limit (RFC 9110 section 15.5.14).
+
+    `is_last` tells that the connection can carry no other request (HTTP/1).
+    """
 
     status = 413
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, is_last: bool) -> None:
         super().__init__(
             f"The body must not be larger than {limit} bytes.",
-            # What is left of the body is not read, so nothing can follow it.
-            headers={"Connection": "close"},
+            # What is left of the body is not read, so nothing can follow it where there
+            # are no streams.
+            headers={"Connection": "close"} if is_last else {},
         )
 
 

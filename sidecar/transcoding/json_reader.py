@@ -17,16 +17,20 @@ from sidecar.transcoding.any_reader import AnyReader
 from sidecar.transcoding.errors import Fault, Faults
 from sidecar.transcoding.fields import Rivals, find_rival, map_entry_of, rivals_of
 from sidecar.transcoding.place import Arguments, Place, Read
-from sidecar.transcoding.scalars import NULL_VALUE, UnfitError, scalar_of
-from sidecar.transcoding.strict_json import JsonObject, JsonValue
-from sidecar.transcoding.well_known import ANY, VALUE, WELL_KNOWN, WRAPPERS
+from sidecar.transcoding.scalars import NULL_VALUE, UnfitError, UnknownNameError, scalar_of
+from sidecar.transcoding.strict_json import JsonObject, JsonValue, is_array
+from sidecar.transcoding.well_known import ANY, VALUE, WELL_KNOWN, WRAPPERS, assemble
 
 _Leaf: TypeAlias = Callable[[JsonValue], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Element:
-    """How one value is read: a `leaf`, which raises UnfitError, or what has values in it."""
+    """How one value is read: `read` takes any, and tells of its faults.
+
+    `leaf` is a faster way for values without others in them; it raises UnfitError,
+    and what it refuses is for `read` to judge.
+    """
 
     leaf: _Leaf | None = None
     read: Read
@@ -47,9 +51,7 @@ class _Member:
     name: str
     json_name: str
     rivals: Rivals
-    leaf: _Leaf | None
-    read: Read
-    takes_null: bool
+    element: _Element
 
     def at(self, place: Place) -> Place:
         """Return its place in the object at `place`."""
@@ -59,25 +61,45 @@ class _Member:
 class JsonReader:
     """Reads messages and fields of any type. Each type is compiled once.
 
-    `ignore_unknown` passes over members that no field has; `ignore_duplicates`
-    lets the last value count of a field that is given several.
+    `ignore_unknown` passes over members that no field has, and over the names of
+    enum values that no enum has; `ignore_duplicates` lets the last value count of
+    a field that is given several.
     """
 
     def __init__(self, *, ignore_unknown: bool = False, ignore_duplicates: bool = False) -> None:
         self._ignore_unknown = ignore_unknown
         self._ignore_duplicates = ignore_duplicates
+        # Not by their names: another pool may have another type of the same name.
         self._plans: dict[Descriptor, _MessagePlan] = {}
+        self._incomplete: list[Descriptor] = []
 
     def message(self, descriptor: Descriptor) -> Read:
-        """Return what reads a message of any type."""
-        return self._message(descriptor).read
+        """Return what reads a message of any type; one of a well-known type is made already."""
+        read = self._complete(self._message(descriptor)).read
+        if descriptor.full_name not in WELL_KNOWN:
+            return read
+        make = GetMessageClass(descriptor)
+
+        def read_message(value: JsonValue, place: Place, faults: Faults) -> Any:
+            count, made = len(faults), read(value, place, faults)
+            return assemble(make, made) if len(faults) == count else make()
+
+        return read_message
 
     def field(self, field: FieldDescriptor) -> Read:
         """Return what reads the value of `field`, be it one, a list or a map; null is None."""
-        element = self._field(field)
+        element = self._complete(self._field(field))
         if element.takes_null:
             return element.read
         return lambda value, *at: None if value is None else element.read(value, *at)
+
+    def _complete(self, element: _Element) -> _Element:
+        """Compile the types that `element` needs: one by one, for they may form a long chain."""
+        while self._incomplete:
+            descriptor = self._incomplete.pop()
+            for field in descriptor.fields:
+                self._plans[descriptor].add(field, self._field(field))
+        return element
 
     def _field(self, field: FieldDescriptor) -> _Element:
         entry = map_entry_of(field)
@@ -93,15 +115,18 @@ class JsonReader:
         if field.message_type is not None:
             return self._message(field.message_type)
         is_null = field.enum_type is not None and field.enum_type.full_name == NULL_VALUE
-        return _leaf(scalar_of(field).read, takes_null=is_null)
+        return self._leaf(scalar_of(field).read, takes_null=is_null)
 
     def _message(self, descriptor: Descriptor) -> _Element:
         name = descriptor.full_name
         if name in WRAPPERS:
             wrapped = scalar_of(descriptor.fields_by_name["value"])
-            return _leaf(lambda value: {"value": wrapped.read(value)})
+            return self._leaf(lambda value: {"value": wrapped.read(value)})
         if name in WELL_KNOWN:
-            return _Element(read=_known(descriptor), takes_null=name == VALUE)
+            read = WELL_KNOWN[name].read
+            if WELL_KNOWN[name].is_text:
+                return self._leaf(lambda value: read(value, 0))
+            return _Element(read=_at_depth(read), takes_null=name == VALUE)
         if name == ANY:
             return _Element(read=AnyReader(self.message, descriptor.file.pool).read)
         return _Element(read=self._plan(descriptor).read)
@@ -110,36 +135,31 @@ class JsonReader:
         plan = self._plans.get(descriptor)
         if plan is None:
             plan = _MessagePlan(self._ignore_unknown, self._ignore_duplicates)
-            # Before its fields are compiled, for one of them may be of this type again.
             self._plans[descriptor] = plan
-            for field in descriptor.fields:
-                plan.add(field, self._field(field))
+            self._incomplete.append(descriptor)
         return plan
 
+    def _leaf(self, read: _Leaf, *, takes_null: bool = False) -> _Element:
+        def read_at(value: JsonValue, place: Place, faults: Faults) -> object:
+            try:
+                return read(value)
+            except UnfitError as error:
+                if not (self._ignore_unknown and isinstance(error, UnknownNameError)):
+                    faults.append(place.fault(error))
+                return None
 
-def _leaf(read: _Leaf, *, takes_null: bool = False) -> _Element:
+        return _Element(leaf=read, read=read_at, takes_null=takes_null)
+
+
+def _at_depth(read: Callable[[JsonValue, int], Any]) -> Read:
     def read_at(value: JsonValue, place: Place, faults: Faults) -> object:
         try:
-            return read(value)
+            return read(value, place.depth + 1)
         except UnfitError as error:
             faults.append(place.fault(error))
             return None
 
-    return _Element(leaf=read, read=read_at, takes_null=takes_null)
-
-
-def _known(descriptor: Descriptor) -> Read:
-    make, fill = GetMessageClass(descriptor), WELL_KNOWN[descriptor.full_name].fill
-
-    def read(value: JsonValue, place: Place, faults: Faults) -> object:
-        message = make()
-        try:
-            fill(message, value, place.depth + 1)
-        except UnfitError as error:
-            faults.append(place.fault(error))
-        return message
-
-    return read
+    return read_at
 
 
 class _MessagePlan:
@@ -153,12 +173,7 @@ class _MessagePlan:
 
     def add(self, field: FieldDescriptor, element: _Element) -> None:
         member = _Member(
-            name=field.name,
-            json_name=field.json_name,
-            rivals=rivals_of(field),
-            leaf=element.leaf,
-            read=element.read,
-            takes_null=element.takes_null,
+            name=field.name, json_name=field.json_name, rivals=rivals_of(field), element=element
         )
         self._members.setdefault(field.name, member)
         self._members[field.json_name] = member
@@ -174,19 +189,19 @@ class _MessagePlan:
             if member is None:
                 faults.extend(self._unknown(name, place))
                 continue
-            field, leaf = member.name, member.leaf
+            field, element = member.name, member.element
             if field in made or member.rivals:
                 faults.extend(map(member.at(place).fault, self._conflicts(member, given, made)))
-            if given is None and not member.takes_null:
+            if given is None and not element.takes_null:
                 made[field] = None  # which its constructor takes for nothing
                 continue
-            if leaf is None:
-                made[field] = member.read(given, member.at(place), faults)
-                continue
-            try:
-                made[field] = leaf(given)
-            except UnfitError as error:
-                faults.append(member.at(place).fault(error))
+            if element.leaf is not None:
+                try:
+                    made[field] = element.leaf(given)
+                    continue
+                except UnfitError:
+                    pass  # it is read again, with its place
+            made[field] = element.read(given, member.at(place), faults)
         return made
 
     def _unknown(self, name: str, place: Place) -> Iterator[Fault]:
@@ -198,7 +213,7 @@ class _MessagePlan:
         if member.name in made and not self._ignore_duplicates:
             yield "must be given once only"
         rival = find_rival(member.rivals, made)
-        if rival and (given is not None or member.takes_null):
+        if rival and (given is not None or member.element.takes_null):
             yield f"must not be given together with {rival}"
 
 
@@ -210,7 +225,7 @@ class _ListPlan:
         self._element = element
 
     def read(self, value: JsonValue, place: Place, faults: Faults) -> list[Any]:
-        if not isinstance(value, list) or isinstance(value, JsonObject):
+        if not is_array(value):
             faults.append(place.fault("must be a list"))
             return []
         leaf, take = self._element.leaf, self._element.take
@@ -219,10 +234,11 @@ class _ListPlan:
                 return [leaf(element) for element in value]
             except UnfitError:
                 pass  # each is read again, with its place
-        return [
+        made = (
             take(element, Place(place, index, self._subject), faults)
             for index, element in enumerate(value)
-        ]
+        )
+        return [element for element in made if element is not None]
 
 
 class _MapPlan:
@@ -248,4 +264,4 @@ class _MapPlan:
             if key in made:
                 faults.append(entry.fault("has a key that was given before"))
             made[key] = self._element.take(given, entry, faults)
-        return made
+        return {key: element for key, element in made.items() if element is not None}

@@ -35,9 +35,21 @@ class JsonWriter:
 
     def __init__(self) -> None:
         self._plans: dict[Descriptor, _MessagePlan] = {}
+        self._incomplete: list[Descriptor] = []
 
     def message(self, descriptor: Descriptor) -> Write:
         """Return what writes a message of any type."""
+        return self._complete(self._message(descriptor))
+
+    def _complete(self, write: Write) -> Write:
+        """Compile the types that `write` needs: one by one, for they may form a long chain."""
+        while self._incomplete:
+            descriptor = self._incomplete.pop()
+            for field in descriptor.fields:
+                self._plans[descriptor].add(field, self._value(field))
+        return write
+
+    def _message(self, descriptor: Descriptor) -> Write:
         name = descriptor.full_name
         if name in WRAPPERS:
             write = scalar_of(descriptor.fields_by_name["value"]).write
@@ -57,7 +69,7 @@ class JsonWriter:
                 return None
             return write(getattr(message, name)) if write else getattr(message, name)
 
-        return write_field
+        return self._complete(write_field)
 
     def _value(self, field: FieldDescriptor) -> Write | None:
         """Return what writes the value of `field`, or None if JSON takes it as it is."""
@@ -72,17 +84,21 @@ class JsonWriter:
 
     def _element(self, field: FieldDescriptor) -> Write | None:
         if field.message_type is not None:
-            return self.message(field.message_type)
+            return self._message(field.message_type)
         return scalar_of(field).write
 
     def _plan(self, descriptor: Descriptor) -> "_MessagePlan":
         plan = self._plans.get(descriptor)
         if plan is None:
-            # Before its fields are compiled, for one of them may be of this type again.
-            plan = self._plans[descriptor] = _MessagePlan()
-            for field in descriptor.fields:
-                plan.add(field, self._value(field))
+            extension = self._extension if descriptor.is_extendable else None
+            plan = self._plans[descriptor] = _MessagePlan(extension)
+            self._incomplete.append(descriptor)
         return plan
+
+    def _extension(self, field: FieldDescriptor) -> Write:
+        """Return what writes the value of an extension, which is known when one is met."""
+        write = self._value(field)
+        return self._complete(write) if write else lambda value: value
 
 
 _BOOLS = {True: "true", False: "false"}
@@ -103,8 +119,9 @@ def _write_map(write_key: Callable[[Any], str], write: Write | None) -> Write:
 class _MessagePlan:
     """Writes a message as an object."""
 
-    def __init__(self) -> None:
+    def __init__(self, extension: Callable[[FieldDescriptor], Write] | None) -> None:
         self._fields: list[tuple[str, str, bool, Write | None]] = []
+        self._extension = extension
 
     def add(self, field: FieldDescriptor, write: Write | None) -> None:
         self._fields.append((field.name, field.json_name, field.has_presence, write))
@@ -116,6 +133,10 @@ class _MessagePlan:
                 continue
             value = getattr(message, name)
             made[json_name] = write(value) if write else value
+        if self._extension is not None:
+            for field, value in message.ListFields():
+                if field.is_extension:
+                    made[f"[{field.full_name}]"] = self._extension(field)(value)
         return made
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding.errors import Fault, Faults
-from sidecar.transcoding.fields import Rivals, find_rival, map_entry_of, rivals_of
+from sidecar.transcoding.fields import Rivals, find_rival, rivals_of
 from sidecar.transcoding.place import Arguments, is_shown
 from sidecar.transcoding.scalars import UnfitError, scalar_of
-from sidecar.transcoding.well_known import DEEPEST, WELL_KNOWN, WRAPPERS, has_own_json
+from sidecar.transcoding.well_known import DEEPEST, WELL_KNOWN, has_text, parent_type
 
 # From a text, and how many messages there are down to its own. Raises UnfitError.
 ReadText: TypeAlias = Callable[[str, int], Any]
@@ -57,18 +56,24 @@ class ParameterReader:
         self._ignore_duplicates = ignore_duplicates
         # Not by their names: another pool may have another type of the same name.
         self._types: dict[Descriptor, Parameters] = {}
+        self._incomplete: list[Descriptor] = []
 
     def fields(self, descriptor: Descriptor) -> Parameters:
         """Return the fields of a type by both of their names; a JSON name goes before others."""
-        fields = self._types.get(descriptor)
-        if fields is None:
-            # Before its fields are there, for one of them may be of this type again.
-            fields = self._types[descriptor] = {}
+        fields = self._fields(descriptor)
+        while self._incomplete:  # one by one, for the types may form a long chain
+            descriptor = self._incomplete.pop()
             for field in descriptor.fields:
                 parameter = self._compile(field)
-                fields.setdefault(field.name, parameter)
-                fields[field.json_name] = parameter
+                self._types[descriptor].setdefault(field.name, parameter)
+                self._types[descriptor][field.json_name] = parameter
         return fields
+
+    def _fields(self, descriptor: Descriptor) -> Parameters:
+        if descriptor not in self._types:
+            self._types[descriptor] = {}
+            self._incomplete.append(descriptor)
+        return self._types[descriptor]
 
     def read(
         self,
@@ -122,8 +127,8 @@ class ParameterReader:
             json_name=field.json_name,
             is_repeated=field.is_repeated,
             rivals=rivals_of(field),
-            read=None if map_entry_of(field) else text_reader(field),
-            fields=self.fields(parent) if parent else {},
+            read=text_reader(field) if has_text(field) else None,
+            fields=self._fields(parent) if parent else {},
         )
 
 
@@ -141,44 +146,25 @@ def find(fields: Parameters, name: str) -> Sequence[Parameter] | None:
     return chain
 
 
-def text_reader(field: FieldDescriptor) -> ReadText | None:
-    """Return what reads one value of `field` from a text, or None if it has no text."""
+def text_reader(field: FieldDescriptor) -> ReadText:
+    """Return what reads one value of `field`, which has a text, from that."""
     type_ = field.message_type
     if type_ is None:
         read = scalar_of(field).read_text
         return lambda text, _depth: read(text)
-    if type_.full_name in WRAPPERS:
-        wrapped = type_.fields_by_name["value"]
-        read = scalar_of(wrapped).read_text
-        if wrapped.type == wrapped.TYPE_STRING:
-            return lambda text, _depth: {"value": read(text)}
-        return lambda text, _depth: {"value": read(_unquote(text))}
     if type_.full_name in WELL_KNOWN:
-        return _known(type_)
-    return None
-
-
-def parent_type(field: FieldDescriptor) -> Descriptor | None:
-    """Return the message whose fields can be named after `field` and a dot, or None."""
-    type_ = field.message_type
-    return None if field.is_repeated or type_ is None or has_own_json(type_) else type_
+        return WELL_KNOWN[type_.full_name].read_text
+    wrapped = type_.fields_by_name["value"]
+    read = scalar_of(wrapped).read_text
+    if wrapped.type == wrapped.TYPE_STRING:
+        return lambda text, _depth: {"value": read(text)}
+    return lambda text, _depth: {"value": read(_unquote(text))}
 
 
 def _unquote(text: str) -> str:
     """Take off the quotes that a JSON string has; for most types they are no part of the value."""
     is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
     return text[1:-1] if is_quoted else text
-
-
-def _known(descriptor: Descriptor) -> ReadText:
-    make, fill = GetMessageClass(descriptor), WELL_KNOWN[descriptor.full_name].fill_text
-
-    def read(text: str, depth: int) -> Any:
-        message = make()
-        fill(message, text, depth)
-        return message
-
-    return read
 
 
 def _check_rivals(parameter: Parameter, made: Arguments) -> None:

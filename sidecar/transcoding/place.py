@@ -20,37 +20,48 @@ class Place:
     """Where in a body a value is; made for each that has others in it, and so made fast.
 
     `subject` is what a sentence about the value begins with; `depth` is how many
-    values it lies in.
+    values it lies in. A `token` that is not to be shown is None.
     """
 
     __slots__ = ("depth", "parent", "subject", "token")
 
     def __init__(
-        self, parent: "Place | None" = None, token: str | int = "", subject: str = "The body"
+        self,
+        parent: "Place | None" = None,
+        token: str | int | None = None,
+        subject: str = "The body",
+        *,
+        depth: int = 0,
     ) -> None:
-        """Make the place of the member or element `token` of the value at `parent`."""
+        """Make the place of the member or element `token` of the value at `parent`.
+
+        Without a parent it is that of the body, whose value lies in `depth` others.
+        """
         self.parent = parent
         self.token = token
         self.subject = subject
-        self.depth: int = parent.depth + 1 if parent else 0
+        self.depth: int = parent.depth + 1 if parent else depth
 
     @property
     def pointer(self) -> str:
-        """The JSON Pointer; RFC 6901 section 3 has the escapes."""
-        if self.parent is None:
-            return ""
-        token = str(self.token).replace("~", "~0").replace("/", "~1")
-        return f"{self.parent.pointer}/{token}"
+        """The JSON Pointer, as far as it can be shown; RFC 6901 section 3 has the escapes."""
+        tokens: list[str] = []
+        place: Place | None = self
+        while place is not None and place.parent is not None:
+            if place.token is None:
+                tokens.clear()  # what it holds could not be found without it
+            else:
+                tokens.append(str(place.token).replace("~", "~0").replace("/", "~1"))
+            place = place.parent
+        return "".join(f"/{token}" for token in reversed(tokens))
 
     def fault(self, predicate: object) -> Fault:
         """Return what is wrong here; `predicate` ends the sentence, without its full stop."""
         return Fault(detail=f"{self.subject} {predicate}.", pointer=self.pointer)
 
     def told(self, name: str, subject: str) -> "Place":
-        """Return the place of a member whose name is the client's, or this one if that is odd."""
-        if is_shown(name):
-            return Place(self, name, subject)
-        return Place(self.parent, self.token, subject)
+        """Return the place of a member whose name is the client's, which may be odd."""
+        return Place(self, name if is_shown(name) else None, subject)
 
 
 def is_shown(name: str) -> bool:

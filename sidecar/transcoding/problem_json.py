@@ -24,8 +24,6 @@ from sidecar.transcoding.strict_json import JsonTree
 _TITLES: Mapping[int, str] = MappingProxyType(
     {413: "Content Too Large", 499: "Client Closed Request"}
 )
-# A body may hold a fault in every other byte, each of which takes many to tell.
-_MOST_ERRORS = 100
 _SECOND = 1_000_000_000  # in nanoseconds
 
 
@@ -33,8 +31,8 @@ def render(request: Request, error: RequestError | Status) -> Response:
     """Return the problem document of a request that is no call, or of a call that failed.
 
     There is no `type`, which stands for about:blank: the problem is what its HTTP
-    status says (RFC 9457 section 4.2.1). `errors` has the first 100 faults of a
-    request. A status of the service has its `code` by name, and those `details`
+    status says (RFC 9457 section 4.2.1). `errors` has the faults of a request. A
+    status of the service has its `code` by name, and those `details`
     whose types are in the default descriptor pool.
 
     The message of a status is passed on as it is, also of UNKNOWN and INTERNAL:
@@ -60,8 +58,7 @@ def render(request: Request, error: RequestError | Status) -> Response:
 
 
 def _tell_request(error: RequestError) -> dict[str, JsonTree]:
-    faults = error.faults[:_MOST_ERRORS]
-    return {"detail": error.detail, "errors": [_tell_fault(fault) for fault in faults]}
+    return {"detail": error.detail, "errors": [_tell_fault(fault) for fault in error.faults]}
 
 
 def _tell_fault(fault: Fault) -> JsonTree:

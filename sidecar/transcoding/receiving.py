@@ -1,7 +1,7 @@
 """Receiving: the raw path and the body of a request, as ASGI gives them, within their limits."""
 
 import asyncio
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
@@ -14,11 +14,22 @@ from sidecar.transcoding.errors import (
     DeadlinePassedError,
 )
 
+# RFC 3986 section 3.3: what a path has as it is. A colon that is escaped begins no verb.
+_PCHAR = "/:@!$&'()*+,;=~"
+
 
 def raw_path(scope: Scope) -> str:
-    """Return the path as the client wrote it; a server that lost it gets it encoded anew."""
-    path = scope.get("raw_path")
-    return path.decode("latin-1") if path else quote(scope["path"])
+    """Return the path as the client wrote it, without that of an application around this one.
+
+    A server that lost how it was written gets it encoded anew.
+    """
+    raw = scope.get("raw_path")
+    path = raw.decode("latin-1") if raw else quote(scope["path"], safe=_PCHAR)
+    root: str = scope.get("root_path", "")
+    # What comes before is as many segments as the root has, however they are escaped.
+    *before, rest = path.split("/", root.count("/") + 1)
+    is_within = root and unquote("/".join(before)) == root
+    return f"/{rest}" if is_within else path
 
 
 class Reception:
@@ -33,31 +44,43 @@ class Reception:
         self._shape = shape
         self._limit = limit
         self._reader: Reader | None = None
-        length = request.headers.get("content-length")
-        self._is_announced = length not in {None, "0"} or "transfer-encoding" in request.headers
+        length = int(request.headers.get("content-length", 0))
+        self._is_http_1 = request.scope["http_version"].startswith("1")
+        # RFC 9112 section 6.3: in later versions a body needs no field to be there.
+        is_absent = not length and "transfer-encoding" not in request.headers
+        self._has_none = self._is_http_1 and is_absent
         # HttpBody has a media type even if it has no content.
-        if self._is_announced or shape is Shape.RAW:
+        if length or shape is Shape.RAW:
             self._reader = self._choose_reader()
-        if int(length or 0) > limit:
-            raise ContentTooLargeError(limit)
+        if length > limit:
+            raise self._too_large()
 
     async def read(self, deadline: float | None) -> Content:
         """Return what was sent, if it was before `deadline`, a time of the event loop.
 
-        Raises ContentTooLargeError, MalformedRequestError, ClientDisconnectedError
-        and DeadlinePassedError.
+        Raises UnsupportedMediaTypeError for a body whose length was not told, and
+        ContentTooLargeError, MalformedRequestError, ClientDisconnectedError and
+        DeadlinePassedError.
         """
-        # A body without a length is announced in HTTP/1.1 and not in later versions.
-        if not self._is_announced and self._request.scope["http_version"].startswith("1"):
-            return self._reader(b"") if self._reader else None
         try:
             async with asyncio.timeout_at(deadline):
-                data = await self._read_bytes()
+                data = b"" if self._has_none else await self._read_bytes()
         except TimeoutError:
             raise DeadlinePassedError from None
-        if data and self._reader is None:
-            self._reader = self._choose_reader()
         return self._reader(data) if self._reader else None
+
+    async def _read_bytes(self) -> bytes:
+        body = bytearray()
+        try:
+            async for chunk in self._request.stream():
+                if chunk and self._reader is None:
+                    self._reader = self._choose_reader()
+                body += chunk
+                if len(body) > self._limit:
+                    raise self._too_large()
+        except ClientDisconnect:
+            raise ClientDisconnectedError from None
+        return bytes(body)
 
     def _choose_reader(self) -> Reader:
         headers = self._request.headers
@@ -65,13 +88,5 @@ class Reception:
             self._shape, headers.getlist("content-type"), headers.getlist("content-encoding")
         )
 
-    async def _read_bytes(self) -> bytes:
-        body = bytearray()
-        try:
-            async for chunk in self._request.stream():
-                body += chunk
-                if len(body) > self._limit:
-                    raise ContentTooLargeError(self._limit)
-        except ClientDisconnect:
-            raise ClientDisconnectedError from None
-        return bytes(body)
+    def _too_large(self) -> ContentTooLargeError:
+        return ContentTooLargeError(self._limit, is_last=self._is_http_1)

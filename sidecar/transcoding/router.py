@@ -68,10 +68,7 @@ class Router(Generic[Target]):
         methods = self._ends(template.segments).setdefault(template.verb, {})
         other = methods.get(rule.http_method)
         if other is not None:
-            raise ValueError(
-                f"{rule.http_method} {template.text} is served by {other.rule.method.full_name}"
-                f" at {other.rule.template.text}"
-            )
+            raise ValueError(f"the same requests are those of {other.rule.name}")
         methods[rule.http_method] = _Route(rule=rule, target=target)
         if template.verb:
             self._verbs[template.verb] = template.verb.count(":")
@@ -121,9 +118,9 @@ class Router(Generic[Target]):
             # No more colons than a verb has, or a segment of nothing else would take long.
             head, *parts = path.raw[-1].rsplit(":", max(self._verbs.values()) + 1)
             for at in range(len(parts)):
-                verb = decode_segment(":".join(parts[at:]))
-                if verb in self._verbs:
-                    yield verb, path.with_last(":".join([head, *parts[:at]]))
+                verb, last = decode_segment(":".join(parts[at:])), ":".join([head, *parts[:at]])
+                if verb in self._verbs and last:  # or there would be a slash at the end
+                    yield verb, path.with_last(last)
         yield "", path
 
 

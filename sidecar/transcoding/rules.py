@@ -5,7 +5,7 @@ https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from google.protobuf.descriptor import (
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from sidecar.transcoding.errors import SchemaFaults
-from sidecar.transcoding.parameters import text_reader
+from sidecar.transcoding.fields import is_http_body, message_of
 from sidecar.transcoding.template import Template, Variable, parse
+from sidecar.transcoding.well_known import has_own_json, has_text, parent_type
 
 _HTTP: Any = annotations_pb2.http  # its stub types the extension as a plain FieldDescriptor
 # RFC 9110 section 5.6.2; "*" is one as well.
@@ -35,11 +36,13 @@ FieldPath = tuple[FieldDescriptor, ...]
 class Rule:
     """One binding of `method` to an HTTP method and the paths that `template` matches.
 
-    `http_method` is "*" for all of them. `variables` are the fields that those of
-    the template lead to. `body` and `response_body` are the way to what the bodies
-    hold: () is the whole message, and None is no body.
+    `name` tells it from others for people. `http_method` is "*" for all of them.
+    `variables` are the fields that those of the template lead to. `body` and
+    `response_body` are the way to what the bodies hold: () is the whole message,
+    and None is no body.
     """
 
+    name: str
     method: MethodDescriptor
     http_method: str
     template: Template
@@ -58,10 +61,8 @@ def read_rules(services: Iterable[ServiceDescriptor], faults: SchemaFaults) -> l
     for method, told in _annotated(services):
         if method.client_streaming or method.server_streaming:
             streaming.append(method.full_name)
-            continue
-        for where, one in _bindings(told):
-            with faults.collect(f"{method.full_name}: {where}{_name(one)}"):
-                rules.append(_read_rule(method, one, is_additional=bool(where)))
+        else:
+            rules.extend(_read_bindings(method, told, faults))
     if streaming:
         _LOG.warning("streaming methods are not served over HTTP: %s", ", ".join(streaming))
     return rules
@@ -78,10 +79,15 @@ def _annotated(
                 yield method, options.Extensions[_HTTP]
 
 
-def _bindings(told: HttpRule) -> Iterator[tuple[str, HttpRule]]:
-    yield "", told
+def _read_bindings(
+    method: MethodDescriptor, told: HttpRule, faults: SchemaFaults
+) -> Iterator[Rule]:
+    yield from _read_rule(f"{method.full_name}: {_name(told)}", method, told, faults)
     for at, binding in enumerate(told.additional_bindings):
-        yield f"additional_bindings[{at}].", binding
+        name = f"{method.full_name}: additional_bindings[{at}].{_name(binding)}"
+        yield from _read_rule(name, method, binding, faults)
+        if binding.additional_bindings:
+            faults.add(name, "additional bindings cannot have more of them")
 
 
 def _name(told: HttpRule) -> str:
@@ -91,38 +97,50 @@ def _name(told: HttpRule) -> str:
     return f"{pattern} {getattr(told, pattern)!r}" if pattern else "rule"
 
 
-def _read_rule(method: MethodDescriptor, told: HttpRule, *, is_additional: bool) -> Rule:
-    if is_additional and told.additional_bindings:
-        raise ValueError("additional bindings cannot have more of them")
-    http_method, path = _pattern(told)
-    template = parse(path)
-    variables = tuple(_resolve(method.input_type, variable) for variable in template.variables)
-    body = (
-        None
-        if not told.body
-        else _part(method.input_type, "body", "" if told.body == "*" else told.body)
-    )
-    _check_apart(variables, body or ())
-    return Rule(
-        method=method,
-        http_method=http_method,
-        template=template,
-        variables=variables,
-        body=body,
-        response_body=_part(method.output_type, "response_body", told.response_body),
-    )
-
-
-def _pattern(told: HttpRule) -> tuple[str, str]:
-    """Return the HTTP method and the template. Raises ValueError."""
-    pattern = told.WhichOneof("pattern")
+def _read_rule(
+    name: str, method: MethodDescriptor, told: HttpRule, faults: SchemaFaults
+) -> Iterator[Rule]:
+    """Yield the rule, if it can be served. Of one that cannot everything that is wrong is told."""
+    count = len(faults)
+    pattern = _pattern(told)
     if pattern is None:
-        raise ValueError("it has none of get, put, post, delete, patch and custom")
-    if pattern != "custom":
-        return pattern.upper(), getattr(told, pattern)
-    if not _TOKEN.fullmatch(told.custom.kind):
-        raise ValueError("its kind must be an HTTP method, or '*' for all")
-    return told.custom.kind, told.custom.path
+        faults.add(name, "it has none of get, put, post, delete, patch and custom")
+        return
+    http_method, path = pattern
+    if not _TOKEN.fullmatch(http_method):
+        faults.add(name, "its kind must be an HTTP method, or '*' for all")
+    template = faults.attempt(name, parse, path)
+    found = [
+        faults.attempt(name, _resolve, method.input_type, variable)
+        for variable in (template.variables if template is not None else ())
+    ]
+    body = faults.attempt(name, _body, method.input_type, told.body)
+    response_body = faults.attempt(
+        name, _part, method.output_type, "response_body", told.response_body
+    )
+    if template is None or response_body is None or len(faults) > count:
+        return
+    variables = tuple(path for path in found if path is not None)
+    for fault in _conflicts(method.input_type, template, variables, body):
+        faults.add(name, fault)
+    if len(faults) == count:
+        yield Rule(
+            name=name,
+            method=method,
+            http_method=http_method,
+            template=template,
+            variables=variables,
+            body=body,
+            response_body=response_body,
+        )
+
+
+def _pattern(told: HttpRule) -> tuple[str, str] | None:
+    """Return the HTTP method and the template, if there are any."""
+    pattern = told.WhichOneof("pattern")
+    if pattern == "custom":
+        return told.custom.kind, told.custom.path
+    return (pattern.upper(), getattr(told, pattern)) if pattern else None
 
 
 def _resolve(message: Descriptor | None, variable: Variable) -> FieldPath:
@@ -138,13 +156,16 @@ def _resolve(message: Descriptor | None, variable: Variable) -> FieldPath:
                 f"column {variable.column}: {field.full_name} is repeated, and a path is not"
             )
         path.append(field)
-        # A well-known type is one value and has no fields here.
-        message = field.message_type if text_reader(field) is None else None
-    if text_reader(path[-1]) is None:
+        message = parent_type(field)
+    if not has_text(path[-1]):
         raise ValueError(
             f"column {variable.column}: {path[-1].full_name} is a message; name a field of it"
         )
     return tuple(path)
+
+
+def _body(message: Descriptor, name: str) -> FieldPath | None:
+    return _part(message, "body", "" if name == "*" else name) if name else None
 
 
 def _part(message: Descriptor, what: str, name: str) -> FieldPath:
@@ -157,18 +178,28 @@ def _part(message: Descriptor, what: str, name: str) -> FieldPath:
     return (field,)
 
 
-def _check_apart(variables: Iterable[FieldPath], body: FieldPath) -> None:
-    """Raise ValueError where path and body would give the same field, or two of a oneof."""
-    if body in variables:
-        raise ValueError(f"the path and the body both give {body[0].full_name}")
+def _conflicts(
+    message: Descriptor, template: Template, paths: Sequence[FieldPath], body: FieldPath | None
+) -> Iterator[str]:
+    """Yield where path and body would give the same field, or two of a oneof."""
+    whole = body[0] if body else message
+    target = message_of(whole)
+    leaves_nothing = target is None or has_own_json(target) or is_http_body(target)
     chosen: dict[tuple[FieldPath, str], FieldDescriptor] = {}
-    for path in (*variables, body):
-        for at, field in enumerate(path):
-            oneof = field.containing_oneof
-            if oneof is None:
-                continue
-            other = chosen.setdefault((path[:at], oneof.name), field)
-            if other is not field:
-                raise ValueError(
-                    f"{other.full_name} and {field.full_name} exclude each other in a oneof"
-                )
+    for variable, path in zip(template.variables, paths, strict=True):
+        where = f"column {variable.column}: "
+        if body is not None and path[: len(body)] == body and leaves_nothing:
+            yield f"{where}the body gives all of {whole.full_name}"
+        yield from (f"{where}{fault}" for fault in _exclusions(path, chosen))
+    yield from (f"body: {fault}" for fault in _exclusions(body or (), chosen))
+
+
+def _exclusions(
+    path: FieldPath, chosen: dict[tuple[FieldPath, str], FieldDescriptor]
+) -> Iterator[str]:
+    """Yield which field of a oneof excludes one on the way, of those that were `chosen` before."""
+    for at, field in enumerate(path):
+        oneof = field.containing_oneof
+        other = chosen.setdefault((path[:at], oneof.name), field) if oneof else field
+        if other is not field:
+            yield f"{other.full_name} and {field.full_name} exclude each other in a oneof"

@@ -37,6 +37,10 @@ class UnfitError(ValueError):
     """A value that its field cannot take. The text continues a sentence: "must be a string"."""
 
 
+class UnknownNameError(UnfitError):
+    """A name that no value of an enum has: perhaps of one that a newer schema has."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
     """How values of one scalar type are read and written.
@@ -97,10 +101,8 @@ def _to_integer(text: str) -> int | None:
 
 def _floating(check: Callable[[float], float], write: Callable[[float], JsonTree]) -> Scalar:
     def read(value: JsonValue) -> float:
-        if isinstance(value, float):
+        if isinstance(value, float) or type(value) is int:
             return check(value)
-        if type(value) is int:
-            return check(to_float(value))
         if isinstance(value, str):
             return read_text(value)
         raise UnfitError(_A_NUMBER)
@@ -118,27 +120,25 @@ def _floating(check: Callable[[float], float], write: Callable[[float], JsonTree
 _A_NUMBER = "must be a number"
 
 
-def to_float(number: float) -> float:
-    """Return `number` as a double. Raises UnfitError for an integer that is too large."""
+def to_double(number: float) -> float:
+    """Return `number`, which may be an integer, as a double. Raises UnfitError if it is none."""
     try:
-        return float(number)
+        double = float(number)
     except OverflowError:
-        raise UnfitError("must be a number that a double can hold") from None
-
-
-def _check_double(number: float) -> float:
-    if math.isinf(number):
+        double = math.inf
+    if math.isinf(double):
         raise UnfitError("must be a number that a double can hold")
-    return number
+    return double
 
 
-def _check_float(number: float) -> float:
-    if abs(number) > _FLOAT_MAX:
+def _to_float(number: float) -> float:
+    double = to_double(number)
+    if abs(double) > _FLOAT_MAX:
         try:
-            _FLOAT.pack(number)  # takes what rounds down to the largest one
+            _FLOAT.pack(double)  # takes what rounds down to the largest one
         except OverflowError:
             raise UnfitError("must be a number that a float can hold") from None
-    return number
+    return double
 
 
 def _write_double(number: float) -> JsonTree:
@@ -222,7 +222,7 @@ def _enum(enum: EnumDescriptor) -> Scalar:
     def find(name: str) -> int:
         if name in numbers:
             return numbers[name]
-        raise UnfitError(wanted)
+        raise UnknownNameError(wanted)
 
     def check(value: JsonValue) -> object:
         try:
@@ -235,7 +235,7 @@ def _enum(enum: EnumDescriptor) -> Scalar:
 
     return Scalar(
         read=lambda value: find(value) if isinstance(value, str) else check(value),
-        read_text=lambda text: numbers[text] if text in numbers else check(text),
+        read_text=lambda text: check(text) if _NUMBER.fullmatch(text) else find(text),
         write=lambda number: names.get(number, number),
     )
 
@@ -259,8 +259,8 @@ _UINT64 = _integer(0, 2**64 - 1, str)
 
 _SCALARS: Mapping[int, Scalar] = MappingProxyType(
     {
-        FieldDescriptor.TYPE_DOUBLE: _floating(_check_double, _write_double),
-        FieldDescriptor.TYPE_FLOAT: _floating(_check_float, _write_float),
+        FieldDescriptor.TYPE_DOUBLE: _floating(to_double, _write_double),
+        FieldDescriptor.TYPE_FLOAT: _floating(_to_float, _write_float),
         FieldDescriptor.TYPE_INT32: _INT32,
         FieldDescriptor.TYPE_SINT32: _INT32,
         FieldDescriptor.TYPE_SFIXED32: _INT32,

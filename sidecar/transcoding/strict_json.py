@@ -8,9 +8,9 @@ import json
 import math
 from decimal import Decimal
 from itertools import accumulate
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, TypeGuard
 
-# Less than the limit of `int`, whose error tells how to lift it.
+# More than any type has, and less than the limit of `int`.
 _MOST_DIGITS = 1000
 _DEEPEST = 98
 # From here on not every integer is a float; no type has integers of so many digits.
@@ -30,30 +30,30 @@ class JsonObject(list[tuple[str, "JsonValue"]]):
         return members
 
 
+# A number that is too large for a float, whatever its digits, is infinite.
 JsonValue: TypeAlias = str | int | float | bool | JsonObject | list["JsonValue"] | None
 
 # What `json` writes; every name in an object is there once.
 JsonTree: TypeAlias = str | int | float | bool | dict[str, "JsonTree"] | list["JsonTree"] | None
 
 
+def is_array(value: JsonValue) -> TypeGuard[list[JsonValue]]:
+    """Whether `value` is an array."""
+    return isinstance(value, list) and not isinstance(value, JsonObject)
+
+
 def parse(data: bytes) -> JsonValue:
     """Return the value that `data` holds.
 
-    Raises ValueError when it is not JSON in UTF-8, nests too deeply, or has a
-    number that Python cannot hold. The text of the error quotes nothing of it.
+    Raises ValueError when it is not JSON in UTF-8 or nests too deeply. The text of
+    the error quotes nothing of it.
     """
     try:
         text = data.decode()
         if text.startswith("\ufeff"):
             raise ValueError("it starts with a byte order mark")
         _check_nesting(data)
-        value: JsonValue = json.loads(
-            text,
-            object_pairs_hook=JsonObject,
-            parse_constant=_refuse_constant,
-            parse_float=_parse_float,
-            parse_int=_parse_int,
-        )
+        value: JsonValue = _DECODER.decode(text)
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -70,9 +70,11 @@ def _check_nesting(data: bytes) -> None:
     """
     if data.count(b"{") + data.count(b"[") <= _DEEPEST:
         return
-    # Once the escapes are gone, each quote is an end of a string: every second part is one.
-    unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    skeleton = unescaped.translate(None, delete=_NO_SKELETON)
+    if b"\\" in data:
+        data = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    # Without escapes each quote is an end of a string: every second part is one. Two quotes
+    # with nothing between have nothing to part.
+    skeleton = data.translate(None, delete=_NO_SKELETON).replace(b'""', b"")
     brackets = b"".join(skeleton.split(b'"')[::2])
     if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _DEEPEST:
         raise ValueError("it nests too deeply")
@@ -82,19 +84,23 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _parse_int(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError("a number is too long")
-    return int(text)
+def _parse_int(text: str) -> float | int:
+    return int(text) if len(text) <= _MOST_DIGITS else float(text)
 
 
 def _parse_float(text: str) -> float | int:
     value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number is too large")
-    if abs(value) < _INEXACT:
+    if abs(value) < _INEXACT or math.isinf(value):
         return value
     # A float might be another integer than the one that was sent.
     number = Decimal(text)
     is_integer = number.adjusted() < _LONGEST and number == number.to_integral_value()
     return int(number) if is_integer else value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=JsonObject,
+    parse_constant=_refuse_constant,
+    parse_float=_parse_float,
+    parse_int=_parse_int,
+)

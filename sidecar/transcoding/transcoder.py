@@ -1,6 +1,7 @@
 """The transcoder: an ASGI application that answers HTTP requests by gRPC calls."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -15,9 +16,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sidecar.transcoding import calling, metadata, problem_json
+from sidecar.transcoding.answers import Answer, AnswerWriter
 from sidecar.transcoding.binding import Binder
-from sidecar.transcoding.codec import Answer, AnswerWriter
 from sidecar.transcoding.errors import (
+    AnswerError,
     ClientDisconnectedError,
     DeadlinePassedError,
     MethodNotAllowedError,
@@ -36,6 +38,7 @@ from sidecar.transcoding.status import read_status
 # Makes the answer to a request that could not be made into a call, or whose call failed.
 RenderError = Callable[[Request, RequestError | Status], Response]
 _DEFAULTS = Options()
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +82,7 @@ class Transcoder:
         self._router = Router[_Endpoint]()
         faults = SchemaFaults()
         for rule in read_rules(services, faults):
-            with faults.collect(rule.method.full_name):
-                self._router.add(rule, self._prepare(rule))
+            faults.attempt(rule.name, self._router.add, rule, self._prepare(rule))
         faults.check()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,10 +92,13 @@ class Transcoder:
             response = await self._answer(request)
         except ClientDisconnectedError:
             return
-        except DeadlinePassedError:
-            response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
         except RequestError as error:
             response = self._render_error(request, error)
+        except DeadlinePassedError:
+            response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
+        except AnswerError as error:
+            _LOG.error("an answer at %s cannot be sent: %s", scope["transcoding.route"], error)
+            response = self._render_error(request, Status(code=code_pb2.INTERNAL))
         except grpc.aio.AioRpcError as error:
             response = self._render_error(request, read_status(error))
             self._pass_on([*error.initial_metadata(), *error.trailing_metadata()], response)
@@ -136,7 +141,7 @@ class Transcoder:
         query = request.scope["query_string"].decode("latin-1")
         call = endpoint.call(
             endpoint.binder.bind(found.variables, query, content),
-            timeout=None if deadline is None else deadline - _now(),
+            timeout=None if deadline is None else _remaining(deadline),
             metadata=metadata.to_metadata(headers.raw, self._passed),
         )
         message = await calling.result(call, request)
@@ -150,7 +155,8 @@ class Transcoder:
 
     def _pass_on(self, given: Iterable[tuple[str, str | bytes]], response: Response) -> None:
         """Add the metadata that may be headers, but for fields that the answer has already."""
-        own = {name.lower() for name in response.headers}
+        # Of Vary there may be several: each has more that the answer depends on.
+        own = {name.lower() for name in response.headers} - {"vary"}
         for name, value in metadata.to_headers(given, self._options.response_headers):
             if name not in own:
                 response.headers.append(name, value)
@@ -158,6 +164,14 @@ class Transcoder:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _remaining(deadline: float) -> float:
+    """Return the seconds until `deadline`. Raises DeadlinePassedError."""
+    seconds = deadline - _now()
+    if seconds <= 0:
+        raise DeadlinePassedError
+    return seconds
 
 
 def _respond(answer: Answer) -> Response:

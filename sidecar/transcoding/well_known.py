@@ -10,18 +10,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from sidecar.transcoding import strict_json
-from sidecar.transcoding.scalars import UnfitError, read_string, to_float
-from sidecar.transcoding.strict_json import JsonObject, JsonTree, JsonValue
+from sidecar.transcoding.scalars import UnfitError, read_string, to_double
+from sidecar.transcoding.strict_json import JsonObject, JsonTree, JsonValue, is_array
 
 # What the parsers of protobuf take: messages within each other, entries of maps included.
 DEEPEST = 100
-_TOO_DEEP = "must not nest so deeply"
 
 # Any: the messages are made at run time, of a pool that is not known here.
 _Message = Any
@@ -31,29 +31,43 @@ _Message = Any
 class WellKnown:
     """How the messages of one type are read and written.
 
-    `fill` takes an empty message, its JSON value, and how deep in others it
-    lies; it raises UnfitError. `is_text` tells that the JSON value is a string,
-    so that its text stands for it without quotes as well. `write` raises
-    ValueError for a message that has no JSON value.
+    `read` takes the JSON value and how deep in messages its own lies, and returns
+    what protobuf takes for a field of the type; it raises UnfitError. `is_text`
+    tells that the JSON value is a string, so that its text stands for it without
+    quotes as well, and that its depth does not matter. `write` raises ValueError
+    for a message that has no JSON value.
     """
 
-    fill: Callable[[_Message, JsonValue, int], None]
+    read: Callable[[JsonValue, int], Any]
     write: Callable[[_Message], JsonTree]
     is_text: bool
 
-    def fill_text(self, message: _Message, text: str, depth: int) -> None:
-        """Fill `message` from the text of a path, query or form. Raises UnfitError."""
+    def read_text(self, text: str, depth: int) -> Any:
+        """Return what the text of a path, query or form is read as. Raises UnfitError."""
         if self.is_text and not text.startswith('"'):
-            self.fill(message, text, depth)
-            return
+            return self.read(text, depth)
         try:
             value = strict_json.parse(text.encode())
         except ValueError:
             raise UnfitError("must be JSON") from None
-        self.fill(message, value, depth)
+        return self.read(value, depth)
 
 
-def _fill_timestamp(message: _Message, value: JsonValue, _depth: int) -> None:
+def assemble(make: type[Message], value: Any) -> Message:
+    """Return the message of a well-known type that `value` makes as a field of that type."""
+    message: _Message = make()
+    name = make.DESCRIPTOR.full_name
+    if name == STRUCT:
+        message.update(value)
+    elif name == LIST:
+        message.extend(value)
+    else:
+        message = make(**value)
+    assembled: Message = message
+    return assembled
+
+
+def _read_timestamp(value: JsonValue, _depth: int) -> Mapping[str, int]:
     """Read RFC 3339 section 5.6, in capitals, as the JSON mapping has it."""
     found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
     if found is None:
@@ -65,7 +79,7 @@ def _fill_timestamp(message: _Message, value: JsonValue, _depth: int) -> None:
     seconds = (moment - _EPOCH) // timedelta(seconds=1)
     if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # its offset took it beyond the years
         raise UnfitError(_A_TIMESTAMP)
-    message.seconds, message.nanos = seconds, _nanos(found[2])
+    return {"seconds": seconds, "nanos": _nanos(found[2])}
 
 
 _TIMESTAMP = re.compile(
@@ -82,12 +96,12 @@ def _nanos(fraction: str | None) -> int:
     return int((fraction or "0").ljust(9, "0"))
 
 
-def _fill_duration(message: _Message, value: JsonValue, _depth: int) -> None:
+def _read_duration(value: JsonValue, _depth: int) -> Mapping[str, int]:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or int(found[2]) > _LONGEST:
         raise UnfitError("must be a duration in seconds, such as 1.5s")
     sign = -1 if found[1] else 1
-    message.seconds, message.nanos = sign * int(found[2]), sign * _nanos(found[3])
+    return {"seconds": sign * int(found[2]), "nanos": sign * _nanos(found[3])}
 
 
 _DURATION = re.compile(r"(-)?([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
@@ -95,50 +109,78 @@ _DURATION = re.compile(r"(-)?([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 _LONGEST = 315_576_000_000
 
 
-def _fill_mask(message: _Message, value: JsonValue, _depth: int) -> None:
+def _read_mask(value: JsonValue, _depth: int) -> Mapping[str, list[str]]:
     if not isinstance(value, str) or not _MASK.fullmatch(value):
         raise UnfitError("must be field paths in camel case, such as name,shelf.shelfCode")
-    message.FromJsonString(value)
+    paths = _CAPITAL.sub(lambda found: f"_{found[0].lower()}", value)
+    return {"paths": paths.split(",") if paths else []}
 
 
 # An underscore would not survive the way to snake case and back.
 _MASK = re.compile(r"(?:[A-Za-z0-9.]+(?:,[A-Za-z0-9.]+)*)?")
+_CAPITAL = re.compile("[A-Z]")
 
 
-def _fill_struct(message: _Message, value: JsonValue, depth: int) -> None:
+# Of Struct, ListValue and Value protobuf takes Python's own dictionaries and lists. How deep
+# the messages lie that it makes of them is for us to know.
+_Tree = bool | str | float | dict[str, Any] | list[Any] | None
+
+
+def _read_struct(value: JsonValue, depth: int) -> dict[str, _Tree]:
     if not isinstance(value, JsonObject):
         raise UnfitError("must be an object")
-    for name, member in value:
-        if read_string(name) in message.fields:
-            raise UnfitError("must not have a name twice in an object")
-        # Struct, its entry and the Value in that: three messages.
-        _fill_value(message.fields[name], member, depth + 2)
+    return _to_dict(value, depth)
 
 
-def _fill_list(message: _Message, value: JsonValue, depth: int) -> None:
-    if not isinstance(value, list) or isinstance(value, JsonObject):
+def _read_list(value: JsonValue, depth: int) -> list[_Tree]:
+    if not is_array(value):
         raise UnfitError("must be a list")
-    for element in value:
-        _fill_value(message.values.add(), element, depth + 1)
+    return _to_list(value, depth)
 
 
-def _fill_value(message: _Message, value: JsonValue, depth: int) -> None:
+def _read_value(value: JsonValue, depth: int) -> Mapping[str, _Tree]:
+    tree = _to_tree(value, depth)
+    # Zero is the number of the only value of NullValue.
+    return {_KINDS[type(tree)]: 0 if tree is None else tree}
+
+
+_KINDS: Mapping[type, str] = MappingProxyType(
+    {
+        NoneType: "null_value",
+        bool: "bool_value",
+        str: "string_value",
+        float: "number_value",
+        dict: "struct_value",
+        list: "list_value",
+    }
+)
+
+
+def _to_tree(value: JsonValue, depth: int) -> _Tree:
+    """Return what a Value at `depth` holds."""
     if depth > DEEPEST:
-        raise UnfitError(_TOO_DEEP)
-    if value is None:
-        message.null_value = 0
-    elif isinstance(value, bool):
-        message.bool_value = value
-    elif isinstance(value, str):
-        message.string_value = read_string(value)
-    elif isinstance(value, JsonObject):
-        message.struct_value.SetInParent()  # or an empty one would not be there
-        _fill_struct(message.struct_value, value, depth + 1)
-    elif isinstance(value, list):
-        message.list_value.SetInParent()
-        _fill_list(message.list_value, value, depth + 1)
-    else:
-        message.number_value = to_float(value)
+        raise UnfitError("must not nest so deeply")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return read_string(value)
+    if isinstance(value, int | float):
+        return to_double(value)
+    if isinstance(value, JsonObject):
+        return _to_dict(value, depth + 1)
+    return _to_list(value, depth + 1)
+
+
+def _to_dict(members: JsonObject, depth: int) -> dict[str, _Tree]:
+    # The Struct, its entry and the Value in that: three messages.
+    made = {read_string(name): _to_tree(member, depth + 2) for name, member in members}
+    if len(made) < len(members):
+        raise UnfitError("must not have a name twice in an object")
+    return made
+
+
+def _to_list(elements: list[JsonValue], depth: int) -> list[_Tree]:
+    return [_to_tree(element, depth + 1) for element in elements]
 
 
 def _write_struct(message: _Message) -> JsonTree:
@@ -176,24 +218,29 @@ _WRITE_KIND: Mapping[str | None, Callable[[_Message], JsonTree]] = MappingProxyT
 
 
 def _write_text(message: _Message) -> JsonTree:
-    text: str = message.ToJsonString()
+    try:
+        text: str = message.ToJsonString()
+    except ValueError:  # whose text quotes the value
+        name = message.DESCRIPTOR.full_name
+        raise ValueError(f"a {name} holds what its JSON does not have") from None
     return text
 
 
 WELL_KNOWN: Mapping[str, WellKnown] = MappingProxyType(
     {
-        f"google.protobuf.{name}": WellKnown(fill=fill, write=write, is_text=write is _write_text)
-        for name, fill, write in (
-            ("Timestamp", _fill_timestamp, _write_text),
-            ("Duration", _fill_duration, _write_text),
-            ("FieldMask", _fill_mask, _write_text),
-            ("Struct", _fill_struct, _write_struct),
-            ("ListValue", _fill_list, _write_list),
-            ("Value", _fill_value, _write_value),
+        f"google.protobuf.{name}": WellKnown(read=read, write=write, is_text=write is _write_text)
+        for name, read, write in (
+            ("Timestamp", _read_timestamp, _write_text),
+            ("Duration", _read_duration, _write_text),
+            ("FieldMask", _read_mask, _write_text),
+            ("Struct", _read_struct, _write_struct),
+            ("ListValue", _read_list, _write_list),
+            ("Value", _read_value, _write_value),
         )
     }
 )
 ANY, VALUE = "google.protobuf.Any", "google.protobuf.Value"
+STRUCT, LIST = "google.protobuf.Struct", "google.protobuf.ListValue"
 WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
@@ -204,3 +251,15 @@ def has_own_json(descriptor: Descriptor) -> bool:
     """Whether the JSON of a message is something else than an object of its fields."""
     name = descriptor.full_name
     return name in WELL_KNOWN or name in WRAPPERS or name == ANY
+
+
+def has_text(field: FieldDescriptor) -> bool:
+    """Whether a value of `field` can be given as a text, in a path, a query or a form."""
+    type_ = field.message_type
+    return type_ is None or type_.full_name in WELL_KNOWN or type_.full_name in WRAPPERS
+
+
+def parent_type(field: FieldDescriptor) -> Descriptor | None:
+    """Return the message whose fields can be named after `field` and a dot, or None."""
+    type_ = field.message_type
+    return None if field.is_repeated or type_ is None or has_own_json(type_) else type_

@@ -20,6 +20,8 @@ LIBRARY = service(
     method("Open", post("/v1/shelves")),
     method("Look", HttpRule(get="/v1/shelves", body="*")),
     method("Absent", post("/v1/absent")),
+    method("Shut", post("/v1/shelves:shut")),
+    method("Odd", post("/v1/odd/!$&'()%2A+,;=%3A@~-._")),
     method("Unbound"),
 )
 Receipt = GetMessageClass(descriptor("Receipt", of=LIBRARY))

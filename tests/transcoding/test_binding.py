@@ -293,8 +293,8 @@ def test_fields_that_must_be_given() -> None:
     body = '{"key":"","parts":[{"key":"x"}],"self":"y"}'
     assert_bound(bind(ODD, "a", "", body), body.replace("{", '{"c":"a",', 1))
     assert faults_of(ODD, "a", "", '{"parts":[{"key":""},{}]}') == [
-        "key must be given.",
-        "A field must be given.",
+        "/key key must be given.",
+        "/parts/1/key key must be given.",
     ]
 
 

@@ -11,17 +11,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding import strict_json
-from sidecar.transcoding.body import (
-    Body,
-    Content,
-    Form,
-    Json,
-    Raw,
-    Shape,
-    is_http_body,
-    message_of,
-)
+from sidecar.transcoding.body import Body, Content, Form, Json, Raw, Shape
 from sidecar.transcoding.errors import Fault, Faults, SchemaFaults
+from sidecar.transcoding.fields import is_http_body, message_of
 from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.rules import Rule, read_rules

@@ -4,11 +4,25 @@ import asyncio
 import json
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 
+from sidecar.transcoding import Transcoder
+from tests.channels import Open, in_process, over_a_socket
 from tests.transcoding.asgi import GUARD, Exchange, Wire, with_body
-from tests.transcoding.serving import FORM, Context, Receipt, Serve, echo, refuse, told
+from tests.transcoding.serving import (
+    FORM,
+    LIBRARY,
+    Context,
+    Receipt,
+    Serve,
+    echo,
+    handler_of,
+    refuse,
+    render,
+    told,
+)
 
 # Clients that go away
 
@@ -79,6 +93,36 @@ async def test_slow_call(serve: Serve) -> None:
     assert json.loads(wire.answer.body) == told(name="a")
 
 
+@pytest.mark.parametrize("open_", [in_process, over_a_socket])
+async def test_channel_is_closed_during_the_call(open_: Open) -> None:
+    """A call that ends because its channel does is answered: its client is still there."""
+    handler, wire = Waiting(), Wire(with_body(b"name=a", FORM))
+    async with open_(handler_of(handler.wait, LIBRARY)) as channel:
+        transcoder = Transcoder([LIBRARY], channel, render_error=render)
+        task = asyncio.create_task(wire.serve(transcoder))
+        async with asyncio.timeout(GUARD):
+            await handler.called.wait()
+            await channel.close()
+            await task
+    assert (wire.answer.status, json.loads(wire.answer.body)["code"]) == (503, 14)
+
+
+async def test_response_that_is_no_message() -> None:
+    """Bytes that are no message of the response's type are the service's fault."""
+    handlers = grpc.method_handlers_generic_handler(
+        LIBRARY.full_name, {"Open": grpc.unary_unary_rpc_method_handler(answer_bytes)}
+    )
+    async with over_a_socket(handlers) as channel:
+        transcoder = Transcoder([LIBRARY], channel, render_error=render)
+        answer = await with_body(b"{}").run(transcoder)
+    assert (answer.status, json.loads(answer.body)["code"]) == (500, 13)
+
+
+async def answer_bytes(_request: bytes, _context: object) -> bytes:
+    """Answer with the beginning of a field."""
+    return b"\x0a\x7f"
+
+
 # Deadlines
 
 
@@ -121,6 +165,13 @@ async def test_deadline_passes(serve: Serve, sent: str) -> None:
     exchange = with_body(b"{}", headers=[("grpc-timeout", sent)])
     answer = await exchange.run(await serve(Waiting().wait))
     assert (answer.status, json.loads(answer.body)["code"]) == (504, 4)
+
+
+@pytest.mark.parametrize("sent", ["0S", "1n"])
+async def test_deadline_that_has_passed_already(serve: Serve, sent: str) -> None:
+    """A request whose deadline has passed when it is complete makes no call."""
+    exchange = with_body(b"{}", headers=[("grpc-timeout", sent)])
+    assert (await exchange.run(await serve(refuse))).status == 504
 
 
 @pytest.mark.parametrize("sent", ["0S", "1n", "50m"])

@@ -177,8 +177,6 @@ def test_json_of_any_kind_is_read(body: bytes, shape: Shape) -> None:
         (b"NaN", "The body is not JSON: NaN and Infinity are not JSON."),
         (b'"\xff"', "The body is not JSON: it is not UTF-8."),
         (b"[" * 100_000, "The body is not JSON: it nests too deeply."),
-        (b"1" * 5000, "The body is not JSON: a number is too long."),
-        (b"1e999", "The body is not JSON: a number is too large."),
     ],
 )
 def test_unreadable_json(body: bytes, detail: str) -> None:

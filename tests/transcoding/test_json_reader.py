@@ -1,6 +1,7 @@
 """From JSON to messages: what protobuf's own library reads is read the same, and no more."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -29,10 +30,10 @@ def type_of(name: str) -> Descriptor:
     return descriptor(name, LIBRARY)
 
 
-def read(name: str, body: str) -> Message | list[str]:
+def read(name: str, body: str, by: JsonReader = READER) -> Message | list[str]:
     """Return the message that `body` is, or what is wrong with it, each after its pointer."""
     faults = Faults()
-    made = READER.message(type_of(name))(strict_json.parse(body.encode()), Place(), faults)
+    made = by.message(type_of(name))(strict_json.parse(body.encode()), Place(), faults)
     if faults:
         return [f"{fault.pointer} {fault.detail}".lstrip() for fault in faults]
     return GetMessageClass(type_of(name))(**made)
@@ -61,6 +62,82 @@ def test_agrees_with_the_library(name: str, keeps_names: bool, data: st.DataObje
         message, preserving_proto_field_name=keeps_names, descriptor_pool=LIBRARY.file.pool
     )
     assert bytes_of(read(name, body)) == bytes_of(message)
+
+
+def faults(name: str, body: str, **ignores: bool) -> list[str]:
+    """Return what is wrong with a body, each after its pointer."""
+    made = read(name, body, JsonReader(**ignores))
+    assert isinstance(made, list)
+    return made
+
+
+A_TYPE = "must be given once, as the URL of a type that this service knows."
+A_DOUBLE = "must be a number that a double can hold."
+WRONG: Mapping[tuple[str, str], list[str]] = {
+    # What no type can hold is a fault of its field, and not of the body.
+    ("Scalars", '{"aDouble":1e400,"aFloat":-1e39,"anInt64":1e400,"aBool":1}'): [
+        f"/aDouble aDouble {A_DOUBLE}",
+        "/aFloat aFloat must be a number that a float can hold.",
+        f"/anInt64 anInt64 must be an integer from {-(2**63)} to {2**63 - 1}.",
+        "/aBool aBool must be true or false.",
+    ],
+    ("Scalars", '{"aDouble":%s}' % ("1" * 2000)): [f"/aDouble aDouble {A_DOUBLE}"],
+    ("Known", '{"aValue":{"a":[1e400]}}'): [f"/aValue aValue {A_DOUBLE}"],
+    ("Known", '{"anAny":{"@type":"canary/\\ud800"}}'): [f"/anAny/@type @type {A_TYPE}"],
+    ("Known", '{"anAny":{"@type":"\\ud800/google.protobuf.Empty"}}'): [
+        f"/anAny/@type @type {A_TYPE}"
+    ],
+    ("Known", '{"anAny":{"@type":"canary/\u00e9"}}'): [f"/anAny/@type @type {A_TYPE}"],
+    ("Known", '{"anAny":{"@type":"x/library.v1.Shelf","name":1,"nope":1}}'): [
+        "/anAny/name name must be a string.",
+        "/anAny/nope anAny has a member that no field has.",
+    ],
+    ("Known", '{"anAny":{"@type":"x/google.protobuf.Duration","value":"canary"}}'): [
+        "/anAny/value value must be a duration in seconds, such as 1.5s."
+    ],
+    # A name that is not shown is not gone past either.
+    ("Maps", '{"maps":{"<canary>":{"maps":{"a":{"strings":1}},"bools":{"canary":1}}}}'): [
+        "/maps strings must be a JSON object.",
+        "/maps A key of bools must be true or false.",
+    ],
+    ("Maps", '{"shelves":{"a":{"name":1},"a":{}}}'): [
+        "/shelves/a/name name must be a string.",
+        "/shelves/a A value of shelves has a key that was given before.",
+    ],
+}
+
+
+@pytest.mark.parametrize("of", WRONG, ids=repr)
+def test_wrong(of: tuple[str, str]) -> None:
+    """Everything that is wrong is told where it is, and nothing of what was sent."""
+    found = faults(*of)
+    assert found == WRONG[of]
+    assert "canary" not in str(found)
+
+
+IGNORED: Mapping[tuple[str, str], dict[str, object]] = {
+    ("Scalars", '{"nope":1e400,"aString":"a"}'): {"aString": "a"},
+    # The names of values that are not known are unknown too, and no numbers are.
+    ("Scalars", '{"aMood":"MOOD_NEW","aBool":true}'): {"aBool": True},
+    ("Lists", '{"moods":["MOOD_NEW","MOOD_MERRY",7,"MOOD_NEW"]}'): {"moods": [1, 7]},
+    ("Maps", '{"bools":{"true":"MOOD_NEW","false":"MOOD_MERRY"}}'): {"bools": {"false": 1}},
+}
+
+
+@pytest.mark.parametrize("of", IGNORED, ids=repr)
+def test_what_is_ignored(of: tuple[str, str]) -> None:
+    """What no schema of ours has is passed over where the option says so, as the library does."""
+    name, body = of
+    made = read(name, body, JsonReader(ignore_unknown=True))
+    assert bytes_of(made) == bytes_of(by_library(name, IGNORED[of]))
+    assert isinstance(read(name, body), list)
+
+
+def test_other_faults_of_enums_are_not_ignored() -> None:
+    """A value that is no name at all is a fault however much is ignored."""
+    assert faults("Scalars", '{"aMood":true}', ignore_unknown=True) == [
+        "/aMood aMood must be a value of library.v1.Mood."
+    ]
 
 
 # What stands in the place of a value: near enough to right ones to be taken for them.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
+from google.protobuf import duration_pb2, json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -131,6 +131,54 @@ def test_types_of_one_name_in_two_pools() -> None:
     pool.AddSerializedFile(file.SerializeToString())
     other: Any = GetMessageClass(pool.FindMessageTypeByName("library.v1.Note"))(other="a")
     assert (written(make("Note", text="a")), written(other)) == ('{"text":"a"}', '{"other":"a"}')
+
+
+def extended() -> Any:
+    """Return a message of proto2 with extensions, one of them of a well-known type."""
+    types, labels = FieldDescriptorProto.Type, FieldDescriptorProto.Label
+    file = FileDescriptorProto(name="old.proto", package="old.v1", syntax="proto2")
+    file.dependency.append("google/protobuf/duration.proto")
+    made = file.message_type.add(name="Old")
+    made.field.add(name="name", number=1, type=types.TYPE_STRING, label=labels.LABEL_OPTIONAL)
+    made.extension_range.add(start=100, end=200)
+    for number, (name, kind, label, type_name) in enumerate(
+        [
+            ("count", types.TYPE_INT64, labels.LABEL_OPTIONAL, ""),
+            ("tags", types.TYPE_STRING, labels.LABEL_REPEATED, ""),
+            ("time", types.TYPE_MESSAGE, labels.LABEL_OPTIONAL, ".google.protobuf.Duration"),
+        ],
+        start=100,
+    ):
+        file.extension.add(
+            name=name,
+            number=number,
+            type=kind,
+            label=label,
+            type_name=type_name or None,
+            extendee=".old.v1.Old",
+        )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    message: Any = GetMessageClass(pool.FindMessageTypeByName("old.v1.Old"))(name="a")
+    message.Extensions[pool.FindExtensionByName("old.v1.count")] = 2**60
+    message.Extensions[pool.FindExtensionByName("old.v1.tags")].append("b")
+    message.Extensions[pool.FindExtensionByName("old.v1.time")].seconds = 5
+    return message
+
+
+def test_extensions() -> None:
+    """An extension of proto2 is written by its full name."""
+    message = extended()
+    told = {
+        "name": "a",
+        "[old.v1.count]": str(2**60),
+        "[old.v1.tags]": ["b"],
+        "[old.v1.time]": "5s",
+    }
+    assert json.loads(written(message)) == json.loads(by_library(message)) == told
+    message.ClearExtension(message.DESCRIPTOR.file.pool.FindExtensionByName("old.v1.time"))
+    assert "time" not in written(message)
 
 
 @pytest.mark.parametrize("tree", [float("nan"), [float("inf")]])

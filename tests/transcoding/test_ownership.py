@@ -122,22 +122,6 @@ def test_oneof_of_query_and_body() -> None:
     assert_bound(bind(made, "", "hint=a", "{}"), '{"byShelf":{},"hint":"a"}')
 
 
-@pytest.mark.parametrize(
-    ("told", "takes", "label"),
-    [
-        ("/{seconds} *", "google.protobuf.Timestamp", "seconds"),
-        ("/{value} *", "google.protobuf.StringValue", "value"),
-        ("/{content_type} *", "google.api.HttpBody", "contentType"),
-        ("/{content.content_type} content", "Document", "content.contentType"),
-    ],
-)
-def test_body_that_leaves_nothing(told: str, takes: str, label: str) -> None:
-    """A rule that no request could meet is refused while building."""
-    with pytest.raises(ValueError, match=r".") as raised:
-        binder(told, takes)
-    assert str(raised.value) == f"the path cannot give {label}; the body gives all of it"
-
-
 # Near the path's field: its names, its parents and its rivals, at every level.
 near = st.sampled_from(
     ["shelf", "name", "theme", "choice", "byTitle", "by_title", "byCode", "byShelf", "by_shelf"]

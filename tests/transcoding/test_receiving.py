@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import httpx2
 import pytest
 from google.api.http_pb2 import HttpRule
 from google.protobuf.message import Message
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from tests.transcoding.asgi import Exchange, Wire, in_chunks, with_body
 from tests.transcoding.library import method, service
@@ -18,6 +21,16 @@ LOST: Mapping[str, tuple[str, dict[str, object], int]] = {
     "none": ("/v1/shelves", {"raw_path": None}, 200),
     "empty": ("/v1/shelves", {"raw_path": b""}, 200),
     "percent sign that was one before decoding": ("/v1/shel%76es", {}, 404),
+    "a verb": ("/v1/shelves:shut", {}, 200),
+    "what a path may have as it is": ("/v1/odd/!$&'()*+,;=:@~-._", {}, 200),
+}
+BELOW: Mapping[str, tuple[str, str, int]] = {
+    "a root": ("/api", "/api/v1/shelves", 200),
+    "a root of two segments": ("/api/a b", "/%61pi/a%20b/v1/shelves", 200),
+    "a path that is not below it": ("/api", "/v1/shelves", 200),
+    "a path that only begins alike": ("/api", "/apiv1/v1/shelves", 404),
+    "the root itself": ("/v1/shelves", "/v1/shelves", 200),
+    "a slash that is no separator": ("/api", "/api%2Fv1/shelves", 404),
 }
 
 
@@ -31,6 +44,27 @@ async def test_server_that_lost_the_raw_path(
     wire.scope |= raw_path
     await wire.serve(await serve())
     assert wire.answer.status == status
+
+
+@pytest.mark.parametrize("name", BELOW)
+async def test_application_in_another_one(serve: Serve, name: str) -> None:
+    """The path of an application around this one (ASGI: root_path) is not part of the path."""
+    root, path, status = BELOW[name]
+    wire = Wire(Exchange(path=path))
+    wire.scope["root_path"] = root
+    await wire.serve(await serve())
+    assert wire.answer.status == status
+
+
+async def test_mounted_application(serve: Serve) -> None:
+    """A transcoder may be mounted in an application of Starlette."""
+    app = Starlette(routes=[Mount("/api", app=await serve())])
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as client:
+        answers = [
+            await client.post(f"http://library.test{path}", data={"name": "a"})
+            for path in ("/api/v1/shelves", "/api/v1/%73helves", "/v1/shelves", "/api/api/v1")
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 404]
 
 
 # The limit of the body
@@ -99,6 +133,22 @@ NO_LENGTH: Mapping[str, tuple[Exchange, int]] = {
 }
 
 
+@pytest.mark.parametrize("content_type", [[], [("Content-Type", "text/plain")]], ids=str)
+async def test_chunks_of_nothing(serve: Serve, content_type: list[tuple[str, str]]) -> None:
+    """A body of no length is none, however that is told: it needs no media type."""
+    headers = [*content_type, ("Transfer-Encoding", "chunked")]
+    answer = await Exchange(headers=headers, chunks=(b"", b"")).run(await serve())
+    assert (answer.status, json.loads(answer.body)) == (200, told())
+
+
+async def test_media_type_of_chunks(serve: Serve) -> None:
+    """A body of another type is refused with its first chunk, and no other is read."""
+    headers = [("Content-Type", "text/plain"), ("Transfer-Encoding", "chunked")]
+    wire = Wire(Exchange(headers=headers, chunks=(b"", b"x", b"x" * 1000, b"x")))
+    await wire.serve(await serve(refuse, max_body_bytes=10))
+    assert (wire.answer.status, wire.unread) == (415, 2)
+
+
 @pytest.mark.parametrize("name", NO_LENGTH)
 async def test_body_that_nothing_announces(serve: Serve, name: str) -> None:
     """In HTTP/2 a body needs neither a length nor a coding to be there."""
@@ -107,6 +157,8 @@ async def test_body_that_nothing_announces(serve: Serve, name: str) -> None:
     wire.scope["http_version"] = "2"
     await wire.serve(await serve(max_body_bytes=100))
     assert wire.answer.status == status
+    # RFC 9113 section 8.2.2: there is no such field.
+    assert "connection" not in wire.answer.headers
     if exchange.chunks == (b"name=", b"a"):
         assert json.loads(wire.answer.body) == told(name="a")
 

@@ -299,7 +299,7 @@ CAPTURED: Mapping[str, str] = {
     "GET /pair/t%2Fu/a/x/b/y/z/end": "GET /pair/{theme}/{name=a/*/b/**}/end t/u a/x/b/y/z",
     "GET /one/a/b": "GET /one/*/{name} b",
     "GET /verb/a/b:read": "GET /verb/{name=**}:read a/b",
-    "GET /verb/:read": "GET /verb/{name=**}:read ",
+    "GET /verb:read": "GET /verb/{name=**}:read ",
     "GET /verb/a:read:all": "GET /verb/{name}:read:all a",
     "GET /verb/a:b:read": "GET /verb/{name=**}:read a:b",
     "GET /verb/a:%72ead": "GET /verb/{name=**}:read a",
@@ -315,10 +315,21 @@ def test_wildcards(sent: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/any/", "/tail", "/tail/x", "/one/a/", "/one//b", "/verb/a", "/verb:read/a", "/root"],
+    [
+        "/any/",
+        "/tail",
+        "/tail/x",
+        "/one/a/",
+        "/one//b",
+        "/verb/a",
+        "/verb:read/a",
+        "/verb/:read",
+        "/verb/a/:read",
+        "/root",
+    ],
 )
 def test_wildcards_are_missed(path: str) -> None:
-    """`*` stands for one segment that is not empty, and a verb is part of its template."""
+    """`*` stands for one segment that is not empty, a verb is no more than part of a segment."""
     with pytest.raises(PathNotFoundError):
         WILD.find("GET", path)
 
@@ -339,11 +350,11 @@ DUPLICATES: Mapping[str, tuple[str, str]] = {
 def test_a_duplicate_is_refused(name: str) -> None:
     """Of two rules for the same requests one would be dead: the second is refused."""
     first, second = DUPLICATES[name]
-    with pytest.raises(ValueError, match="is served by") as raised:
+    with pytest.raises(ValueError, match=r".") as raised:
         router("POST /a", first, second)
-    template = first.partition(" ")[2]
-    told = f"{second} is served by library.v1.Library.Do1 at {template}"
-    assert str(raised.value) == told
+    kind, _, template = first.partition(" ")
+    told = f"library.v1.Library.Do1: custom {kind!r} {template!r}"
+    assert str(raised.value) == f"the same requests are those of {told}"
 
 
 def test_what_is_no_duplicate() -> None:

@@ -156,6 +156,7 @@ def test_options_that_were_read_before_the_extension_was_known() -> None:
 
 
 # What is wrong with one rule of a method that takes and gives a Book.
+NO_METHOD = "its kind must be an HTTP method, or '*' for all"
 ONEOF = "exclude each other in a oneof"
 TWO_OF_A_ONEOF = f"library.v1.Choice.by_title and library.v1.Choice.by_code {ONEOF}"
 ONE_FURTHER_DOWN = f"library.v1.Choice.by_shelf and library.v1.Choice.by_code {ONEOF}"
@@ -166,11 +167,11 @@ WRONG: Mapping[str, tuple[HttpRule, str]] = {
     ),
     "no kind": (
         custom("", "/a"),
-        "custom '' '/a': its kind must be an HTTP method, or '*' for all",
+        f"custom '' '/a': {NO_METHOD}",
     ),
     "odd kind": (
         custom("A B", "/a"),
-        "custom 'A B' '/a': its kind must be an HTTP method, or '*' for all",
+        f"custom 'A B' '/a': {NO_METHOD}",
     ),
     "template": (
         HttpRule(get="/v1/{name"),
@@ -242,15 +243,15 @@ WRONG: Mapping[str, tuple[HttpRule, str]] = {
     ),
     "path and body": (
         HttpRule(post="/{title}", body="title"),
-        "post '/{title}': the path and the body both give library.v1.Book.title",
+        "post '/{title}': column 3: the body gives all of library.v1.Book.title",
     ),
     "two of a oneof": (
         HttpRule(get="/{choice.by_title}/{choice.by_code}"),
-        f"get '/{{choice.by_title}}/{{choice.by_code}}': {TWO_OF_A_ONEOF}",
+        f"get '/{{choice.by_title}}/{{choice.by_code}}': column 21: {TWO_OF_A_ONEOF}",
     ),
     "two of a oneof, one further down": (
         HttpRule(get="/{choice.by_shelf.name}/{choice.by_code}"),
-        f"get '/{{choice.by_shelf.name}}/{{choice.by_code}}': {ONE_FURTHER_DOWN}",
+        f"get '/{{choice.by_shelf.name}}/{{choice.by_code}}': column 26: {ONE_FURTHER_DOWN}",
     ),
 }
 

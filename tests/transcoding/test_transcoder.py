@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -10,6 +10,8 @@ import httpx2
 import pytest
 from google.api.http_pb2 import CustomHttpPattern, HttpRule
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
@@ -426,6 +428,19 @@ async def test_metadata_of_the_answer(
     assert fields == (expected if allowed else [])
 
 
+async def test_a_service_adds_to_vary(serve: Serve) -> None:
+    """What an answer depends on may be more than the transcoder knows."""
+
+    async def behavior(_request: Any, context: Context) -> Message:
+        context.set_trailing_metadata((("vary", "accept-language"),))
+        return Receipt()
+
+    wire = Wire(with_body(b"{}"))
+    await wire.serve(await serve(behavior, response_headers=frozenset({"vary"})))
+    varies = [value for name, value in wire.sent[0]["headers"] if name == b"vary"]
+    assert varies == [b"Accept", b"accept-language"]
+
+
 # Calls that fail
 
 
@@ -624,11 +639,17 @@ async def test_a_part_with_content_of_its_own(serve: Serve) -> None:
     assert (answer.headers["content-type"], answer.body) == ("text/x", b"y")
 
 
-async def test_content_of_a_type_that_is_none(serve: Serve) -> None:
+async def test_content_of_a_type_that_is_none(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     """A media type that could end its header field is not sent: the service is at fault."""
-    app = await serve(content("text/plain\r\nx: y", b""), library=FILES)
-    with pytest.raises(ValueError, match="is no media type"):
-        await Exchange(method="GET", path="/v1/files/a").run(app)
+    app = await serve(content("text/plain\r\nx: canary", b""), library=FILES)
+    answer = await Exchange(method="GET", path="/v1/files/canary").run(app)
+    assert (answer.status, json.loads(answer.body)["code"]) == (500, 13)
+    (record,) = caplog.records
+    told = "the content_type of a google.api.HttpBody is no media type"
+    expected = f"an answer at /v1/files/{{name}} cannot be sent: {told}"
+    assert (record.levelname, record.getMessage()) == ("ERROR", expected)
 
 
 # Without options
@@ -650,6 +671,56 @@ async def test_problem_documents_by_default(channel: grpc.aio.Channel) -> None:
     }
 
 
+# Depth
+
+
+DEEP = service(
+    method("Value", post("/v1/values"), takes="Known", gives="Nothing"),
+    method("List", HttpRule(post="/v1/lists", body="a_list"), takes="Known", gives="Nothing"),
+    method("Struct", HttpRule(post="/v1/structs", body="a_struct"), takes="Known", gives="Nothing"),
+    method("Tree", post("/v1/trees"), takes="Tree", gives="Nothing"),
+    method("Left", HttpRule(post="/v1/lefts", body="left"), takes="Tree", gives="Nothing"),
+    method("Maps", post("/v1/maps"), takes="Maps", gives="Nothing"),
+)
+# From a path to what is before, between and behind the levels, and how many levels are messages.
+NESTED: Mapping[str, tuple[str, str, str]] = {
+    "/v1/values": ('{"aValue":%s}', "[", "]"),
+    "/v1/lists": ("%s", "[", "]"),
+    "/v1/structs": ("%s", '{"a":', "}"),
+    "/v1/trees": ("%s", '{"left":', "}"),
+    "/v1/lefts": ("%s", '{"left":', "}"),
+    "/v1/maps": ("%s", '{"maps":{"odd key":', "}}"),
+}
+INNERMOST: Mapping[str, Sequence[str]] = {
+    "/v1/values": ["1", "{}", "[]"],
+    "/v1/lists": ["[]"],
+    "/v1/structs": ["{}"],
+    "/v1/trees": ["{}", '{"leaf":1}', '{"leaf":[]}', '{"leaf":{"a":[]}}'],
+    "/v1/lefts": ["{}", '{"leaf":1}', '{"leaf":[]}', '{"leaf":{"a":[]}}'],
+    "/v1/maps": ["{}", '{"stringValues":{"odd key":"a"}}'],
+}
+
+
+async def tell_nothing(_request: Any, _context: Context) -> Message:
+    """Answer with nothing."""
+    return GetMessageClass(descriptor("Nothing", of=DEEP))()
+
+
+@pytest.mark.parametrize(
+    ("path", "inner"), [(path, inner) for path, some in INNERMOST.items() for inner in some]
+)
+async def test_whatever_is_read_can_be_read_again(serve: Serve, path: str, inner: str) -> None:
+    """However deeply a body nests it is refused, or the service can read what is made of it."""
+    app = await serve(tell_nothing, library=DEEP)
+    around, opening, closing = NESTED[path]
+    statuses = []
+    for depth in range(20, 105):
+        body = around % (opening * depth + inner + closing * depth)
+        statuses.append((await with_body(body.encode(), path=path).run(app)).status)
+    assert set(statuses) == {200, 400}
+    assert sorted(statuses) == statuses
+
+
 # Schemas
 
 
@@ -665,6 +736,51 @@ def faults_of(channel: grpc.aio.Channel, *services: ServiceDescriptor) -> list[s
     with pytest.raises(SchemaError) as raised:
         Transcoder(services, channel)
     return list(raised.value.faults)
+
+
+async def test_every_fault_of_one_rule(channel: grpc.aio.Channel) -> None:
+    """Of a rule with several faults each is told, and so are those of its bindings."""
+    nested = HttpRule(
+        custom=CustomHttpPattern(kind="A B", path="/v1/{"),
+        additional_bindings=[
+            HttpRule(
+                get="/v1/{nope}/{nada}/{tags}",
+                body="zip",
+                response_body="zap",
+                additional_bindings=[HttpRule(get="/v1/x")],
+            )
+        ],
+    )
+    library = service(method("Open", nested, takes="Book"))
+    first = "library.v1.Library.Open: custom 'A B' '/v1/{'"
+    second = "library.v1.Library.Open: additional_bindings[0].get '/v1/{nope}/{nada}/{tags}'"
+    assert faults_of(channel, library) == [
+        f"{first}: its kind must be an HTTP method, or '*' for all",
+        f"{first}: column 6: the name of a field must stand here",
+        f"{second}: column 6: library.v1.Book has no field 'nope'",
+        f"{second}: column 13: library.v1.Book has no field 'nada'",
+        f"{second}: column 20: library.v1.Book.tags is repeated, and a path is not",
+        f"{second}: body: library.v1.Book has no field 'zip'",
+        f"{second}: response_body: library.v1.Receipt has no field 'zap'",
+        f"{second}: additional bindings cannot have more of them",
+    ]
+
+
+async def test_long_chain_of_types(channel: grpc.aio.Channel) -> None:
+    """Types may refer to each other in a chain of any length, as those of large schemas do."""
+    file = FileDescriptorProto(name="chain.proto", package="chain.v1", syntax="proto3")
+    for number in range(400):
+        following = f".chain.v1.T{number + 1}" if number < 399 else ".chain.v1.T0"
+        kind = FieldDescriptorProto.TYPE_MESSAGE
+        made = file.message_type.add(name=f"T{number}")
+        made.field.add(name="next", number=1, label=1, type=kind, type_name=following)
+    does = method("Do", post("/v1/chain"), takes="chain.v1.T0", gives="chain.v1.T0")
+    file.service.add(name="Chain", method=[does])
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    transcoder = Transcoder([pool.FindServiceByName("chain.v1.Chain")], channel)
+    answer = await with_body(b'{"next":{"next":1}}', path="/v1/chain").run(transcoder)
+    assert json.loads(answer.body)["errors"][0]["pointer"] == "/next/next"
 
 
 async def test_every_fault_of_a_schema(channel: grpc.aio.Channel) -> None:
@@ -687,8 +803,14 @@ async def test_every_fault_of_a_schema(channel: grpc.aio.Channel) -> None:
             "library.v1.Library.Find: get '/v1/{shelf.nome}': column 6: library.v1.Shelf"
             " has no field 'nome'"
         ),
-        "library.v1.Library.Wrap: the path cannot give seconds; the body gives all of it",
-        "library.v1.Library.List: POST /v1/b is served by library.v1.Library.Lend at /v1/b",
+        (
+            "library.v1.Library.Wrap: post '/v1/{seconds}': column 6: the body gives all of"
+            " google.protobuf.Timestamp"
+        ),
+        (
+            "library.v1.Library.List: additional_bindings[0].post '/v1/b': the same requests are"
+            " those of library.v1.Library.Lend: post '/v1/b'"
+        ),
     ]
 
 
@@ -696,7 +818,10 @@ async def test_routes_of_two_services(channel: grpc.aio.Channel) -> None:
     """Rules for the same requests are an error also where they are of two services."""
     one, other = service(method("Open", post("/v1/a"))), service(method("Shut", post("/v1/a")))
     assert faults_of(channel, one, other) == [
-        "library.v1.Library.Shut: POST /v1/a is served by library.v1.Library.Open at /v1/a"
+        (
+            "library.v1.Library.Shut: post '/v1/a': the same requests are those of"
+            " library.v1.Library.Open: post '/v1/a'"
+        )
     ]
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding import strict_json
 from sidecar.transcoding.scalars import UnfitError
 from sidecar.transcoding.strict_json import JsonValue
-from sidecar.transcoding.well_known import WELL_KNOWN, has_own_json
+from sidecar.transcoding.well_known import WELL_KNOWN, assemble, has_own_json
 from tests.transcoding.library import descriptor, service
 
 KNOWN = descriptor("Known", service())
@@ -30,9 +29,8 @@ def json_of(text: str) -> JsonValue:
 
 def filled(kind: str, value: JsonValue) -> Any:
     """Return a message of such a kind that was read from JSON."""
-    message: Message = GetMessageClass(KINDS[kind])()
-    WELL_KNOWN[f"google.protobuf.{kind}"].fill(message, value, 1)
-    return message
+    read = WELL_KNOWN[f"google.protobuf.{kind}"].read
+    return assemble(GetMessageClass(KINDS[kind]), read(value, 1))
 
 
 def made(kind: str, members: Mapping[str, Any]) -> Any:
@@ -184,10 +182,8 @@ def test_a_number_that_no_double_can_hold() -> None:
 def test_text(kind: str, text: str) -> None:
     """What is a string in JSON is given as a text with its quotes or without."""
     type_ = WELL_KNOWN[f"google.protobuf.{kind}"]
-    bare, quoted = made(kind, {}), made(kind, {})
-    type_.fill_text(bare, text, 1)
-    type_.fill_text(quoted, f'"{text}"', 1)
-    assert bare == quoted == filled(kind, text)
+    bare, quoted = type_.read_text(text, 1), type_.read_text(f'"{text}"', 1)
+    assert bare == quoted == type_.read(text, 1)
 
 
 @pytest.mark.parametrize("text", ["", "a", '"a', "{'a':1}", "NaN", "{"])
@@ -195,7 +191,7 @@ def test_text(kind: str, text: str) -> None:
 def test_text_that_is_no_json(kind: str, text: str) -> None:
     """What has any JSON is given as JSON, and not guessed."""
     with pytest.raises(UnfitError, match=r"^must be JSON$"):
-        WELL_KNOWN[f"google.protobuf.{kind}"].fill_text(made(kind, {}), text, 1)
+        WELL_KNOWN[f"google.protobuf.{kind}"].read_text(text, 1)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
