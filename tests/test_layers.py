@@ -34,9 +34,11 @@ TRANSCODING_FLOORS = (
     ("body", "metadata", "status"),
     ("rules",),
     ("json_reader", "json_writer", "parameters"),
-    ("any_reader",),
+    ("any_reader", "json_plans"),
     ("template", "place", "well_known"),
+    ("structs",),
     ("scalars", "fields"),
+    ("numerals",),
     ("errors", "percent", "strict_json", "media_type"),
 )
 # Who alone may import what. A prefix of a module's name stands for all below it.

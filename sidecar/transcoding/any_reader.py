@@ -10,9 +10,9 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from sidecar.transcoding.errors import Faults
+from sidecar.transcoding.errors import Faults, UnfitError
 from sidecar.transcoding.place import Arguments, Place, Read
-from sidecar.transcoding.scalars import UnfitError, read_string
+from sidecar.transcoding.scalars import read_string
 from sidecar.transcoding.strict_json import JsonObject, JsonValue
 from sidecar.transcoding.well_known import has_own_json
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding.body import Body, Content
-from sidecar.transcoding.errors import Fault, Faults, MalformedRequestError
+from sidecar.transcoding.errors import Fault, Faults, MalformedRequestError, UnfitError
 from sidecar.transcoding.fields import find_rival, map_entry_of
 from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import (
@@ -28,7 +28,6 @@ from sidecar.transcoding.parameters import (
 from sidecar.transcoding.percent import decode_form
 from sidecar.transcoding.place import Arguments, is_shown
 from sidecar.transcoding.rules import Rule
-from sidecar.transcoding.scalars import UnfitError
 
 # JSON names, keys of maps and numbers in lists; None is a key that is not to be shown.
 _Names: TypeAlias = Sequence[str | None]

@@ -4,6 +4,8 @@
     AnswerError                 the service's fault: its answer cannot be sent
     ClientDisconnectedError     nobody is left to answer
     DeadlinePassedError         the client's deadline passed before it had sent its request
+    UnfitError                  a value that its field cannot take; becomes a Fault
+    +-- UnknownNameError            which names no value of an enum
     RequestError                the client's fault; has a status and perhaps headers
     +-- PathNotFoundError           404
     +-- MethodNotAllowedError       405  Allow
@@ -97,6 +99,14 @@ class SchemaFaults:
 
 class AnswerError(Exception):
     """The service answered with what HTTP or JSON does not have. The text says what that is."""
+
+
+class UnfitError(ValueError):
+    """A value that its field cannot take. The text continues a sentence: "must be a string"."""
+
+
+class UnknownNameError(UnfitError):
+    """A name that no value of an enum has: perhaps of one that a newer schema has."""
 
 
 class ClientDisconnectedError(Exception):

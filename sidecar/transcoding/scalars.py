@@ -6,39 +6,30 @@ has no string for it (true, false, numbers of enums) as the JSON itself.
 """
 
 import binascii
-import math
 import re
-import struct
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
+from sidecar.transcoding.errors import UnfitError, UnknownNameError
+from sidecar.transcoding.numerals import (
+    integer,
+    is_number,
+    read_double,
+    read_float,
+    write_double,
+    write_float,
+)
 from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
 NULL_VALUE = "google.protobuf.NullValue"
 
-# RFC 8259 section 6, but with zeros in front, as every integer parser takes them.
-_MOST_DIGITS = 20
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
-_NUMBER = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,1000})?([eE][+-]?[0-9]{1,4})?")
 # RFC 4648 sections 4 and 5: either alphabet, padded or not.
 _BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})")
-_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_FLOAT = struct.Struct("<f")
-_FLOAT_MAX = 3.4028234663852886e38
-
-
-class UnfitError(ValueError):
-    """A value that its field cannot take. The text continues a sentence: "must be a string"."""
-
-
-class UnknownNameError(UnfitError):
-    """A name that no value of an enum has: perhaps of one that a newer schema has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,109 +51,6 @@ def scalar_of(field: FieldDescriptor) -> Scalar:
     if field.enum_type is not None:
         return _enum(field.enum_type)
     return _SCALARS[field.type]
-
-
-def _integer(lowest: int, highest: int, write: Callable[[int], JsonTree] | None = None) -> Scalar:
-    wanted = f"must be an integer from {lowest} to {highest}"
-
-    def check(number: int) -> int:
-        if lowest <= number <= highest:
-            return number
-        raise UnfitError(wanted)
-
-    def read(value: JsonValue) -> int:
-        if type(value) is int:  # which a bool is not
-            return check(value)
-        if isinstance(value, str):
-            return read_text(value)
-        if isinstance(value, float) and value.is_integer():
-            return check(int(value))
-        raise UnfitError(wanted)
-
-    def read_text(text: str) -> int:
-        number = _to_integer(text)
-        if number is None:
-            raise UnfitError(wanted)
-        return check(number)
-
-    return Scalar(read=read, read_text=read_text, write=write)
-
-
-def _to_integer(text: str) -> int | None:
-    """Return the integer that a number is, if it is one, not by way of an inexact float."""
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    number = Decimal(text) if _NUMBER.fullmatch(text) else None
-    if number is None or number != number.to_integral_value():
-        return None
-    # One with a large exponent is not in range either, and would have too many digits.
-    return int(number) if not number or number.adjusted() <= _MOST_DIGITS else None
-
-
-def _floating(check: Callable[[float], float], write: Callable[[float], JsonTree]) -> Scalar:
-    def read(value: JsonValue) -> float:
-        if isinstance(value, float) or type(value) is int:
-            return check(value)
-        if isinstance(value, str):
-            return read_text(value)
-        raise UnfitError(_A_NUMBER)
-
-    def read_text(text: str) -> float:
-        if text in _NOT_FINITE:
-            return _NOT_FINITE[text]
-        if not _NUMBER.fullmatch(text):
-            raise UnfitError(_A_NUMBER)
-        return check(float(text))
-
-    return Scalar(read=read, read_text=read_text, write=write)
-
-
-_A_NUMBER = "must be a number"
-
-
-def to_double(number: float) -> float:
-    """Return `number`, which may be an integer, as a double. Raises UnfitError if it is none."""
-    try:
-        double = float(number)
-    except OverflowError:
-        double = math.inf
-    if math.isinf(double):
-        raise UnfitError("must be a number that a double can hold")
-    return double
-
-
-def _to_float(number: float) -> float:
-    double = to_double(number)
-    if abs(double) > _FLOAT_MAX:
-        try:
-            _FLOAT.pack(double)  # takes what rounds down to the largest one
-        except OverflowError:
-            raise UnfitError("must be a number that a float can hold") from None
-    return double
-
-
-def _write_double(number: float) -> JsonTree:
-    if math.isfinite(number):
-        return number
-    if math.isnan(number):
-        return "NaN"
-    return "Infinity" if number > 0 else "-Infinity"
-
-
-def _write_float(number: float) -> JsonTree:
-    """Return the number of the fewest digits, from 6 on, that reads back as the same float."""
-    if not math.isfinite(number):
-        return _write_double(number)
-    wanted = _FLOAT.pack(number)
-    shorter = (float(f"{number:.{digits}g}") for digits in range(6, 9))
-    return next((found for found in shorter if _packs_to(found, wanted)), float(f"{number:.9g}"))
-
-
-def _packs_to(number: float, wanted: bytes) -> bool:
-    try:
-        return _FLOAT.pack(number) == wanted
-    except OverflowError:  # the largest float, rounded up
-        return False
 
 
 def _read_bool(value: JsonValue) -> bool:
@@ -235,7 +123,7 @@ def _enum(enum: EnumDescriptor) -> Scalar:
 
     return Scalar(
         read=lambda value: find(value) if isinstance(value, str) else check(value),
-        read_text=lambda text: check(text) if _NUMBER.fullmatch(text) else find(text),
+        read_text=lambda text: check(text) if is_number(text) else find(text),
         write=lambda number: names.get(number, number),
     )
 
@@ -251,16 +139,24 @@ def _read_null_text(text: str) -> int:
 
 
 _NULL = Scalar(read=_read_null, read_text=_read_null_text, write=lambda _number: None)
-_INT32 = _integer(-(2**31), 2**31 - 1)
+
+
+def _number(
+    read: Callable[[JsonValue], float], write: Callable[[Any], JsonTree] | None = None
+) -> Scalar:
+    return Scalar(read=read, read_text=read, write=write)
+
+
+_INT32 = _number(integer(-(2**31), 2**31 - 1))
+_UINT32 = _number(integer(0, 2**32 - 1))
 # JavaScript has no integers of 64 bits: they are strings.
-_INT64 = _integer(-(2**63), 2**63 - 1, str)
-_UINT32 = _integer(0, 2**32 - 1)
-_UINT64 = _integer(0, 2**64 - 1, str)
+_INT64 = _number(integer(-(2**63), 2**63 - 1), str)
+_UINT64 = _number(integer(0, 2**64 - 1), str)
 
 _SCALARS: Mapping[int, Scalar] = MappingProxyType(
     {
-        FieldDescriptor.TYPE_DOUBLE: _floating(to_double, _write_double),
-        FieldDescriptor.TYPE_FLOAT: _floating(_to_float, _write_float),
+        FieldDescriptor.TYPE_DOUBLE: _number(read_double, write_double),
+        FieldDescriptor.TYPE_FLOAT: _number(read_float, write_float),
         FieldDescriptor.TYPE_INT32: _INT32,
         FieldDescriptor.TYPE_SINT32: _INT32,
         FieldDescriptor.TYPE_SFIXED32: _INT32,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.transcoding.scalars import Scalar, UnfitError, scalar_of
+from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.scalars import Scalar, scalar_of
 from tests.transcoding.library import descriptor, service
 
 LIBRARY = service()

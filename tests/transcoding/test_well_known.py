@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding import strict_json
-from sidecar.transcoding.scalars import UnfitError
+from sidecar.transcoding.errors import UnfitError
 from sidecar.transcoding.strict_json import JsonValue
 from sidecar.transcoding.well_known import WELL_KNOWN, assemble, has_own_json
 from tests.transcoding.library import descriptor, service

@@ -1,0 +1,119 @@
+"""Numbers: integers and floats as JSON values and as texts, exactly, and floats back.
+
+A text is read as the JSON string of the same characters is.
+"""
+
+import math
+import re
+import struct
+from collections.abc import Callable
+from decimal import Decimal
+
+from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.strict_json import JsonTree, JsonValue
+
+# RFC 8259 section 6, but with zeros in front, as every integer parser takes them.
+_MOST_DIGITS = 20
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_NUMBER = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,1000})?([eE][+-]?[0-9]{1,4})?")
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_FLOAT = struct.Struct("<f")
+_FLOAT_MAX = 3.4028234663852886e38
+
+
+def is_number(text: str) -> bool:
+    """Whether `text` is a finite number."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def integer(lowest: int, highest: int) -> Callable[[JsonValue], int]:
+    """Return what reads integers from `lowest` to `highest`. It raises UnfitError."""
+    wanted = f"must be an integer from {lowest} to {highest}"
+
+    def read(value: JsonValue) -> int:
+        if type(value) is int:  # which a bool is not
+            number: int | None = value
+        elif isinstance(value, str):
+            number = _to_integer(value)
+        else:
+            number = int(value) if isinstance(value, float) and value.is_integer() else None
+        if number is None or not lowest <= number <= highest:
+            raise UnfitError(wanted)
+        return number
+
+    return read
+
+
+def _to_integer(text: str) -> int | None:
+    """Return the integer that a number is, if it is one, not by way of an inexact float."""
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    number = Decimal(text) if _NUMBER.fullmatch(text) else None
+    if number is None or number != number.to_integral_value():
+        return None
+    # One with a large exponent is not in range either, and would have too many digits.
+    return int(number) if not number or number.adjusted() <= _MOST_DIGITS else None
+
+
+def read_double(value: JsonValue) -> float:
+    """Return the double that a value is. Raises UnfitError."""
+    return _read(value, to_double)
+
+
+def read_float(value: JsonValue) -> float:
+    """Return a double that a float can hold, if need be after rounding. Raises UnfitError."""
+    return _read(value, _to_float)
+
+
+def _read(value: JsonValue, check: Callable[[float], float]) -> float:
+    if isinstance(value, float) or type(value) is int:
+        return check(value)
+    if not isinstance(value, str) or not (value in _NOT_FINITE or is_number(value)):
+        raise UnfitError("must be a number")
+    return _NOT_FINITE[value] if value in _NOT_FINITE else check(float(value))
+
+
+def to_double(number: float) -> float:
+    """Return `number`, which may be an integer, as a double. Raises UnfitError if it is none."""
+    try:
+        double = float(number)
+    except OverflowError:
+        double = math.inf
+    if math.isinf(double):
+        raise UnfitError("must be a number that a double can hold")
+    return double
+
+
+def _to_float(number: float) -> float:
+    double = to_double(number)
+    if abs(double) > _FLOAT_MAX:
+        try:
+            _FLOAT.pack(double)  # takes what rounds down to the largest one
+        except OverflowError:
+            raise UnfitError("must be a number that a float can hold") from None
+    return double
+
+
+def write_double(number: float) -> JsonTree:
+    """Return a double as JSON, which has no number for all of them."""
+    if math.isfinite(number):
+        return number
+    if math.isnan(number):
+        return "NaN"
+    return "Infinity" if number > 0 else "-Infinity"
+
+
+def write_float(number: float) -> JsonTree:
+    """Return the number of the fewest digits, from 6 on, that reads back as the same float."""
+    if not math.isfinite(number):
+        return write_double(number)
+    wanted = _FLOAT.pack(number)
+    shorter = (float(f"{number:.{digits}g}") for digits in range(6, 9))
+    return next((found for found in shorter if _packs_to(found, wanted)), float(f"{number:.9g}"))
+
+
+def _packs_to(number: float, wanted: bytes) -> bool:
+    try:
+        return _FLOAT.pack(number) == wanted
+    except OverflowError:  # the largest float, rounded up
+        return False
