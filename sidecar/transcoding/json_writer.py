@@ -24,10 +24,17 @@ from sidecar.transcoding.well_known import ANY, WELL_KNOWN, WRAPPERS, has_own_js
 Write: TypeAlias = Callable[[Any], JsonTree]
 
 
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False,
+    allow_nan=False,
+    separators=(",", ":"),
+    check_circular=False,  # a message is a tree
+)
+
+
 def encode(tree: JsonTree) -> bytes:
     """Return `tree` as JSON in UTF-8."""
-    text = json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()
+    return _ENCODER.encode(tree).encode()
 
 
 class JsonWriter:

@@ -138,7 +138,7 @@ class Transcoder:
         timeout = metadata.read_timeout(headers.raw)
         deadline = None if timeout is None else _now() + timeout
         content = await reception.read(deadline)
-        query = request.scope["query_string"].decode("latin-1")
+        query = request.scope.get("query_string", b"").decode("latin-1")
         call = endpoint.call(
             endpoint.binder.bind(found.variables, query, content),
             timeout=None if deadline is None else _remaining(deadline),
