@@ -141,7 +141,6 @@ BAD_TOKENS: Mapping[str, tuple[Answer, str]] = {
     "expires_in too large": (answer(200, token(expires_in=2**31)), NOT_A_NUMBER),
     "expires_in larger than any float": (answer(200, token(expires_in=10**400)), NOT_A_NUMBER),
     "expires_in of an infinite number": (answer(200, ENDLESS % b"1e400"), NOT_A_NUMBER),
-    "expires_in of many digits": (answer(200, ENDLESS % (b"1" * 5000)), NOT_A_NUMBER),
     "an error": (answer(200, token(error="invalid_client")), BOTH),
     "an error of null": (answer(200, token(error=None)), BOTH),
 }
@@ -155,6 +154,7 @@ BROKEN_BODIES: Mapping[str, bytes] = {
     "name twice": b'{"access_token": "canary", "access_token": "canary"}',
     "NaN": b'{"access_token": "canary", "expires_in": NaN}',
     "Infinity": b'{"access_token": "canary", "expires_in": Infinity}',
+    "too long a number": b'{"access_token": "canary", "expires_in": ' + b"1" * 5000 + b"}",
     "too deep": b"[" * 60_000,
     "Latin-1": b'{"access_token": "canary\xe9"}',
     "UTF-16": '{"access_token": "canary"}'.encode("utf-16"),

@@ -643,7 +643,10 @@ async def test_another_service_needs_no_code(request_id: str) -> None:
     assert (shelved.status_code, shelved.json()["shelfCode"]) == (200, "c")
     problem = wrong.json()
     assert (wrong.status_code, problem["instance"]) == (400, f"urn:uuid:{request_id}")
-    assert problem["detail"] == "mood in the query must be a value of library.v1.Mood."
+    assert (
+        problem["detail"]
+        == "mood in the query must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY."
+    )
     assert problem["karmoErrors"] == [
         {"detail": "name must be a string.", "pointer": "/name"},
         {"detail": "theme must be a string.", "pointer": "/theme"},

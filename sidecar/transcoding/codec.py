@@ -47,7 +47,7 @@ def _choose_text_reader(readers: Mapping[str, Reader], content_type: Sequence[st
     supported = ", ".join(readers)
     if named is None or reader is None:
         raise UnsupportedMediaTypeError(
-            f"Send the body as one of {supported}.", headers={"Accept": supported}
+            f"Send the body as {' or '.join(readers)}.", headers={"Accept": supported}
         )
     if not named.is_utf8:
         raise UnsupportedMediaTypeError("Send the body in UTF-8.", headers={"Accept": supported})

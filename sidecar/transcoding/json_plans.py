@@ -98,7 +98,7 @@ class MessagePlan:
 
     def _unknown(self, name: str, place: Place) -> Iterator[Fault]:
         if not self._ignore_unknown:
-            detail = f"{place.subject} has a member that no field has."
+            detail = f"{place.subject} has a member that is not the name of a field."
             yield Fault(detail=detail, pointer=place.told(name, "").pointer)
 
     def _conflicts(self, member: _Member, given: JsonValue, made: Arguments) -> Iterator[str]:

@@ -101,7 +101,7 @@ class ParameterReader:
 
     def _unknown(self, name: str, report: Report) -> Iterator[Fault]:
         if not self._ignore_unknown:
-            yield report(name if is_shown(name) else None, "is the name of no field")
+            yield report(name if is_shown(name) else None, "must be the name of a field")
 
     def _set(self, made: Arguments, chain: Sequence[Parameter], text: str | None) -> None:
         *parents, leaf = chain

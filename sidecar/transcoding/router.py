@@ -68,7 +68,7 @@ class Router(Generic[Target]):
         methods = self._ends(template.segments).setdefault(template.verb, {})
         other = methods.get(rule.http_method)
         if other is not None:
-            raise ValueError(f"the same requests are those of {other.rule.name}")
+            raise ValueError(f"another rule serves the same requests: {other.rule.name}")
         methods[rule.http_method] = _Route(rule=rule, target=target)
         if template.verb:
             self._verbs[template.verb] = template.verb.count(":")

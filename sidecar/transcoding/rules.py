@@ -20,7 +20,7 @@ from google.protobuf.descriptor import (
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from sidecar.transcoding.errors import SchemaFaults
-from sidecar.transcoding.fields import is_http_body, message_of
+from sidecar.transcoding.fields import is_http_body, map_entry_of, message_of
 from sidecar.transcoding.template import Template, Variable, parse
 from sidecar.transcoding.well_known import has_own_json, has_text, parent_type
 
@@ -146,21 +146,20 @@ def _pattern(told: HttpRule) -> tuple[str, str] | None:
 def _resolve(message: Descriptor | None, variable: Variable) -> FieldPath:
     """Return the fields that lead to the one that `variable` gives. Raises ValueError."""
     path: list[FieldDescriptor] = []
+    where = f"column {variable.column}: "
     for name in variable.field_path:
         field = message.fields_by_name.get(name) if message else None
+        if message is None:
+            raise ValueError(f"{where}{path[-1].full_name} is one value, without fields to name")
         if field is None:
-            holder = message.full_name if message else path[-1].full_name
-            raise ValueError(f"column {variable.column}: {holder} has no field {name!r}")
+            raise ValueError(f"{where}{message.full_name} has no field {name!r}")
         if field.is_repeated:
-            raise ValueError(
-                f"column {variable.column}: {field.full_name} is repeated, and a path is not"
-            )
+            kind = "is a map" if map_entry_of(field) else "is repeated"
+            raise ValueError(f"{where}{field.full_name} {kind}, and a path gives one value")
         path.append(field)
         message = parent_type(field)
     if not has_text(path[-1]):
-        raise ValueError(
-            f"column {variable.column}: {path[-1].full_name} is a message; name a field of it"
-        )
+        raise ValueError(f"{where}{path[-1].full_name} is a message; name a field of it")
     return tuple(path)
 
 

@@ -28,6 +28,8 @@ from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
 NULL_VALUE = "google.protobuf.NullValue"
 
+_MOST_NAMES = 10
+
 # RFC 4648 sections 4 and 5: either alphabet, padded or not.
 _BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})")
 
@@ -105,7 +107,9 @@ def _enum(enum: EnumDescriptor) -> Scalar:
     numbers = {value.name: value.number for value in enum.values}
     # The first name of a number is its own, the others are its aliases.
     names = {value.number: value.name for value in reversed(enum.values)}
-    wanted = f"must be a value of {enum.full_name}"
+    # The first ones suffice to see what is wanted.
+    some = ", ".join(value.name for value in enum.values[:_MOST_NAMES])
+    wanted = f"must be one of {some}{', ...' if len(enum.values) > _MOST_NAMES else ''}"
 
     def find(name: str) -> int:
         if name in numbers:

@@ -30,7 +30,7 @@ class JsonObject(list[tuple[str, "JsonValue"]]):
         return members
 
 
-# A number that is too large for a float, whatever its digits, is infinite.
+# A number with an exponent that is too large for a float is infinite.
 JsonValue: TypeAlias = str | int | float | bool | JsonObject | list["JsonValue"] | None
 
 # What `json` writes; every name in an object is there once.
@@ -45,8 +45,8 @@ def is_array(value: JsonValue) -> TypeGuard[list[JsonValue]]:
 def parse(data: bytes) -> JsonValue:
     """Return the value that `data` holds.
 
-    Raises ValueError when it is not JSON in UTF-8 or nests too deeply. The text of
-    the error quotes nothing of it.
+    Raises ValueError when it is not JSON in UTF-8, nests too deeply, or has a
+    number of too many digits. The text of the error quotes nothing of it.
     """
     try:
         text = data.decode()
@@ -57,7 +57,7 @@ def parse(data: bytes) -> JsonValue:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg.rstrip(' :')} (character {error.pos})") from None
+        raise ValueError(f"{error.msg.rstrip(' :')} (character {error.pos + 1})") from None
     return value
 
 
@@ -84,8 +84,10 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _parse_int(text: str) -> float | int:
-    return int(text) if len(text) <= _MOST_DIGITS else float(text)
+def _parse_int(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError("a number is too long")
+    return int(text)
 
 
 def _parse_float(text: str) -> float | int:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -66,11 +67,13 @@ class Transcoder:
         channel: grpc.aio.Channel,
         *,
         options: Options = _DEFAULTS,
-        render_error: RenderError = problem_json.render,
+        render_error: RenderError | None = None,
     ) -> None:
+        services = tuple(services)
+        pools = tuple(dict.fromkeys(service.file.pool for service in services))
         self._channel = channel
         self._options = options
-        self._render_error = render_error
+        self._render_error = render_error or partial(problem_json.render, pools=pools)
         self._passed = frozenset(name.encode() for name in options.metadata_headers)
         self._json = JsonReader(
             ignore_unknown=options.ignore_unknown, ignore_duplicates=options.ignore_duplicates

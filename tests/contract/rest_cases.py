@@ -202,7 +202,8 @@ _BODIES: Mapping[str, tuple[RestCase, tuple[str, ...]]] = {
     "R14 a lone surrogate": (of_json(CREDENTIALS | {"client_id": "\ud800"}), ("/client_id",)),
     "R14 NaN": (of_json(CREDENTIALS | {"x": float("nan")}), _ANY),
     "R14 Infinity": (of_json(CREDENTIALS | {"client_id": float("-inf")}), _ANY),
-    "R14 1e400": (of_json(b'{"x":1e400}'), _ANY),
+    "R14 1e400": (of_json(b'{"grant_type":1e400}'), ("/grant_type",)),
+    "R14 1e400 in what is unknown": (of_json(b'{"x":1e400}'), _NO_GRANT),
     "R14 a number of 5000 digits": (of_json(b'{"x":%b}' % (b"9" * 5000)), _ANY),
     "R14 deep nesting": (of_json(b"[" * MAX_BODY_BYTES), _ANY),
     "R14 deep nesting of what is unknown": (

@@ -111,7 +111,10 @@ WRONG_VALUES: Mapping[tuple[str, str], str] = {
     ("scalars.a_bool", "True"): "scalars.aBool in the path must be true or false.",
     ("scalars.a_bytes", "canary!"): "scalars.aBytes in the path must be bytes in base64.",
     ("scalars.a_double", "1,5"): "scalars.aDouble in the path must be a number.",
-    ("mood", "canary"): "mood in the path must be a value of library.v1.Mood.",
+    (
+        "mood",
+        "canary",
+    ): "mood in the path must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY.",
     ("known.a_duration", "1"): (
         "known.aDuration in the path must be a duration in seconds, such as 1.5s."
     ),
@@ -209,7 +212,7 @@ UNKNOWN_QUERIES: Mapping[str, list[str]] = {
 @pytest.mark.parametrize(("query", "names"), UNKNOWN_QUERIES.items(), ids=lambda of: repr(of)[:30])
 def test_unknown_parameters(query: str, names: list[str], told: str) -> None:
     """Other parameters are refused each once by name, or passed over where the option says so."""
-    reason = "in the query is the name of no field."
+    reason = "in the query must be the name of a field."
     wanted = [f"?{name} {name} {reason}" if name else f"A parameter {reason}" for name in names]
     assert faults_of(binder(told, "Shelf"), "", query) == wanted
     assert_bound(bind(binder(told, "Shelf", ignore_unknown=True), "", query), "")

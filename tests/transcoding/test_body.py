@@ -174,7 +174,7 @@ def test_no_content(takes: str) -> None:
 
 
 OBJECT, STRING, ONCE = "must be a JSON object", "must be a string", "must be given once only"
-UNKNOWN = "The body has a member that no field has."
+UNKNOWN = "The body has a member that is not the name of a field."
 INT64 = "must be an integer from -9223372036854775808 to 9223372036854775807"
 # From a body and the field that it is to the pointers and texts of what is wrong.
 WRONG: Mapping[tuple[str, str], list[str]] = {
@@ -194,7 +194,7 @@ WRONG: Mapping[tuple[str, str], list[str]] = {
     ("title", '{"title":"a"}'): [f"The body {STRING}."],
     ("title", "1"): [f"The body {STRING}."],
     ("copies", "[5]"): [f"The body {INT64}."],
-    ("mood", '"x"'): ["The body must be a value of library.v1.Mood."],
+    ("mood", '"x"'): ["The body must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY."],
     ("printed", "5"): ["The body must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z."],
     **{
         ("shelf", f'{{"name":{value}}}'): [f"/name name {STRING}."]
@@ -252,19 +252,19 @@ def told(faults: Iterable[Fault]) -> list[str]:
 WRONG_FORMS: Mapping[tuple[str, str], list[str]] = {
     ("*", "title=a&title=b"): ["/title title must be given once only."],
     ("*", "nope=1&copies=x&shelf.nope=a&shelf.name=b&shelf=c"): [
-        "/nope nope is the name of no field.",
+        "/nope nope must be the name of a field.",
         f"/copies copies {INT64}.",
-        "/shelf/nope shelf.nope is the name of no field.",
+        "/shelf/nope shelf.nope must be the name of a field.",
         "/shelf shelf is a message, of which the fields must be named, after a dot.",
     ],
-    ("*", "<script>=1"): ["A parameter is the name of no field."],
+    ("*", "<script>=1"): ["A parameter must be the name of a field."],
     ("*", "choice.byTitle=a&choice.byCode=1"): [
         "/choice/byCode choice.byCode must not be given together with byTitle."
     ],
     ("*", "shelf.shelf_code=a&shelf.shelfCode=b"): [
         "/shelf/shelfCode shelf.shelfCode must be given once only."
     ],
-    ("shelf", "shelf.name=a"): ["/shelf/name shelf.name is the name of no field."],
+    ("shelf", "shelf.name=a"): ["/shelf/name shelf.name must be the name of a field."],
     ("tree", "left.leaf=x&branches=y"): [
         "/left/leaf left.leaf must be JSON.",
         "/branches branches cannot be given as a parameter, only in a JSON body.",

@@ -94,13 +94,13 @@ REFUSED_TYPES: Mapping[str, tuple[str, ...]] = {
 def test_refused_type(content_type: Sequence[str], shape: Shape) -> None:
     """A body of another type, or of none, is refused with those that are read."""
     supported = SUPPORTED[shape]
-    told = f"Send the body as one of {supported}."
+    told = f"Send the body as {supported.replace(', ', ' or ')}."
     assert refusal(shape, content_type) == (told, {"Accept": supported})
 
 
 def test_form_for_a_value() -> None:
     """A form has names, which a value alone has not."""
-    told = f"Send the body as one of {JSON}."
+    told = f"Send the body as {JSON}."
     assert refusal(Shape.VALUE, [FORM]) == (told, {"Accept": JSON})
 
 
@@ -177,6 +177,7 @@ def test_json_of_any_kind_is_read(body: bytes, shape: Shape) -> None:
         (b"NaN", "The body is not JSON: NaN and Infinity are not JSON."),
         (b'"\xff"', "The body is not JSON: it is not UTF-8."),
         (b"[" * 100_000, "The body is not JSON: it nests too deeply."),
+        (b"1" * 5000, "The body is not JSON: a number is too long."),
     ],
 )
 def test_unreadable_json(body: bytes, detail: str) -> None:

@@ -81,7 +81,7 @@ WRONG: Mapping[tuple[str, str], list[str]] = {
         f"/anInt64 anInt64 must be an integer from {-(2**63)} to {2**63 - 1}.",
         "/aBool aBool must be true or false.",
     ],
-    ("Scalars", '{"aDouble":%s}' % ("1" * 2000)): [f"/aDouble aDouble {A_DOUBLE}"],
+    ("Scalars", '{"aDouble":%s}' % ("1" * 999)): [f"/aDouble aDouble {A_DOUBLE}"],
     ("Known", '{"aValue":{"a":[1e400]}}'): [f"/aValue aValue {A_DOUBLE}"],
     ("Known", '{"anAny":{"@type":"canary/\\ud800"}}'): [f"/anAny/@type @type {A_TYPE}"],
     ("Known", '{"anAny":{"@type":"\\ud800/google.protobuf.Empty"}}'): [
@@ -90,7 +90,7 @@ WRONG: Mapping[tuple[str, str], list[str]] = {
     ("Known", '{"anAny":{"@type":"canary/\u00e9"}}'): [f"/anAny/@type @type {A_TYPE}"],
     ("Known", '{"anAny":{"@type":"x/library.v1.Shelf","name":1,"nope":1}}'): [
         "/anAny/name name must be a string.",
-        "/anAny/nope anAny has a member that no field has.",
+        "/anAny/nope anAny has a member that is not the name of a field.",
     ],
     ("Known", '{"anAny":{"@type":"x/google.protobuf.Duration","value":"canary"}}'): [
         "/anAny/value value must be a duration in seconds, such as 1.5s."
@@ -136,7 +136,7 @@ def test_what_is_ignored(of: tuple[str, str]) -> None:
 def test_other_faults_of_enums_are_not_ignored() -> None:
     """A value that is no name at all is a fault however much is ignored."""
     assert faults("Scalars", '{"aMood":true}', ignore_unknown=True) == [
-        "/aMood aMood must be a value of library.v1.Mood."
+        "/aMood aMood must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY."
     ]
 
 

@@ -37,7 +37,7 @@ NAMED = (
     "content-language",
 )
 REFUSED = "Headers that cannot be passed on must not be named:"
-SPELLING = "a name has only 0-9, a-z, _, . and - in it"
+SPELLING = "a name is in lower case, and has only 0-9, a-z, _, . and - in it"
 GRPC = "gRPC keeps it for itself"
 CONNECTION = "it is for one connection"
 HTTP = "it belongs to HTTP, not to the call"
@@ -100,7 +100,7 @@ def test_all_names_that_cannot_pass() -> None:
     with pytest.raises(ValueError, match="cannot be passed on") as raised:
         check_names(["te", "x-request-id", "grpc-status", "Host", "te"])
     assert str(raised.value) == (
-        f"{REFUSED} 'Host' (a name has only 0-9, a-z, _, . and - in it), "
+        f"{REFUSED} 'Host' (a name is in lower case, and has only 0-9, a-z, _, . and - in it), "
         "'grpc-status' (gRPC keeps it for itself), 'te' (it is for one connection)."
     )
 

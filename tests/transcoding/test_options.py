@@ -12,7 +12,7 @@ def test_defaults() -> None:
     options = Options()
     assert (options.metadata_headers, options.response_headers) == (frozenset(), frozenset())
     assert [options.ignore_unknown, options.ignore_duplicates, options.ignore_accept] == [False] * 3
-    assert options.max_body_bytes == 4 * 1024 * 1024
+    assert options.max_body_bytes == 4_000_000
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "authorization", "trace-bin", "a.b_c-1"])
@@ -24,7 +24,7 @@ def test_headers(name: str) -> None:
 
 
 REFUSED = {
-    "X-Upper": "'X-Upper' (a name has only 0-9, a-z, _, . and - in it)",
+    "X-Upper": "'X-Upper' (a name is in lower case, and has only 0-9, a-z, _, . and - in it)",
     "grpc-timeout": "'grpc-timeout' (gRPC keeps it for itself)",
     "connection": "'connection' (it is for one connection)",
 }

@@ -95,8 +95,8 @@ TRESPASSES: Mapping[tuple[str, str, str, str], list[str]] = {
         f"copies in the path must be an integer from {-(2**63)} to {2**63 - 1}.",
         f"?copies copies {BY_PATH}",
         ESCAPES,
-        "?nope nope in the query is the name of no field.",
-        "?mood mood in the query must be a value of library.v1.Mood.",
+        "?nope nope in the query must be the name of a field.",
+        "?mood mood in the query must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY.",
         "/name name must be a string.",
     ],
 }

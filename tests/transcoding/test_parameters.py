@@ -159,7 +159,7 @@ def test_texts(kind: str, query: str, members: dict[str, object]) -> None:
     assert_read(f"{kind}.{query}", {kind: members})
 
 
-NO_FIELD = "is the name of no field"
+NO_FIELD = "must be the name of a field"
 ONLY_JSON = "cannot be given as a parameter, only in a JSON body"
 NAME_FIELDS = "is a message, of which the fields must be named, after a dot"
 ONCE = "must be given once only"
@@ -215,7 +215,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "scalars.a_bytes=*": ("scalars.aBytes must be bytes in base64",),
     "scalars.a_double=x": ("scalars.aDouble must be a number",),
     "scalars.a_string=\ud800": ("scalars.aString must be a string that UTF-8 can encode",),
-    "mood=merry": ("mood must be a value of library.v1.Mood",),
+    "mood=merry": ("mood must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY",),
     "printed=2020-01-01": (f"printed {A_TIME}",),
     "printed=null": (f"printed {A_TIME}",),
     'printed="': ("printed must be JSON",),

@@ -354,7 +354,7 @@ def test_a_duplicate_is_refused(name: str) -> None:
         router("POST /a", first, second)
     kind, _, template = first.partition(" ")
     told = f"library.v1.Library.Do1: custom {kind!r} {template!r}"
-    assert str(raised.value) == f"the same requests are those of {told}"
+    assert str(raised.value) == f"another rule serves the same requests: {told}"
 
 
 def test_what_is_no_duplicate() -> None:

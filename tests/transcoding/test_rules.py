@@ -157,6 +157,8 @@ def test_options_that_were_read_before_the_extension_was_known() -> None:
 
 # What is wrong with one rule of a method that takes and gives a Book.
 NO_METHOD = "its kind must be an HTTP method, or '*' for all"
+REPEATED = "is repeated, and a path gives one value"
+ONE_VALUE = "is one value, without fields to name"
 ONEOF = "exclude each other in a oneof"
 TWO_OF_A_ONEOF = f"library.v1.Choice.by_title and library.v1.Choice.by_code {ONEOF}"
 ONE_FURTHER_DOWN = f"library.v1.Choice.by_shelf and library.v1.Choice.by_code {ONEOF}"
@@ -206,23 +208,23 @@ WRONG: Mapping[str, tuple[HttpRule, str]] = {
     ),
     "through a scalar": (
         HttpRule(get="/{title.x}"),
-        "get '/{title.x}': column 3: library.v1.Book.title has no field 'x'",
+        f"get '/{{title.x}}': column 3: library.v1.Book.title {ONE_VALUE}",
     ),
     "through a well-known type": (
         HttpRule(get="/{printed.seconds}"),
-        "get '/{printed.seconds}': column 3: library.v1.Book.printed has no field 'seconds'",
+        f"get '/{{printed.seconds}}': column 3: library.v1.Book.printed {ONE_VALUE}",
     ),
     "list": (
         HttpRule(get="/{tags}"),
-        "get '/{tags}': column 3: library.v1.Book.tags is repeated, and a path is not",
+        "get '/{tags}': column 3: library.v1.Book.tags is repeated, and a path gives one value",
     ),
     "map": (
         HttpRule(get="/{by_name}"),
-        "get '/{by_name}': column 3: library.v1.Book.by_name is repeated, and a path is not",
+        "get '/{by_name}': column 3: library.v1.Book.by_name is a map, and a path gives one value",
     ),
     "through a list": (
         HttpRule(get="/{shelves.name}"),
-        "get '/{shelves.name}': column 3: library.v1.Book.shelves is repeated, and a path is not",
+        f"get '/{{shelves.name}}': column 3: library.v1.Book.shelves {REPEATED}",
     ),
     "message": (
         HttpRule(get="/{shelf}"),

@@ -26,8 +26,6 @@ VALUES: Mapping[bytes, JsonValue] = {
     # What no float can hold is a number all the same, and for its field to refuse.
     b"1e400": math.inf,
     b"[-1.0e309]": [-math.inf],
-    b"1" * 1001: math.inf,
-    b"[-" + b"1" * 100_000 + b"]": [-math.inf],
     b"1e99999999999999999999": math.inf,
     b'""': "",
     b'"a"': "a",
@@ -50,6 +48,8 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "NaN": (b"NaN", "NaN and Infinity are not JSON"),
     "Infinity": (b'{"a": Infinity}', "NaN and Infinity are not JSON"),
     "-Infinity": (b"[-Infinity]", "NaN and Infinity are not JSON"),
+    "too long": (b"1" * 1001, "a number is too long"),
+    "much too long": (b"[-" + b"1" * 100_000 + b"]", "a number is too long"),
     "byte order mark": (b'\xef\xbb\xbf{"canary": 1}', "it starts with a byte order mark"),
     "arrays too deep": (b"[" * 100_000, "it nests too deeply"),
     "objects too deep": (b'{"a":' * 100_000, "it nests too deeply"),

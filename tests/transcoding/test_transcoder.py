@@ -185,7 +185,7 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
         {},
         malformed(
             ("name must be a string.", "/name"),
-            ("The body has a member that no field has.", "/x"),
+            ("The body has a member that is not the name of a field.", "/x"),
         ),
     ),
     "fields in the query": (
@@ -571,8 +571,8 @@ SERVED: Mapping[str, tuple[Exchange, int, object]] = {
         with_body(b'{"x":1}', method="PATCH", path="/v1/books/b:move", query=b"mood=x&title=a"),
         400,
         malformed(
-            ("mood in the query must be a value of library.v1.Mood.", "mood"),
-            ("The body has a member that no field has.", "/x"),
+            ("mood in the query must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY.", "mood"),
+            ("The body has a member that is not the name of a field.", "/x"),
         ),
     ),
 }
@@ -663,9 +663,9 @@ async def test_problem_documents_by_default(channel: grpc.aio.Channel) -> None:
     assert json.loads(answer.body) == {
         "title": "Bad Request",
         "status": 400,
-        "detail": "x in the query is the name of no field.",
+        "detail": "x in the query must be the name of a field.",
         "errors": [
-            {"detail": "x in the query is the name of no field.", "parameter": "x"},
+            {"detail": "x in the query must be the name of a field.", "parameter": "x"},
             {"detail": "name must be a string.", "pointer": "/name"},
         ],
     }
@@ -759,7 +759,7 @@ async def test_every_fault_of_one_rule(channel: grpc.aio.Channel) -> None:
         f"{first}: column 6: the name of a field must stand here",
         f"{second}: column 6: library.v1.Book has no field 'nope'",
         f"{second}: column 13: library.v1.Book has no field 'nada'",
-        f"{second}: column 20: library.v1.Book.tags is repeated, and a path is not",
+        f"{second}: column 20: library.v1.Book.tags is repeated, and a path gives one value",
         f"{second}: body: library.v1.Book has no field 'zip'",
         f"{second}: response_body: library.v1.Receipt has no field 'zap'",
         f"{second}: additional bindings cannot have more of them",
@@ -808,8 +808,8 @@ async def test_every_fault_of_a_schema(channel: grpc.aio.Channel) -> None:
             " google.protobuf.Timestamp"
         ),
         (
-            "library.v1.Library.List: additional_bindings[0].post '/v1/b': the same requests are"
-            " those of library.v1.Library.Lend: post '/v1/b'"
+            "library.v1.Library.List: additional_bindings[0].post '/v1/b': another rule serves"
+            " the same requests: library.v1.Library.Lend: post '/v1/b'"
         ),
     ]
 
@@ -819,7 +819,7 @@ async def test_routes_of_two_services(channel: grpc.aio.Channel) -> None:
     one, other = service(method("Open", post("/v1/a"))), service(method("Shut", post("/v1/a")))
     assert faults_of(channel, one, other) == [
         (
-            "library.v1.Library.Shut: post '/v1/a': the same requests are those of"
+            "library.v1.Library.Shut: post '/v1/a': another rule serves the same requests:"
             " library.v1.Library.Open: post '/v1/a'"
         )
     ]
