@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from sidecar.settings import PREFIX, Settings
 from sidecar.transcoding import Options
@@ -90,6 +92,17 @@ async def test_the_transcoding_example_runs(sidecar: process.Sidecar, tmp_path: 
         assert address
         end = await process.run("bash", "-c", call.replace("127.0.0.1:8090", address[0]))
     assert json.loads(end.stdout)["token_type"] == "Bearer", end.stderr
+
+
+async def test_the_descriptor_set_is_made_as_shown(tmp_path: Path) -> None:
+    """The commands that make a descriptor set run as pasted, and it holds all that is imported."""
+    (shown,) = re.findall(r"```sh\n(site=.*?)```", TRANSCODING, re.DOTALL)
+    end = await process.run("bash", "-ec", shown.replace("library.binpb", f"{tmp_path}/x.binpb"))
+    assert end.status == 0, end.stderr
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString((tmp_path / "x.binpb").read_bytes()).file:
+        pool.AddSerializedFile(file.SerializeToString())
+    assert len(pool.FindServiceByName("library.v1.Rules").methods) > 30
 
 
 def test_the_options_table_is_complete() -> None:

@@ -123,7 +123,7 @@ def test_every_json_name_is_chosen(sources: descriptor_pb2.FileDescriptorSet) ->
         and "_" in element.name
         and (*path, json_name) not in locations(file)
     ]
-    assert left == []
+    assert left == [], 'say [json_name = "..."] for each'
 
 
 @pytest.fixture
