@@ -13,7 +13,6 @@ from sidecar.transcoding.errors import UnfitError
 from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
 # RFC 8259 section 6, but with zeros in front, as every integer parser takes them.
-_MOST_DIGITS = 20
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,1000})?([eE][+-]?[0-9]{1,4})?")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -49,10 +48,7 @@ def _to_integer(text: str) -> int | None:
     if _INTEGER.fullmatch(text):
         return int(text)
     number = Decimal(text) if _NUMBER.fullmatch(text) else None
-    if number is None or number != number.to_integral_value():
-        return None
-    # One with a large exponent is not in range either, and would have too many digits.
-    return int(number) if not number or number.adjusted() <= _MOST_DIGITS else None
+    return int(number) if number is not None and number == number.to_integral_value() else None
 
 
 def read_double(value: JsonValue) -> float:

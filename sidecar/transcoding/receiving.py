@@ -14,9 +14,6 @@ from sidecar.transcoding.errors import (
     DeadlinePassedError,
 )
 
-# RFC 3986 section 3.3: what a path has as it is. A colon that is escaped begins no verb.
-_PCHAR = "/:@!$&'()*+,;=~"
-
 
 def raw_path(scope: Scope) -> str:
     """Return the path as the client wrote it, without that of an application around this one.
@@ -24,7 +21,8 @@ def raw_path(scope: Scope) -> str:
     A server that lost how it was written gets it encoded anew.
     """
     raw = scope.get("raw_path")
-    path = raw.decode("latin-1") if raw else quote(scope["path"], safe=_PCHAR)
+    # A colon that is escaped begins no verb.
+    path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/:")
     root: str = scope.get("root_path", "")
     # What comes before is as many segments as the root has, however they are escaped.
     *before, rest = path.split("/", root.count("/") + 1)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 from google.api.http_pb2 import HttpRule
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -154,6 +156,22 @@ def test_what_has_no_json(name: str) -> None:
     with pytest.raises(AnswerError) as raised:
         answers.write(make(**members), JSON)
     assert str(raised.value) == told
+
+
+def test_text_that_is_not_utf8() -> None:
+    """Text of proto2 may be any bytes, which JSON cannot hold."""
+    kind = FieldDescriptorProto.TYPE_STRING
+    file = FileDescriptorProto(name="old.proto", package="old.v1", syntax="proto2")
+    file.message_type.add(name="Old").field.add(name="text", number=1, type=kind, label=1)
+    old = ".old.v1.Old"
+    does = method("Do", HttpRule(get="/v1/x"), takes=old[1:], gives=old[1:])
+    file.service.add(name="Olds", method=[does])
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    (rule,) = read_rules([pool.FindServiceByName("old.v1.Olds")], SchemaFaults())
+    message = GetMessageClass(rule.method.output_type).FromString(b"\x0a\x01\xff")
+    with pytest.raises(AnswerError):
+        AnswerWriter(rule, JsonWriter()).write(message, JSON)
 
 
 VENDOR = "application/vnd.library.v1+json"

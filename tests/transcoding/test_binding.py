@@ -251,7 +251,25 @@ def test_other_faults_are_not_ignored() -> None:
     ]
 
 
+def test_deepest_value_in_the_path() -> None:
+    """JSON in the path nests as deeply as the service can read it, and no deeper."""
+    made = binder("/v1/{tree.left.left.leaf}")
+    refused = []
+    for depth in range(1, 90):
+        try:
+            message = bind(made, "[" * depth + "]" * depth)
+        except MalformedRequestError:
+            refused.append(depth)
+        else:
+            type(message).FromString(message.SerializeToString())
+    assert refused == list(range(min(refused), 90))
+    assert min(refused) > 40
+
+
 # Types of other schemas
+
+
+MESSAGES = {"parts": ".odd.v1.Odd", "named": ".odd.v1.Odd.NamedEntry"}
 
 
 def odd() -> Binder:
@@ -263,8 +281,8 @@ def odd() -> Binder:
             name=name,
             number=number,
             json_name=json_name,
-            type=kind.TYPE_MESSAGE if name == "parts" else kind.TYPE_STRING,
-            type_name=".odd.v1.Odd" if name == "parts" else None,
+            type=kind.TYPE_MESSAGE if name in MESSAGES else kind.TYPE_STRING,
+            type_name=MESSAGES.get(name),
             label=label.Value(f"LABEL_{many}"),
         )
         for number, (name, json_name, many) in enumerate(
@@ -274,10 +292,19 @@ def odd() -> Binder:
                 ("b", "c", "OPTIONAL"),
                 ("self", "self", "OPTIONAL"),
                 ("parts", "parts", "REPEATED"),
+                ("named", "named", "REPEATED"),
             ],
             start=1,
         )
     )
+    entry = file.message_type[0].nested_type.add(name="NamedEntry")
+    entry.options.map_entry = True
+    for number, (name, type_, type_name) in enumerate(
+        [("key", kind.TYPE_STRING, None), ("value", kind.TYPE_MESSAGE, ".odd.v1.Odd")], start=1
+    ):
+        entry.field.add(
+            name=name, number=number, type=type_, type_name=type_name, label=label.LABEL_OPTIONAL
+        )
     told = HttpRule(post="/v1/{b}", body="*")
     file.service.add(
         name="Odds", method=[method("Do", told, takes="odd.v1.Odd", gives="odd.v1.Odd")]
@@ -298,6 +325,14 @@ def test_fields_that_must_be_given() -> None:
     assert faults_of(ODD, "a", "", '{"parts":[{"key":""},{}]}') == [
         "/key key must be given.",
         "/parts/1/key key must be given.",
+    ]
+    named = '"named":{"a":{},"<canary>":{"self":"x"},"b":{"key":""}}'
+    found = faults_of(ODD, "a", "", f'{{"key":"x","parts":[{{}}],{named}}}')
+    # The key of a map is the client's, and what is odd is not shown.
+    assert sorted(found) == [
+        "/named key must be given.",
+        "/named/a/key key must be given.",
+        "/parts/0/key key must be given.",
     ]
 
 

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
+from google.protobuf import any_pb2, json_format
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
@@ -87,6 +89,13 @@ WRONG: Mapping[tuple[str, str], list[str]] = {
     ("Known", '{"anAny":{"@type":"\\ud800/google.protobuf.Empty"}}'): [
         f"/anAny/@type @type {A_TYPE}"
     ],
+    ("Known", '{"anAny":{"@type":"x/library.v1.Nothing","@type":"x/library.v1.Note"}}'): [
+        f"/anAny/@type @type {A_TYPE}"
+    ],
+    ("Known", '{"anAny":{"@type":"library.v1.Nothing"}}'): [f"/anAny/@type @type {A_TYPE}"],
+    ("Known", '{"anAny":{"@type":"x/google.protobuf.Duration","valve":"1s"}}'): [
+        "/anAny anAny must have the members @type and value, and no other."
+    ],
     ("Known", '{"anAny":{"@type":"canary/\u00e9"}}'): [f"/anAny/@type @type {A_TYPE}"],
     ("Known", '{"anAny":{"@type":"x/library.v1.Shelf","name":1,"nope":1}}'): [
         "/anAny/name name must be a string.",
@@ -113,6 +122,51 @@ def test_wrong(of: tuple[str, str]) -> None:
     found = faults(*of)
     assert found == WRONG[of]
     assert "canary" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"byTitle":"a","byCode":null}', {"byTitle": "a"}),
+        ('{"byCode":null,"byTitle":"a"}', {"byTitle": "a"}),
+        ('{"byCode":null,"byTitle":null}', {}),
+        ('{"byTitle":"a","byValue":null}', None),
+        ('{"byNothing":null,"byTitle":"a"}', None),
+        ('{"byTitle":"","byCode":0}', None),
+    ],
+)
+def test_null_in_a_oneof(body: str, told: dict[str, object] | None) -> None:
+    """Null is no value of a oneof, but where it is the value."""
+    made = read("Choice", body)
+    assert (made == by_library("Choice", told)) if told is not None else isinstance(made, list)
+
+
+def test_any_of_a_message_that_lacks_a_field() -> None:
+    """What an Any holds is a whole message: proto2 has fields that must be given."""
+    types, labels = FieldDescriptorProto.Type, FieldDescriptorProto.Label
+    file = FileDescriptorProto(name="old.proto", package="old.v1", syntax="proto2")
+    file.dependency.append("google/protobuf/any.proto")
+    file.message_type.add(name="Old").field.add(
+        name="key", number=1, type=types.TYPE_STRING, label=labels.LABEL_REQUIRED
+    )
+    file.message_type.add(name="Holder").field.add(
+        name="held", number=1, type=11, type_name=".google.protobuf.Any", label=1
+    )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(any_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    reader = JsonReader().message(pool.FindMessageTypeByName("old.v1.Holder"))
+    told = {}
+    for members in ("", ',"key":"a"', ',"key":1'):
+        found = Faults()
+        body = f'{{"held":{{"@type":"x/old.v1.Old"{members}}}}}'
+        reader(strict_json.parse(body.encode()), Place(), found)
+        told[members] = [f"{fault.pointer} {fault.detail}" for fault in found]
+    assert told == {
+        "": ["/held held must have all fields that are required."],
+        ',"key":"a"': [],
+        ',"key":1': ["/held/key key must be a string."],
+    }
 
 
 IGNORED: Mapping[tuple[str, str], dict[str, object]] = {

@@ -224,6 +224,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "known.a_value=x": ("known.aValue must be JSON",),
     "known.a_null=x": ("known.aNull must be null",),
     "known.an_int32=null": (f"known.anInt32 {INT32}",),
+    'known.some_bytes="': ("known.someBytes must be bytes in base64",),
     'known.a_bool=""true""': ("known.aBool must be true or false",),
     "lists.int32s=1&lists.int32s=": (f"lists.int32s {INT32}",),
     # Several

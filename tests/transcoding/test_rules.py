@@ -138,7 +138,8 @@ pool = DescriptorPool()
 for file in FileDescriptorSet.FromString(sys.stdin.buffer.read()).file:
     pool.AddSerializedFile(file.SerializeToString())
 service = pool.FindServiceByName("library.v1.Library")
-assert not service.methods[0].GetOptions().ListFields()
+method = service.methods[0]
+assert not method.GetOptions().ListFields()
 
 from sidecar.transcoding.errors import SchemaFaults
 from sidecar.transcoding.rules import read_rules
@@ -278,6 +279,13 @@ def test_two_fields_of_one_message_of_a_oneof() -> None:
     """Two variables may lead into the same field of a oneof."""
     told = HttpRule(get="/{by_shelf.name}/{by_shelf.theme}")
     (rule,) = rules_of(method("Open", told, takes="Choice"))
+    assert len(rule.variables) == 2
+
+
+def test_two_fields_of_two_messages_with_a_oneof() -> None:
+    """Two messages of one type may have each another field of the same oneof."""
+    told = HttpRule(get="/{one.by_title}/{other.by_code}")
+    (rule,) = rules_of(method("Open", told, takes="Pair"))
     assert len(rule.variables) == 2
 
 

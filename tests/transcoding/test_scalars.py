@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from sidecar.transcoding.errors import UnfitError
 from sidecar.transcoding.scalars import Scalar, scalar_of
@@ -201,6 +203,46 @@ def test_wrong_text(name: str, text: str) -> None:
     """A text that is nothing of the kind is refused."""
     with pytest.raises(UnfitError, match=r"^must be "):
         scalar(name).read_text(text)
+
+
+def enum_of(syntax: str) -> Scalar:
+    """Return an enum of that syntax, in which two names have one number."""
+    file = FileDescriptorProto(name=f"{syntax}.proto", package="e.v1", syntax=syntax)
+    made = file.enum_type.add(name="Mood")
+    made.options.allow_alias = True
+    for name, number in (("OPEN", 0), ("GOOD", 1), ("FINE", 1)):
+        made.value.add(name=name, number=number)
+    file.message_type.add(name="Holder").field.add(
+        name="mood", number=1, type=14, type_name=".e.v1.Mood", label=1
+    )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return scalar_of(pool.FindMessageTypeByName("e.v1.Holder").fields_by_name["mood"])
+
+
+def test_closed_enum() -> None:
+    """An enum of proto2 takes no number that none of its values has; one of proto3 does."""
+    assert enum_of("proto3").read(2) == enum_of("proto3").read_text("2") == 2
+    told = r"^must be one of OPEN, GOOD, FINE$"
+    with pytest.raises(UnfitError, match=told):
+        enum_of("proto2").read(2)
+    with pytest.raises(UnfitError, match=told):
+        enum_of("proto2").read_text("2")
+
+
+def test_two_names_of_one_number() -> None:
+    """An alias is read as the number that it is, and written by the first name of that."""
+    mood = enum_of("proto3")
+    assert mood.read("FINE") == mood.read("GOOD") == 1
+    assert mood.write
+    assert mood.write(1) == "GOOD"
+
+
+def test_many_names() -> None:
+    """Of an enum with many values the first are told."""
+    kind = FieldDescriptorProto.DESCRIPTOR.fields_by_name["type"]
+    with pytest.raises(UnfitError, match=r"^must be one of TYPE_DOUBLE, (TYPE_\w+, ){9}\.\.\.$"):
+        scalar_of(kind).read("x")
 
 
 WRITTEN: Mapping[str, tuple[tuple[Any, Any], ...]] = {
