@@ -65,6 +65,7 @@ async def run(
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     async with running(settings, embeds_auth_api=embeds_auth_api) as addresses:
         # What lives as long as the process need not be looked at with each large request.
+        gc.collect()
         gc.freeze()
         announce(addresses)
         logs.event("serving", **addresses.told())

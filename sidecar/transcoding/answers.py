@@ -52,6 +52,8 @@ class AnswerWriter:
             content = json_writer.encode(self._write(message))
         except (ValueError, TypeError) as error:  # TypeError: text that is not UTF-8 is bytes
             raise AnswerError(str(error)) from error
+        except RecursionError as error:
+            raise AnswerError("it nests too deeply") from error
         return Answer(content=content, content_type=chosen)
 
 

@@ -39,16 +39,8 @@ class JsonReader:
 
     def message(self, descriptor: Descriptor) -> Read:
         """Return what reads a message of any type; one of a well-known type is made already."""
-        read = self._complete(self._message(descriptor)).read
-        if descriptor.full_name not in WELL_KNOWN:
-            return read
-        make = GetMessageClass(descriptor)
-
-        def read_message(value: JsonValue, place: Place, faults: Faults) -> Any:
-            count, made = len(faults), read(value, place, faults)
-            return assemble(make, made) if len(faults) == count else make()
-
-        return read_message
+        element = self._complete(self._message(descriptor))
+        return _assembled(element, descriptor).read
 
     def field(self, field: FieldDescriptor) -> Read:
         """Return what reads the value of `field`, be it one, a list or a map; null is None."""
@@ -70,6 +62,9 @@ class JsonReader:
         if entry is not None:
             read_key = scalar_of(entry.fields_by_name["key"]).read_text
             values = self._element(entry.fields_by_name["value"])
+            if entry.fields_by_name["value"].message_type is not None:
+                # In a map protobuf takes no dictionaries and lists for Struct and ListValue.
+                values = _assembled(values, entry.fields_by_name["value"].message_type)
             return Element(read=MapPlan(field.json_name, read_key, values).read)
         if field.is_repeated:
             return Element(read=ListPlan(field.json_name, self._element(field)).read)
@@ -113,6 +108,19 @@ class JsonReader:
                 return None
 
         return Element(leaf=read, read=read_at, takes_null=takes_null)
+
+
+def _assembled(element: Element, descriptor: Descriptor) -> Element:
+    """Return what reads a value as a message, if it is one of a well-known type."""
+    if descriptor.full_name not in WELL_KNOWN:
+        return element
+    make = GetMessageClass(descriptor)
+
+    def read_message(value: JsonValue, place: Place, faults: Faults) -> Any:
+        count, made = len(faults), element.read(value, place, faults)
+        return assemble(make, made) if len(faults) == count else None
+
+    return Element(read=read_message, takes_null=element.takes_null)
 
 
 def _at_depth(read: Callable[[JsonValue, int], Any]) -> Read:

@@ -18,6 +18,11 @@ _REGISTRABLE = "[a-z0-9][a-z0-9!#$&^_.+-]"
 _JSON_TYPE = re.compile(rf"application/json|{_REGISTRABLE}{{0,126}}/{_REGISTRABLE}{{0,121}}\+json")
 
 
+# Sections 3.2 to 3.4: types of vendors and persons, and those that are not registered. Others
+# say of their content more than that it is JSON, which an answer could not keep.
+_OWN_JSON_TYPE = re.compile(r"application/(?:vnd\.|prs\.|x[.-]).+\+json")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaType:
     """`essence` is type/subtype and, like the names of the parameters, in lower case."""
@@ -76,12 +81,11 @@ def prefer(accept: Iterable[str], offers: Sequence[str]) -> str | None:
 def choose_json(accept: Iterable[str]) -> str | None:
     """Return the media type to answer JSON in, or None if `Accept` fields refuse it.
 
-    That is application/json, unless a type with the suffix +json is named with a
-    greater weight. A problem document is not what it answers with, so that
-    application/problem+json is not chosen.
+    That is application/json, unless a type of somebody's own with the suffix +json,
+    such as application/vnd.example+json, is named with a greater weight.
     """
     weights = accepted(accept)
-    named = [each for each in weights if _JSON_TYPE.fullmatch(each) and each != PROBLEM_JSON]
+    named = [each for each in weights if _JSON_TYPE.fullmatch(each) and _OWN_JSON_TYPE.match(each)]
     return _choose(weights, [JSON, *named])
 
 

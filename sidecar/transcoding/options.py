@@ -21,10 +21,9 @@ class Options:
     given several, for clients that were written for a gateway which does.
     `ignore_accept` answers in JSON whatever the client accepts, as RFC 9110
     section 12.4.1 allows, for clients whose Accept field does not mean it.
-    `max_body_bytes` is the largest request body that is read; the default is a
-    bit less than the largest message that a gRPC server takes by default, which
-    has more in it than the content of a body. Reading JSON keeps the event loop
-    busy, for two seconds a MiB at the worst.
+    `max_body_bytes` is the largest request body that is read. Reading JSON keeps
+    the event loop busy, for a second or two a MiB at the worst, so that the
+    default is less than what a gRPC server takes.
     """
 
     metadata_headers: frozenset[str] = frozenset()
@@ -32,7 +31,7 @@ class Options:
     ignore_unknown: bool = False
     ignore_duplicates: bool = False
     ignore_accept: bool = False
-    max_body_bytes: int = 4_000_000
+    max_body_bytes: int = 1024 * 1024
 
     def __post_init__(self) -> None:
         metadata.check_names(self.metadata_headers | self.response_headers)

@@ -37,6 +37,8 @@ def decode_segment(text: str) -> str:
 
 def decode_but_slashes(text: str) -> str:
     """Return `text` decoded as `decode_segment` does, but for ``%2F``, which stays as it is."""
+    if "%" not in text:
+        return decode_segment(text)
     parts = _SLASH.split(text)  # every second one is a slash
     return "".join(part if at % 2 else decode_segment(part) for at, part in enumerate(parts))
 

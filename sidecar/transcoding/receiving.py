@@ -1,6 +1,8 @@
 """Receiving: the raw path and the body of a request, as ASGI gives them, within their limits."""
 
 import asyncio
+import re
+from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
 from starlette.requests import ClientDisconnect, Request
@@ -12,7 +14,11 @@ from sidecar.transcoding.errors import (
     ClientDisconnectedError,
     ContentTooLargeError,
     DeadlinePassedError,
+    Fault,
+    MalformedRequestError,
 )
+
+_LENGTH = re.compile("[0-9]{1,20}")
 
 
 def raw_path(scope: Scope) -> str:
@@ -34,7 +40,8 @@ class Reception:
     """The body of one request, for a rule whose body has `shape`, of at most `limit` bytes.
 
     Made before anything of the body is read, for what its header tells suffices
-    to refuse it: raises UnsupportedMediaTypeError and ContentTooLargeError.
+    to refuse it: raises MalformedRequestError, UnsupportedMediaTypeError and
+    ContentTooLargeError.
     """
 
     def __init__(self, request: Request, *, shape: Shape, limit: int) -> None:
@@ -42,7 +49,7 @@ class Reception:
         self._shape = shape
         self._limit = limit
         self._reader: Reader | None = None
-        length = int(request.headers.get("content-length", 0))
+        length = _read_length(request.headers.getlist("content-length"))
         self._is_http_1 = request.scope["http_version"].startswith("1")
         # RFC 9112 section 6.3: in later versions a body needs no field to be there.
         is_absent = not length and "transfer-encoding" not in request.headers
@@ -88,3 +95,13 @@ class Reception:
 
     def _too_large(self) -> ContentTooLargeError:
         return ContentTooLargeError(self._limit, is_last=self._is_http_1)
+
+
+def _read_length(values: Sequence[str]) -> int:
+    """Return the length that is told (RFC 9110 section 8.6). Raises MalformedRequestError."""
+    if not values:
+        return 0
+    if len(values) > 1 or not _LENGTH.fullmatch(values[0]):
+        detail = "Content-Length must be given once, as digits."
+        raise MalformedRequestError.of([Fault(detail=detail)])
+    return int(values[0])

@@ -5,6 +5,7 @@ not: at each segment that is a literal before `*`, and `*` before `**`, with a
 way back where one leads nowhere, or to no rule for the method.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -20,6 +21,9 @@ from sidecar.transcoding.rules import Rule
 from sidecar.transcoding.template import Segment, Wildcard
 
 Target = TypeVar("Target")
+
+# What a segment is not as it was sent, or must not have in it.
+_DECODED = re.compile("[%\0]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +143,7 @@ class _Path:
         raw = tuple(raw_path[1:].split("/")) if raw_path != "/" else ()
         try:
             raw_path.encode("ascii")
-            is_plain = decode_segment(raw_path) == raw_path
-            segments = raw if is_plain else tuple(map(decode_segment, raw))
+            segments = tuple(map(decode_segment, raw)) if _DECODED.search(raw_path) else raw
         except ValueError:
             detail = "The path must hold well-formed percent escapes of UTF-8 only, and no NUL."
             raise MalformedRequestError.of([Fault(detail=detail)]) from None

@@ -65,8 +65,7 @@ class Template:
         `raw_segments` are the segments of the path, still encoded, without the verb.
         """
         return tuple(
-            "/".join(map(variable.decode, raw_segments[variable.part]))
-            for variable in self.variables
+            variable.decode("/".join(raw_segments[variable.part])) for variable in self.variables
         )
 
 

@@ -80,7 +80,7 @@ def _read_timestamp(value: JsonValue, _depth: int) -> Mapping[str, int]:
 
 _TIMESTAMP = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?"
-    r"(Z|[+-][0-9]{2}:[0-9]{2})"
+    r"(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 _A_TIMESTAMP = "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

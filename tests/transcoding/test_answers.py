@@ -158,6 +158,19 @@ def test_what_has_no_json(name: str) -> None:
     assert str(raised.value) == told
 
 
+def test_what_nests_without_end() -> None:
+    """A message that nests more deeply than can be written is no answer."""
+    answers, make = writer("Known")
+    held = b""
+    for _ in range(3000):
+        held = make(
+            an_any={"type_url": "x/google.protobuf.Any", "value": held}
+        ).an_any.SerializeToString()
+    message = make(an_any={"type_url": "x/google.protobuf.Any", "value": held})
+    with pytest.raises(AnswerError, match=r"^it nests too deeply$"):
+        answers.write(message, JSON)
+
+
 def test_text_that_is_not_utf8() -> None:
     """Text of proto2 may be any bytes, which JSON cannot hold."""
     kind = FieldDescriptorProto.TYPE_STRING

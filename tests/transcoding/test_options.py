@@ -8,11 +8,11 @@ from sidecar.transcoding.options import Options
 
 
 def test_defaults() -> None:
-    """Without a word no header is passed on, nothing is ignored, and a body is as gRPC takes it."""
+    """Without a word no header is passed on, nothing is ignored, and a MiB is read."""
     options = Options()
     assert (options.metadata_headers, options.response_headers) == (frozenset(), frozenset())
     assert [options.ignore_unknown, options.ignore_duplicates, options.ignore_accept] == [False] * 3
-    assert options.max_body_bytes == 4_000_000
+    assert options.max_body_bytes == 1024 * 1024
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "authorization", "trace-bin", "a.b_c-1"])

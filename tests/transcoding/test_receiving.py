@@ -80,9 +80,9 @@ async def test_body_at_the_limit(serve: Serve) -> None:
         assert json.loads((await exchange.run(app)).body)["name"] == "12345"
 
 
-@pytest.mark.parametrize(("size", "status"), [(4_000_000, 200), (4_000_001, 413)])
+@pytest.mark.parametrize(("size", "status"), [(1024**2, 200), (1024**2 + 1, 413)])
 async def test_default_limit(serve: Serve, size: int, status: int) -> None:
-    """Without another limit as much is read as fits into what a gRPC server takes by default."""
+    """Without another limit a MiB is read."""
     exchange = with_body(b"name=" + b"x" * (size - 5), FORM)
     assert (await exchange.run(await serve())).status == status
 
@@ -103,6 +103,20 @@ async def test_huge_length(serve: Serve) -> None:
     """A length of many digits is a length over the limit."""
     headers = [("Content-Type", FORM), ("Content-Length", "9" * 20)]
     assert (await Exchange(headers=headers).run(await serve(refuse))).status == 413
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "+5", "1_0", "1, 1", "", " 5", "9" * 21, "\u0665"])
+async def test_length_that_is_none(serve: Serve, length: str) -> None:
+    """A length is digits; what a server has let through otherwise is refused."""
+    answer = await Exchange(headers=[("Content-Length", length)]).run(await serve(refuse))
+    told = "Content-Length must be given once, as digits."
+    assert (answer.status, json.loads(answer.body)["faults"]) == (400, [[told, None]])
+
+
+async def test_two_lengths(serve: Serve) -> None:
+    """Two lengths are a fault, even equal ones."""
+    headers = [("Content-Length", "0"), ("Content-Length", "0")]
+    assert (await Exchange(headers=headers).run(await serve(refuse))).status == 400
 
 
 # Versions of HTTP
