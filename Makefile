@@ -29,7 +29,7 @@ check: .venv/complete
 	pytest -q tests/test_generated.py
 	python docs/problem_examples.py --check
 
-# Under two minutes; what it prints depends on the machine, the ratios less so.
+# About two minutes; what it prints depends on the machine, the ratios less so.
 bench: .venv/complete
 	python benchmarks/transcoding.py
 

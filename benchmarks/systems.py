@@ -1,7 +1,7 @@
-"""What is measured: our transcoder in front of a service in its process, and Envoy before another.
+"""What is measured: our transcoder before a service, in its process or another, and Envoy.
 
 Run as a program it is the server `ours` or `backend`, which prints its port and
-ends with its standard input.
+ends with its standard input. `ours` takes the port of a backend that is elsewhere.
 """
 
 import asyncio
@@ -42,6 +42,13 @@ async def our_system(cores: AbstractSet[int]) -> AsyncIterator[Address]:
 
 
 @asynccontextmanager
+async def our_divided_system(cores: AbstractSet[int]) -> AsyncIterator[Address]:
+    """Give where our transcoder serves, which is on `cores` alone, together with what it calls."""
+    async with _running("backend", cores) as port, _running("ours", cores, str(port)) as ours:
+        yield Address(_HOST, ours)
+
+
+@asynccontextmanager
 async def envoys_system(cores: AbstractSet[int]) -> AsyncIterator[Address]:
     """Give where Envoy serves, which is on `cores` alone, together with what it calls."""
     limits = dict.fromkeys(("max_request_body_size", "max_response_body_size"), _LARGEST)
@@ -78,10 +85,10 @@ def split_cores() -> tuple[AbstractSet[int], AbstractSet[int]]:
 
 
 @asynccontextmanager
-async def _running(name: str, cores: AbstractSet[int]) -> AsyncIterator[int]:
+async def _running(name: str, cores: AbstractSet[int], *arguments: str) -> AsyncIterator[int]:
     with on_cores(cores):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, name, stdin=PIPE, stdout=PIPE
+            sys.executable, __file__, name, *arguments, stdin=PIPE, stdout=PIPE
         )
     try:
         yield await _read_port(process)
@@ -109,10 +116,18 @@ def _handler() -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(echo.RULES, {"CreateVolumes": handler})
 
 
-async def _serve_ours() -> None:
+def _channel(*backend: str) -> grpc.aio.Channel:
+    """Return a channel to the backend at a port, or without one to a service in this process."""
+    if backend:
+        return grpc.aio.insecure_channel(f"{_HOST}:{backend[0]}")
+    channel = InProcessChannel()
+    channel.add_generic_rpc_handlers((_handler(),))
+    return channel
+
+
+async def _serve_ours(*backend: str) -> None:
     bound = listen(Address(_HOST, 0))
-    async with InProcessChannel() as channel:
-        channel.add_generic_rpc_handlers((_handler(),))
+    async with _channel(*backend) as channel:
         services = [echo.find_service(echo.RULES)]
         transcoder = Transcoder(services, channel, options=Options(max_body_bytes=_LARGEST))
         # The router answers for the life span, of which a transcoder knows nothing.
@@ -139,9 +154,9 @@ async def _announced(port: int) -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-_SERVERS: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = MappingProxyType(
+_SERVERS: Mapping[str, Callable[..., Coroutine[Any, Any, None]]] = MappingProxyType(
     {"ours": _serve_ours, "backend": _serve_backend}
 )
 
 if __name__ == "__main__":
-    uvloop.run(_SERVERS[sys.argv[1]]())
+    uvloop.run(_SERVERS[sys.argv[1]](*sys.argv[2:]))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 from google.api.http_pb2 import HttpRule
+from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
@@ -161,12 +162,10 @@ def test_what_has_no_json(name: str) -> None:
 def test_what_nests_without_end() -> None:
     """A message that nests more deeply than can be written is no answer."""
     answers, make = writer("Known")
-    held = b""
+    held = Any()
     for _ in range(3000):
-        held = make(
-            an_any={"type_url": "x/google.protobuf.Any", "value": held}
-        ).an_any.SerializeToString()
-    message = make(an_any={"type_url": "x/google.protobuf.Any", "value": held})
+        held = Any(type_url="x/google.protobuf.Any", value=held.SerializeToString())
+    message = make(an_any={"type_url": held.type_url, "value": held.value})
     with pytest.raises(AnswerError, match=r"^it nests too deeply$"):
         answers.write(message, JSON)
 
