@@ -11,9 +11,8 @@ from sidecar.transcoding import Options, Transcoder
 
 def app() -> Transcoder:
     """Make the application; called where an event loop runs."""
-    image = Path("generated/karmo/descriptors.binpb").read_bytes()
-    pool = DescriptorPool()
-    for file in FileDescriptorSet.FromString(image).file:
+    pool, image = DescriptorPool(), Path("generated/karmo/descriptors.binpb")
+    for file in FileDescriptorSet.FromString(image.read_bytes()).file:
         pool.AddSerializedFile(file.SerializeToString())
     service = pool.FindServiceByName("karmo.auth.v1.TokenService")
     channel = grpc.aio.insecure_channel("127.0.0.1:50051")

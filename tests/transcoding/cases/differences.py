@@ -24,8 +24,8 @@ DIFFERENCES: Mapping[str, str] = MappingProxyType(
             " end begins one more: two resources under two paths (RFC 3986 section 3.3)."
         ),
         "empty-segment": (
-            f"A wildcard of {_HTTP_PROTO} stands for a segment of the path;"
-            " an empty one names no resource, and is refused."
+            f"`*` stands for a segment of the path ({_HTTP_PROTO}), and an empty one"
+            " names no resource; `**` may have some among others."
         ),
         "zero-segments": (
             f"`**` matches zero or more segments ({_HTTP_PROTO}), also before literals."
@@ -68,8 +68,8 @@ DIFFERENCES: Mapping[str, str] = MappingProxyType(
             " JSON sets no limit to what it can hold (RFC 8259 section 6)."
         ),
         "float-limit": (
-            "What rounds to the largest float is that float, in a text as in a JSON number,"
-            " where Envoy takes it too."
+            "What rounds to the largest float is that float, in a text as in a JSON number;"
+            " Envoy refuses it in a text."
         ),
         "bool": f"A bool is true or false, and in a JSON body no string ({_PROTO_JSON}).",
         "open-enum": (
