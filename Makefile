@@ -15,7 +15,7 @@ run: .venv/runtime
 
 test: .venv/complete
 	coverage erase
-	coverage run -m pytest
+	coverage run -m pytest -n auto --dist loadfile
 	coverage combine --quiet
 	coverage report
 

@@ -105,11 +105,5 @@ def write_float(number: float) -> JsonTree:
         return write_double(number)
     wanted = _FLOAT.pack(number)
     shorter = (float(f"{number:.{digits}g}") for digits in range(6, 9))
-    return next((found for found in shorter if _packs_to(found, wanted)), float(f"{number:.9g}"))
-
-
-def _packs_to(number: float, wanted: bytes) -> bool:
-    try:
-        return _FLOAT.pack(number) == wanted
-    except OverflowError:  # the largest float, rounded up
-        return False
+    equal = (found for found in shorter if _FLOAT.pack(found) == wanted)
+    return next(equal, float(f"{number:.9g}"))

@@ -269,11 +269,14 @@ def test_deepest_value_in_the_path() -> None:
 # Types of other schemas
 
 
-MESSAGES = {"parts": ".odd.v1.Odd", "named": ".odd.v1.Odd.NamedEntry"}
+MESSAGES = {"parts": ".odd.v1.Odd", "inner": ".odd.v1.Odd", "named": ".odd.v1.Odd.NamedEntry"}
 
 
-def odd() -> Binder:
-    """Return what binds a message of proto2 whose fields have each other's names."""
+def odd() -> tuple[Binder, Binder]:
+    """Return what binds a message of proto2 whose fields have each other's names.
+
+    The first takes a body, the second a query.
+    """
     file = FileDescriptorProto(name="odd.proto", package="odd.v1", syntax="proto2")
     kind, label = FieldDescriptorProto.Type, FieldDescriptorProto.Label
     file.message_type.add(name="Odd").field.extend(
@@ -293,6 +296,7 @@ def odd() -> Binder:
                 ("self", "self", "OPTIONAL"),
                 ("parts", "parts", "REPEATED"),
                 ("named", "named", "REPEATED"),
+                ("inner", "inner", "OPTIONAL"),
             ],
             start=1,
         )
@@ -305,17 +309,18 @@ def odd() -> Binder:
         entry.field.add(
             name=name, number=number, type=type_, type_name=type_name, label=label.LABEL_OPTIONAL
         )
-    told = HttpRule(post="/v1/{b}", body="*")
+    told = HttpRule(post="/v1/{b}", body="*", additional_bindings=[HttpRule(get="/v1/{b}")])
     file.service.add(
         name="Odds", method=[method("Do", told, takes="odd.v1.Odd", gives="odd.v1.Odd")]
     )
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    (rule,) = read_rules([pool.FindServiceByName("odd.v1.Odds")], SchemaFaults())
-    return Binder(rule, JsonReader(), ParameterReader())
+    rules = read_rules([pool.FindServiceByName("odd.v1.Odds")], SchemaFaults())
+    first, second = (Binder(rule, JsonReader(), ParameterReader()) for rule in rules)
+    return first, second
 
 
-ODD = odd()
+ODD, ODD_WITHOUT_BODY = odd()
 
 
 def test_fields_that_must_be_given() -> None:
@@ -325,6 +330,13 @@ def test_fields_that_must_be_given() -> None:
     assert faults_of(ODD, "a", "", '{"parts":[{"key":""},{}]}') == [
         "/key key must be given.",
         "/parts/1/key key must be given.",
+    ]
+    assert faults_of(ODD, "a", "", '{"key":"x","inner":{"self":"y"}}') == [
+        "/inner/key key must be given."
+    ]
+    assert faults_of(ODD_WITHOUT_BODY, "a", "inner.self=y") == [
+        "?key key must be given.",
+        "?inner.key inner.key must be given.",
     ]
     named = '"named":{"a":{},"<canary>":{"self":"x"},"b":{"key":""}}'
     found = faults_of(ODD, "a", "", f'{{"key":"x","parts":[{{}}],{named}}}')

@@ -19,7 +19,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc import StatusCode
 from grpc_status import rpc_status
 
-from sidecar.transcoding import SchemaError, Transcoder
+from sidecar.transcoding import Options, SchemaError, Transcoder
 from tests.channels import in_process
 from tests.transcoding.asgi import Exchange, Wire, in_chunks, with_body
 from tests.transcoding.library import descriptor, method, post, service
@@ -426,6 +426,24 @@ async def test_metadata_of_the_answer(
     fields = [(name, value) for name, value in wire.sent[0]["headers"] if name.startswith(b"x-")]
     expected = [(b"x-cost", b"5"), (b"x-cost", b"6"), (b"x-sum-bin", b"AP8")]
     assert fields == (expected if allowed else [])
+
+
+async def test_metadata_in_the_place_of_a_field() -> None:
+    """A field that the answer has already is not given again by metadata."""
+
+    async def behavior(_request: Any, context: Context) -> Message:
+        status = status_pb2.Status(code=14)
+        status.details.add().Pack(RetryInfo(retry_delay={"seconds": 5}))
+        await context.send_initial_metadata((("retry-after", "9"),))
+        await context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError
+
+    options = Options(response_headers=frozenset({"retry-after"}))
+    async with in_process(handler_of(behavior, LIBRARY)) as channel:
+        wire = Wire(with_body(b"{}"))
+        await wire.serve(Transcoder([LIBRARY], channel, options=options))
+    fields = [value for name, value in wire.sent[0]["headers"] if name == b"retry-after"]
+    assert (wire.answer.status, fields) == (503, [b"5"])
 
 
 async def test_a_service_adds_to_vary(serve: Serve) -> None:
