@@ -14,9 +14,9 @@ class Options:
     its metadata.
     `response_headers` names the metadata, initial and trailing, that becomes
     headers of the answer. Nothing else does, for it may be meant for services.
-    `ignore_unknown` passes over parameters and JSON members that no field has,
-    and names in JSON that no enum has, as RFC 6749 section 3.2 demands of a token
-    endpoint, and as clients need that are ahead of a service.
+    `ignore_unknown` passes over parameters and JSON members that no field has, as
+    RFC 6749 section 3.2 demands of a token endpoint, and over names in JSON that
+    no enum has, as clients need that are ahead of a service.
     `ignore_duplicates` lets the last value count of a singular field that is
     given several, for clients that were written for a gateway which does.
     `ignore_accept` answers in JSON whatever the client accepts, as RFC 9110
