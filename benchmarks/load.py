@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import cast
 
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 
 CONNECTIONS = 8
 # How long connecting and the first answer may take, in seconds.

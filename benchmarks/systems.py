@@ -23,7 +23,7 @@ from starlette.routing import Router
 from benchmarks.sample import MESSAGE
 from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from sidecar.sockets import address_of, listen
 from sidecar.transcoding import Options, Transcoder
 from tests.transcoding import echo

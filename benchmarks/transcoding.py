@@ -27,7 +27,7 @@ from benchmarks.systems import (
     our_system,
     split_cores,
 )
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from sidecar.transcoding import json_writer, strict_json
 from sidecar.transcoding.errors import Faults
 from sidecar.transcoding.json_reader import JsonReader

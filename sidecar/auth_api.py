@@ -1,26 +1,31 @@
 """The upstream auth-api: the only user of the HTTP client library, whose exceptions end here."""
 
 import asyncio
+import ssl
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlencode
 
 import httpx2
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar import logs
+from sidecar import logs, retry
 from sidecar.auth_answer import Answer, BadAnswerError, Token, interpret
 from sidecar.credentials import GRANT_TYPE, ClientCredentials
 from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason
+from sidecar.retry import FailFast, RetryBudget
 from sidecar.secret import Secret
 
 _MAX_BODY_BYTES = 64 * 1024
 _MOST_CAUSES = 10
 # No connection is used twice: what an answer left in the library's buffer beyond its
 # length would be taken for the next caller's answer, token included.
-_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=0)
+# How many there are at once is the business of admission.
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
@@ -37,23 +42,36 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long things may take, in seconds: to connect, one try, and all of an exchange."""
+
+    connect: float = 0.5
+    one_try: float = 2.0
+    total: float = 5.0
+
+
 class AuthApi:
     """The token endpoint of the auth-api, by one client for all exchanges.
 
-    `timeout` is the longest that one exchange may take, in seconds.
+    `tls` gives the context for connections by https, which may be another one later;
+    without one the store of the operating system is trusted.
     """
 
-    def __init__(self, token_url: str, *, timeout: float) -> None:
+    def __init__(
+        self,
+        token_url: str,
+        timeouts: Timeouts,
+        *,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self._token_url = token_url
-        self._timeout = timeout
-        self._client = httpx2.AsyncClient(
-            follow_redirects=False,  # a redirect would send the credentials elsewhere
-            trust_env=False,  # neither a proxy nor a .netrc may steer them
-            timeout=None,  # one deadline covers the whole exchange
-            limits=_LIMITS,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
-        self._client.headers = httpx2.Headers()
+        self._timeouts = timeouts
+        self._tls = tls
+        self._context: ssl.SSLContext | None = None
+        self._client = self._open()
+        self._budget = RetryBudget()
+        self._fail_fast = FailFast()
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,13 +83,13 @@ class AuthApi:
         """Return a token for `credentials`.
 
         `deadline` is the caller's, in the time of the event loop. Raises
-        ProblemError, also when the deadline or the timeout passes.
+        ProblemError, also when the deadline or a timeout passes.
         """
-        end = asyncio.get_running_loop().time() + self._timeout
+        end = asyncio.get_running_loop().time() + self._timeouts.total
         start = time.perf_counter()
         try:
-            async with asyncio.timeout_at(end if deadline is None else min(end, deadline)):
-                answer = await self._post(credentials)
+            async with asyncio.timeout_at(end if deadline is None else min(end, deadline)) as limit:
+                answer = await self._ask(credentials, cast("float", limit.when()))
             outcome = interpret(answer, credentials)
         except TimeoutError:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_TIMEOUT, "timeout") from None
@@ -86,9 +104,66 @@ class AuthApi:
             raise ProblemError(outcome)
         return outcome
 
+    async def _ask(self, credentials: ClientCredentials, end: float) -> Answer:
+        """Return the answer, by a second try if the first found nobody and there is time."""
+        self._budget.earn()
+        try:
+            return await self._try(credentials)
+        except httpx2.ConnectError as error:
+            pause = retry.wait()
+            now = asyncio.get_running_loop().time()
+            is_in_time = now + pause + self._timeouts.connect < end
+            if not _is_refusal(error) or not is_in_time or not self._budget.spend():
+                raise
+        logs.current_call().note(upstream_tries=2)
+        await asyncio.sleep(pause)
+        return await self._try(credentials)
+
+    async def _try(self, credentials: ClientCredentials) -> Answer:
+        seconds = self._fail_fast.admit()
+        if seconds:
+            raise _error(
+                pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE, "not tried: it is down", retry_after=seconds
+            )
+        try:
+            async with asyncio.timeout(self._timeouts.one_try):
+                answer = await self._post(credentials)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            self._fail_fast.failed()
+            raise
+        except (httpx2.TransportError, BadAnswerError):
+            self._fail_fast.succeeded()  # something is there
+            raise
+        self._fail_fast.succeeded()
+        return answer
+
+    def _open(self) -> httpx2.AsyncClient:
+        """Return a client that trusts what is to be trusted now."""
+        self._context = self._tls() if self._tls else None
+        client = httpx2.AsyncClient(
+            verify=self._context or True,
+            follow_redirects=False,  # a redirect would send the credentials elsewhere
+            trust_env=False,  # neither a proxy nor a .netrc may steer them
+            # One deadline covers each try; by this alone a connection is known not to open.
+            timeout=httpx2.Timeout(None, connect=self._timeouts.connect),
+            limits=_LIMITS,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+        client.headers = httpx2.Headers()
+        return client
+
+    def _current(self) -> httpx2.AsyncClient:
+        """Return the client, a new one if the certificates are others than before.
+
+        The one before is not closed: it keeps no connection but those in use.
+        """
+        if self._tls and self._tls() is not self._context:
+            self._client = self._open()
+        return self._client
+
     async def _post(self, credentials: ClientCredentials) -> Answer:
         headers, body = _write(credentials)
-        async with self._client.stream(
+        async with self._current().stream(
             "POST", self._token_url, headers=headers, content=body
         ) as response:
             logs.current_call().note(upstream_status=response.status_code)
@@ -133,19 +208,31 @@ async def _read(response: httpx2.Response) -> bytes:
 
 
 def _reason(error: Exception) -> Reason:
+    if isinstance(_first_cause(error), ssl.SSLError):  # somebody is there, but not to be trusted
+        return pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 
 
 def _name(error: BaseException) -> str:
     """Return the type of `error` and that of its first cause, which tells refused from unknown."""
-    first = error
-    for _ in range(_MOST_CAUSES):  # they may go in a circle
-        first = first.__cause__ or first.__context__ or first
-    names = dict.fromkeys((type(error).__name__, type(first).__name__))
+    names = dict.fromkeys((type(error).__name__, type(_first_cause(error)).__name__))
     return ": ".join(names)
 
 
-def _error(reason: Reason, fault: str) -> ProblemError:
+def _first_cause(error: BaseException) -> BaseException:
+    first = error
+    for _ in range(_MOST_CAUSES):  # they may go in a circle
+        first = first.__cause__ or first.__context__ or first
+    return first
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the system itself said that nobody listens: nothing of the request was sent."""
+    return isinstance(_first_cause(error), ConnectionError)
+
+
+def _error(reason: Reason, fault: str, retry_after: int | None = None) -> ProblemError:
     """Make the error that the caller reads; `fault` is for the log alone."""
     logs.current_call().note(upstream_fault=fault)
-    return ProblemError(Problem(reason=reason, detail=CATALOGUE[reason].explanation))
+    detail = CATALOGUE[reason].explanation
+    return ProblemError(Problem(reason=reason, detail=detail, retry_after=retry_after))

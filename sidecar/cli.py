@@ -11,12 +11,13 @@ from pathlib import Path
 import uvloop
 
 from sidecar import logs, runtime
-from sidecar.settings import PREFIX, Settings, SettingsError, load
+from sidecar.certificates import Certificates
+from sidecar.setting_sources import SettingsError, load
+from sidecar.settings import PREFIX, Settings
 
 # sysexits.h: a wrong setting, or an address that is taken; and a bug of ours.
 EX_CONFIG, EX_SOFTWARE = 78, 70
 
-_WRITTEN: dict[object, str] = {None: "none", True: "on", False: "off"}
 _COMMANDS = {
     "serve": "serve the API, calling the auth-api",
     "dev": "serve the API and an embedded auth-api for it, with demo clients",
@@ -40,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if faults or unknown:
         return _fail(*faults or ["unexpected arguments; see --help"])
     if command == "check-config":
-        print("The settings are right.")
-        return 0
+        return _check(settings)
     return _serve(settings, embeds_auth_api=command == "dev")
 
 
@@ -68,7 +68,18 @@ def _show(default: object) -> str:
     """Return a default as it would be written."""
     if isinstance(default, float):
         return f"{default:g}s"
-    return _WRITTEN.get(default, str(default))
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return "none" if default is None else str(default)
+
+
+def _check(settings: Settings) -> int:
+    try:
+        Certificates.load(settings)
+    except OSError as error:
+        return _fail(str(error))
+    print("The settings are right.")
+    return 0
 
 
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:

@@ -1,17 +1,16 @@
 """The gRPC server: its interceptors, its access log, its health, and its schema for tools."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
-from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar import logs, sockets
+from sidecar import client_address, logs, sockets
+from sidecar.admission import Admission
 from sidecar.guard import (
     Behavior,
     Context,
@@ -19,38 +18,58 @@ from sidecar.guard import (
     Guard,
     Handler,
     is_being_cancelled,
-    parse,
     rewrap,
 )
-from sidecar.problems import CATALOGUE, Problem, ProblemError
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
 # Their stubs name the type of descriptors by its implementation.
 _REFLECTION: Any = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+# What one connection may ask for, in the names of gRPC core. Times are in milliseconds.
 _OPTIONS = (
     # Or two processes on one port split the calls between them without a word.
     ("grpc.so_reuseport", 0),
+    # As much as a REST request may be.
+    ("grpc.max_receive_message_length", 16 * 1024),
+    # Beyond the first, requests are refused by chance, beyond the second surely.
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    # Twice the calls that are let in: cancelled ones count until their handlers have ended.
+    ("grpc.max_concurrent_streams", 200),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # A connection is given up when it is old, when nothing is called, and when its peer is gone.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_connection_idle_ms", 900_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Well-meaning clients ping each 10 seconds at the most; three pings too early are too many.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
 )
-_CHECK_HEALTH = "/grpc.health.v1.Health/Check"
-_STOPPING = Problem(
-    reason=pb.PROBLEM_REASON_SERVICE_STOPPING,
-    detail=CATALOGUE[pb.PROBLEM_REASON_SERVICE_STOPPING].explanation,
-)
-# What the last answers, and the last news to who watches the health, may take, in seconds.
-_LAST_BYTES = 0.5
 
 
 class GrpcServer:
     """A gRPC server for `services`, whose servicers are still to be added to `server`.
 
     `public_url` is the base of the problem types. `reflects` lets tools such as
-    grpcurl ask for the schema.
+    grpcurl ask for the schema. With `credentials` it speaks TLS and nothing else.
+    Of the client's address `trusted_proxies` are believed.
     """
 
     def __init__(
-        self, services: Sequence[ServiceDescriptor], *, public_url: str, reflects: bool
+        self,
+        services: Sequence[ServiceDescriptor],
+        admission: Admission,
+        *,
+        public_url: str,
+        reflects: bool,
+        credentials: grpc.ServerCredentials | None = None,
+        trusted_proxies: int = 0,
     ) -> None:
+        self._admission = admission
+        self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
         offered: list[ServiceDescriptor] = [
@@ -58,8 +77,7 @@ class GrpcServer:
             _HEALTH,
             *([_REFLECTION] if reflects else []),
         ]
-        self._drain = Drain()
-        interceptors = (AccessLog(offered), Guard(public_url), self._drain)
+        interceptors = (AccessLog(offered, trusted_proxies), Guard(public_url), admission)
         self.server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
@@ -72,7 +90,10 @@ class GrpcServer:
         # standard error. So the address is tried first.
         sockets.listen(address).close()
         try:
-            port = self.server.add_insecure_port(str(address))
+            if self._credentials is None:
+                port = self.server.add_insecure_port(str(address))
+            else:
+                port = self.server.add_secure_port(str(address), self._credentials)
         except RuntimeError:  # pragma: no cover - taken since, which no test can time
             raise OSError(f"cannot listen on {address}") from None
         return Address(address.host, port)
@@ -90,9 +111,9 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, and give those in flight `grace` seconds to end."""
-        await self._drain.run(grace)
-        await self.server.stop(_LAST_BYTES)
+        """Send callers elsewhere, end all streams, and give calls `grace` seconds to end."""
+        self._admission.end_streams()
+        await self.server.stop(grace)
 
 
 class AccessLog(grpc.aio.ServerInterceptor):
@@ -101,7 +122,8 @@ class AccessLog(grpc.aio.ServerInterceptor):
     Only names of methods of `services` are written: others are the caller's text.
     """
 
-    def __init__(self, services: Iterable[ServiceDescriptor]) -> None:
+    def __init__(self, services: Iterable[ServiceDescriptor], trusted_proxies: int = 0) -> None:
+        self._trusted_proxies = trusted_proxies
         self._methods = frozenset(
             f"/{service.full_name}/{method.name}"
             for service in services
@@ -119,7 +141,7 @@ class AccessLog(grpc.aio.ServerInterceptor):
         def log(behavior: Behavior, _handler: Handler) -> Behavior:
             async def logged(request: Any, context: Context) -> Any:
                 notes = {"protocol": "grpc", "method": method, "peer": context.peer()}
-                with logs.access(_open(context), **notes) as call:
+                with logs.access(_open(context, self._trusted_proxies), **notes) as call:
                     try:
                         response = await behavior(request, context)
                     except BaseException:
@@ -133,58 +155,21 @@ class AccessLog(grpc.aio.ServerInterceptor):
         return handler and rewrap(handler, log)
 
 
-class Drain(grpc.aio.ServerInterceptor):
-    """Lets the server stop without a loss: refuses new calls, waits for those in flight.
-
-    Health is still told, so that callers learn why. A stream, such as a watch of
-    it, may stay open for ever, so it is not waited for.
-    """
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._is_draining = False
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
-
-    async def run(self, grace: float) -> None:
-        """Return when no call is in flight any more, or after `grace` seconds."""
-        self._is_draining = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._is_idle.wait(), grace)
-
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> "Handler | None":
-        """Return the handler of the call, which the drain then knows of."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method == _CHECK_HEALTH:
-            return handler
-        if handler.request_streaming or handler.response_streaming:
-            return handler
-        return rewrap(handler, self._count)
-
-    def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
-        async def counted(request: Any, context: Context) -> Any:
-            if self._is_draining:
-                raise ProblemError(_STOPPING)
-            self._calls += 1
-            self._is_idle.clear()
-            try:
-                return await behavior(parse(request, handler), context)
-            finally:
-                self._calls -= 1
-                if not self._calls:
-                    self._is_idle.set()
-
-        return counted
-
-
-def _open(context: Context) -> logs.Call:
+def _open(context: Context, trusted_proxies: int) -> logs.Call:
     # A key without the suffix -bin has text for its value.
-    metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+    metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
+    told = dict(metadata)
+    forwarded = [value for key, value in metadata if key == "x-forwarded-for"]
     return logs.Call.of(
-        request_id=metadata.get("x-request-id"), traceparent=metadata.get("traceparent")
+        request_id=told.get("x-request-id"),
+        traceparent=told.get("traceparent"),
+        address=client_address.find(_host(context.peer()), forwarded, trusted=trusted_proxies),
     )
+
+
+def _host(peer: str) -> str:
+    """Return the IP address in what gRPC calls a peer: `ipv4:127.0.0.1:1`, `ipv6:%5B::1%5D:1`."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def _code(context: Context, unset: str) -> str:

@@ -7,18 +7,20 @@ within.
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 from grpc.aio import AbortError
 from grpc_status import rpc_status
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar import logs
-from sidecar.problems import Problem, ProblemError, to_status
+from sidecar.problems import Problem, ProblemError, find_detail, to_status
 
 # One interceptor serves methods of every type, so none can be named here.
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -54,7 +56,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _guard(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                return await _finish(behavior(parse(request, handler), context), context)
+                return await finish(behavior(parse(request, handler), context), context)
             except AbortError:
                 raise
             except ProblemError as error:
@@ -74,7 +76,8 @@ class Guard(grpc.aio.ServerInterceptor):
         karmo_code = problem.karmo_code or problem.definition.karmo_code
         call.note(reason=problem.definition.name, karmo_code=karmo_code)
         status = to_status(problem, request_id=call.request_id, public_url=self._public_url)
-        await context.abort_with_status(rpc_status.to_status(status))
+        told = rpc_status.to_status(status)
+        await context.abort(told.code, told.details, (*told.trailing_metadata, *_pushback(status)))
 
 
 def rewrap(handler: Handler, wrap: Callable[[Behavior, Handler], Behavior]) -> Handler:
@@ -102,7 +105,14 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _finish(result: Any, context: Context) -> Any:
+def _pushback(status: Status) -> Iterator[tuple[str, str]]:
+    """Yield what tells gRPC libraries that retry by themselves when they may (gRFC A6)."""
+    retry = find_detail(status, RetryInfo)
+    if retry is not None:
+        yield "grpc-retry-pushback-ms", str(retry.retry_delay.seconds * 1000)
+
+
+async def finish(result: Any, context: Context) -> Any:
     """Wait for what a handler returned: its response, or a stream of them, which is written."""
     if not inspect.isasyncgen(result):
         return await result

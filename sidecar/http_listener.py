@@ -2,45 +2,103 @@
 
 import asyncio
 import socket
+import ssl
+from typing import cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sidecar.http_connection import REFUSAL, RefusedError
+from sidecar.http_front import Front, FrontProtocol, Limits
 from sidecar.sockets import BACKLOG
+
+_DEFAULTS = Limits()
 
 
 class HttpListener:
-    """Serves `app` on `bound` from `start` to `stop`, which gives it `grace` seconds to end."""
+    """Serves `app` on `bound` from `start` to `stop`, which gives it `grace` seconds to end.
 
-    def __init__(self, app: ASGIApp, bound: socket.socket, *, grace: int) -> None:
+    With `tls` it speaks nothing else.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        bound: socket.socket,
+        *,
+        grace: float,
+        limits: Limits = _DEFAULTS,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._bound = bound
+        self._tls = tls
+        self._front = Front(limits=limits)
         self._config = uvicorn.Config(
-            app,
-            # It bounds an incomplete header block and checks Host; httptools does neither.
-            http="h11",
+            _raise_refusals(app),
+            http=FrontProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=grace,
+            timeout_keep_alive=limits.keep_alive,  # type: ignore[arg-type] # any number will do
+            timeout_graceful_shutdown=grace,  # type: ignore[arg-type] # as above
         )
         self._server = uvicorn.Server(self._config)
 
     async def start(self) -> None:
         """Start the application and answer requests.
 
-        `uvicorn.Server.serve` does the same, but takes the process's signals.
+        `uvicorn.Server.serve` does the same, but takes the process's signals and
+        knows no time for the handshake of TLS.
         """
         self._config.load()
-        self._server.lifespan = self._config.lifespan_class(self._config)
-        await self._server.startup(sockets=[self._bound])
+        lifespan = self._config.lifespan_class(self._config)
+        self._server.lifespan = lifespan
+        await lifespan.startup()
+        if lifespan.should_exit:
+            raise RuntimeError("the application did not start")
+        state = self._server.server_state
+        server = await asyncio.get_running_loop().create_server(
+            lambda: FrontProtocol(self._front, self._config, state, lifespan.state),
+            sock=self._bound,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._front.limits.header_timeout if self._tls else None,
+        )
+        self._server.servers = [server]
         self._main_loop = asyncio.create_task(self._server.main_loop())
+
+    def retire(self) -> None:
+        """Go on, but let each answer be the last of its connection."""
+        self._front.is_closing = True
 
     async def stop(self) -> None:
         """Stop listening, let requests in flight end, then stop the application."""
+        self.retire()
         self._server.should_exit = True
         await self._main_loop
         await self._server.shutdown(sockets=[self._bound])
+
+    def cut(self) -> None:
+        """Let `stop` wait no longer: end what waits, and have the application end the rest."""
+        for connection in tuple(self._front.waiting):
+            connection.end()
+        for task in tuple(self._server.server_state.tasks):
+            task.cancel()
+
+
+def _raise_refusals(app: ASGIApp) -> ASGIApp:
+    """Let a request that is refused while `app` reads it end there, with RefusedError."""
+
+    async def read_on(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_unless_refused() -> Message:
+            message = await receive()
+            if REFUSAL in scope:
+                raise cast("RefusedError", scope[REFUSAL])
+            return message
+
+        await app(scope, receive_unless_refused, send)
+
+    return read_on

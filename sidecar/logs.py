@@ -39,17 +39,19 @@ class Call:
 
     request_id: str
     traceparent: str | None = None
+    # The IP address of the client, which may be another than that of its socket.
+    address: str = ""
     notes: dict[str, Value] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, *, request_id: str | None, traceparent: str | None) -> "Call":
+    def of(cls, *, request_id: str | None, traceparent: str | None, address: str = "") -> "Call":
         """Make a call from what the caller sent: an id that is no UUID is replaced by a new one.
 
         A `traceparent` that is not one (W3C Trace Context) is dropped.
         """
         kept = request_id if request_id and _UUID.fullmatch(request_id) else str(uuid.uuid4())
         known = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
-        return cls(request_id=kept, traceparent=known)
+        return cls(request_id=kept, traceparent=known, address=address)
 
     def note(self, **notes: Value) -> None:
         """Add named values to the access line. Never a value that a caller sent."""

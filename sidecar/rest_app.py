@@ -2,9 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPMethod
+from types import MappingProxyType
 from typing import cast
 from urllib.parse import unquote
 
@@ -21,12 +22,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sidecar import logs, problem_pages
-from sidecar.problems import CATALOGUE, FieldError, Problem, find_detail, nearest, to_status
+from sidecar import client_address, logs, problem_pages
+from sidecar.http_connection import REFUSAL
+from sidecar.problems import (
+    CATALOGUE,
+    FieldError,
+    Problem,
+    Reason,
+    find_detail,
+    nearest,
+    to_status,
+)
 from sidecar.transcoding import Options, Transcoder, media_type
 from sidecar.transcoding.errors import RequestError
 from sidecar.transcoding.status import HTTP_STATUS
 
+# What only the listener itself says.
+_REASONS: Mapping[int, Reason] = MappingProxyType({503: pb.PROBLEM_REASON_OVERLOADED})
 # RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge
 # and not the body.
 CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
@@ -40,11 +52,16 @@ OPTIONS = Options(
 
 
 def build(
-    services: Sequence[ServiceDescriptor], channel: grpc.aio.Channel, *, public_url: str
+    services: Sequence[ServiceDescriptor],
+    channel: grpc.aio.Channel,
+    *,
+    public_url: str,
+    trusted_proxies: int = 0,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`, which it closes at its end.
 
-    `public_url` is the base of the problem types.
+    `public_url` is the base of the problem types. Of the client's address
+    `trusted_proxies` are believed.
     """
     renderer = Renderer(public_url)
     transcoder = Transcoder(services, channel, options=OPTIONS, render_error=renderer.render)
@@ -63,7 +80,7 @@ def build(
     app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
-    return AccessLog(app, renderer)
+    return AccessLog(app, renderer, trusted_proxies)
 
 
 class Renderer:
@@ -77,7 +94,7 @@ class Renderer:
         if isinstance(error, Status):
             return self._respond(request, error)
         problem = Problem(
-            reason=nearest(error.status),
+            reason=_REASONS.get(error.status) or nearest(error.status),
             detail=error.detail,
             errors=tuple(
                 FieldError(detail=fault.detail, pointer=fault.pointer)
@@ -139,9 +156,10 @@ class AccessLog:
     request it writes only what is no text of the client's.
     """
 
-    def __init__(self, app: ASGIApp, renderer: "Renderer") -> None:
+    def __init__(self, app: ASGIApp, renderer: Renderer, trusted_proxies: int) -> None:
         self._app = app
         self._renderer = renderer
+        self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event, which is an HTTP request or the lifespan."""
@@ -149,7 +167,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         _to_origin_form(scope)
-        call = _open(scope)
+        call = _open(scope, self._trusted_proxies)
         method = scope["method"] if scope["method"] in set(HTTPMethod) else "other"
 
         async def send_complete(message: Message) -> None:
@@ -160,7 +178,7 @@ class AccessLog:
 
         with logs.access(call, protocol="rest", method=method, peer=_peer(scope)):
             try:
-                await self._app(scope, receive, send_complete)
+                await self._answer(scope, receive, send_complete)
             except asyncio.CancelledError:
                 if "status" in call.notes:
                     raise
@@ -173,6 +191,11 @@ class AccessLog:
                 # 499, as proxies write it: the client went away before it had an answer.
                 call.note(route=_route(scope), status=call.notes.get("status", 499))
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: RequestError | None = scope.get(REFUSAL)
+        answer = self._renderer.render(Request(scope), refused) if refused else self._app
+        await answer(scope, receive, send)
+
 
 def _to_origin_form(scope: Scope) -> None:
     """Take scheme and host off a target in absolute form (RFC 9112 section 3.2.2)."""
@@ -182,11 +205,19 @@ def _to_origin_form(scope: Scope) -> None:
         scope["path"] = unquote(scope["raw_path"])
 
 
-def _open(scope: Scope) -> logs.Call:
+def _open(scope: Scope, trusted_proxies: int) -> logs.Call:
     """Open the call, and let the application see its identity in place of what the client sent."""
     headers = [(name, value) for name, value in scope["headers"] if name not in _IDENTITY]
     sent = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _IDENTITY}
-    call = logs.Call.of(request_id=sent.get(b"x-request-id"), traceparent=sent.get(b"traceparent"))
+    client = scope.get("client")
+    forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+    call = logs.Call.of(
+        request_id=sent.get(b"x-request-id"),
+        traceparent=sent.get(b"traceparent"),
+        address=client_address.find(
+            client[0] if client else "", forwarded, trusted=trusted_proxies
+        ),
+    )
     headers.append((b"x-request-id", call.request_id.encode()))
     if call.traceparent:
         headers.append((b"traceparent", call.traceparent.encode()))

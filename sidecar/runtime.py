@@ -17,19 +17,25 @@ from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, logs, rest_app, sockets
-from sidecar.auth_api import AuthApi
+from sidecar import admin_app, logs, rest_app, sockets, tls
+from sidecar.admission import Admission
+from sidecar.auth_api import AuthApi, Timeouts
+from sidecar.certificates import Certificates
+from sidecar.drain import Drain
 from sidecar.grpc_server import GrpcServer
 from sidecar.guard import Guard
+from sidecar.http_front import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
-from sidecar.settings import Address, Settings
+from sidecar.setting_types import Address
+from sidecar.settings import Settings
 from sidecar.sockets import address_of
+from sidecar.throttle import Throttle
 from sidecar.token_service import TokenService
 
 SERVICES = (token_service_pb2.DESCRIPTOR.services_by_name["TokenService"],)
-# The longest that calls in flight may take to end after a signal, in seconds.
-GRACE = 20
+# Beyond the time that calls have to end, for their last answers to be sent, in seconds.
+_LAST_BYTES = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,32 +67,46 @@ async def run(
     `announce` is called once, when everything answers. Raises OSError, in one
     line that names the address, when one of them is in use.
     """
-    stop = _catch_signals()
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
-    async with running(settings, embeds_auth_api=embeds_auth_api) as addresses:
+    drain = drain_of(settings)
+    _catch_signals(drain)
+    async with running(settings, embeds_auth_api=embeds_auth_api, drain=drain) as addresses:
         # What lives as long as the process need not be looked at with each large request.
         gc.collect()
         gc.freeze()
         announce(addresses)
         logs.event("serving", **addresses.told())
-        await stop.wait()
+        await drain.beginning()
         logs.event("stopping")
     logs.event("stopped")
 
 
+def drain_of(settings: Settings) -> Drain:
+    """Return a drain with the times that are set."""
+    return Drain(lame_duck=settings.lame_duck, timeout=settings.drain_timeout)
+
+
 @asynccontextmanager
-async def running(settings: Settings, *, embeds_auth_api: bool) -> AsyncIterator[Addresses]:
+async def running(
+    settings: Settings, *, embeds_auth_api: bool, drain: Drain | None = None
+) -> AsyncIterator[Addresses]:
     """Run a sidecar, and with `embeds_auth_api` the auth-api that it calls, inside the context.
 
-    At its end no call is taken any more, those in flight have `GRACE` seconds
-    to finish, and everything is given back. Raises OSError.
+    At its end no more calls are wanted: those that come are served for the time of
+    the lame duck, those in flight have the time of the drain to finish, and
+    everything is given back. Who holds `drain` may hasten it. Raises OSError.
     """
+    drain = drain or drain_of(settings)
     async with AsyncExitStack() as stack:
         rest_socket = _bind(stack, settings.rest_listen)
         admin_socket = _bind(stack, settings.admin_listen)
         embedded_socket = _bind(stack, settings.dev_auth_api_listen) if embeds_auth_api else None
-        public_url = settings.public_url or f"http://{address_of(rest_socket)}"
-        server = GrpcServer(SERVICES, public_url=public_url, reflects=settings.grpc_reflection)
+        certificates = Certificates.load(settings)
+        stack.callback(asyncio.create_task(tls.watch(*certificates.parts)).cancel)
+        scheme = "https" if certificates.rest else "http"
+        public_url = settings.public_url or f"{scheme}://{address_of(rest_socket)}"
+        admission = Admission(settings.max_in_flight)
+        server = _build_server(settings, admission, certificates, public_url)
         embedded = address_of(embedded_socket) if embedded_socket else None
         addresses = Addresses(
             rest=address_of(rest_socket),
@@ -95,32 +115,92 @@ async def running(settings: Settings, *, embeds_auth_api: bool) -> AsyncIterator
             auth_api=embedded,
             token_url=settings.auth_api_token_url or f"http://{embedded}/v1/oauth/token",
         )
-        is_ready = asyncio.Event()
-        await _serve(stack, admin_app.build(is_ready.is_set), admin_socket)
+        is_started = asyncio.Event()
+        admin = admin_app.build(
+            is_started=is_started.is_set,
+            is_ready=lambda: is_started.is_set() and not drain.has_begun,
+            drain=drain.begin,
+        )
+        await _serve(stack, admin, admin_socket)
         if embedded_socket is not None:
             await _serve(stack, _build_embedded(embedded_socket), embedded_socket)
-        auth_api = AuthApi(addresses.token_url, timeout=settings.auth_api_timeout)
-        service = TokenService(await stack.enter_async_context(auth_api))
-        channel = InProcessChannel(interceptors=(Guard(public_url),))
+        service = await _build_service(stack, settings, addresses.token_url, certificates)
+        channel = InProcessChannel(interceptors=(Guard(public_url), admission))
         add_TokenServiceServicer_to_server(service, server.server)
         # The channel takes handlers as a server does, which is all that is asked of it here.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
+        app = rest_app.build(
+            SERVICES, channel, public_url=public_url, trusted_proxies=settings.trusted_proxies
+        )
         rest = HttpListener(
-            rest_app.build(SERVICES, channel, public_url=public_url), rest_socket, grace=GRACE
+            app,
+            rest_socket,
+            # The drain ends what takes too long before that.
+            grace=settings.drain_timeout + _LAST_BYTES,
+            limits=_limits(settings),
+            tls=certificates.rest.context if certificates.rest else None,
         )
         await rest.start()
-        stack.push_async_callback(_drain, rest, server, is_ready)
+        stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
         await server.set_serving(serving=True)
-        is_ready.set()
+        is_started.set()
         yield addresses
 
 
-async def _drain(rest: HttpListener, server: GrpcServer, is_ready: asyncio.Event) -> None:
+async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission: Admission) -> None:
     """Say that no more calls are wanted, then let those in flight end, on both protocols."""
-    is_ready.clear()
+    drain.begin()
     await server.set_serving(serving=False)
-    await asyncio.gather(rest.stop(), server.stop(GRACE))
+    rest.retire()
+    await drain.pass_lame_duck()
+
+    def cut() -> None:
+        admission.end_calls()
+        rest.cut()
+
+    grace = drain.timeout + _LAST_BYTES
+    await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)
+
+
+def _build_server(
+    settings: Settings, admission: Admission, certificates: Certificates, public_url: str
+) -> GrpcServer:
+    return GrpcServer(
+        SERVICES,
+        admission,
+        public_url=public_url,
+        reflects=settings.grpc_reflection,
+        credentials=certificates.grpc.credentials() if certificates.grpc else None,
+        trusted_proxies=settings.trusted_proxies,
+    )
+
+
+async def _build_service(
+    stack: AsyncExitStack, settings: Settings, token_url: str, certificates: Certificates
+) -> TokenService:
+    timeouts = Timeouts(
+        connect=settings.auth_api_connect_timeout,
+        one_try=settings.auth_api_try_timeout,
+        total=settings.auth_api_timeout,
+    )
+    context = certificates.auth_api.context if certificates.auth_api else None
+    auth_api = AuthApi(token_url, timeouts, tls=context)
+    throttle = Throttle(
+        client_failures=settings.max_client_failures,
+        address_failures=settings.max_address_failures,
+        client_calls=settings.max_client_calls,
+    )
+    return TokenService(await stack.enter_async_context(auth_api), throttle)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        header_timeout=settings.header_timeout,
+        request_timeout=settings.request_timeout,
+        keep_alive=settings.rest_keep_alive,
+        connections=settings.max_connections,
+    )
 
 
 def _bind(stack: AsyncExitStack, address: Address) -> socket:
@@ -128,7 +208,7 @@ def _bind(stack: AsyncExitStack, address: Address) -> socket:
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
-    listener = HttpListener(app, bound, grace=GRACE)
+    listener = HttpListener(app, bound, grace=_LAST_BYTES)
     await listener.start()
     stack.push_async_callback(listener.stop)
 
@@ -140,9 +220,11 @@ def _build_embedded(bound: socket) -> ASGIApp:
     return dev_auth_api.build(issuer=f"http://{address_of(bound)}")
 
 
-def _catch_signals() -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+def _catch_signals(drain: Drain) -> None:
+    """Begin to drain at the first signal; let each further one hasten it.
+
+    SIGINT is what a person sends, whose calls nobody routes.
+    """
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, drain.hasten)
+    loop.add_signal_handler(signal.SIGINT, drain.interrupt)

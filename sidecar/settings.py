@@ -1,107 +1,22 @@
-"""Settings: one frozen, validated object, read once from the environment and the flags."""
+"""Settings: one frozen, validated object, and what of it must fit together."""
 
-import ipaddress
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from sidecar.setting_types import (
+    Address,
+    AddressField,
+    BaseUrlField,
+    CountField,
+    CountOrZeroField,
+    DelayField,
+    PathField,
+    SecondsField,
+    UrlField,
 )
-from pydantic_core import ErrorDetails
 
 PREFIX = "SIDECAR_"
-# Kubernetes puts these into every container beside a Service that is named `sidecar`.
-_NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
-# It stands in the status of every failed call, which must stay small.
-_LONGEST_BASE = 120
-_HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
-_UNITS = {"ms": 0.001, "s": 1.0}
-# Less than what calls in flight have to end in when the process is told to stop.
-_LONGEST_SECONDS = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a listener listens: a host and a port, of which 0 means any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach the address."""
-        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-
-
-def _parse_address(value: str | Address) -> Address:
-    if isinstance(value, Address):
-        return value
-    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
-    if found is None or int(found[3]) > 65535:
-        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
-    host = found[1] or found[2]
-    if host != "localhost":
-        _check_ip(host)
-    return Address(host, int(found[3]))
-
-
-def _check_ip(host: str) -> None:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError("must name the host as an IP address or localhost") from None
-
-
-def _parse_seconds(value: Any) -> Any:
-    if isinstance(value, float):
-        return value
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", value)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not 0.0 < seconds <= _LONGEST_SECONDS:
-        raise ValueError("must be a time such as 5s or 500ms, above 0 and at most 15s")
-    return seconds
-
-
-def _check_http_url(value: str) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]*", value):
-        raise ValueError("must hold visible ASCII characters only")
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and parts.port != 0
-        usable = usable and _HOST.fullmatch(parts.hostname or "") is not None
-    except ValueError:  # its text would quote the value
-        usable = False
-    if not usable:
-        raise ValueError("must be an absolute http:// or https:// URL")
-    if set("@?#") & set(value):
-        raise ValueError("must hold no user, password, query or fragment")
-    return value
-
-
-def _check_base_url(value: str) -> str:
-    base = _check_http_url(value).rstrip("/")
-    if len(base) > _LONGEST_BASE:
-        raise ValueError(f"must not be longer than {_LONGEST_BASE} characters")
-    return base
-
-
-AddressField = Annotated[Address, BeforeValidator(_parse_address)]
-SecondsField = Annotated[float, BeforeValidator(_parse_seconds)]
-UrlField = Annotated[str, BeforeValidator(_check_http_url)]
-BaseUrlField = Annotated[str, BeforeValidator(_check_base_url)]
 
 
 class Settings(BaseModel):
@@ -112,23 +27,84 @@ class Settings(BaseModel):
     rest_listen: AddressField = Field(
         Address("127.0.0.1", 8080), description="where the REST API listens"
     )
+    rest_keep_alive: SecondsField = Field(
+        75.0, description="how long a REST connection may idle between requests"
+    )
+    rest_tls_certificate: PathField | None = Field(
+        None, description="PEM file of the certificate chain of the REST API"
+    )
+    rest_tls_key: PathField | None = Field(None, description="PEM file of its private key")
+    rest_tls_client_ca: PathField | None = Field(
+        None, description="PEM file of who must have signed the certificates of REST clients"
+    )
     grpc_listen: AddressField = Field(
         Address("127.0.0.1", 50051), description="where the gRPC API listens"
     )
     grpc_reflection: bool = Field(
         default=True, description="whether gRPC tools may ask for the schema"
     )
+    grpc_tls_certificate: PathField | None = Field(
+        None, description="PEM file of the certificate chain of the gRPC API"
+    )
+    grpc_tls_key: PathField | None = Field(None, description="PEM file of its private key")
+    grpc_tls_client_ca: PathField | None = Field(
+        None, description="PEM file of who must have signed the certificates of gRPC clients"
+    )
     admin_listen: AddressField = Field(
         Address("127.0.0.1", 9090), description="where the probes listen"
     )
     public_url: BaseUrlField | None = Field(
-        None, description="base of the problem types; http:// and the REST address by default"
+        None, description="base of the problem types; the REST address by default"
     )
     auth_api_token_url: UrlField | None = Field(
         None, description="token endpoint of the auth-api; `serve` needs it"
     )
+    auth_api_connect_timeout: SecondsField = Field(
+        0.5, description="the longest that a connection to the auth-api may take to open"
+    )
+    auth_api_try_timeout: SecondsField = Field(
+        2.0, description="the longest that one try of an exchange may take"
+    )
     auth_api_timeout: SecondsField = Field(
         5.0, description="the longest that one exchange with the auth-api may take"
+    )
+    auth_api_tls_ca: PathField | None = Field(
+        None, description="PEM file of who must have signed the certificate of the auth-api"
+    )
+    auth_api_tls_certificate: PathField | None = Field(
+        None, description="PEM file of our certificate for the auth-api"
+    )
+    auth_api_tls_key: PathField | None = Field(None, description="PEM file of its private key")
+    header_timeout: SecondsField = Field(
+        5.0, description="the longest that the header of a REST request may take to come"
+    )
+    request_timeout: SecondsField = Field(
+        10.0, description="the longest that a whole REST request may take to come"
+    )
+    max_connections: CountField = Field(1024, description="the most REST connections at once")
+    max_in_flight: CountField = Field(
+        100, description="the most calls at once, by both protocols together"
+    )
+    trusted_proxies: CountOrZeroField = Field(
+        0, description="how many proxies before us add to X-Forwarded-For"
+    )
+    max_client_failures: CountField = Field(
+        30, description="the most wrong secrets in a minute for one client from one address"
+    )
+    max_address_failures: CountField = Field(
+        300, description="the most wrong secrets in a minute from one address"
+    )
+    max_client_calls: CountField = Field(
+        3000, description="the most exchanges in a minute for one client"
+    )
+    lame_duck: DelayField = Field(
+        5.0, description="how long to go on accepting, though not ready, once told to stop"
+    )
+    drain_timeout: SecondsField = Field(
+        20.0, description="the longest that calls in flight may take to end after that"
+    )
+    termination_grace: SecondsField = Field(
+        30.0, description="after what time whoever stops the process kills it"
     )
     dev_auth_api_expose: bool = Field(
         default=False, description="whether the embedded auth-api may leave loopback"
@@ -146,58 +122,62 @@ class Settings(BaseModel):
         return address
 
 
-class SettingsError(Exception):
-    """The settings are wrong. `faults` has one line for each, none of which shows a value."""
-
-    def __init__(self, faults: tuple[str, ...]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
-
-
-def load(
-    environ: Mapping[str, str], flags: Mapping[str, str], *, needs_upstream: bool = False
-) -> Settings:
-    """Return the settings that `environ` and, before it, `flags` (by field name) give.
-
-    `needs_upstream` says that the token endpoint must be among them. Raises
-    SettingsError with every fault.
-    """
-    given = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(PREFIX) and not _NOT_A_SETTING.match(name)
-    } | dict(flags)
-    faults: tuple[str, ...] = ()
-    settings = Settings()
-    try:
-        settings = Settings.model_validate(given)
-    except ValidationError as error:
-        faults = tuple(_explain(fault) for fault in error.errors(include_input=False))
-    if needs_upstream and "auth_api_token_url" not in given:
-        faults += (f"{PREFIX}AUTH_API_TOKEN_URL: must be set to the auth-api's token endpoint",)
-    faults += tuple(_find_shared(settings))
-    if faults:
-        raise SettingsError(faults)
-    return settings
+def find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the name and the fault of each setting that does not fit beside the others."""
+    yield from _find_shared(settings)
+    yield from _find_untimely(settings)
+    yield from _find_incomplete_tls(settings)
 
 
-def _find_shared(settings: Settings) -> Iterator[str]:
+def _find_shared(settings: Settings) -> Iterator[tuple[str, str]]:
     """Find listeners that would take each other's address."""
     seen: set[Address] = set()
     for name in ("rest_listen", "grpc_listen", "admin_listen"):
         address = getattr(settings, name)
         if address in seen:
-            yield f"{PREFIX}{name.upper()}: must not be the address of another listener"
+            yield name, "must not be the address of another listener"
         if address.port:
             seen.add(address)
 
 
-def _explain(fault: ErrorDetails) -> str:
-    name = f"{PREFIX}{fault['loc'][0]}".upper()
-    return f"{name}: {_MESSAGES.get(fault['type'], fault['msg'].removeprefix('Value error, '))}"
+# Each must be shorter than the next, or the next could never pass.
+_SHORTER = (
+    ("auth_api_connect_timeout", "auth_api_try_timeout"),
+    ("auth_api_try_timeout", "auth_api_timeout"),
+    ("auth_api_timeout", "drain_timeout"),
+    ("header_timeout", "request_timeout"),
+    ("request_timeout", "drain_timeout"),
+)
 
 
-_MESSAGES = {
-    "extra_forbidden": "is not a setting; see the table in README.md",
-    "bool_parsing": "must be on or off",
-}
+def _find_untimely(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Find times that cannot be kept because another one passes first."""
+    for shorter, longer in _SHORTER:
+        if getattr(settings, shorter) >= getattr(settings, longer):
+            yield shorter, f"must be shorter than {name_of(longer)}"
+    if settings.lame_duck + settings.drain_timeout >= settings.termination_grace:
+        yield (
+            "termination_grace",
+            f"must be longer than {name_of('lame_duck')} and {name_of('drain_timeout')} together",
+        )
+
+
+def _find_incomplete_tls(settings: Settings) -> Iterator[tuple[str, str]]:
+    for side in ("rest", "grpc", "auth_api"):
+        certificate, key = f"{side}_tls_certificate", f"{side}_tls_key"
+        for one, other in ((certificate, key), (key, certificate)):
+            if getattr(settings, one) and not getattr(settings, other):
+                yield other, f"must be set beside {name_of(one)}"
+    for side in ("rest", "grpc"):
+        if getattr(settings, f"{side}_tls_client_ca") and not getattr(
+            settings, f"{side}_tls_certificate"
+        ):
+            yield (
+                f"{side}_tls_certificate",
+                f"must be set beside {name_of(f'{side}_tls_client_ca')}",
+            )
+
+
+def name_of(field: str) -> str:
+    """Return the name of the environment variable of a field."""
+    return f"{PREFIX}{field.upper()}"

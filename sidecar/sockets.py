@@ -2,7 +2,7 @@
 
 import socket
 
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 
 BACKLOG = 1024
 

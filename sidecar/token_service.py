@@ -6,18 +6,24 @@ import grpc
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceServicer
 
+from sidecar import logs
 from sidecar.auth_api import AuthApi
 from sidecar.credentials import TokenRequest, check
 from sidecar.secret import Secret
+from sidecar.throttle import Throttle
 
 Context = grpc.aio.ServicerContext[ExchangeTokenRequest, ExchangeTokenResponse]
 
 
 class TokenService(TokenServiceServicer):
-    """`karmo.auth.v1.TokenService`, by way of `auth_api`. Its errors are ProblemErrors."""
+    """`karmo.auth.v1.TokenService`, by way of `auth_api`, if the `throttle` lets it.
 
-    def __init__(self, auth_api: AuthApi) -> None:
+    Its errors are ProblemErrors.
+    """
+
+    def __init__(self, auth_api: AuthApi, throttle: Throttle) -> None:
         self._auth_api = auth_api
+        self._throttle = throttle
 
     async def ExchangeToken(  # noqa: N802 the name of the RPC
         self, request: ExchangeTokenRequest, context: Context
@@ -31,7 +37,8 @@ class TokenService(TokenServiceServicer):
                 authorization=_authorization(context),
             )
         )
-        token = await self._auth_api.exchange(credentials, deadline=_deadline(context))
+        with self._throttle.attempt(logs.current_call().address, credentials):
+            token = await self._auth_api.exchange(credentials, deadline=_deadline(context))
         return ExchangeTokenResponse(
             access_token=token.access_token.reveal(),
             token_type="Bearer",  # noqa: S106 RFC 6750 section 4, not a secret

@@ -171,8 +171,8 @@ async def _start(*command: str | Path, env: Mapping[str, str] | None, cwd: Path)
 
 
 def free(**flags: str) -> tuple[str, ...]:
-    """Return flags that let every listener take a free port, unless `flags` say else."""
-    return as_flags(dict.fromkeys(LISTENERS, "127.0.0.1:0") | flags)
+    """Return flags for free ports and an end without a lame duck, unless `flags` say else."""
+    return as_flags(dict.fromkeys(LISTENERS, "127.0.0.1:0") | {"lame_duck": "0s"} | flags)
 
 
 def as_flags(settings: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """An HTTP client made of a raw socket: what no library would send, and hanging up at will."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 
 FORM = b"Content-Type: application/x-www-form-urlencoded"
 # How long an answer may take before the test fails, in seconds.
@@ -36,14 +38,22 @@ def request(
 
 
 @asynccontextmanager
-async def sent(address: Address, data: bytes) -> AsyncIterator[asyncio.StreamReader]:
-    """Send `data` and give what reads the answer; at the end of the context, hang up."""
+async def sent(
+    address: Address, data: bytes, *, resets: bool = False
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Send `data` and give what reads the answer; at the end of the context, hang up.
+
+    With `resets` that is a reset, as of a client that was killed.
+    """
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
         writer.write(data)
         await writer.drain()
         yield reader
     finally:
+        if resets:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.close()
 
 

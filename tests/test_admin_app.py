@@ -1,15 +1,32 @@
 """The probes: alive as long as the process answers, ready while calls are wanted."""
 
+from dataclasses import dataclass
+
 import httpx2
 import pytest
 
 from sidecar import admin_app
 
 
-def client(*, ready: bool) -> httpx2.AsyncClient:
-    """Return a client of an application that is ready or not."""
-    transport = httpx2.ASGITransport(admin_app.build(lambda: ready))
-    return httpx2.AsyncClient(transport=transport, base_url="http://admin.test")
+@dataclass(slots=True, kw_only=True)
+class Process:
+    """What the application is told of, and has done."""
+
+    started: bool = True
+    ready: bool = True
+    drains: int = 0
+
+    def drain(self) -> None:
+        """Count one wish to drain."""
+        self.drains += 1
+
+    def client(self, host: str = "127.0.0.1") -> httpx2.AsyncClient:
+        """Return a client at `host` of the application."""
+        app = admin_app.build(
+            is_started=lambda: self.started, is_ready=lambda: self.ready, drain=self.drain
+        )
+        transport = httpx2.ASGITransport(app, client=(host, 1))
+        return httpx2.AsyncClient(transport=transport, base_url="http://admin.test")
 
 
 @pytest.mark.parametrize(
@@ -19,11 +36,13 @@ def client(*, ready: bool) -> httpx2.AsyncClient:
         ("/livez", False, 200, "alive"),
         ("/readyz", True, 200, "ready"),
         ("/readyz", False, 503, "not ready"),
+        ("/startupz", True, 200, "started"),
+        ("/startupz", False, 503, "not started"),
     ],
 )
 async def test_probe(path: str, ready: bool, status_code: int, status: str) -> None:
     """Only readiness depends on whether calls are wanted, and no answer is kept by a cache."""
-    async with client(ready=ready) as probes:
+    async with Process(ready=ready, started=ready).client() as probes:
         response = await probes.get(path)
     assert (response.status_code, response.json()) == (status_code, {"status": status})
     assert response.headers["cache-control"] == "no-store"
@@ -31,11 +50,29 @@ async def test_probe(path: str, ready: bool, status_code: int, status: str) -> N
 
 async def test_readiness_is_asked_each_time() -> None:
     """A probe tells what is so now, not what was so when the application was built."""
-    answers = iter([False, True, False])
-    transport = httpx2.ASGITransport(admin_app.build(lambda: next(answers)))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://admin.test") as probes:
-        told = [(await probes.get("/readyz")).status_code for _ in range(3)]
-    assert told == [503, 200, 503]
+    process = Process(ready=False)
+    async with process.client() as probes:
+        told = [(await probes.get("/readyz")).status_code]
+        process.ready = True
+        told.append((await probes.get("/readyz")).status_code)
+    assert told == [503, 200]
+
+
+@pytest.mark.parametrize(
+    ("host", "status_code", "status", "drains"),
+    [
+        ("127.0.0.1", 202, "draining", 1),
+        ("::1", 202, "draining", 1),
+        ("192.0.2.1", 403, "only this machine may drain", 0),
+    ],
+)
+async def test_drain(host: str, status_code: int, status: str, drains: int) -> None:
+    """Who is on this machine may make the process drain, and nobody else."""
+    process = Process()
+    async with process.client(host) as admin:
+        response = await admin.post("/drain")
+    assert (response.status_code, response.json()) == (status_code, {"status": status})
+    assert process.drains == drains
 
 
 @pytest.mark.parametrize(
@@ -43,6 +80,7 @@ async def test_readiness_is_asked_each_time() -> None:
     [
         ("HEAD", "/livez", 200),
         ("POST", "/livez", 405),
+        ("GET", "/drain", 405),
         ("DELETE", "/readyz", 405),
         ("GET", "/", 404),
         ("GET", "/readyz/", 307),
@@ -52,5 +90,5 @@ async def test_readiness_is_asked_each_time() -> None:
 )
 async def test_nothing_else_is_here(method: str, path: str, status_code: int) -> None:
     """The admin listener serves the probes alone."""
-    async with client(ready=True) as probes:
+    async with Process().client() as probes:
         assert (await probes.request(method, path)).status_code == status_code

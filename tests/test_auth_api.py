@@ -19,7 +19,7 @@ from sidecar.auth_api import AuthApi
 from sidecar.credentials import ClientCredentials
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.secret import Secret
-from tests.upstream import TOKEN, Script, Upstream, answer
+from tests.upstream import TOKEN, Script, Upstream, answer, within
 from tests.ways import basic
 
 TIMEOUT = pb.PROBLEM_REASON_UPSTREAM_TIMEOUT
@@ -56,7 +56,7 @@ def upstream(_upstream: Upstream) -> Upstream:
 @pytest.fixture(scope="module")
 async def api(_upstream: Upstream) -> AsyncIterator[AuthApi]:
     """Give what exchanges with the upstream, with more time than anything takes."""
-    async with AuthApi(_upstream.url, timeout=GUARD) as opened:
+    async with AuthApi(_upstream.url, within(GUARD)) as opened:
         yield opened
 
 
@@ -75,7 +75,7 @@ async def exchange(
 
 async def soon(upstream: Upstream) -> Token | Problem:
     """Return what an exchange brings that has little time."""
-    async with AuthApi(upstream.url, timeout=SHORT) as api:
+    async with AuthApi(upstream.url, within(SHORT)) as api:
         return await exchange(api)
 
 
@@ -230,7 +230,7 @@ async def test_the_environment_steers_nothing(
         monkeypatch.setenv(name.lower(), dead)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    async with AuthApi(upstream.url, timeout=GUARD) as api:
+    async with AuthApi(upstream.url, within(GUARD)) as api:
         assert_works(await exchange(api))
 
 
@@ -421,7 +421,7 @@ def free_port() -> int:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "no-such-host.invalid"])
 async def test_an_unreachable_upstream_is_unavailable(host: str) -> None:
     """A port that refuses, and a name that does not resolve, are the same to the caller."""
-    async with AuthApi(f"http://{host}:{free_port()}/token", timeout=GUARD) as api:
+    async with AuthApi(f"http://{host}:{free_port()}/token", within(GUARD)) as api:
         assert reason_of(await exchange(api)) == UNAVAILABLE
 
 
@@ -487,14 +487,14 @@ async def test_a_connection_that_is_never_accepted_ends_by_the_timeout() -> None
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex((host, port))
-        async with AuthApi(f"http://{host}:{port}/", timeout=SHORT) as api:
+        async with AuthApi(f"http://{host}:{port}/", within(SHORT)) as api:
             assert reason_of(await exchange(api)) == TIMEOUT
 
 
 async def test_the_deadline_of_the_caller_wins_when_it_is_shorter(upstream: Upstream) -> None:
     """The exchange ends with the caller's deadline, long before the timeout that is set."""
     upstream.script = upstream.hang
-    async with AuthApi(upstream.url, timeout=100 * GUARD) as api:
+    async with AuthApi(upstream.url, within(100 * GUARD)) as api:
         end = asyncio.get_running_loop().time() + SHORT
         assert reason_of(await exchange(api, end)) == TIMEOUT
         async with asyncio.timeout(GUARD):
@@ -504,7 +504,7 @@ async def test_the_deadline_of_the_caller_wins_when_it_is_shorter(upstream: Upst
 async def test_the_timeout_wins_when_it_is_shorter(upstream: Upstream) -> None:
     """A caller cannot make an exchange last longer than is set."""
     upstream.script = upstream.hang
-    async with AuthApi(upstream.url, timeout=SHORT) as api:
+    async with AuthApi(upstream.url, within(SHORT)) as api:
         end = asyncio.get_running_loop().time() + 100 * GUARD
         assert reason_of(await exchange(api, end)) == TIMEOUT
 
@@ -516,7 +516,7 @@ async def test_a_deadline_that_has_passed_calls_nobody(
 ) -> None:
     """A request that is too late is not sent, not even over a connection that is open."""
     upstream.script = keeps_open(upstream, token_kept("a"), token_kept("b"))
-    async with AuthApi(upstream.url, timeout=GUARD) as api:
+    async with AuthApi(upstream.url, within(GUARD)) as api:
         if connected:
             assert_works(await exchange(api), "a")
         end = asyncio.get_running_loop().time() - late
@@ -537,7 +537,7 @@ async def test_what_follows_an_answer_is_not_the_next_answer(upstream: Upstream)
     """An answer that is longer than its length poisons its connection, not the next caller."""
     first, second = token_kept("first"), token_kept("somebody-elses")
     upstream.script = keeps_open(upstream, first + second, token_kept("second"))
-    async with AuthApi(upstream.url, timeout=GUARD) as api:
+    async with AuthApi(upstream.url, within(GUARD)) as api:
         assert_works(await exchange(api), "first")
         upstream.script = keeps_open(upstream, token_kept("second"))
         assert_works(await exchange(api), "second")
@@ -547,7 +547,7 @@ async def test_a_broken_answer_ends_its_connection(upstream: Upstream) -> None:
     """A body that was given up is never taken for the beginning of the next answer."""
     too_large = answer(200, BODY.ljust(70_000), Connection="keep-alive")
     upstream.script = keeps_open(upstream, too_large, token_kept("from the old connection"))
-    async with AuthApi(upstream.url, timeout=GUARD) as api:
+    async with AuthApi(upstream.url, within(GUARD)) as api:
         assert reason_of(await exchange(api)) == BAD
         async with asyncio.timeout(GUARD):
             await upstream.gone.wait()
@@ -558,7 +558,7 @@ async def test_a_broken_answer_ends_its_connection(upstream: Upstream) -> None:
 async def test_a_cancelled_exchange_hangs_up(upstream: Upstream) -> None:
     """When the caller goes away, the auth-api is not left working for nobody."""
     upstream.script = upstream.hang
-    async with AuthApi(upstream.url, timeout=GUARD) as api, asyncio.timeout(GUARD):
+    async with AuthApi(upstream.url, within(GUARD)) as api, asyncio.timeout(GUARD):
         running = asyncio.create_task(api.exchange(CREDENTIALS, deadline=None))
         await upstream.received.wait()
         running.cancel()
@@ -574,7 +574,7 @@ async def test_cancelled_exchanges_cost_no_connection_of_the_pool(upstream: Upst
     from the first on; one lost place each would leave none.
     """
     upstream.script = upstream.hang
-    async with AuthApi(upstream.url, timeout=GUARD) as api, asyncio.timeout(GUARD):
+    async with AuthApi(upstream.url, within(GUARD)) as api, asyncio.timeout(GUARD):
         for number in range(200):
             running = asyncio.create_task(api.exchange(CREDENTIALS, deadline=None))
             for _ in range(number % 50):
@@ -663,7 +663,7 @@ async def test_the_log_tells_refused_from_unknown(host: str, fault: str) -> None
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, so that nobody else listens there meanwhile
         url = f"http://{host}:{unused.getsockname()[1]}/"
-        async with AuthApi(url, timeout=GUARD) as api:
+        async with AuthApi(url, within(GUARD)) as api:
             with logs.access(logs.Call.of(request_id=None, traceparent=None)) as call:
                 assert isinstance(await exchange(api), Problem)
     assert call.notes["upstream_fault"] == f"ConnectError: {fault}"

@@ -36,7 +36,7 @@ from sidecar.secret import Secret
 from tests.contract.cases import CASES, Case
 from tests.raw_http import FORM, answer_to, request, sent
 from tests.recorded import Log, recorded
-from tests.upstream import TOKEN, Script, answer
+from tests.upstream import TOKEN, Script, answer, within
 from tests.ways import WAYS, House, Outcome, Sent, basic
 
 CANARY = "canary"
@@ -373,7 +373,7 @@ async def test_no_contract_case_leaves_its_values_in_the_log(house: House, way: 
 async def error_of(house: House, credentials: ClientCredentials, reply: bytes) -> ProblemError:
     """Return the error that an exchange raises when the auth-api sends `reply`."""
     house.upstream.script = sends(reply)
-    async with AuthApi(house.upstream.url, timeout=20) as api:
+    async with AuthApi(house.upstream.url, within(20)) as api:
         with pytest.raises(ProblemError) as caught:
             await api.exchange(credentials, deadline=None)
     return caught.value

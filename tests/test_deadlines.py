@@ -19,7 +19,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
 from sidecar import rest_app, runtime, sockets
 from sidecar.http_listener import HttpListener
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from tests.raw_http import FORM, Received, answer_to, request, sent
 from tests.recorded import recorded
 from tests.ways import PUBLIC_URL, WAYS, House, Sent, open_house
@@ -150,7 +150,12 @@ async def test_a_malformed_deadline_is_refused(house: House, rest: Address, limi
 
 async def test_the_timeout_of_the_setting_is_the_same_problem_by_every_way() -> None:
     """An auth-api that never answers is one and the same 504, by whichever way it was asked."""
-    async with asyncio.timeout(GUARD), open_house(auth_api_timeout="300ms") as house:
+    async with (
+        asyncio.timeout(GUARD),
+        open_house(
+            auth_api_connect_timeout="100ms", auth_api_try_timeout="200ms", auth_api_timeout="300ms"
+        ) as house,
+    ):
         house.upstream.script = house.upstream.hang
         outcomes = await asyncio.gather(*(house.ways[name](Sent(fields=FIELDS)) for name in WAYS))
         problems = [dict(outcome.problem or {}) for outcome in outcomes]
@@ -165,14 +170,15 @@ async def test_the_timeout_of_the_setting_is_the_same_problem_by_every_way() -> 
 # Callers who go away
 
 
-async def test_a_rest_client_that_hangs_up_ends_the_upstream_call(
+async def test_a_rest_client_that_resets_ends_the_upstream_call(
     house: House, rest: Address
 ) -> None:
-    """A client that goes away while it waits is not served further, and is logged as 499."""
+    """A client that resets while it waits is not served further, and is logged as 499."""
     house.upstream.script = house.upstream.hang
     request_id = str(uuid.uuid4())
     with recorded() as log:
-        async with asyncio.timeout(GUARD), sent(rest, post(f"X-Request-Id: {request_id}")):
+        data = post(f"X-Request-Id: {request_id}")
+        async with asyncio.timeout(GUARD), sent(rest, data, resets=True):
             await house.upstream.received.wait()
         await assert_upstream_was_left(house)
         expected: dict[str, object] = {"rest": 499}

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn, cast
 
@@ -24,11 +24,12 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 )
 from karmo.problem.v1 import problem_details_pb2 as pb
 
+from sidecar.admission import Admission
 from sidecar.grpc_server import AccessLog, GrpcServer
 from sidecar.in_process import InProcessChannel
 from sidecar.problems import Problem, ProblemError, find_detail
 from sidecar.runtime import SERVICES
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from tests.recorded import Line, recorded
 from tests.upstream import answer
 from tests.ways import PUBLIC_URL, House, outcome_of
@@ -118,7 +119,7 @@ async def open_server(
 ) -> AsyncIterator[Running]:
     """Run a server on `address`."""
     async with AsyncExitStack() as stack:
-        server = GrpcServer(SERVICES, public_url=PUBLIC_URL, reflects=reflects)
+        server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=reflects)
         servicer = Servicer()
         add_TokenServiceServicer_to_server(servicer, server.server)
         bound = server.bind(address)
@@ -162,25 +163,31 @@ async def test_health_knows_no_other_service(running: Running) -> None:
     assert caught.value.code() is StatusCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("name", ["", SERVICE])
-async def test_a_server_that_stops_is_not_healthy_and_finishes_its_calls(
-    running: Running, request_id: str, name: str
-) -> None:
-    """Who watches is told at once that no more calls are wanted; a call in flight still ends well.
+async def watched(watches: Sequence[Any], status: int) -> None:
+    """Assert that each watch tells `status` next."""
+    for watch in watches:
+        assert (await watch.read()).status == status
+
+
+async def test_a_server_that_stops_finishes_its_calls(running: Running, request_id: str) -> None:
+    """All who watch or ask hear NOT_SERVING; watches end with a reason, a call in flight well.
 
     A call that comes later is refused.
     """
     await running.server.set_serving(serving=True)
     stub: Stub = HealthStub(running.channel)
     async with asyncio.timeout(GUARD):
-        watch = stub.Watch(HealthCheckRequest(service=name))
-        assert (await watch.read()).status == HealthCheckResponse.SERVING
+        watches = [stub.Watch(HealthCheckRequest(service=name)) for name in ("", SERVICE) * 3]
+        await watched(watches, HealthCheckResponse.SERVING)
         call = running.call("wait", request_id)
         await running.servicer.running.wait()
         await running.server.set_serving(serving=False)
+        await watched(watches, HealthCheckResponse.NOT_SERVING)
+        assert await running.health(SERVICE) == HealthCheckResponse.NOT_SERVING
         stopping = asyncio.create_task(running.server.stop(GUARD))
-        assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
-        watch.cancel()
+        for watch in watches:
+            assert await watch.code() is StatusCode.UNAVAILABLE
+            assert "being stopped" in await watch.details()
         assert not call.done()
         running.servicer.release.set()
         assert (await call).access_token == "token"
@@ -189,45 +196,15 @@ async def test_a_server_that_stops_is_not_healthy_and_finishes_its_calls(
         assert await late.code() is StatusCode.UNAVAILABLE
 
 
-async def test_everybody_learns_that_the_server_stops(running: Running, request_id: str) -> None:
-    """While a call is in flight, all who watch or ask hear NOT_SERVING, and new calls a reason."""
+async def test_who_watches_does_not_delay_the_end(running: Running) -> None:
+    """A watch that nobody reads any more is ended as well."""
     await running.server.set_serving(serving=True)
     stub: Stub = HealthStub(running.channel)
+    watch = stub.Watch(HealthCheckRequest())
     async with asyncio.timeout(GUARD):
-        watches = [stub.Watch(HealthCheckRequest(service=name)) for name in ("", SERVICE) * 3]
-        for watch in watches:
-            assert (await watch.read()).status == HealthCheckResponse.SERVING
-        call = running.call("wait", request_id)
-        await running.servicer.running.wait()
-        await running.server.set_serving(serving=False)
-        stopping = asyncio.create_task(running.server.stop(GUARD))
-        for watch in watches:
-            assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
-        assert await running.health(SERVICE) == HealthCheckResponse.NOT_SERVING
-        late = running.call("fine", request_id)
-        assert await late.code() is StatusCode.UNAVAILABLE
-        assert "being stopped" in await late.details()
-        assert not call.done()
-        running.servicer.release.set()
-        assert (await call).access_token == "token"
-        await stopping
-        for watch in watches:
-            assert await watch.code() is StatusCode.UNAVAILABLE
-
-
-async def test_who_watches_an_idle_server_learns_that_it_stops(running: Running) -> None:
-    """Also with no call in flight every watch hears NOT_SERVING before it ends."""
-    await running.server.set_serving(serving=True)
-    stub: Stub = HealthStub(running.channel)
-    async with asyncio.timeout(GUARD):
-        watches = [stub.Watch(HealthCheckRequest(service=name)) for name in ("", SERVICE) * 3]
-        for watch in watches:
-            assert (await watch.read()).status == HealthCheckResponse.SERVING
-        await running.server.set_serving(serving=False)
-        stopping = asyncio.create_task(running.server.stop(GUARD))
-        for watch in watches:
-            assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
-        await stopping
+        await watched([watch], HealthCheckResponse.SERVING)
+        await running.server.stop(10 * GUARD)
+        assert await watch.code() is StatusCode.UNAVAILABLE
 
 
 async def test_the_last_answers_still_arrive(running: Running, request_id: str) -> None:
@@ -310,7 +287,10 @@ async def test_reflection_can_be_off() -> None:
 
 def test_an_address_of_another_server_is_in_use() -> None:
     """Two servers never share a port, which would split the calls between them."""
-    first, second = (GrpcServer(SERVICES, public_url=PUBLIC_URL, reflects=False) for _ in range(2))
+    first, second = (
+        GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=False)
+        for _ in range(2)
+    )
     taken = first.bind(LOOPBACK)
     assert taken.port > 0
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{taken.port}: "):
@@ -321,7 +301,7 @@ def test_an_address_of_anybody_is_in_use() -> None:
     """A port that something else listens at cannot be taken."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = Address("127.0.0.1", listener.getsockname()[1])
-        server = GrpcServer(SERVICES, public_url=PUBLIC_URL, reflects=False)
+        server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=False)
         with pytest.raises(OSError, match=f"^cannot listen on {taken}"):
             server.bind(taken)
 

@@ -18,12 +18,13 @@ FLOORS = (
     ("cli",),
     ("runtime",),
     ("grpc_server", "rest_app", "admin_app", "dev_auth_api", "http_listener"),
-    ("token_service", "guard", "in_process", "problem_pages"),
-    ("auth_api",),
+    ("token_service", "admission", "certificates", "in_process", "problem_pages", "http_front"),
+    ("auth_api", "guard", "throttle", "http_connection"),
     ("auth_answer",),
-    ("credentials",),
-    ("problems", "sockets", "basic_auth"),
-    ("settings", "logs", "secret"),
+    ("credentials", "setting_sources"),
+    ("problems", "sockets", "basic_auth", "settings", "tls"),
+    ("logs", "secret", "setting_types", "retry", "drain", "client_address"),
+    ("request_head", "lingering"),
     ("transcoding",),
 )
 TRANSCODING_FLOORS = (
@@ -45,9 +46,11 @@ TRANSCODING_FLOORS = (
 USERS: Mapping[str, tuple[str, ...]] = {
     "httpx2": ("sidecar.auth_api",),
     "joserfc": ("sidecar.dev_auth_api",),
-    "pydantic": ("sidecar.settings",),
-    "pydantic_core": ("sidecar.settings",),
-    "uvicorn": ("sidecar.http_listener",),
+    "h11": ("sidecar.http_connection", "sidecar.http_front"),
+    "limits": ("sidecar.throttle",),
+    "pydantic": ("sidecar.settings", "sidecar.setting_types", "sidecar.setting_sources"),
+    "pydantic_core": ("sidecar.setting_sources",),
+    "uvicorn": ("sidecar.http_front", "sidecar.http_listener"),
     "uvloop": ("sidecar.cli",),
 }
 STARLETTE_USERS = tuple(
@@ -182,7 +185,7 @@ WRONG: Mapping[str, tuple[str, str, list[str]]] = {
     ),
     "upwards, as a module": ("sidecar.logs", "import sidecar.cli", ["imports sidecar.cli"]),
     "to the side": (
-        "sidecar.settings",
+        "sidecar.setting_types",
         "from sidecar.logs import event",
         ["imports sidecar.logs.event"],
     ),
@@ -193,8 +196,8 @@ WRONG: Mapping[str, tuple[str, str, list[str]]] = {
     ),
     "out of a package": (
         "sidecar.in_process.channel",
-        "from sidecar.guard import Guard\nfrom sidecar.in_process.call import Call",
-        ["imports sidecar.guard.Guard"],
+        "from sidecar.token_service import A\nfrom sidecar.in_process.call import Call",
+        ["imports sidecar.token_service.A"],
     ),
     "within a function": (
         "sidecar.problems",

@@ -57,6 +57,11 @@ FROZEN = (
     ("UPSTREAM_UNAVAILABLE", 18, "50330001", "upstream-unavailable"),
     ("UPSTREAM_TIMEOUT", 19, "50430001", "upstream-timeout"),
     ("SERVICE_STOPPING", 20, "50390001", "service-stopping"),
+    ("REQUEST_TIMEOUT", 21, "40800001", "request-timeout"),
+    ("URI_TOO_LONG", 22, "41400001", "uri-too-long"),
+    ("HEADER_FIELDS_TOO_LARGE", 23, "43100001", "header-fields-too-large"),
+    ("OVERLOADED", 24, "50390002", "service-overloaded"),
+    ("TOO_MANY_ATTEMPTS", 25, "42920001", "too-many-attempts"),
 )
 every_definition = pytest.mark.parametrize(
     "entry", CATALOGUE.values(), ids=lambda entry: entry.name

@@ -28,7 +28,7 @@ from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
 from sidecar.problems import CATALOGUE
 from sidecar.runtime import SERVICES
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from tests.raw_http import FORM, Received, answer_to, request
 from tests.raw_http import sent as sent_to
 from tests.recorded import Line, recorded

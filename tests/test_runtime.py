@@ -16,7 +16,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sidecar import runtime
 from sidecar.runtime import Addresses
-from sidecar.settings import load
+from sidecar.setting_sources import load
 from tests.process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_lines, run, serving
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import House, Outcome, Sent, Way, basic, open_ways
@@ -24,7 +24,7 @@ from tests.ways import House, Outcome, Sent, Way, basic, open_ways
 TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
 # The setting of each listener, by the name of its address.
 SETTINGS = dict(zip(("rest", "grpc", "admin", "auth_api"), LISTENERS, strict=True))
-FREE_PORTS = dict.fromkeys(LISTENERS, "127.0.0.1:0")
+FREE_PORTS = dict.fromkeys(LISTENERS, "127.0.0.1:0") | {"lame_duck": "0s"}
 GRANT = {"grant_type": "client_credentials"}
 SENT = Sent(fields=GRANT, authorization=(basic(),))
 DEMO = Sent(fields=GRANT, authorization=(basic("demo-partner", "demo-secret"),))
@@ -82,13 +82,19 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene() -> AsyncIterator[Scene]:
+async def open_scene(lame_duck: str = "0s") -> AsyncIterator[Scene]:
     """Run a scene; the sidecar must end with status 0."""
     async with Upstream() as upstream:
         hold = Hold()
         upstream.script = hold.script
         async with (
-            serving("serve", auth_api_token_url=upstream.url, auth_api_timeout="15s") as sidecar,
+            serving(
+                "serve",
+                auth_api_token_url=upstream.url,
+                auth_api_try_timeout="14s",
+                auth_api_timeout="15s",
+                lame_duck=lame_duck,
+            ) as sidecar,
             callers(sidecar.addresses) as made,
             asyncio.TaskGroup() as calls,
         ):
@@ -139,7 +145,9 @@ async def test_addresses_are_given_back() -> None:
     async with running_with_auth_api() as first:
         told = first.told()
         taken = {SETTINGS[name]: told[name] for name in SETTINGS}
-    async with runtime.running(load({}, taken), embeds_auth_api=True) as second:
+    async with runtime.running(
+        load({}, taken | {"lame_duck": "0s"}), embeds_auth_api=True
+    ) as second:
         assert second == first
 
 
@@ -159,7 +167,7 @@ async def test_calls_in_flight_finish(number: signal.Signals) -> None:
 
 async def test_it_says_that_it_is_stopping() -> None:
     """While a call in flight keeps it alive, both protocols tell that no more are wanted."""
-    async with open_scene() as scene:
+    async with open_scene(lame_duck="1s") as scene:
         watch = scene.callers.health.Watch(HealthCheckRequest(service=SERVICES[1]))
         assert await read(watch) == HealthCheckResponse.SERVING
         call = scene.call("form")
@@ -182,12 +190,12 @@ async def read(watch: Any) -> int:
 
 async def test_who_watches_the_health_does_not_delay_the_end() -> None:
     """A watch, which never ends by itself, does not keep the process for all of its grace."""
-    async with open_scene() as scene:
+    async with open_scene(lame_duck="1s") as scene:
         watch = scene.callers.health.Watch(HealthCheckRequest())
         assert await read(watch) == HealthCheckResponse.SERVING
         await scene.stop()
         assert await read(watch) == HealthCheckResponse.NOT_SERVING
-        async with asyncio.timeout(runtime.GRACE / 2):
+        async with asyncio.timeout(10):  # half of the time that calls have
             end = await scene.sidecar.ended()
         assert end.status == 0
 

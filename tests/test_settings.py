@@ -2,19 +2,26 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from sidecar.settings import Address, Settings, SettingsError, load
+from sidecar.setting_sources import SettingsError, load
+from sidecar.setting_types import Address
+from sidecar.settings import Settings
 
 CANARY = "canary"
 TOKEN_URL = "https://auth.example.test/oauth/token"
 
 ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
 HOST = "must name the host as an IP address or localhost"
-SECONDS = "must be a time such as 5s or 500ms, above 0 and at most 15s"
+SECONDS = "must be a time such as 5s or 500ms, above 0 and at most 3600s"
+DELAY = "must be a time such as 5s or 500ms, not below 0 and at most 3600s"
+COUNT = "must be a number from 1 to 1000000"
+COUNT_OR_ZERO = "must be a number from 0 to 1000000"
+FILE = "must be the path of a file"
 URL = "must be an absolute http:// or https:// URL"
 PARTS = "must hold no user, password, query or fragment"
 ASCII = "must hold visible ASCII characters only"
@@ -51,17 +58,47 @@ def test_defaults() -> None:
     """Where nothing is set, everything is as the documentation has it."""
     assert load({}, {}).model_dump() == {
         "rest_listen": {"host": "127.0.0.1", "port": 8080},
+        "rest_keep_alive": 75.0,
+        "rest_tls_certificate": None,
+        "rest_tls_key": None,
+        "rest_tls_client_ca": None,
         "grpc_listen": {"host": "127.0.0.1", "port": 50051},
         "grpc_reflection": True,
+        "grpc_tls_certificate": None,
+        "grpc_tls_key": None,
+        "grpc_tls_client_ca": None,
         "admin_listen": {"host": "127.0.0.1", "port": 9090},
         "public_url": None,
         "auth_api_token_url": None,
+        "auth_api_connect_timeout": 0.5,
+        "auth_api_try_timeout": 2.0,
         "auth_api_timeout": 5.0,
+        "auth_api_tls_ca": None,
+        "auth_api_tls_certificate": None,
+        "auth_api_tls_key": None,
+        "header_timeout": 5.0,
+        "request_timeout": 10.0,
+        "max_connections": 1024,
+        "max_in_flight": 100,
+        "trusted_proxies": 0,
+        "max_client_failures": 30,
+        "max_address_failures": 300,
+        "max_client_calls": 3000,
+        "lame_duck": 5.0,
+        "drain_timeout": 20.0,
+        "termination_grace": 30.0,
         "dev_auth_api_expose": False,
         "dev_auth_api_listen": {"host": "127.0.0.1", "port": 8081},
     }
 
 
+TLS_FILES = (
+    *(f"{side}_tls_{file}" for side in ("rest", "grpc") for file in ("certificate", "key")),
+    *(f"{side}_tls_client_ca" for side in ("rest", "grpc")),
+    *(f"auth_api_tls_{file}" for file in ("certificate", "key", "ca")),
+)
+# What must be there as well, or the setting by itself is a fault.
+BESIDE: Mapping[str, str] = {name: "/other.pem" for name in TLS_FILES if name != "auth_api_tls_ca"}
 SET: Mapping[str, tuple[str, Any]] = {
     "rest_listen": ("192.0.2.1:80", Address("192.0.2.1", 80)),
     "grpc_listen": ("[::]:1", Address("::", 1)),
@@ -69,7 +106,22 @@ SET: Mapping[str, tuple[str, Any]] = {
     "admin_listen": ("localhost:0", Address("localhost", 0)),
     "public_url": ("https://api.example.test/base/", "https://api.example.test/base"),
     "auth_api_token_url": (TOKEN_URL, TOKEN_URL),
-    "auth_api_timeout": ("250ms", 0.25),
+    "auth_api_connect_timeout": ("1ms", 0.001),
+    "auth_api_try_timeout": ("4.5s", 4.5),
+    "auth_api_timeout": ("2500ms", 2.5),
+    "rest_keep_alive": ("1s", 1.0),
+    "header_timeout": ("1s", 1.0),
+    "request_timeout": ("6s", 6.0),
+    "max_connections": ("1", 1),
+    "max_in_flight": ("1000000", 1_000_000),
+    "trusted_proxies": ("2", 2),
+    "max_client_failures": ("1", 1),
+    "max_address_failures": ("0100", 100),
+    "max_client_calls": ("2", 2),
+    "lame_duck": ("0s", 0.0),
+    "drain_timeout": ("11s", 11.0),
+    "termination_grace": ("3600s", 3600.0),
+    **{name: ("/file.pem", Path("/file.pem")) for name in TLS_FILES},
     "dev_auth_api_expose": ("on", True),
     "dev_auth_api_listen": ("127.0.0.2:1", Address("127.0.0.2", 1)),
 }
@@ -83,16 +135,17 @@ def test_every_setting_is_in_the_table() -> None:
 @pytest.mark.parametrize(("name", "value", "read"), [(n, *v) for n, v in SET.items()], ids=SET)
 def test_sources(name: str, value: str, read: object) -> None:
     """Each setting comes from its environment variable or from its flag."""
-    assert getattr(load({f"SIDECAR_{name.upper()}": value}, {}), name) == read
-    assert getattr(load({}, {name: value}), name) == read
+    others = {other: file for other, file in BESIDE.items() if name in BESIDE and other != name}
+    assert getattr(load({f"SIDECAR_{name.upper()}": value}, others), name) == read
+    assert getattr(load({}, others | {name: value}), name) == read
 
 
 def test_a_flag_wins() -> None:
     """A flag comes before the environment, even before a wrong value there."""
-    environ = {"SIDECAR_REST_LISTEN": CANARY, "SIDECAR_AUTH_API_TIMEOUT": "1s"}
+    environ = {"SIDECAR_REST_LISTEN": CANARY, "SIDECAR_AUTH_API_TIMEOUT": "6s"}
     settings = load(environ, {"rest_listen": "127.0.0.1:1"})
     assert settings.rest_listen == Address("127.0.0.1", 1)
-    assert settings.auth_api_timeout == 1.0
+    assert settings.auth_api_timeout == 6.0
 
 
 def test_other_variables_are_not_ours() -> None:
@@ -207,13 +260,13 @@ def test_bad_address(value: str, message: str) -> None:
         ("1.5s", 1.5),
         ("1ms", 0.001),
         ("0.001s", 0.001),
-        ("15s", 15.0),
+        ("3600s", 3600.0),
         ("15000ms", 15.0),
     ],
 )
 def test_seconds(text: str, seconds: float) -> None:
     """A span of time has a unit and is read in seconds."""
-    assert by_environment("AUTH_API_TIMEOUT", text).auth_api_timeout == seconds
+    assert by_environment("REST_KEEP_ALIVE", text).rest_keep_alive == seconds
 
 
 @pytest.mark.parametrize("port", ["9090", "50051"])
@@ -240,8 +293,8 @@ BAD_SECONDS = (
     "0.0ms",
     "-1s",
     "+1s",
-    "15.001s",
-    "16s",
+    "3600.001s",
+    "3601s",
     "1m",
     "9" * 400 + "s",
     "1h",
@@ -262,7 +315,134 @@ BAD_SECONDS = (
 @pytest.mark.parametrize("value", BAD_SECONDS, ids=lambda value: repr(value[:10]))
 def test_bad_seconds(value: str) -> None:
     """What is no span of time, or one that cannot be meant, is refused."""
-    assert fault_of("AUTH_API_TIMEOUT", value) == SECONDS
+    assert fault_of("REST_KEEP_ALIVE", value) == SECONDS
+
+
+@pytest.mark.parametrize("value", ["", "5", "-1s", "3601s", CANARY])
+def test_bad_delay(value: str) -> None:
+    """A time that may be none at all is refused for all else."""
+    assert fault_of("LAME_DUCK", value) == DELAY
+
+
+BAD_COUNTS = ("", "1.0", "-1", "+1", "1000001", "9" * 400, "1_0", " 1", "1\n", "\u0665", CANARY)
+
+
+@pytest.mark.parametrize("value", BAD_COUNTS, ids=lambda value: repr(value[:10]))
+def test_bad_count(value: str) -> None:
+    """What is no number, or one that cannot be meant, is refused."""
+    assert fault_of("MAX_IN_FLIGHT", value) == COUNT
+    assert fault_of("TRUSTED_PROXIES", value) == COUNT_OR_ZERO
+
+
+def test_zero() -> None:
+    """None is a number of proxies, but no limit."""
+    assert by_environment("TRUSTED_PROXIES", "0").trusted_proxies == 0
+    assert fault_of("MAX_IN_FLIGHT", "0") == COUNT
+
+
+@pytest.mark.parametrize("value", ["", "\0"])
+def test_bad_file(value: str) -> None:
+    """What can name no file is refused."""
+    assert fault_of("AUTH_API_TLS_CA", value) == FILE
+
+
+# What does not fit together
+
+UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
+    "connect": (
+        {"auth_api_connect_timeout": "2s"},
+        "AUTH_API_CONNECT_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TRY_TIMEOUT",
+    ),
+    "try": (
+        {"auth_api_try_timeout": "5s"},
+        "AUTH_API_TRY_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TIMEOUT",
+    ),
+    "total": (
+        {"auth_api_timeout": "21s"},
+        "AUTH_API_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT",
+    ),
+    "header": (
+        {"header_timeout": "10s"},
+        "HEADER_TIMEOUT: must be shorter than SIDECAR_REQUEST_TIMEOUT",
+    ),
+    "request": (
+        {"request_timeout": "20s"},
+        "REQUEST_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT",
+    ),
+    "grace": (
+        {"lame_duck": "10s"},
+        (
+            "TERMINATION_GRACE: must be longer than SIDECAR_LAME_DUCK and SIDECAR_DRAIN_TIMEOUT "
+            "together"
+        ),
+    ),
+    "certificate without a key": (
+        {"rest_tls_certificate": "/a"},
+        "REST_TLS_KEY: must be set beside SIDECAR_REST_TLS_CERTIFICATE",
+    ),
+    "key without a certificate": (
+        {"auth_api_tls_key": "/a"},
+        "AUTH_API_TLS_CERTIFICATE: must be set beside SIDECAR_AUTH_API_TLS_KEY",
+    ),
+    "clients without a certificate": (
+        {"grpc_tls_client_ca": "/a"},
+        "GRPC_TLS_CERTIFICATE: must be set beside SIDECAR_GRPC_TLS_CLIENT_CA",
+    ),
+}
+
+
+@pytest.mark.parametrize(("flags", "fault"), UNFIT.values(), ids=UNFIT)
+def test_what_does_not_fit_together(flags: Mapping[str, str], fault: str) -> None:
+    """Settings of which one defeats another are a fault that names both."""
+    assert faults_of({}, **flags) == (f"SIDECAR_{fault}",)
+
+
+# Files
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_setting_may_be_in_a_file(tmp_path: Path, end: str) -> None:
+    """A variable with _FILE names the file that holds the value, with or without a line end."""
+    file = tmp_path / "value"
+    file.write_bytes(TOKEN_URL.encode() + end.encode())
+    given = {"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)}
+    assert load(given, {}, needs_upstream=True).auth_api_token_url == TOKEN_URL
+
+
+@pytest.mark.parametrize("content", [b" " + TOKEN_URL.encode(), TOKEN_URL.encode() + b"\n\n"])
+def test_white_space_in_a_file_is_not_taken_away(tmp_path: Path, content: bytes) -> None:
+    """But for one line end, what is in the file is the value, right or wrong."""
+    file = tmp_path / CANARY
+    file.write_bytes(content)
+    faults = faults_of({"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)})
+    assert faults == (f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}",)
+
+
+BAD_FILE = "must name a file of text that can be read"
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "binary", "nameless"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
+    """Without its file a setting is a fault, which does not tell the name of the file."""
+    file = tmp_path / CANARY
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "binary":
+        file.write_bytes(b"\xff\xfe")
+    named = "" if kind == "nameless" else str(file)
+    faults = faults_of({"SIDECAR_PUBLIC_URL_FILE": named})
+    assert faults == (f"SIDECAR_PUBLIC_URL_FILE: {BAD_FILE}",)
+
+
+def test_a_value_is_given_once(tmp_path: Path) -> None:
+    """A value and a file for it are a fault: one of them is not meant."""
+    faults = faults_of({"SIDECAR_PUBLIC_URL_FILE": str(tmp_path)}, public_url="http://h")
+    assert faults == ("SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL",)
+
+
+def test_a_file_for_no_setting() -> None:
+    """A misspelt name of a file is a fault like any other."""
+    assert faults_of({"SIDECAR_CANARY_FILE": "x"}) == (f"SIDECAR_CANARY_FILE: {UNKNOWN}",)
 
 
 @pytest.mark.parametrize(
@@ -393,12 +573,16 @@ def test_the_embedded_auth_api_may_be_anywhere_on_loopback(address: str) -> None
 
 EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
     "SIDECAR_REST_LISTEN": (f"{CANARY}:1", HOST),
+    "SIDECAR_REST_KEEP_ALIVE": (CANARY, SECONDS),
     "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS),
     "SIDECAR_GRPC_REFLECTION": (CANARY, SWITCH),
     "SIDECAR_ADMIN_LISTEN": (f"127.0.0.1:{CANARY}", ADDRESS),
     "SIDECAR_PUBLIC_URL": (f"http://{CANARY}/?{CANARY}", PARTS),
     "SIDECAR_AUTH_API_TOKEN_URL": (f"http://user:{CANARY}@host/", PARTS),
     "SIDECAR_AUTH_API_TIMEOUT": (CANARY, SECONDS),
+    "SIDECAR_MAX_CONNECTIONS": (CANARY, COUNT),
+    "SIDECAR_TRUSTED_PROXIES": (CANARY, COUNT_OR_ZERO),
+    "SIDECAR_LAME_DUCK": (CANARY, DELAY),
     "SIDECAR_DEV_AUTH_API_EXPOSE": (CANARY, SWITCH),
     "SIDECAR_DEV_AUTH_API_LISTEN": (f"[{CANARY}]:1", ADDRESS),
     "SIDECAR_REST_LISTN": (CANARY, UNKNOWN),

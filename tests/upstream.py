@@ -5,6 +5,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
 
+from sidecar.auth_api import Timeouts
+
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 TOKEN: Mapping[str, object] = {
@@ -12,6 +14,11 @@ TOKEN: Mapping[str, object] = {
     "token_type": "Bearer",
     "expires_in": 3600,
 }
+
+
+def within(seconds: float) -> Timeouts:
+    """Return the timeouts of a client for which only the whole of an exchange matters."""
+    return Timeouts(connect=seconds, one_try=seconds, total=seconds)
 
 
 def answer(

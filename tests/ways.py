@@ -25,9 +25,11 @@ from sidecar.auth_api import AuthApi
 from sidecar.guard import Guard
 from sidecar.in_process import InProcessChannel
 from sidecar.problems import find_detail
-from sidecar.settings import Settings, load
+from sidecar.setting_sources import load
+from sidecar.settings import Settings
+from sidecar.throttle import Throttle
 from sidecar.token_service import TokenService
-from tests.upstream import Upstream
+from tests.upstream import Upstream, within
 
 PUBLIC_URL = "https://api.example.test"
 
@@ -72,10 +74,21 @@ class House:
     channels: Mapping[str, grpc.aio.Channel]
 
 
+def unlimited() -> Throttle:
+    """Return a throttle that lets everything pass."""
+    return Throttle(client_failures=10**6, address_failures=10**6, client_calls=10**6)
+
+
 def settings(upstream: Upstream, **flags: str) -> Settings:
     """Return the settings of a sidecar on free ports before `upstream`."""
     listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "127.0.0.1:0")
-    return load({}, listen | {"public_url": PUBLIC_URL, "auth_api_token_url": upstream.url} | flags)
+    # Many tests send wrong secrets, all from here, and have no time to lose at the end.
+    limits = dict.fromkeys(
+        ("max_client_failures", "max_address_failures", "max_client_calls"), "1000000"
+    )
+    chosen = {"public_url": PUBLIC_URL, "auth_api_token_url": upstream.url, "lame_duck": "0s"}
+    chosen["max_in_flight"] = "1000"
+    return load({}, listen | limits | chosen | flags)
 
 
 @asynccontextmanager
@@ -88,9 +101,9 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
         addresses = await enter(runtime.running(chosen, embeds_auth_api=False))
         socket = await enter(grpc.aio.insecure_channel(str(addresses.grpc)))
         local = await enter(InProcessChannel(interceptors=(Guard(PUBLIC_URL),)))
-        auth_api = await enter(AuthApi(upstream.url, timeout=chosen.auth_api_timeout))
+        auth_api = await enter(AuthApi(upstream.url, within(chosen.auth_api_timeout)))
         add_TokenServiceServicer_to_server(
-            TokenService(auth_api),
+            TokenService(auth_api, unlimited()),
             cast("grpc.aio.Server", local),  # it takes handlers as a server does
         )
         app = rest_app.build(runtime.SERVICES, local, public_url=PUBLIC_URL)

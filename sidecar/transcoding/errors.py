@@ -19,7 +19,7 @@ No text here quotes a value that a client sent.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 _Given = ParamSpec("_Given")
 _Read = TypeVar("_Read")
@@ -124,7 +124,7 @@ class RequestError(Exception):
     have, `faults` is what is wrong.
     """
 
-    status: ClassVar[int]
+    status: int
 
     def __init__(
         self, detail: str, *, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None

@@ -19,7 +19,7 @@ from typing import TypeAlias
 import httpx2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from tests.process import Lines, find_tool
 
 Config: TypeAlias = "Mapping[str, object]"

@@ -13,7 +13,7 @@ import pytest_asyncio
 from starlette.routing import Router
 
 from sidecar.http_listener import HttpListener
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from sidecar.sockets import address_of, listen
 from sidecar.transcoding import Options, Transcoder
 from tests.transcoding import echo

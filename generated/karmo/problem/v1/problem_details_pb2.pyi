@@ -74,6 +74,16 @@ class _ProblemReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Problem
     """The time for the request ran out before the auth-api had answered."""
     PROBLEM_REASON_SERVICE_STOPPING: _ProblemReason.ValueType  # 20
     """The process is told to stop: it takes no more calls, and ends those that take too long."""
+    PROBLEM_REASON_REQUEST_TIMEOUT: _ProblemReason.ValueType  # 21
+    """The request was not complete in time."""
+    PROBLEM_REASON_URI_TOO_LONG: _ProblemReason.ValueType  # 22
+    """The request line is longer than the service reads."""
+    PROBLEM_REASON_HEADER_FIELDS_TOO_LARGE: _ProblemReason.ValueType  # 23
+    """The header fields are more, or larger, than the service reads."""
+    PROBLEM_REASON_OVERLOADED: _ProblemReason.ValueType  # 24
+    """The service has as many calls or connections in hand as it bears."""
+    PROBLEM_REASON_TOO_MANY_ATTEMPTS: _ProblemReason.ValueType  # 25
+    """The client, or its address, passed a limit that protects secrets from being guessed."""
 
 class ProblemReason(_ProblemReason, metaclass=_ProblemReasonEnumTypeWrapper):
     """Every kind of problem that the sidecar reports. Its name without the prefix
@@ -124,6 +134,16 @@ PROBLEM_REASON_UPSTREAM_TIMEOUT: ProblemReason.ValueType  # 19
 """The time for the request ran out before the auth-api had answered."""
 PROBLEM_REASON_SERVICE_STOPPING: ProblemReason.ValueType  # 20
 """The process is told to stop: it takes no more calls, and ends those that take too long."""
+PROBLEM_REASON_REQUEST_TIMEOUT: ProblemReason.ValueType  # 21
+"""The request was not complete in time."""
+PROBLEM_REASON_URI_TOO_LONG: ProblemReason.ValueType  # 22
+"""The request line is longer than the service reads."""
+PROBLEM_REASON_HEADER_FIELDS_TOO_LARGE: ProblemReason.ValueType  # 23
+"""The header fields are more, or larger, than the service reads."""
+PROBLEM_REASON_OVERLOADED: ProblemReason.ValueType  # 24
+"""The service has as many calls or connections in hand as it bears."""
+PROBLEM_REASON_TOO_MANY_ATTEMPTS: ProblemReason.ValueType  # 25
+"""The client, or its address, passed a limit that protects secrets from being guessed."""
 Global___ProblemReason: _TypeAlias = ProblemReason  # noqa: Y015
 
 @_typing.final

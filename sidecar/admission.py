@@ -1,0 +1,103 @@
+"""Admission: how many calls there may be at once, by both protocols together.
+
+One more is refused at once. It waits for nothing, since whoever waits in a queue
+is answered when the caller has gone, and all are late.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, cast
+
+import grpc
+from karmo.problem.v1 import problem_details_pb2 as pb
+
+from sidecar.guard import Behavior, Context, Continuation, Handler, finish, parse, rewrap
+from sidecar.problems import CATALOGUE, Problem, ProblemError
+
+_CHECK_HEALTH = "/grpc.health.v1.Health/Check"
+_STOPPING = Problem(
+    reason=pb.PROBLEM_REASON_SERVICE_STOPPING,
+    detail=CATALOGUE[pb.PROBLEM_REASON_SERVICE_STOPPING].explanation,
+)
+
+
+class Admission(grpc.aio.ServerInterceptor):
+    """Lets at most `most` calls run at once, and can end what runs.
+
+    The health is told whatever happens. A stream, such as a watch of it, is not
+    counted: it may stay open for ever.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._overloaded = Problem(
+            reason=pb.PROBLEM_REASON_OVERLOADED,
+            detail=f"There must not be more than {most} calls at once.",
+        )
+        self._calls: _Tasks = set()
+        self._streams: _Tasks = set()
+        self._ended: _Tasks = set()
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls there are now."""
+        return len(self._calls)
+
+    def end_streams(self) -> None:
+        """End every stream that is open, with the problem that the service stops."""
+        self._end(self._streams)
+
+    def end_calls(self) -> None:
+        """End every call that runs, likewise."""
+        self._end(self._calls)
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Return the handler of the call, which is then known here."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method == _CHECK_HEALTH:
+            return handler
+        is_stream = handler.request_streaming or handler.response_streaming
+        return rewrap(handler, self._watch if is_stream else self._count)
+
+    def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
+        async def counted(request: Any, context: Context) -> Any:
+            if len(self._calls) >= self._most:
+                raise ProblemError(self._overloaded)
+            with self._known(self._calls):
+                return await behavior(parse(request, handler), context)
+
+        return counted
+
+    def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
+        async def watched(request: Any, context: Context) -> Any:
+            with self._known(self._streams):
+                return await finish(behavior(parse(request, handler), context), context)
+
+        return watched
+
+    @contextmanager
+    def _known(self, tasks: "_Tasks") -> Iterator[None]:
+        """Keep the current task in `tasks`, and tell its caller if it is we who end it."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        tasks.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task not in self._ended:
+                raise
+            task.uncancel()
+            raise ProblemError(_STOPPING) from None
+        finally:
+            tasks.discard(task)
+            self._ended.discard(task)
+
+    def _end(self, tasks: "_Tasks") -> None:
+        for task in tasks - self._ended:
+            self._ended.add(task)
+            task.cancel()
+
+
+_Tasks: TypeAlias = set[asyncio.Task[Any]]

@@ -1,0 +1,72 @@
+"""The head of an HTTP/1 request, checked as it was sent, before a parser reads it.
+
+Parsers forgive what RFC 9112 lets them forgive, and not all the same. Where a proxy
+and the server behind it differ, one request can hide another, so nothing that is
+read in two ways passes here. Without I/O.
+"""
+
+import re
+
+MAX_BYTES = 16 * 1024
+MAX_LINE_BYTES = 8 * 1024
+MAX_FIELDS = 64
+
+# Where parsers see the end, those included that take a bare LF for the end of a line.
+_END = re.compile(rb"\n\r?\n")
+# RFC 9112 section 3, with the characters of RFC 9110 section 5.6.2 and RFC 3986.
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/1\.([01])\r\n")
+# Section 2.2: a bare CR or LF. Section 5.2: a line that continues the one before it.
+_BAD_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
+_FIELD = re.compile(rb"\n([^:\r\n]*):[ \t]*([^\r\n]*?)[ \t]*(?=\r)")
+# RFC 9110 section 7.2: uri-host [":" port], where RFC 3986 lets the host be empty.
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+
+
+class HeadError(Exception):
+    """The head cannot be accepted, with the HTTP status and the detail that say so."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+def check(data: bytes) -> None:
+    """Check as much of a head as `data` begins with. Raises HeadError."""
+    end = _END.search(data)
+    head = data[: end.end()] if end else data
+    line_end = head.find(b"\n") + 1
+    if (line_end or len(head)) > MAX_LINE_BYTES:
+        raise HeadError(414, f"The request line must not be longer than {MAX_LINE_BYTES} bytes.")
+    if line_end:
+        _check_lines(head, line_end)
+    if end:
+        _check_fields(head, line_end)
+
+
+def _check_lines(head: bytes, line_end: int) -> None:
+    if not _REQUEST_LINE.fullmatch(head, 0, line_end):
+        raise HeadError(400, "The request line must be a method, a target and HTTP/1.1.")
+    if len(head) > MAX_BYTES:
+        raise HeadError(431, f"The header fields must not be larger than {MAX_BYTES} bytes.")
+    if head.count(b"\n", line_end) > MAX_FIELDS + 1:
+        raise HeadError(431, f"There must not be more than {MAX_FIELDS} header fields.")
+    if _BAD_LINE_END.search(head):
+        raise HeadError(400, "Each header field must be one line that ends with CR LF.")
+
+
+def _check_fields(head: bytes, line_end: int) -> None:
+    is_1_1 = head[line_end - 3 : line_end - 2] == b"1"
+    fields = [(name.lower(), value) for name, value in _FIELD.findall(head, line_end - 1)]
+    hosts = [value for name, value in fields if name == b"host"]
+    # RFC 9112 section 3.2.
+    if len(hosts) > 1 or (is_1_1 and not hosts) or not all(map(_HOST.fullmatch, hosts)):
+        raise HeadError(400, "There must be one Host field, which names a host.")
+    names = [name for name, _ in fields]
+    codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
+    lengths = names.count(b"content-length")
+    # RFC 9112 sections 6.1 to 6.3: what says twice how long the body is may be an attack.
+    if lengths > 1 or (lengths and codings):
+        raise HeadError(400, "The length of the body must be told once.")
+    if codings and (codings != [b"chunked"] or not is_1_1):
+        raise HeadError(400, "The only Transfer-Encoding must be chunked, in HTTP/1.1.")

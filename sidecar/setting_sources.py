@@ -1,0 +1,83 @@
+"""Where settings come from: the environment, files that it names, and the flags of a command."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sidecar.settings import PREFIX, Settings, find_conflicts, name_of
+
+# Kubernetes puts these into every container beside a Service that is named `sidecar`.
+_NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
+# A setting may be in a file, which is named by a variable with this at its end.
+_IN_A_FILE = "_file"
+_MOST_FILE_BYTES = 64 * 1024
+
+
+class SettingsError(Exception):
+    """The settings are wrong. `faults` has one line for each, none of which shows a value."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def load(
+    environ: Mapping[str, str], flags: Mapping[str, str], *, needs_upstream: bool = False
+) -> Settings:
+    """Return the settings that `environ` and, before it, `flags` (by field name) give.
+
+    `needs_upstream` says that the token endpoint must be among them. Raises
+    SettingsError with every fault.
+    """
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and not _NOT_A_SETTING.match(name)
+    } | dict(flags)
+    faults = list(_take_from_files(given))
+    settings = Settings()
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        faults += [_explain(fault) for fault in error.errors(include_input=False)]
+    else:
+        faults += [f"{name_of(name)}: {fault}" for name, fault in find_conflicts(settings)]
+    if needs_upstream and "auth_api_token_url" not in given:
+        faults.append(
+            f"{name_of('auth_api_token_url')}: must be set to the auth-api's token endpoint"
+        )
+    if faults:
+        raise SettingsError(tuple(faults))
+    return settings
+
+
+def _take_from_files(given: dict[str, str]) -> Iterator[str]:
+    """Put what is in files in the place of their names. Yields the faults."""
+    for name in [name for name in given if name.endswith(_IN_A_FILE)]:
+        field = name.removesuffix(_IN_A_FILE)
+        if field not in Settings.model_fields:
+            continue  # it is told as what is not a setting
+        path = Path(given.pop(name))
+        if field in given:
+            yield f"{name_of(name)}: must not be set beside {name_of(field)}"
+            continue
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                # Editors and `echo` end a file with a line end, which is no part of the value.
+                given[field] = file.read(_MOST_FILE_BYTES).removesuffix("\n").removesuffix("\r")
+        except (OSError, ValueError):
+            yield f"{name_of(name)}: must name a file of text that can be read"
+
+
+def _explain(fault: ErrorDetails) -> str:
+    name = name_of(str(fault["loc"][0]))
+    return f"{name}: {_MESSAGES.get(fault['type'], fault['msg'].removeprefix('Value error, '))}"
+
+
+_MESSAGES = {
+    "extra_forbidden": "is not a setting; see the table in README.md",
+    "bool_parsing": "must be on or off",
+}

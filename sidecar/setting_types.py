@@ -1,0 +1,116 @@
+"""The types of settings: what each kind of value may be, and how it is written.
+
+The text of a fault continues a sentence that begins with the name of the setting,
+and never shows the value.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator
+
+# It stands in the status of every failed call, which must stay small.
+_LONGEST_BASE = 120
+_HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
+_UNITS = {"ms": 0.001, "s": 1.0}
+_LONGEST_SECONDS = 3600.0
+_LARGEST_COUNT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener listens: a host and a port, of which 0 means any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+
+
+def _parse_address(value: str | Address) -> Address:
+    if isinstance(value, Address):
+        return value
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
+    if found is None or int(found[3]) > 65535:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    host = found[1] or found[2]
+    if host != "localhost":
+        _check_ip(host)
+    return Address(host, int(found[3]))
+
+
+def _check_ip(host: str) -> None:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError("must name the host as an IP address or localhost") from None
+
+
+def _parse_seconds(value: Any, *, may_be_zero: bool = False) -> Any:
+    if isinstance(value, float):
+        return value
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", value)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
+    if not 0.0 <= seconds <= _LONGEST_SECONDS or not (seconds or may_be_zero):
+        above = "not below" if may_be_zero else "above"
+        raise ValueError(f"must be a time such as 5s or 500ms, {above} 0 and at most 3600s")
+    return seconds
+
+
+def _parse_count(value: Any, *, least: int = 1) -> Any:
+    if isinstance(value, int):
+        return value
+    if not re.fullmatch("[0-9]{1,7}", value) or not least <= int(value) <= _LARGEST_COUNT:
+        raise ValueError(f"must be a number from {least} to {_LARGEST_COUNT}")
+    return int(value)
+
+
+def _check_http_url(value: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]*", value):
+        raise ValueError("must hold visible ASCII characters only")
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in {"http", "https"} and parts.port != 0
+        usable = usable and _HOST.fullmatch(parts.hostname or "") is not None
+    except ValueError:  # its text would quote the value
+        usable = False
+    if not usable:
+        raise ValueError("must be an absolute http:// or https:// URL")
+    if set("@?#") & set(value):
+        raise ValueError("must hold no user, password, query or fragment")
+    return value
+
+
+def _check_base_url(value: str) -> str:
+    base = _check_http_url(value).rstrip("/")
+    if len(base) > _LONGEST_BASE:
+        raise ValueError(f"must not be longer than {_LONGEST_BASE} characters")
+    return base
+
+
+def _parse_path(value: Any) -> Any:
+    if value == "" or "\0" in str(value):
+        raise ValueError("must be the path of a file")
+    return Path(value)
+
+
+AddressField = Annotated[Address, BeforeValidator(_parse_address)]
+SecondsField = Annotated[float, BeforeValidator(_parse_seconds)]
+DelayField = Annotated[float, BeforeValidator(partial(_parse_seconds, may_be_zero=True))]
+CountField = Annotated[int, BeforeValidator(_parse_count)]
+CountOrZeroField = Annotated[int, BeforeValidator(partial(_parse_count, least=0))]
+UrlField = Annotated[str, BeforeValidator(_check_http_url)]
+BaseUrlField = Annotated[str, BeforeValidator(_check_base_url)]
+PathField = Annotated[Path, BeforeValidator(_parse_path)]
