@@ -24,7 +24,7 @@ FLOORS = (
     ("credentials",),
     ("problems", "sockets", "basic_auth"),
     ("settings", "logs", "secret"),
-    ("transcoding",),
+    ("transcoding", "log_writer", "core_dumps"),
 )
 TRANSCODING_FLOORS = (
     ("",),  # the package itself, which names what others use
