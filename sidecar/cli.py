@@ -4,13 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import uvloop
 
-from sidecar import logs, runtime
+from sidecar import core_dumps, logs, runtime
 from sidecar.certificates import Certificates
 from sidecar.setting_sources import SettingsError, load
 from sidecar.settings import PREFIX, Settings
@@ -85,15 +86,16 @@ def _check(settings: Settings) -> int:
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
-    logs.configure()
+    core_dumps.forbid()
     announce = _announce if embeds_auth_api else _be_silent
-    try:
-        uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
-    except OSError as error:
-        return _fail(str(error))
-    except Exception as error:  # noqa: BLE001 its text may quote anything
-        logs.failure("the sidecar failed", error)
-        return EX_SOFTWARE
+    with closing(logs.configure(sys.stdout)):
+        try:
+            uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
+        except OSError as error:
+            return _fail(str(error))
+        except Exception as error:  # noqa: BLE001 its text may quote anything
+            logs.failure("the sidecar failed", error)
+            return EX_SOFTWARE
     return 0
 
 

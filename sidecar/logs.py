@@ -7,8 +7,8 @@ only what cannot hold a value from a request.
 
 import json
 import logging
+import os
 import re
-import sys
 import time
 import traceback
 import uuid
@@ -19,6 +19,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from sidecar.log_writer import LogWriter
 
 _OURS = "sidecar"
 _MOST_CAUSES = 5  # they may go in a circle
@@ -142,15 +144,19 @@ def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
     }
 
 
-def configure(stream: TextIO = sys.stdout) -> None:
-    """Send every record of the process to `stream` as JSON.
+def configure(stream: TextIO | None) -> LogWriter:
+    """Send every record of the process to `stream` as JSON, until what is returned is closed.
 
-    From other libraries only warnings and worse are taken: httpx2 tells the
-    address of every request at INFO and its headers at DEBUG.
+    Its file descriptor is what is written to; None, which is what `sys.stdout` is when
+    the process was started without one, is for nowhere. From other libraries only
+    warnings and worse are taken: httpx2 tells the address of every request at INFO and
+    its headers at DEBUG.
     """
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # Something has to be opened: the number of a closed stream goes to the next socket.
+    writer = LogWriter(stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY))
+    writer.setFormatter(JsonFormatter())
+    logging.basicConfig(handlers=[writer], level=logging.WARNING, force=True)
     logging.getLogger(_OURS).setLevel(logging.INFO)
     # It warns of every request that is not HTTP, and advises to install what is not wanted.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    return writer

@@ -84,6 +84,11 @@ class Sidecar:
         self.stderr = Lines(process.stderr)
         self.addresses: Mapping[str, str] = {}
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     async def serve(self) -> None:
         """Wait until everything answers. Raises EOFError, with its stderr, if it ends instead."""
         try:

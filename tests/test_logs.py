@@ -3,19 +3,20 @@
 import asyncio
 import functools
 import gc
-import io
 import json
 import logging
 import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from sidecar import logs
+from sidecar.log_writer import LogWriter
 from sidecar.logs import Call, access, current_call
 from tests.recorded import Log, recorded
 
@@ -25,6 +26,8 @@ UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # How long a task or callback may take to run, in seconds.
 GUARD = 20
+
+Configured = Callable[[str], tuple[Path, LogWriter]]
 
 
 @pytest.fixture
@@ -472,40 +475,56 @@ async def test_loop_failure_without_exception(log: Log) -> None:
 
 
 @pytest.fixture
-def configured() -> Iterator[io.StringIO]:
-    """Configure logging as the command line does; put everything back afterwards."""
+def configured(tmp_path: Path) -> Iterator[Configured]:
+    """Give what configures logging as the command line does; put everything back afterwards."""
     root, ours = logging.getLogger(), logging.getLogger("sidecar")
     handlers, levels = root.handlers[:], (root.level, ours.level)
     for handler in handlers:  # `configure` would close them
         root.removeHandler(handler)
-    stream = io.StringIO()
-    logs.configure(stream)
-    yield stream
+    with ExitStack() as stack:
+
+        def configure(name: str) -> tuple[Path, LogWriter]:
+            stream = stack.enter_context((tmp_path / name).open("w"))
+            return tmp_path / name, stack.enter_context(closing(logs.configure(stream)))
+
+        yield configure
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
 
 
-def test_configure(configured: io.StringIO) -> None:
+def test_configure(configured: Configured) -> None:
     """Our events and the warnings of others reach the stream, once and as JSON; no more does."""
+    path, writer = configured("log")
     logs.event("ours")
     logging.getLogger("sidecar").debug("too fine")
     logging.getLogger("httpx2").info("HTTP Request: %s", CANARY)
     logging.getLogger("httpx2").warning("odd: %s", CANARY)
-    told = [json.loads(line) for line in configured.getvalue().splitlines()]
+    writer.close()
+    told = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [(line["logger"], line["message"]) for line in told] == [
         ("sidecar", "ours"),
         ("httpx2", "odd: %s"),
     ]
 
 
-def test_configure_replaces_what_was_there(configured: io.StringIO) -> None:
+def test_configure_replaces_what_was_there(configured: Configured) -> None:
     """Configuring again moves the log, and no line is written twice."""
-    again = io.StringIO()
-    logs.configure(again)
+    before, _ = configured("before")
+    after, writer = configured("after")
     logs.event("moved")
-    assert configured.getvalue() == ""
-    assert len(again.getvalue().splitlines()) == 1
+    writer.close()
+    assert before.read_text("utf-8") == ""
+    assert len(after.read_text("utf-8").splitlines()) == 1
+
+
+def test_a_line_tells_the_call_that_wrote_it(configured: Configured) -> None:
+    """The call in hand is told although another thread writes the line."""
+    path, writer = configured("log")
+    with access(Call(request_id=ID)):
+        pass
+    writer.close()
+    assert json.loads(path.read_text("utf-8"))["request_id"] == ID
 
 
 def test_new_ids_are_uuids() -> None:

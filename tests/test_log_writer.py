@@ -1,0 +1,329 @@
+"""Whatever the lines are written to: nobody waits, nothing ends, and what is lost is counted."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import resource
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import pytest
+
+from sidecar.log_writer import DROPPED, MOST_WAITING, LogWriter
+from sidecar.logs import JsonFormatter
+from sidecar.settings import Address
+from tests.process import ROOT, SIDECAR, Lines, environment, free, log_lines
+from tests.raw_http import answer_to, request
+
+CANARY = "canary-77d0"
+# How long anything may take before the test fails, in seconds.
+GUARD = 20
+# What a pipe holds by pipe(7), in bytes.
+PIPE_SIZE = 64 * 1024
+
+
+def emit(writer: LogWriter, message: object, *arguments: object) -> None:
+    """Hand a record of ours to `writer`, as a logger does."""
+    record = logging.LogRecord("sidecar", logging.INFO, __file__, 1, message, arguments, None)
+    writer.handle(record)
+
+
+@contextmanager
+def writing(descriptor: int) -> Iterator[LogWriter]:
+    """Give a writer as `configure` makes it, and close it."""
+    with closing(LogWriter(descriptor)) as writer:
+        writer.setFormatter(JsonFormatter())
+        yield writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipe:
+    """A pipe that nobody reads but the test."""
+
+    reading: BinaryIO
+    writing: BinaryIO
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Read records, each as soon as it is there."""
+        return map(json.loads, self.reading)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """Give a pipe. Its reading end is closed first, so that no writer waits any longer."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", 0) as sink, os.fdopen(reading, "rb") as source:
+        yield Pipe(reading=source, writing=sink)
+
+
+@pytest.fixture
+def full() -> Iterator[TextIO]:
+    """Give a file on a disk that is full."""
+    path = Path("/dev/full")
+    if not path.exists():
+        pytest.skip("only Linux has a disk that is always full")
+    with path.open("w") as stream:
+        yield stream
+
+
+# One writer
+
+
+def test_lines_are_written_in_order(tmp_path: Path) -> None:
+    """By the end of `close` every line is written, in the order of the records."""
+    path = tmp_path / "log"
+    with path.open("w") as stream, writing(stream.fileno()) as writer:
+        for number in range(1000):
+            emit(writer, "%d", number)
+        writer.close()
+        told = [json.loads(line)["message"] for line in path.read_text("ascii").splitlines()]
+    assert told == [str(number) for number in range(1000)]
+
+
+def test_a_line_is_written_at_once(pipe: Pipe) -> None:
+    """A line does not wait for the next one, or for the end."""
+    with writing(pipe.writing.fileno()) as writer:
+        emit(writer, "one")
+        assert next(pipe.lines())["message"] == "one"
+
+
+def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:
+    """Records come back at once while nothing is read; what waited is there later, in order.
+
+    Before the first line that is written again stands one record, of how many are missing.
+    """
+    count = 2 * MOST_WAITING // 1000
+    with writing(pipe.writing.fileno()) as writer:
+        for number in range(count):
+            emit(writer, "%d %s", number, "x" * 1000)
+        lines = pipe.lines()
+        told = [next(lines)]
+        while told[-1]["message"] != "last":
+            if told[-1]["message"] == DROPPED or len(told) == count:
+                emit(writer, "last")
+            told.append(next(lines))
+    (dropped,) = (line for line in told if line["message"] == DROPPED)
+    numbers = [int(line["message"].split()[0]) for line in told[:-1] if line is not dropped]
+    assert numbers == list(range(len(numbers)))
+    assert dropped["count"] == count - len(numbers)
+    assert (dropped["level"], dropped["logger"]) == ("warning", "sidecar")
+    assert "request_id" not in dropped
+    assert len(numbers) * 1000 > MOST_WAITING // 2
+
+
+def test_a_pipe_that_is_read_too_late(pipe: Pipe) -> None:
+    """`close` gives up a write that does not return, and the process need not wait for it."""
+    with writing(pipe.writing.fileno()) as writer:
+        emit(writer, "x" * 2 * PIPE_SIZE)
+        writer.close()
+        assert writer._thread.is_alive()
+        assert writer._thread.daemon
+        writer.close()  # as `logging` does at the end of the interpreter
+        next(pipe.lines())
+        writer._thread.join(GUARD)
+    assert not writer._thread.is_alive()
+
+
+def test_a_pipe_that_does_not_block(pipe: Pipe) -> None:
+    """Who shares a pipe may have made it non-blocking: nothing is lost, and lines stay whole."""
+    os.set_blocking(pipe.writing.fileno(), False)
+    with writing(pipe.writing.fileno()) as writer:
+        for number in range(1000):
+            emit(writer, "%d %s", number, "x" * 1000)
+        lines = pipe.lines()
+        told = [next(lines)["message"].split()[0] for _ in range(1000)]
+    assert told == [str(number) for number in range(1000)]
+
+
+def test_what_cannot_be_written_is_counted(
+    full: TextIO, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk costs the lines that do not fit; once there is room, their number is told."""
+    path = tmp_path / "log"
+    with path.open("w") as stream, writing(full.fileno()) as writer:
+        for number in range(1000):
+            emit(writer, "%d", number)
+        settle(writer)
+        os.dup2(stream.fileno(), full.fileno())
+        emit(writer, "again")
+        writer.close()
+    told = [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    assert [line["message"] for line in told] == [DROPPED, "again"]
+    assert told[0]["count"] == 1000
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    """A line that a full disk cut off is counted, and does not spoil the next one."""
+    path = tmp_path / "log"
+    with path.open("w") as stream, writing(stream.fileno()) as writer:
+        with largest_file(1000):
+            emit(writer, "x" * 2000)
+            settle(writer)
+        emit(writer, "again")
+        writer.close()
+    cut, *whole = path.read_text("ascii").splitlines()
+    assert len(cut) == 1000
+    told = [json.loads(line) for line in whole]
+    assert [line["message"] for line in told] == [DROPPED, "again"]
+    assert told[0]["count"] == 1
+
+
+def test_the_count_waits_for_room(tmp_path: Path) -> None:
+    """A record of dropped lines that does not fit itself is told later, with the same count."""
+    path = tmp_path / "log"
+    with path.open("w") as stream, writing(stream.fileno()) as writer:
+        with largest_file(1000):
+            for _ in range(3):
+                emit(writer, "x" * 2000)
+                settle(writer)
+        emit(writer, "again")
+        writer.close()
+    told = [json.loads(line) for line in path.read_text("ascii").splitlines()[1:]]
+    assert [line.get("count") for line in told] == [3, None]
+
+
+def settle(writer: LogWriter) -> None:
+    """Wait until the thread has written or lost all that waits."""
+    while writer._settled < writer._accepted:
+        os.sched_yield()
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes; writing on fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class Odd:
+    """An object whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise LookupError(CANARY)
+
+
+def test_what_cannot_be_formatted_is_counted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A record that makes no line raises nothing and shows no argument; it is counted."""
+    path = tmp_path / "log"
+    with path.open("w") as stream, writing(stream.fileno()) as writer:
+        emit(writer, "%d", CANARY)
+        emit(writer, "%s", Odd())
+        emit(writer, "right")
+        writer.close()
+    told = [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    assert [(line["message"], line.get("count")) for line in told] == [
+        (DROPPED, 2),
+        ("right", None),
+    ]
+    assert capfd.readouterr() == ("", "")
+
+
+# The whole process
+
+
+class Served:
+    """A running `dev`, whose addresses are told on standard error."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stderr
+        self._process = process
+        self._stderr = Lines(process.stderr)
+
+    async def calls(self, count: int) -> list[int]:
+        """Send `count` calls that the log tells of; return the status of each answer."""
+        found = re.search(r"http://([^:]+):(\d+)/", await self._stderr.find("  REST "))
+        assert found
+        address = Address(found[1], int(found[2]))
+        return [(await answer_to(address, request("GET"))).status for _ in range(count)]
+
+    async def stop(self) -> int:
+        """Let it end by itself; return its status. It must not have said that anything failed."""
+        self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(GUARD):
+            status = await self._process.wait()
+        assert (await self._stderr.all()).rstrip().endswith("Stop it with Ctrl-C.")
+        return status
+
+    async def kill(self) -> None:
+        """End it whatever it does."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+
+@asynccontextmanager
+async def serving(
+    stdout: int | BinaryIO | TextIO, program: Sequence[str] = SIDECAR
+) -> AsyncIterator[Served]:
+    """Start `dev` with `stdout` as its standard output."""
+    process = await asyncio.create_subprocess_exec(
+        *(*program, "dev", *free()),
+        stdin=DEVNULL,
+        stdout=stdout,
+        stderr=PIPE,
+        env=environment(),
+        cwd=ROOT,
+    )
+    served = Served(process)
+    try:
+        yield served
+    finally:
+        await served.kill()
+
+
+MESSAGES = ["serving", *["call"] * 300, "stopping", "stopped"]
+
+
+async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:
+    """More calls are answered than a pipe has room for; read at last, it tells of all of them."""
+    async with serving(pipe.writing) as served:
+        pipe.writing.close()  # its last holder is the process
+        statuses = await served.calls(300)
+        reading = asyncio.create_task(asyncio.to_thread(pipe.reading.read))
+        status = await served.stop()
+    text = (await reading).decode()
+    assert (set(statuses), status) == ({405}, 0)
+    assert len(text) > PIPE_SIZE
+    assert [line["message"] for line in log_lines(text)] == MESSAGES
+
+
+async def test_a_pipe_that_is_never_read(pipe: Pipe) -> None:
+    """The process ends although its last lines have nowhere to go."""
+    async with serving(pipe.writing) as served:
+        statuses = await served.calls(300)
+        assert (set(statuses), await served.stop()) == ({405}, 0)
+    assert next(pipe.lines())["message"] == "serving"
+
+
+async def test_a_closed_pipe(pipe: Pipe) -> None:
+    """Where nobody will ever read, calls are answered, and nothing is said of it."""
+    pipe.reading.close()
+    async with serving(pipe.writing) as served:
+        assert (await served.calls(3), await served.stop()) == ([405] * 3, 0)
+
+
+async def test_a_full_disk(full: TextIO) -> None:
+    """A full disk does not matter to calls or to the end of the process."""
+    async with serving(full) as served:
+        assert (await served.calls(3), await served.stop()) == ([405] * 3, 0)
+
+
+async def test_no_standard_output() -> None:
+    """Started without standard output, the process writes its log to no socket of its own."""
+    closed = ("bash", "-c", 'exec "$@" >&-', "bash", *SIDECAR)
+    async with serving(DEVNULL, closed) as served:
+        assert (await served.calls(3), await served.stop()) == ([405] * 3, 0)
