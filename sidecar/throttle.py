@@ -79,7 +79,7 @@ class Throttle:
             # after a failure once more in the body: that is one guess.
             self._limiter.clear(self._repetition, repetition)
             charges = [charge for charge in charges if not charge.is_refundable]
-        self._charge(charges)
+        ends = self._charge(charges)
         is_failure = False
         try:
             yield
@@ -90,7 +90,7 @@ class Throttle:
             raise
         finally:
             if not is_failure:
-                self._refund(charges)
+                self._refund(ends)
 
     def _charges(self, network: str, credentials: ClientCredentials) -> list[_Charge]:
         client = credentials.client_id.reveal()
@@ -120,8 +120,11 @@ class Throttle:
             ),
         ]
 
-    def _charge(self, charges: Sequence[_Charge]) -> None:
-        """Make all charges, or none. Raises ProblemError."""
+    def _charge(self, charges: Sequence[_Charge]) -> Sequence[tuple[_Charge, float]]:
+        """Make all charges, or none; return each with the end of its window.
+
+        Raises ProblemError.
+        """
         for charge in charges:
             if not self._limiter.test(charge.limit, charge.key):
                 raise ProblemError(
@@ -133,12 +136,16 @@ class Throttle:
                 )
         for charge in charges:
             self._limiter.hit(charge.limit, charge.key)
+        return [(charge, self._end(charge)) for charge in charges]
 
-    def _refund(self, charges: Sequence[_Charge]) -> None:
-        for charge in charges:
-            # The window may have ended since, and another one begun.
-            if charge.is_refundable and self._is_open(charge.limit, charge.key):
+    def _refund(self, ends: Sequence[tuple[_Charge, float]]) -> None:
+        for charge, end in ends:
+            # The window may have ended since, or been forgotten, and another one begun.
+            if charge.is_refundable and self._end(charge) == end:
                 self._limiter.hit(charge.limit, charge.key, cost=-1)
+
+    def _end(self, charge: _Charge) -> float:
+        return self._windows.get_expiry(charge.limit.key_for(charge.key))
 
     def _is_open(self, limit: RateLimitItemPerMinute, key: str) -> bool:
         return self._windows.get(limit.key_for(key)) > 0

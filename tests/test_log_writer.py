@@ -18,7 +18,7 @@ import pytest
 
 from sidecar.log_writer import DROPPED, MOST_WAITING, LogWriter
 from sidecar.logs import JsonFormatter
-from sidecar.settings import Address
+from sidecar.setting_types import Address
 from tests.process import ROOT, SIDECAR, Lines, environment, free, log_lines
 from tests.raw_http import answer_to, request
 
