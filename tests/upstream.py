@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
 
@@ -38,9 +39,13 @@ def answer(
 
 
 class Upstream:
-    """Listens while it is entered. `requests` holds what it received, head and body."""
+    """Listens while it is entered, by TLS if it has a context.
 
-    def __init__(self) -> None:
+    `requests` holds what it received, head and body.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[bytes] = []
         self.gone = asyncio.Event()
         self.received = asyncio.Event()
@@ -56,9 +61,10 @@ class Upstream:
         self.script = self._send_reply
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/v1/oauth/token"
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{port}/v1/oauth/token"
         return self
 
     async def __aexit__(self, *_: object) -> None:
