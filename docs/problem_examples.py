@@ -46,7 +46,7 @@ def render(entry: Definition) -> str:
     return (
         f"### {entry.http_status} {entry.title}\n\n"
         f"`karmoCode` `{entry.karmo_code}`, `error` `{entry.oauth_error}`"
-        f"{f', `Retry-After: {retry}` unless the auth-api names another' if retry else ''}.\n\n"
+        f"{f', `Retry-After: {retry}` unless another time is named' if retry else ''}.\n\n"
         f"{entry.meaning} {entry.remedy}\n\n```json\n{example}\n```\n\n"
     )
 

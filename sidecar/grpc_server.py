@@ -160,11 +160,15 @@ def _open(context: Context, trusted_proxies: int) -> logs.Call:
     metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
     told = dict(metadata)
     forwarded = [value for key, value in metadata if key == "x-forwarded-for"]
-    return logs.Call.of(
+    host = _host(context.peer())
+    call = logs.Call.of(
         request_id=told.get("x-request-id"),
         traceparent=told.get("traceparent"),
-        address=client_address.find(_host(context.peer()), forwarded, trusted=trusted_proxies),
+        address=client_address.find(host, forwarded, trusted=trusted_proxies),
     )
+    if call.address != host:
+        call.note(client=call.address)
+    return call
 
 
 def _host(peer: str) -> str:

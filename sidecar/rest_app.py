@@ -209,15 +209,15 @@ def _open(scope: Scope, trusted_proxies: int) -> logs.Call:
     """Open the call, and let the application see its identity in place of what the client sent."""
     headers = [(name, value) for name, value in scope["headers"] if name not in _IDENTITY]
     sent = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _IDENTITY}
-    client = scope.get("client")
+    peer = scope["client"][0] if scope.get("client") else ""
     forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
     call = logs.Call.of(
         request_id=sent.get(b"x-request-id"),
         traceparent=sent.get(b"traceparent"),
-        address=client_address.find(
-            client[0] if client else "", forwarded, trusted=trusted_proxies
-        ),
+        address=client_address.find(peer, forwarded, trusted=trusted_proxies),
     )
+    if call.address != peer:
+        call.note(client=call.address)
     headers.append((b"x-request-id", call.request_id.encode()))
     if call.traceparent:
         headers.append((b"traceparent", call.traceparent.encode()))

@@ -1,0 +1,176 @@
+"""Brute force (row R18): who guesses secrets is stopped, by both protocols, and nobody else is."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import httpx2
+from google.rpc.error_details_pb2 import RetryInfo
+from grpc import StatusCode
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
+from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
+
+from sidecar.problems import find_detail
+from tests.recorded import recorded
+from tests.upstream import TOKEN, answer
+from tests.ways import House, Outcome, Sent, basic, open_house, outcome_of
+
+SECRET = "the-right-secret"
+PER_CLIENT, PER_ADDRESS = 5, 12
+GUESSER, OTHER = "198.51.100.1", "198.51.100.2"
+DENIED = answer(401, {"error": "invalid_client"})
+
+
+@asynccontextmanager
+async def guarded(trusted_proxies: int = 1) -> AsyncIterator[House]:
+    """Run a sidecar with small limits before an auth-api that knows one secret."""
+
+    async def judge(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_right = SECRET.encode() in house.upstream.requests[-1]
+        writer.write(answer(200, TOKEN) if is_right else DENIED)
+        await writer.drain()
+
+    async with open_house(
+        max_client_failures=str(PER_CLIENT),
+        max_address_failures=str(PER_ADDRESS),
+        trusted_proxies=str(trusted_proxies),
+    ) as house:
+        house.upstream.script = judge
+        yield house
+
+
+def fields(client: str, secret: str) -> dict[str, str]:
+    """Return the parameters of an exchange."""
+    return {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
+
+
+async def by_rest(
+    house: House, address: str, client: str = "partner", secret: str = SECRET
+) -> httpx2.Response:
+    """Exchange over REST, as if from `address`."""
+    headers = {"X-Forwarded-For": f"203.0.113.66, {address}"}
+    return await house.rest.post("/v1/oauth/token", data=fields(client, secret), headers=headers)
+
+
+async def by_grpc(
+    house: House, address: str, client: str = "partner", secret: str = SECRET
+) -> Outcome:
+    """Exchange over gRPC, as if from `address`."""
+    stub = TokenServiceStub(house.channels["grpc"])
+    metadata = (("x-forwarded-for", address),)
+    request = ExchangeTokenRequest(**fields(client, secret))
+    try:
+        response = await stub.ExchangeToken(request, metadata=metadata, timeout=20)
+    except grpc.aio.AioRpcError as error:
+        return outcome_of(error)
+    return Outcome(token={"access_token": response.access_token})
+
+
+async def test_many_secrets_of_one_client() -> None:
+    """Of a thousand wrong secrets the auth-api sees five; others go on; both protocols agree."""
+    async with guarded() as house:
+        statuses: Counter[int] = Counter()
+        for number in range(1000):
+            statuses[(await by_rest(house, GUESSER, secret=f"wrong{number}")).status_code] += 1
+        assert statuses == {401: PER_CLIENT, 429: 1000 - PER_CLIENT}
+        assert len(house.upstream.requests) == PER_CLIENT
+        refused = await by_rest(house, GUESSER)
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        problem = refused.json()
+        assert problem["karmoCode"] == "42920001"
+        assert problem["detail"] == (
+            "There were 5 wrong secrets in a minute for this client from this address."
+        )
+        assert "www-authenticate" not in refused.headers
+        outcome = await by_grpc(house, GUESSER)
+        assert outcome.code is StatusCode.RESOURCE_EXHAUSTED
+        assert outcome.problem
+        assert outcome.problem["detail"] == problem["detail"]
+        assert outcome.details
+        retry = find_detail(outcome.details, RetryInfo)
+        assert retry
+        assert 1 <= retry.retry_delay.seconds <= 60
+        assert (await by_rest(house, GUESSER, "another")).status_code == 200
+        assert (await by_rest(house, OTHER)).status_code == 200
+        assert (await by_grpc(house, OTHER)).token
+
+
+async def test_many_clients_from_one_address() -> None:
+    """Whoever tries one secret on many clients is stopped by the address, by both protocols."""
+    async with guarded() as house:
+        for number in range(PER_ADDRESS // 2):
+            assert (await by_rest(house, GUESSER, f"a{number}", "wrong")).status_code == 401
+            outcome = await by_grpc(house, GUESSER, f"b{number}", "wrong")
+            assert outcome.code is StatusCode.UNAUTHENTICATED
+        seen = len(house.upstream.requests)
+        statuses = {
+            (await by_rest(house, GUESSER, f"c{number}", "wrong")).status_code
+            for number in range(200)
+        }
+        assert statuses == {429}
+        assert len(house.upstream.requests) == seen == PER_ADDRESS
+        assert (await by_rest(house, OTHER)).status_code == 200
+
+
+async def test_guesses_at_once() -> None:
+    """A burst of guesses gets no more of them through than the limit says."""
+    async with guarded() as house:
+        answers = await asyncio.gather(
+            *(by_rest(house, GUESSER, secret=f"wrong{number}") for number in range(50))
+        )
+        counts = Counter(response.status_code for response in answers)
+        assert counts[401] <= PER_CLIENT
+        assert counts[401] + counts[429] == 50
+        assert len(house.upstream.requests) == counts[401]
+
+
+async def test_a_client_that_does_not_know_how_to_send_its_secret() -> None:
+    """A wrong secret by Basic and then in the body, as Go's library sends it, is one guess."""
+    async with guarded() as house:
+        for number in range(PER_CLIENT):
+            outcome = await house.ways["form"](
+                Sent(
+                    fields={"grant_type": "client_credentials"},
+                    authorization=(basic("partner", f"wrong{number}"),),
+                )
+            )
+            assert outcome.status == 401
+            outcome = await house.ways["form"](Sent(fields=fields("partner", f"wrong{number}")))
+            assert outcome.status == 401
+        outcome = await house.ways["form"](Sent(fields=fields("partner", "wrong")))
+        assert outcome.status == 429
+
+
+async def test_success_is_never_limited() -> None:
+    """A client that knows its secret may ask again and again."""
+    async with guarded() as house:
+        statuses = {(await by_rest(house, GUESSER)).status_code for _ in range(PER_ADDRESS * 3)}
+        assert statuses == {200}
+
+
+async def test_a_header_of_the_client_changes_nothing() -> None:
+    """Without trusted proxies it is the socket that counts, whatever X-Forwarded-For says."""
+    async with guarded(trusted_proxies=0) as house:
+        statuses = [
+            (await by_rest(house, f"198.51.100.{number}", secret=f"{number}")).status_code
+            for number in range(PER_CLIENT + 1)
+        ]
+        assert statuses == [401] * PER_CLIENT + [429]
+
+
+async def test_the_line_tells_who_it_was() -> None:
+    """The access line has the client's address where a proxy told it, and no part of a secret."""
+    async with guarded() as house:
+        with recorded() as log:
+            response = await by_rest(house, GUESSER, secret="canary-secret")
+            line = await log.access_line(response.headers["x-request-id"])
+            await by_grpc(house, OTHER, secret="canary-secret")
+            await log.wait_for(2)
+        assert line["client"] == GUESSER
+        assert [
+            entry.get("client") for entry in log.entries if entry.get("protocol") == "grpc"
+        ] == [OTHER]
+        assert "canary" not in json.dumps(log.entries)
