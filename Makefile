@@ -8,7 +8,7 @@ OUT ?= generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench format generate docs wheel lock clean
+.PHONY: run test check bench soak fuzz format generate docs wheel lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -29,9 +29,18 @@ check: .venv/complete
 	pytest -q tests/test_generated.py
 	python docs/problem_examples.py --check
 
-# About two minutes; what it prints depends on the machine, the ratios less so.
+# About three minutes; what it prints depends on the machine, the ratios less so.
 bench: .venv/complete
 	python benchmarks/transcoding.py
+	python -m benchmarks.overload
+
+# Longer than a test may take: five minutes of load with kills and aborts, all restarts.
+soak: .venv/complete
+	pytest -q -n 0 -m soak
+
+# Half a minute for each parser; what it finds is left in tests/fuzz/corpus.
+fuzz: .venv/complete
+	for target in tests/fuzz/corpus/*; do python -m tests.fuzz.run $$(basename $$target) 30 || exit 1; done
 
 format: .venv/complete
 	ruff format .

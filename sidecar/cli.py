@@ -87,6 +87,8 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
     core_dumps.forbid()
+    # Or strangers write lines of gRPC core on standard error, one for each failed handshake.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     announce = _announce if embeds_auth_api else _be_silent
     with closing(logs.configure(sys.stdout)):
         try:

@@ -1,0 +1,136 @@
+"""What is fuzzed: each takes any bytes, and must return or raise nothing but its own errors."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
+
+import h11
+
+from sidecar import client_address, request_head
+from sidecar.auth_answer import Answer, BadAnswerError, interpret
+from sidecar.basic_auth import AuthorizationError, read_authorization
+from sidecar.credentials import ClientCredentials, TokenRequest, check
+from sidecar.http_connection import Connection
+from sidecar.problems import ProblemError, to_status
+from sidecar.secret import Secret
+from sidecar.transcoding import media_type, percent, strict_json
+from sidecar.transcoding.errors import MalformedRequestError
+
+Target = Callable[[bytes], None]
+_SENT = ClientCredentials(
+    client_id=Secret("client-canary"), client_secret=Secret("secret-canary"), authorization=None
+)
+
+
+def head(data: bytes) -> None:
+    """Check that a head which is accepted is read alike by h11: the same method and target."""
+    with suppress(request_head.HeadError):
+        request_head.check(data)
+        _read_head(data)
+
+
+def _read_head(data: bytes) -> None:
+    end = data.find(b"\r\n\r\n") + 4
+    if end < 4:
+        return
+    parser = h11.Connection(h11.SERVER)
+    parser.receive_data(data[:end])
+    with suppress(h11.RemoteProtocolError):
+        event = parser.next_event()
+        assert isinstance(event, h11.Request), "no request in what was accepted"
+        method, target, _ = data.split(b"\r\n", 1)[0].split(b" ")
+        assert (event.method, event.target) == (method, target)
+
+
+def connection(data: bytes) -> None:
+    """Check that a connection reads requests until it needs more, or refuses with a reason."""
+    parser = Connection(lambda: False, 0.0)
+    try:
+        for start in range(0, len(data), 100):
+            parser.receive_data(data[start : start + 100])
+            while parser.next_event() not in (h11.NEED_DATA, h11.PAUSED):
+                pass
+    except h11.RemoteProtocolError:
+        assert parser.refusal is not None
+        assert parser.refusal.status in {400, 414, 431}
+
+
+def authorization(data: bytes) -> None:
+    """Check that a header is credentials, or none, or an error of the client."""
+    with suppress(AuthorizationError):
+        read_authorization((Secret(data.decode("latin-1")),))
+
+
+def request(data: bytes) -> None:
+    """Check that fields and header are credentials or a problem, which fits into a status."""
+    grant_type, client_id, client_secret, *headers = [
+        part.decode("latin-1") for part in (data + b"\n" * 3).split(b"\n")
+    ]
+    asked = TokenRequest(
+        grant_type=grant_type,
+        client_id=Secret(client_id),
+        client_secret=Secret(client_secret),
+        authorization=tuple(Secret(header) for header in headers if header),
+    )
+    try:
+        check(asked)
+    except ProblemError as error:
+        status = to_status(error.problem, request_id="0" * 36, public_url="http://h")
+        assert status.ByteSize() < 4096
+
+
+def answer(data: bytes) -> None:
+    """Check that an answer of the auth-api is a token, a bad one, or a problem without secrets."""
+    status, _, rest = data.partition(b"\n")
+    content_type, _, body = rest.partition(b"\n")
+    came = Answer(
+        status=int(status) if status.isdigit() and len(status) == 3 else 400,
+        content_type=content_type.decode("latin-1"),
+        retry_after="1",
+        body=Secret(body),
+    )
+    with suppress(BadAnswerError):
+        assert not _SENT.appear_in(f"{interpret(came, _SENT)}")
+
+
+def json(data: bytes) -> None:
+    """Check that bytes are JSON of RFC 8259 or an error of the client."""
+    with suppress(ValueError):
+        strict_json.parse(data)
+
+
+def media(data: bytes) -> None:
+    """Check that text is a media type or none, and that any list of them can be chosen from."""
+    text = data.decode("latin-1")
+    media_type.parse(text)
+    media_type.choose_problem([text])
+
+
+def escapes(data: bytes) -> None:
+    """Check that text can be decoded, or is an error of the client."""
+    with suppress(MalformedRequestError, ValueError):
+        percent.decode(data.decode("latin-1"))
+
+
+def forwarded(data: bytes) -> None:
+    """Check that an address is one whatever a proxy tells, or that of the socket."""
+    found = client_address.find("peer", [data.decode("latin-1")], trusted=1)
+    assert found == "peer" or set(found) <= set("0123456789abcdef.:%") or "%" in found
+
+
+TARGETS: Mapping[str, Target] = MappingProxyType(
+    {
+        target.__name__: target
+        for target in (
+            head,
+            connection,
+            authorization,
+            request,
+            answer,
+            json,
+            media,
+            escapes,
+            forwarded,
+        )
+    }
+)
