@@ -11,8 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from sidecar import core_dumps, logs, runtime
-from sidecar.certificates import Certificates
+from sidecar import core_dumps, logs
 from sidecar.setting_sources import SettingsError, load
 from sidecar.settings import PREFIX, Settings
 
@@ -75,6 +74,8 @@ def _show(default: object) -> str:
 
 
 def _check(settings: Settings) -> int:
+    from sidecar.certificates import Certificates  # noqa: PLC0415 it brings gRPC, as below
+
     try:
         Certificates.load(settings)
     except OSError as error:
@@ -88,7 +89,10 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
     core_dumps.forbid()
     # Or strangers write lines of gRPC core on standard error, one for each failed handshake.
+    # It is read when gRPC is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from sidecar import runtime  # noqa: PLC0415 as above
+
     announce = _announce if embeds_auth_api else _be_silent
     with closing(logs.configure(sys.stdout)):
         try:
@@ -107,11 +111,11 @@ def _fail(*faults: str) -> int:
     return EX_CONFIG
 
 
-def _be_silent(_addresses: runtime.Addresses) -> None:
+def _be_silent(_addresses: object) -> None:
     """Leave it to the log."""
 
 
-def _announce(addresses: runtime.Addresses) -> None:
+def _announce(addresses: object) -> None:
     """Tell a developer where everything is. Standard output is for the log alone."""
     print(_BANNER.format(told=addresses, grpcurl=_grpcurl()), file=sys.stderr, flush=True)
 

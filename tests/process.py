@@ -198,11 +198,11 @@ def path_of_a_terminal() -> str:
 
 
 def find_tool(name: str) -> Path:
-    """Return where `name` is, in the virtual environment or on the PATH.
+    """Return where `name` is, in the virtual environment, on the PATH or where Debian has servers.
 
     Without it the calling test is skipped, or fails where the environment has CI=true.
     """
-    found = shutil.which(name, path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    found = shutil.which(name, path=os.pathsep.join((str(BIN), os.environ["PATH"], "/usr/sbin")))
     return Path(found) if found else _go_without(name)
 
 

@@ -84,8 +84,7 @@ class Upstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.requests.append(head + await reader.readexactly(_content_length(head)))
+            self.requests.append(await read_request(reader))
             self.received.set()
             await self.script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -113,6 +112,12 @@ class Hold:
         async with asyncio.timeout(30):
             for _ in range(requests):
                 await self._held.acquire()
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    """Return the next request, head and body. Raises IncompleteReadError if there is none."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(_content_length(head))
 
 
 def _content_length(head: bytes) -> int:

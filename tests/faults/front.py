@@ -1,0 +1,170 @@
+"""haproxy and nginx in front of REST, as they stand in front of a sidecar that is deployed.
+
+Neither hides anything: no request is tried a second time.
+"""
+
+import asyncio
+import csv
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from tests.faults.conditions import eventually
+from tests.faults.wire import LOOPBACK, accepts, held_port, host_and_port
+from tests.process import Sidecar, find_tool, started
+
+# A server of a front: where REST is, and where /readyz is, or None for no check.
+Backend: TypeAlias = "tuple[str, str | None]"
+
+_HAPROXY = """\
+global
+  stats socket {control} mode 600 level admin
+defaults
+  mode http
+  retries 0
+  option http-keep-alive
+  http-reuse safe
+  timeout connect 2s
+  timeout client 30s
+  timeout server 30s
+  timeout check 1s
+frontend rest
+  bind {address}
+  default_backend sidecars
+backend sidecars
+  balance roundrobin
+  option httpchk GET /readyz
+  http-check expect status 200
+{servers}
+"""
+_CHECK = "check inter 100ms fall 1 rise 1"
+_NGINX = """\
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 512; }}
+http {{
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  upstream sidecars {{
+{servers}
+    keepalive 32;
+  }}
+  server {{
+    listen {address} reuseport;
+    location / {{
+      proxy_pass http://sidecars;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $http_host;
+      proxy_next_upstream off;
+    }}
+  }}
+}}
+"""
+
+
+class Haproxy:
+    """A running haproxy. `address` is where it serves; its slots take backends while it runs."""
+
+    def __init__(self, address: str, control: Path) -> None:
+        self.address = address
+        self._control = control
+
+    async def put(self, slot: int, rest: str, admin: str) -> None:
+        """Send new requests of `slot` to `rest` once /readyz of `admin` says so.
+
+        `slot` counts from 0 and must have a check. Requests in flight end where they are.
+        """
+        await self.take_out(slot)
+        await self._set(slot, "addr {} port {}".format(*host_and_port(rest)))
+        await self._set(slot, "check-addr {} port {}".format(*host_and_port(admin)))
+        await self._set(slot, "health down")  # until a check says else
+        await self._set(slot, "state ready")
+
+    async def take_out(self, slot: int) -> None:
+        """Send no new request to the backend of `slot`."""
+        await self._set(slot, "state maint")
+
+    async def is_up(self, slot: int) -> bool:
+        """Return whether `slot` gets requests: it has a backend that no check found bad."""
+        table = (await self._tell("show stat sidecars 4 -1")).removeprefix("# ")
+        rows = csv.DictReader(table.splitlines())
+        return {row["svname"]: row["status"] for row in rows}[f"s{slot}"] in {"UP", "no check"}
+
+    async def _set(self, slot: int, what: str) -> None:
+        await self._tell(f"set server sidecars/s{slot} {what}")
+
+    async def _tell(self, command: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(self._control)
+        try:
+            writer.write(f"{command}\n".encode())
+            return (await reader.read()).decode()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def haproxy(
+    folder: Path, backends: Sequence[Backend], *, slots: int = 0
+) -> AsyncIterator[Haproxy]:
+    """Run haproxy in front of `backends`, with `slots` more servers that are out at first.
+
+    Its files are in `folder`. Enters when it takes connections. Skips the test
+    without the tool, as find_tool does; raises RuntimeError if it does not start.
+    """
+    servers = [_server(slot, backend) for slot, backend in enumerate(backends)]
+    nowhere = (f"{LOOPBACK}:9", f"{LOOPBACK}:9")
+    servers += [f"{_server(len(servers) + more, nowhere)} disabled" for more in range(slots)]
+    control = folder / "haproxy.sock"
+    with held_port() as port:
+        address = f"{LOOPBACK}:{port}"
+        config = folder / "haproxy.cfg"
+        text = _HAPROXY.format(address=address, control=control, servers="\n".join(servers))
+        config.write_text(text)
+        async with started(find_tool("haproxy"), "-db", "-f", config, cwd=folder) as server:
+            await _serve(server, address)
+            yield Haproxy(address, control)
+
+
+def _server(slot: int, backend: Backend) -> str:
+    rest, admin = backend
+    if admin is None:
+        return f"  server s{slot} {rest}"
+    return "  server s{} {} {} addr {} port {}".format(slot, rest, _CHECK, *host_and_port(admin))
+
+
+@asynccontextmanager
+async def nginx(folder: Path, backends: Sequence[str]) -> AsyncIterator[str]:
+    """Run nginx in front of the REST addresses `backends`, and give where it serves.
+
+    Its files are in `folder`. Enters when it takes connections. Skips the test
+    without the tool, as find_tool does; raises RuntimeError if it does not start.
+    """
+    # A failed server stays in: to be left out would hide the next failure.
+    servers = "\n".join(f"    server {backend} max_fails=0;" for backend in backends)
+    with held_port() as port:
+        address = f"{LOOPBACK}:{port}"
+        config = folder / "nginx.conf"
+        config.write_text(_NGINX.format(address=address, servers=servers))
+        flags = ("-p", folder, "-c", config, "-e", "stderr")
+        async with started(find_tool("nginx"), *flags, cwd=folder) as server:
+            await _serve(server, address)
+            yield address
+
+
+async def _serve(server: Sidecar, address: str) -> None:
+    """Wait until `server` takes connections. Raises RuntimeError if it ends instead."""
+    ended = asyncio.create_task(server.ended())
+    try:
+        await eventually(lambda: ended.done() or accepts(address))
+        if ended.done():
+            raise RuntimeError(f"it did not start:\n{(await ended).stderr}")
+    finally:
+        ended.cancel()

@@ -1,0 +1,130 @@
+"""The conditions of the kit: each sees what is left behind, in this process and in another."""
+
+import asyncio
+import base64
+import itertools
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from urllib.parse import quote
+
+import pytest
+
+from tests.faults.conditions import MIB, Margin, eventually, footprint, no_secret, recovers
+
+SECRET = "a secret/of 7d1c"
+MARGIN = Margin(descriptors=5, memory=16 * MIB)
+# Does what each line of its input says, and says so.
+CHILD = """\
+import sys
+kept = []
+deeds = {
+    "open": lambda: kept.extend(open("/dev/null") for _ in range(50)),
+    "grow": lambda: kept.append(b"x" * 64_000_000),
+    "drop": kept.clear,
+    "nothing": lambda: None,
+}
+for line in sys.stdin:
+    deeds[line.strip()]()
+    print("done", flush=True)
+"""
+
+
+async def test_eventually_waits() -> None:
+    """It returns once the condition holds, and fails when it does not in time."""
+    asked = itertools.count(1)
+    await eventually(lambda: next(asked) > 3)
+    assert next(asked) == 5
+    with pytest.raises(TimeoutError, match="must hold"):
+        await eventually(lambda: False, within=0.05)
+
+
+async def test_eventually_awaits() -> None:
+    """The condition may be one to wait for."""
+
+    async def holds() -> bool:
+        return True
+
+    await eventually(holds)
+
+
+Do = Callable[[str], Awaitable[None]]
+
+
+@asynccontextmanager
+async def child() -> AsyncIterator[tuple[int, Do]]:
+    """Run the process above; give its number, and what makes it do something."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, stdin=pipe, stdout=pipe
+    )
+
+    async def do(deed: str) -> None:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(f"{deed}\n".encode())
+        assert await process.stdout.readline() == b"done\n"
+
+    try:
+        yield process.pid, do
+    finally:
+        await process.communicate(b"")  # which ends its input
+
+
+@pytest.mark.parametrize(("deed", "left"), [("open", "50 descriptors"), ("grow", "MiB more")])
+async def test_another_process_must_recover(deed: str, left: str) -> None:
+    """What a process keeps open, or in memory, is told; once it drops that, all is well."""
+    async with child() as (pid, do):
+        with pytest.raises(AssertionError, match=left):
+            async with recovers(lambda: do("nothing"), pid=pid, margin=MARGIN, within=0.05):
+                await do(deed)
+        await do("drop")
+        async with recovers(lambda: do("drop"), pid=pid, margin=MARGIN):
+            await do(deed)
+
+
+async def nothing() -> None:
+    """Be a good request that is served."""
+
+
+async def leak(opened: ExitStack) -> None:
+    """Let files be open in this process after the fault."""
+    async with recovers(nothing, margin=MARGIN, within=0.05):
+        for _ in range(20):
+            opened.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+
+
+async def test_this_process_must_recover() -> None:
+    """Descriptors that stay open in this process are seen."""
+    with ExitStack() as opened, pytest.raises(AssertionError, match=r"\d descriptors more"):
+        await leak(opened)
+    assert footprint().memory > MIB
+
+
+async def test_the_next_good_request_must_be_served() -> None:
+    """An error of the good request after the fault is one of the test."""
+    served = iter([True, False])
+
+    async def good() -> None:
+        assert next(served), "not served"
+
+    with pytest.raises(AssertionError, match="not served"):
+        async with recovers(good):
+            pass
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [SECRET, quote(SECRET, safe=""), "a+secret%2Fof+7d1c", base64.b64encode(SECRET.encode())],
+)
+def test_a_secret_is_found(shown: str | bytes) -> None:
+    """A secret is found as it stands and encoded, and the error does not tell it."""
+    with pytest.raises(AssertionError, match="secret 1 is") as caught:
+        no_secret(f"log: {shown!r}", "another", SECRET)
+    assert SECRET not in str(caught.value)
+
+
+def test_no_secret_is_found_where_none_is() -> None:
+    """A text without any of them is well."""
+    no_secret("client_secret is missing", SECRET)
