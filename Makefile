@@ -36,7 +36,7 @@ bench: .venv/complete
 
 # Longer than a test may take: five minutes of load with kills and aborts, all restarts.
 soak: .venv/complete
-	pytest -q -n 0 -m soak
+	pytest -q -s -n 0 -m soak
 
 # Half a minute for each parser; what it finds is left in tests/fuzz/corpus.
 fuzz: .venv/complete
