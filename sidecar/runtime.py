@@ -7,8 +7,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from socket import socket
 from typing import cast
 
@@ -17,7 +16,7 @@ from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, logs, rest_app, sockets, tls
+from sidecar import admin_app, logs, rest_app, tls
 from sidecar.admission import Admission
 from sidecar.auth_api import AuthApi, Timeouts
 from sidecar.certificates import Certificates
@@ -27,36 +26,14 @@ from sidecar.guard import Guard
 from sidecar.http_front import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
-from sidecar.setting_types import Address
 from sidecar.settings import Settings
-from sidecar.sockets import address_of
+from sidecar.sockets import Addresses, Bound, address_of
 from sidecar.throttle import Throttle
 from sidecar.token_service import TokenService
 
 SERVICES = (token_service_pb2.DESCRIPTOR.services_by_name["TokenService"],)
 # Beyond the time that calls have to end, for their last answers to be sent, in seconds.
 _LAST_BYTES = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where a running sidecar listens, and what it calls.
-
-    `auth_api` is the embedded one, if there is one; `token_url` is the one in use.
-    """
-
-    rest: Address
-    grpc: Address
-    admin: Address
-    auth_api: Address | None
-    token_url: str
-
-    def told(self) -> dict[str, str]:
-        """Return the addresses that there are, by name."""
-        named = {"rest": self.rest, "grpc": self.grpc, "admin": self.admin}
-        embedded = {"auth_api": self.auth_api} if self.auth_api else {}
-        told = {name: str(address) for name, address in (named | embedded).items()}
-        return told | {"auth_api_token_url": self.token_url}
 
 
 async def run(
@@ -98,48 +75,24 @@ async def running(
     """
     drain = drain or drain_of(settings)
     async with AsyncExitStack() as stack:
-        rest_socket = _bind(stack, settings.rest_listen)
-        admin_socket = _bind(stack, settings.admin_listen)
-        embedded_socket = _bind(stack, settings.dev_auth_api_listen) if embeds_auth_api else None
+        bound = Bound.by(
+            stack.enter_context(ExitStack()), settings, embeds_auth_api=embeds_auth_api
+        )
         certificates = Certificates.load(settings)
         stack.callback(asyncio.create_task(tls.watch(*certificates.parts)).cancel)
         scheme = "https" if certificates.rest else "http"
-        public_url = settings.public_url or f"{scheme}://{address_of(rest_socket)}"
+        public_url = settings.public_url or f"{scheme}://{address_of(bound.rest)}"
         admission = Admission(settings.max_in_flight)
         server = _build_server(settings, admission, certificates, public_url)
-        embedded = address_of(embedded_socket) if embedded_socket else None
-        addresses = Addresses(
-            rest=address_of(rest_socket),
-            grpc=server.bind(settings.grpc_listen),
-            admin=address_of(admin_socket),
-            auth_api=embedded,
-            token_url=settings.auth_api_token_url or f"http://{embedded}/v1/oauth/token",
-        )
+        addresses = bound.addresses(server.bind(settings.grpc_listen), settings.auth_api_token_url)
         is_started = asyncio.Event()
-        admin = admin_app.build(
-            is_started=is_started.is_set,
-            is_ready=lambda: is_started.is_set() and not drain.has_begun,
-            drain=drain.begin,
-        )
-        await _serve(stack, admin, admin_socket)
-        if embedded_socket is not None:
-            await _serve(stack, _build_embedded(embedded_socket), embedded_socket)
+        await _serve_beside(stack, bound, is_started, drain)
         service = await _build_service(stack, settings, addresses.token_url, certificates)
-        channel = InProcessChannel(interceptors=(Guard(public_url), admission))
         add_TokenServiceServicer_to_server(service, server.server)
-        # The channel takes handlers as a server does, which is all that is asked of it here.
+        channel = InProcessChannel(interceptors=(Guard(public_url), admission))
+        # It takes handlers as a server does, which is all that is asked of it here.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
-        app = rest_app.build(
-            SERVICES, channel, public_url=public_url, trusted_proxies=settings.trusted_proxies
-        )
-        rest = HttpListener(
-            app,
-            rest_socket,
-            # The drain ends what takes too long before that.
-            grace=settings.drain_timeout + _LAST_BYTES,
-            limits=_limits(settings),
-            tls=certificates.rest.context if certificates.rest else None,
-        )
+        rest = _build_rest(settings, channel, certificates, public_url, bound.rest)
         await rest.start()
         stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
@@ -161,6 +114,40 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
 
     grace = drain.timeout + _LAST_BYTES
     await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)
+
+
+async def _serve_beside(
+    stack: AsyncExitStack, bound: Bound, is_started: asyncio.Event, drain: Drain
+) -> None:
+    """Serve what is not the API: the probes, and the embedded auth-api if there is one."""
+    admin = admin_app.build(
+        is_started=is_started.is_set,
+        is_ready=lambda: is_started.is_set() and not drain.has_begun,
+        drain=drain.begin,
+    )
+    await _serve(stack, admin, bound.admin)
+    if bound.embedded is not None:
+        await _serve(stack, _build_embedded(bound.embedded), bound.embedded)
+
+
+def _build_rest(
+    settings: Settings,
+    channel: grpc.aio.Channel,
+    certificates: Certificates,
+    public_url: str,
+    bound: socket,
+) -> HttpListener:
+    app = rest_app.build(
+        SERVICES, channel, public_url=public_url, trusted_proxies=settings.trusted_proxies
+    )
+    return HttpListener(
+        app,
+        bound,
+        # The drain ends what takes too long before that.
+        grace=settings.drain_timeout + _LAST_BYTES,
+        limits=_limits(settings),
+        tls=certificates.rest.context if certificates.rest else None,
+    )
 
 
 def _build_server(
@@ -201,10 +188,6 @@ def _limits(settings: Settings) -> Limits:
         keep_alive=settings.rest_keep_alive,
         connections=settings.max_connections,
     )
-
-
-def _bind(stack: AsyncExitStack, address: Address) -> socket:
-    return stack.enter_context(closing(sockets.listen(address)))
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:

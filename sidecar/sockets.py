@@ -1,8 +1,11 @@
 """Listening sockets: taken before anything starts, so that a busy address is told at once."""
 
 import socket
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
 from sidecar.setting_types import Address
+from sidecar.settings import Settings
 
 BACKLOG = 1024
 
@@ -28,3 +31,57 @@ def address_of(bound: socket.socket) -> Address:
     """Return where `bound` is, with its port if any free one was asked for."""
     host, port = bound.getsockname()[:2]
     return Address(host, port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where a running sidecar listens, and what it calls.
+
+    `auth_api` is the embedded one, if there is one; `token_url` is the one in use.
+    """
+
+    rest: Address
+    grpc: Address
+    admin: Address
+    auth_api: Address | None
+    token_url: str
+
+    def told(self) -> dict[str, str]:
+        """Return the addresses that there are, by name."""
+        named = {"rest": self.rest, "grpc": self.grpc, "admin": self.admin}
+        embedded = {"auth_api": self.auth_api} if self.auth_api else {}
+        told = {name: str(address) for name, address in (named | embedded).items()}
+        return told | {"auth_api_token_url": self.token_url}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """The sockets of ours. gRPC takes none, so its address comes to them later."""
+
+    rest: socket.socket
+    admin: socket.socket
+    embedded: socket.socket | None
+
+    @classmethod
+    def by(cls, stack: ExitStack, settings: Settings, *, embeds_auth_api: bool) -> "Bound":
+        """Take the addresses; `stack` gives them back. Raises OSError, whose text names one."""
+
+        def bind(address: Address) -> socket.socket:
+            return stack.enter_context(closing(listen(address)))
+
+        return cls(
+            rest=bind(settings.rest_listen),
+            admin=bind(settings.admin_listen),
+            embedded=bind(settings.dev_auth_api_listen) if embeds_auth_api else None,
+        )
+
+    def addresses(self, grpc_address: Address, token_url: str | None) -> Addresses:
+        """Return where everything is. Without `token_url` the embedded auth-api is called."""
+        embedded = address_of(self.embedded) if self.embedded else None
+        return Addresses(
+            rest=address_of(self.rest),
+            grpc=grpc_address,
+            admin=address_of(self.admin),
+            auth_api=embedded,
+            token_url=token_url or f"http://{embedded}/v1/oauth/token",
+        )

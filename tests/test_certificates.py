@@ -17,6 +17,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 from sidecar import runtime
 from sidecar.certificates import Certificates
 from sidecar.settings import Settings
+from sidecar.sockets import Addresses
 from tests.process import SIDECAR, as_flags, run
 from tests.recorded import recorded
 from tests.test_tls import Mount, leaf_of, pair, trust
@@ -32,7 +33,7 @@ class Secured:
     """A sidecar that speaks TLS on all sides, each of which asks for a certificate."""
 
     mount: Mount
-    addresses: runtime.Addresses
+    addresses: Addresses
     authority: trustme.CA
     upstream: Upstream
 

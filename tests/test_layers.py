@@ -21,8 +21,8 @@ FLOORS = (
     ("token_service", "admission", "certificates", "in_process", "problem_pages", "http_front"),
     ("auth_api", "guard", "throttle", "http_connection"),
     ("auth_answer",),
-    ("credentials", "setting_sources"),
-    ("problems", "sockets", "basic_auth", "settings", "tls"),
+    ("credentials", "setting_sources", "sockets"),
+    ("problems", "basic_auth", "settings", "tls"),
     ("logs", "secret", "setting_types", "retry", "drain", "client_address"),
     ("request_head", "lingering", "log_writer", "core_dumps", "transcoding"),
 )

@@ -27,6 +27,7 @@ from sidecar.in_process import InProcessChannel
 from sidecar.problems import find_detail
 from sidecar.setting_sources import load
 from sidecar.settings import Settings
+from sidecar.sockets import Addresses
 from sidecar.throttle import Throttle
 from sidecar.token_service import TokenService
 from tests.upstream import Upstream, within
@@ -68,7 +69,7 @@ class House:
     """A whole sidecar over sockets, and its parts in process, before one scripted upstream."""
 
     upstream: Upstream
-    addresses: runtime.Addresses
+    addresses: Addresses
     ways: Mapping[str, Way]
     rest: httpx2.AsyncClient
     channels: Mapping[str, grpc.aio.Channel]
