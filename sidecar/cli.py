@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from sidecar import core_dumps, logs
+from sidecar import core_dumps, descriptors, logs
 from sidecar.setting_sources import SettingsError, load
 from sidecar.settings import PREFIX, Settings
 
@@ -94,7 +94,12 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     from sidecar import runtime  # noqa: PLC0415 as above
 
     announce = _announce if embeds_auth_api else _be_silent
+    needed, found = descriptors.provide(
+        connections=settings.max_connections, calls=settings.max_in_flight
+    )
     with closing(logs.configure(sys.stdout)):
+        if found < needed:
+            logs.event("few descriptors", needed=needed, found=found)
         try:
             uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
         except OSError as error:

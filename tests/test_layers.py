@@ -24,7 +24,7 @@ FLOORS = (
     ("credentials", "setting_sources", "sockets"),
     ("problems", "basic_auth", "settings", "tls"),
     ("logs", "secret", "setting_types", "retry", "drain", "client_address"),
-    ("request_head", "lingering", "log_writer", "core_dumps", "transcoding"),
+    ("request_head", "lingering", "log_writer", "core_dumps", "descriptors", "transcoding"),
 )
 TRANSCODING_FLOORS = (
     ("",),  # the package itself, which names what others use

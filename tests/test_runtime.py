@@ -15,8 +15,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sidecar import runtime
-from sidecar.sockets import Addresses
 from sidecar.setting_sources import load
+from sidecar.sockets import Addresses
 from tests.process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_lines, run, serving
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import House, Outcome, Sent, Way, basic, open_ways
