@@ -3,9 +3,12 @@
 Nothing of an answer reaches a caller but what is named here, checked and cut.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TypeGuard
 
@@ -22,7 +25,7 @@ _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.12, less the 
 _OAUTH_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
 _POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
-_DELAY = re.compile("[0-9]{1,9}")  # RFC 9110 section 10.2.3, in seconds
+_SECONDS = re.compile("[0-9]{1,20}")
 _LONGEST_DELAY = 60
 _LARGEST_INT32 = 2**31 - 1
 # Errors of these statuses say something of the request, or of when to come back,
@@ -192,7 +195,19 @@ def _text(value: JsonValue) -> str | None:
 
 
 def _delay(answer: Answer, reason: Reason) -> int | None:
-    """Return the upstream's own delay, where the reason has one, bounded; dates are not read."""
-    if not CATALOGUE[reason].retry_after_seconds or not _DELAY.fullmatch(answer.retry_after):
+    """Return the upstream's own delay in seconds, where the reason has one, bounded."""
+    seconds = _read_delay(answer.retry_after)
+    if seconds is None or not CATALOGUE[reason].retry_after_seconds:
         return None
-    return min(max(int(answer.retry_after), 1), _LONGEST_DELAY)
+    return min(max(seconds, 1), _LONGEST_DELAY)
+
+
+def _read_delay(text: str) -> int | None:
+    """Read Retry-After (RFC 9110 section 10.2.3), seconds or a date; None for anything else."""
+    if _SECONDS.fullmatch(text):
+        return int(text)
+    try:
+        at = parsedate_to_datetime(text)
+        return math.ceil((at - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):  # also a date of no zone, which HTTP has not
+        return None

@@ -458,14 +458,18 @@ DELAYS: Mapping[str, int | None] = {
     "060": 60,
     "61": 60,
     "999999999": 60,
-    "9999999999": None,
+    "9999999999": 60,
+    "9" * 21: None,
     "-1": None,
     "1.5": None,
     "1 ": None,
     "1, 2": None,
     "٣": None,
     "soon": None,
-    "Fri, 31 Dec 2027 23:59:59 GMT": None,
+    "Fri, 31 Dec 2038 23:59:59 GMT": 60,
+    "Thu, 01 Jan 1970 00:00:00 GMT": 1,
+    "Fri, 31 Dec 2038 23:59:59 -0000": None,
+    "Fri, 99 Dec 2038 23:59:59 GMT": None,
 }
 
 

@@ -165,7 +165,8 @@ _DELAYS: Mapping[str, int] = {
     "9999": 60,
     "-1": 1,
     "soon": 1,
-    "Fri, 31 Dec 2038 23:59:59 GMT": 1,
+    "Fri, 31 Dec 2038 23:59:59 GMT": 60,
+    "Thu, 01 Jan 1970 00:00:00 GMT": 1,
 }
 
 
