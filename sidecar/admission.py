@@ -73,8 +73,9 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
+            whole = cast("Context", _WholeWrites(context))  # it passes on all of its names
             with self._known(self._streams):
-                return await finish(behavior(parse(request, handler), context), context)
+                return await finish(behavior(parse(request, handler), whole), whole)
 
         return watched
 
@@ -98,6 +99,28 @@ class Admission(grpc.aio.ServerInterceptor):
         for task in tasks - self._ended:
             self._ended.add(task)
             task.cancel()
+
+
+class _WholeWrites:
+    """The context of a stream, in which a write that was begun goes on to its end.
+
+    grpc.aio takes no status while there is one, and the caller would wait for ever.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        """Write `message`, also when the stream is being ended."""
+        writing = asyncio.ensure_future(self._context.write(message))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
 
 
 _Tasks: TypeAlias = set[asyncio.Task[Any]]

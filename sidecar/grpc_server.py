@@ -1,6 +1,8 @@
 """The gRPC server: its interceptors, its access log, its health, and its schema for tools."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,7 +38,6 @@ _OPTIONS = (
     ("grpc.absolute_max_metadata_size", 16 * 1024),
     # Twice the calls that are let in: cancelled ones count until their handlers have ended.
     ("grpc.max_concurrent_streams", 200),
-    ("grpc.server_handshake_timeout_ms", 10_000),
     # A connection is given up when it is old, when nothing is called, and when its peer is gone.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
@@ -48,6 +49,10 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
 )
+# How long at the end calls that keep coming are waited for, in seconds, and how long none must
+# come for there to be no more: so many turns of the loop, however long, of so many seconds.
+_TAKING = 2.0
+_TURNS, _TURN = 10, 0.005
 
 
 class GrpcServer:
@@ -55,7 +60,8 @@ class GrpcServer:
 
     `public_url` is the base of the problem types. `reflects` lets tools such as
     grpcurl ask for the schema. With `credentials` it speaks TLS and nothing else.
-    Of the client's address `trusted_proxies` are believed.
+    Of the client's address `trusted_proxies` are believed. A new connection has
+    `handshake_timeout` seconds to speak HTTP/2, which also the end waits for.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class GrpcServer:
         reflects: bool,
         credentials: grpc.ServerCredentials | None = None,
         trusted_proxies: int = 0,
+        handshake_timeout: float = 5.0,
     ) -> None:
         self._admission = admission
         self._credentials = credentials
@@ -77,8 +84,10 @@ class GrpcServer:
             _HEALTH,
             *([_REFLECTION] if reflects else []),
         ]
-        interceptors = (AccessLog(offered, trusted_proxies), Guard(public_url), admission)
-        self.server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+        self._log = AccessLog(offered, trusted_proxies)
+        interceptors = (self._log, Guard(public_url), admission)
+        handshake = ("grpc.server_handshake_timeout_ms", round(handshake_timeout * 1000))
+        self.server = grpc.aio.server(interceptors=interceptors, options=(*_OPTIONS, handshake))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
             names = [service.full_name for service in offered]
@@ -112,17 +121,33 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """Send callers elsewhere, end all streams, and give calls `grace` seconds to end."""
+        await self._take_what_came()
         self._admission.end_streams()
         await self.server.stop(grace)
+
+    async def _take_what_came(self) -> None:
+        """Wait until every call that gRPC has received has its handler; it would cancel the others.
+
+        It does not tell how many there are, but gives them one by one while there are some.
+        """
+        taken = -1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TAKING):
+                while taken != self._log.calls:
+                    taken = self._log.calls
+                    for _ in range(_TURNS):
+                        await asyncio.sleep(_TURN)
 
 
 class AccessLog(grpc.aio.ServerInterceptor):
     """Opens the call that records belong to, and writes the access line of each call.
 
     Only names of methods of `services` are written: others are the caller's text.
+    `calls` counts those of which it knows.
     """
 
     def __init__(self, services: Iterable[ServiceDescriptor], trusted_proxies: int = 0) -> None:
+        self.calls = 0
         self._trusted_proxies = trusted_proxies
         self._methods = frozenset(
             f"/{service.full_name}/{method.name}"
@@ -134,6 +159,7 @@ class AccessLog(grpc.aio.ServerInterceptor):
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
         """Return the handler of the call, with its access line."""
+        self.calls += 1
         handler = await continuation(handler_call_details)
         name = handler_call_details.method
         method = name if name in self._methods else "unknown"

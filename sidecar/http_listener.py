@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import ssl
-from typing import cast
+from contextlib import suppress
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,18 +55,14 @@ class HttpListener:
         knows no time for the handshake of TLS.
         """
         self._config.load()
+        loop = asyncio.get_running_loop()
         lifespan = self._config.lifespan_class(self._config)
         self._server.lifespan = lifespan
         await lifespan.startup()
         if lifespan.should_exit:
             raise RuntimeError("the application did not start")
-        state = self._server.server_state
-        server = await asyncio.get_running_loop().create_server(
-            lambda: FrontProtocol(self._front, self._config, state, lifespan.state),
-            sock=self._bound,
-            backlog=BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._front.limits.header_timeout if self._tls else None,
+        server = await loop.create_server(
+            self._new_protocol, sock=self._bound, backlog=BACKLOG, **self._handshake()
         )
         self._server.servers = [server]
         self._main_loop = asyncio.create_task(self._server.main_loop())
@@ -79,12 +76,42 @@ class HttpListener:
         self.retire()
         self._server.should_exit = True
         await self._main_loop
+        await self._close()
         await self._server.shutdown(sockets=[self._bound])
+
+    async def _close(self) -> None:
+        """Listen no more, and serve who connected before: closing alone would reset them."""
+        late: list[socket.socket] = []
+        with suppress(OSError):  # there are no more, or no descriptors for them
+            while True:
+                late.append(self._bound.accept()[0])
+        for server in self._server.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in late:
+            connection.setblocking(False)
+        taken = (
+            loop.connect_accepted_socket(self._new_protocol, connection, **self._handshake())
+            for connection in late
+        )
+        await asyncio.gather(*taken, return_exceptions=True)  # who left meanwhile needs nothing
+
+    def _new_protocol(self) -> FrontProtocol:
+        state = self._server.server_state
+        return FrontProtocol(self._front, self._config, state, self._server.lifespan.state)
+
+    def _handshake(self) -> dict[str, Any]:
+        seconds = self._front.limits.header_timeout if self._tls else None
+        return {"ssl": self._tls, "ssl_handshake_timeout": seconds}
+
+    def end_idle(self) -> None:
+        """End the connections that wait for a request, without a last moment for one to come."""
+        for connection in tuple(self._front.waiting):
+            connection.end()
 
     def cut(self) -> None:
         """Let `stop` wait no longer: end what waits, and have the application end the rest."""
-        for connection in tuple(self._front.waiting):
-            connection.end()
+        self.end_idle()
         for task in tuple(self._server.server_state.tasks):
             task.cancel()
 

@@ -26,6 +26,7 @@ from sidecar.guard import Guard
 from sidecar.http_front import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
+from sidecar.lingering import LINGER
 from sidecar.settings import Settings
 from sidecar.sockets import Addresses, Bound, address_of
 from sidecar.throttle import Throttle
@@ -160,6 +161,7 @@ def _build_server(
         reflects=settings.grpc_reflection,
         credentials=certificates.grpc.credentials() if certificates.grpc else None,
         trusted_proxies=settings.trusted_proxies,
+        handshake_timeout=settings.header_timeout,
     )
 
 
@@ -191,9 +193,14 @@ def _limits(settings: Settings) -> Limits:
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
-    listener = HttpListener(app, bound, grace=_LAST_BYTES)
+    listener = HttpListener(app, bound, grace=LINGER + _LAST_BYTES)
     await listener.start()
-    stack.push_async_callback(listener.stop)
+
+    async def stop() -> None:
+        listener.end_idle()  # a prober has lost nothing
+        await listener.stop()
+
+    stack.push_async_callback(stop)
 
 
 def _build_embedded(bound: socket) -> ASGIApp:

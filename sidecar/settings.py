@@ -76,7 +76,9 @@ class Settings(BaseModel):
     )
     auth_api_tls_key: PathField | None = Field(None, description="PEM file of its private key")
     header_timeout: SecondsField = Field(
-        5.0, description="the longest that the header of a REST request may take to come"
+        5.0,
+        description="the longest that the header of a REST request may take to come, "
+        "and a gRPC connection to begin",
     )
     request_timeout: SecondsField = Field(
         10.0, description="the longest that a whole REST request may take to come"

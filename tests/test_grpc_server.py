@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,6 +37,8 @@ from tests.ways import PUBLIC_URL, House, outcome_of
 
 # The longest that anything here may take before the test fails, in seconds.
 GUARD = 20
+# More than any reader gets before it reads, in bytes.
+LARGE = b"." * (16 * 2**20)
 SERVICE = "karmo.auth.v1.TokenService"
 METHOD = f"/{SERVICE}/ExchangeToken"
 LOOPBACK = Address("127.0.0.1", 0)
@@ -205,6 +208,48 @@ async def test_who_watches_does_not_delay_the_end(running: Running) -> None:
         await watched([watch], HealthCheckResponse.SERVING)
         await running.server.stop(10 * GUARD)
         assert await watch.code() is StatusCode.UNAVAILABLE
+
+
+async def test_a_stream_that_is_being_written_ends_after_that() -> None:
+    """An end in the middle of a write lets the reader have what is written, and then the end."""
+    is_writing = asyncio.Event()
+
+    async def write(_request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        is_writing.set()
+        await context.write(LARGE)
+        raise AssertionError("it was not ended")
+
+    handlers: dict[str, Any] = {"Write": grpc.unary_stream_rpc_method_handler(write)}
+    admission = Admission(100)
+    server = GrpcServer(SERVICES, admission, public_url=PUBLIC_URL, reflects=False)
+    generic = grpc.method_handlers_generic_handler("test.Streams", handlers)
+    server.server.add_generic_rpc_handlers((generic,))
+    bound = server.bind(LOOPBACK)
+    await server.start()
+    options = (("grpc.max_receive_message_length", -1),)
+    async with (
+        asyncio.timeout(GUARD),
+        grpc.aio.insecure_channel(str(bound), options) as channel,
+    ):
+        stream: Any = channel.unary_stream("/test.Streams/Write")
+        call = stream(b"")
+        await is_writing.wait()
+        admission.end_streams()  # and the reader has read nothing
+        assert await call.read() == LARGE
+        assert await call.code() is StatusCode.UNAVAILABLE
+        await server.stop(GUARD)
+
+
+async def test_what_was_received_is_served(running: Running, request_id: str) -> None:
+    """Calls that gRPC has received, though no handler had its turn yet, are still served."""
+    async with asyncio.timeout(GUARD):
+        await running.call("at once", request_id)
+        calls = [running.call("at once", request_id) for _ in range(90)]
+        for _ in range(3):
+            await asyncio.sleep(0)  # they are sent
+        time.sleep(0.2)  # noqa: ASYNC251 they arrive, while nothing can be done about it
+        await running.server.stop(GUARD)
+        assert {(await call).access_token for call in calls} == {"token"}
 
 
 async def test_the_last_answers_still_arrive(running: Running, request_id: str) -> None:

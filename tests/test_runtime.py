@@ -94,6 +94,7 @@ async def open_scene(lame_duck: str = "0s") -> AsyncIterator[Scene]:
                 auth_api_try_timeout="14s",
                 auth_api_timeout="15s",
                 lame_duck=lame_duck,
+                termination_grace="300s",
             ) as sidecar,
             callers(sidecar.addresses) as made,
             asyncio.TaskGroup() as calls,

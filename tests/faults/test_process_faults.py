@@ -1,0 +1,351 @@
+"""Faults of the process and of the machine below it (rows P): signals, kills, limits, rights."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+
+import grpc
+import httpx2
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from tests.faults.conditions import eventually, footprint, no_secret
+from tests.faults.wire import accepts, host_and_port
+from tests.process import (
+    SIDECAR,
+    Ended,
+    find_tool,
+    free,
+    log_lines,
+    run,
+    serving,
+    started,
+)
+from tests.test_runtime import Scene, callers, open_scene
+from tests.upstream import TOKEN, Hold, Upstream
+from tests.ways import Outcome, Sent, Way, basic, open_ways
+
+SECRET = "canary-secret-of-the-process"
+CALL = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic("partner", SECRET),))
+NOBODY = "http://127.0.0.1:9/v1/oauth/token"
+# Without rights: as a user of the number that images without root have, who may not get any
+# right back, and to whom all files are read-only. To the system it is who runs the tests.
+LEAST = """
+mount --make-rprivate / && mount -o remount,bind,ro / && exec unshare --user --keep-caps \
+--map-user=65532 --map-group=65532 setpriv --no-new-privs --ambient-caps=-all --inh-caps=-all \
+--bounding-set=-all "$@"
+"""
+
+
+def is_clean(end: Ended) -> bool:
+    """Whether it ended with status 0, told nothing but its log, and no fault or secret there."""
+    no_secret(end.stdout, SECRET, "partner:secret", str(TOKEN["access_token"]))
+    levels = {line["level"] for line in log_lines(end.stdout)}
+    last = log_lines(end.stdout)[-1]["message"]
+    return (end.status, end.stderr, levels, last) == (0, "", {"info"}, "stopped")
+
+
+@asynccontextmanager
+async def connected(*addresses: str) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """Open a connection to each address, and send nothing."""
+    readers, writers = [], []
+    for address in addresses:
+        reader, writer = await asyncio.open_connection(*host_and_port(address))
+        readers.append(reader)
+        writers.append(writer)
+    try:
+        yield readers
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+async def test_p01_connections_that_idle_do_not_delay_the_end() -> None:
+    """With connections that were used, on all listeners, SIGTERM ends it soon and cleanly."""
+    async with (
+        Upstream() as upstream,
+        serving("serve", auth_api_token_url=upstream.url) as sidecar,
+        callers(sidecar.addresses) as made,
+    ):
+        for way in ("form", "grpc"):
+            assert (await made.ways[way](CALL)).token == TOKEN
+        assert await made.probe("/readyz") == 200
+        sidecar.signal(SIGTERM)
+        async with asyncio.timeout(20):  # what it takes is about two seconds
+            end = await sidecar.ended()
+    assert is_clean(end), end
+
+
+async def test_p01_silent_connections_end_without_a_reset() -> None:
+    """Who connected and said nothing is told by FIN, and who speaks in time gets an answer."""
+    async with serving(
+        "serve", auth_api_token_url=NOBODY, lame_duck="1s", header_timeout="2s"
+    ) as sidecar:
+        told = sidecar.addresses
+        async with (
+            connected(*[told["rest"], told["admin"]] * 10) as silent,
+            connected(*[told["grpc"]] * 10),
+        ):
+            reader, writer = await asyncio.open_connection(*host_and_port(told["rest"]))
+            sidecar.signal(SIGTERM)
+            await sidecar.log.find('"message": "stopping"')
+            writer.write(b"GET /nothing HTTP/1.1\r\nHost: sidecar.test\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert b"\r\nConnection: close\r\n" in answer
+            async with asyncio.timeout(20):
+                assert [await other.read() for other in silent] == [b""] * 20
+                assert is_clean(await sidecar.ended())
+
+
+async def test_p01_a_silent_grpc_connection_is_given_up() -> None:
+    """As the end waits for it, it has as long as the header of a REST request."""
+    async with (
+        serving("serve", auth_api_token_url=NOBODY, header_timeout="200ms") as sidecar,
+        connected(sidecar.addresses["grpc"]) as (reader,),
+        asyncio.timeout(5),  # half of the time that gRPC would give it for a while longer
+    ):
+        await reader.read()
+
+
+def is_stopping(outcome: Outcome) -> bool:
+    """Whether it is the answer to a call that could not be waited for, by its protocol."""
+    assert outcome.problem
+    name = str(outcome.problem["type"]).rpartition("/")[2]
+    told = outcome.code or (outcome.status, outcome.headers["connection"])
+    return name == "service-stopping" and told in (grpc.StatusCode.UNAVAILABLE, (503, "close"))
+
+
+async def refuses(scene: Scene) -> None:
+    """Wait until neither protocol takes connections."""
+    for name in ("rest", "grpc"):
+        await eventually(lambda address=scene.sidecar.addresses[name]: not accepts(address))  # type: ignore[misc] # mypy does not infer the default
+
+
+async def test_p01_each_signal_hastens_the_end() -> None:
+    """The second one ends a long lame duck, the third one the calls, which are told so."""
+    async with open_scene(lame_duck="200s") as scene:
+        calls = [scene.call("form"), scene.call("grpc")]
+        await scene.hold.wait_for(2)
+        await scene.stop()
+        assert accepts(scene.sidecar.addresses["rest"])
+        scene.sidecar.signal(SIGTERM)
+        await refuses(scene)
+        assert not any(call.done() for call in calls)
+        scene.sidecar.signal(SIGTERM)
+        async with asyncio.timeout(20):
+            assert [is_stopping(await call) for call in calls] == [True, True]
+            assert is_clean(await scene.sidecar.ended())
+
+
+async def test_p01_drain_does_what_sigterm_does() -> None:
+    """After POST /drain it is not ready, serves on by connections that close, and ends well."""
+    async with open_scene(lame_duck="200s") as scene:
+        made, told = scene.callers, scene.sidecar.addresses
+        call = scene.call("form")
+        await scene.hold.wait_for(1)
+        assert await connection_of(made.http, told["rest"]) == (404, None)
+        assert (await made.http.post(f"http://{told['rest']}/drain")).status_code == 404
+        assert await made.probe("/readyz") == 200
+        for _ in range(2):  # the second one changes nothing
+            assert (await made.http.post(f"http://{told['admin']}/drain")).status_code == 202
+            probes = [await made.probe(path) for path in ("/readyz", "/livez", "/startupz")]
+            assert probes == [503, 200, 200]
+            for _ in range(2):  # the connection that it had, and a new one
+                assert await connection_of(made.http, told["rest"]) == (404, "close")
+        health = await made.health.Check(HealthCheckRequest(), timeout=20)
+        assert health.status == HealthCheckResponse.NOT_SERVING
+        scene.sidecar.signal(SIGTERM)
+        await refuses(scene)
+        scene.hold.release.set()
+        assert (await call).token == TOKEN
+        async with asyncio.timeout(20):
+            assert is_clean(await scene.sidecar.ended())
+
+
+async def connection_of(client: httpx2.AsyncClient, rest: str) -> tuple[int, str | None]:
+    """Return the status of an answer, and what it says of the connection."""
+    answer = await client.get(f"http://{rest}/nothing")
+    return answer.status_code, answer.headers.get("connection")
+
+
+async def test_p02_a_killed_sidecar_is_replaced_on_its_ports() -> None:
+    """After SIGKILL, with calls in flight, another one on the same ports is ready and serves."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(Upstream())
+        hold = Hold()
+        upstream.script = hold.script
+        flags = free(auth_api_token_url=upstream.url)
+        killed = await stack.enter_async_context(started(*SIDECAR, "serve", *flags))
+        await killed.serve()
+        told = killed.addresses
+        made = await stack.enter_async_context(callers(told))
+        lost = [asyncio.ensure_future(made.ways[way](CALL)) for way in ("form", "grpc")]
+        await hold.wait_for(2)
+        killed.signal(SIGKILL)
+        ends = await asyncio.gather(*lost, return_exceptions=True)
+        assert isinstance(ends[0], httpx2.TransportError)
+        assert isinstance(ends[1], Outcome)
+        assert ends[1].code is grpc.StatusCode.UNAVAILABLE
+        hold.release.set()
+        same = {f"{name}_listen": told[name] for name in ("rest", "grpc", "admin")}
+        flags = free(auth_api_token_url=upstream.url, **same)
+        other = await stack.enter_async_context(started(*SIDECAR, "serve", *flags))
+        async with asyncio.timeout(20):  # what it takes is half a second
+            await other.serve()
+        made = await stack.enter_async_context(callers(told))
+        assert await made.probe("/readyz") == 200
+        assert [(await made.ways[way](CALL)).token for way in ("form", "grpc")] == [TOKEN, TOKEN]
+
+
+@pytest.fixture(name="least")
+async def _find_least() -> Sequence[str | Path]:
+    """Give what runs a command without rights, where the system lets users make namespaces."""
+    unshare, _ = find_tool("unshare"), find_tool("setpriv")
+    found = (unshare, "--user", "--map-root-user", "--mount", "bash", "-c", LEAST, "bash")
+    probe = await run(*found, "true")
+    if probe.status:
+        pytest.skip(f"no namespaces for users: {probe.stderr.strip()}")
+    return found
+
+
+async def test_p13_least_privilege_is_enough(least: Sequence[str | Path]) -> None:
+    """Without root, rights and a writable file, it serves on all listeners and ends well."""
+    rights = await run(*least, "bash", "-c", "id -u; grep -E 'Cap|NoNew' /proc/self/status")
+    words = rights.stdout.split()
+    assert (words[0], set(words[2::2])) == ("65532", {"0" * 16, "1"})
+    written = await run(*least, "touch", "here")
+    assert written.stderr.endswith("Read-only file system\n")
+    async with Upstream() as upstream:
+        program = (*least, *SIDECAR)
+        async with (
+            serving("serve", program=program, auth_api_token_url=upstream.url) as sidecar,
+            callers(sidecar.addresses) as made,
+        ):
+            for way in ("form", "json", "grpc"):
+                assert (await made.ways[way](CALL)).token == TOKEN
+            assert await made.probe("/readyz") == 200
+            sidecar.signal(SIGTERM)
+            async with asyncio.timeout(20):
+                assert is_clean(await sidecar.ended())
+
+
+def is_refusal(end: Ended, told: str) -> bool:
+    """Whether it ended for its configuration, with one line that tells the fault."""
+    return end == Ended(status=78, stdout="", stderr=f"karmo-sidecar: {told}\n")
+
+
+@pytest.mark.parametrize("listener", ["rest", "grpc", "admin"])
+async def test_p09_a_privileged_port_is_told(least: Sequence[str | Path], listener: str) -> None:
+    """A port that takes a right to listen on, without it, ends with one line and status 78."""
+    flags = {f"{listener}_listen": "127.0.0.1:1", "auth_api_token_url": NOBODY}
+    end = await run(*least, *SIDECAR, "serve", *free(**flags))
+    assert is_refusal(end, "cannot listen on 127.0.0.1:1: Permission denied"), end
+
+
+@pytest.mark.parametrize("listener", ["rest", "grpc", "admin"])
+async def test_p09_an_address_of_another_machine_is_told(listener: str) -> None:
+    """An address that is not of this machine ends with one line and status 78."""
+    flags = {f"{listener}_listen": "192.0.2.1:0", "auth_api_token_url": NOBODY}
+    end = await run(*SIDECAR, "serve", *free(**flags))
+    assert is_refusal(end, "cannot listen on 192.0.2.1:0: Cannot assign requested address"), end
+
+
+async def test_p09_ipv6_alone() -> None:
+    """Where every listener is on IPv6, both protocols and the probes answer there."""
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "[::1]:0")
+    async with Upstream() as upstream:
+        flags = free(auth_api_token_url=upstream.url, **listen)
+        async with started(*SIDECAR, "serve", *flags) as sidecar:
+            await sidecar.serve()
+            async with callers(sidecar.addresses) as made:
+                assert await made.probe("/readyz") == 200
+                for way in ("form", "grpc"):
+                    assert (await made.ways[way](CALL)).token == TOKEN
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has the loopback address of IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("command", ["check-config", "serve"])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("missing", "cannot read {}: No such file or directory"),
+        ("folder", "cannot read {}: Is a directory"),
+        ("forbidden", "cannot read {}: Permission denied"),
+        ("other", "{} must hold certificates in PEM, and all of them whole"),
+    ],
+)
+async def test_p10_a_certificate_that_cannot_be_read_is_told(
+    least: Sequence[str | Path], tmp_path: Path, command: str, kind: str, told: str
+) -> None:
+    """Both commands end with status 78 and one line that names the file, not what is in it."""
+    path = tmp_path / "tls.crt"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_text(SECRET)
+        path.chmod(0o000 if kind == "forbidden" else 0o600)
+    files = dict.fromkeys(("rest_tls_certificate", "rest_tls_key"), str(path))
+    end = await run(*least, *SIDECAR, command, *free(auth_api_token_url=NOBODY, **files))
+    assert is_refusal(end, told.format(path)), end
+
+
+PATIENT = {
+    "header_timeout": "50s",
+    "request_timeout": "60s",
+    "drain_timeout": "70s",
+    "termination_grace": "100s",
+}
+
+
+async def test_p04_no_descriptors_left() -> None:
+    """With all descriptors taken by clients it lives and answers, says little, and recovers."""
+    prlimit = find_tool("prlimit")
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        upstream = await enter(Upstream())
+        flags = free(auth_api_token_url=upstream.url, **PATIENT)
+        sidecar = await enter(started(prlimit, "--nofile=64:64", *SIDECAR, "serve", *flags))
+        await sidecar.serve()
+        told = sidecar.addresses
+        made = await enter(callers(told))
+        assert await made.probe("/livez") == 200
+        assert (await made.ways["grpc"](CALL)).token == TOKEN
+        before = footprint(sidecar.pid).descriptors
+        async with connected(*[told["rest"], told["grpc"]] * 50):
+            await eventually(lambda: footprint(sidecar.pid).descriptors >= 63)
+            for _ in range(20):  # by the connection that it has
+                assert await made.probe("/livez") == 200
+            outcome = await made.ways["grpc"](CALL)
+            assert outcome.problem
+            assert outcome.code is grpc.StatusCode.UNAVAILABLE
+        await eventually(lambda: footprint(sidecar.pid).descriptors <= before + 2)
+        async with open_ways(told) as ways:  # by new connections
+            for way in ("form", "grpc"):
+                await eventually(partial(serves, ways[way]))
+        sidecar.signal(SIGTERM)
+        end = await sidecar.ended()
+        assert end.status == 0
+        no_secret(end.stdout + end.stderr, SECRET, str(TOKEN["access_token"]))
+        # gRPC core says on standard error, once a second, that it waits.
+        assert len(end.stdout.splitlines()) + len(end.stderr.splitlines()) < 40
+
+
+async def serves(way: Way) -> bool:
+    """Return whether a call is served."""
+    return (await way(CALL)).token == TOKEN

@@ -1,0 +1,145 @@
+"""Replacing the sidecar under load costs no request, whoever chooses where requests go.
+
+In one test that is the client, in the other a proxy. `make soak` runs the full size of
+both, and prints what was counted.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from signal import SIGTERM
+
+import pytest
+
+from tests.faults.conditions import eventually, no_secret
+from tests.faults.front import Haproxy, haproxy
+from tests.faults.load import SECRET, Balancer, Fresh, Grpc, Kept, Tally, Target, offer
+from tests.process import Ended, Sidecar, serving
+from tests.upstream import TOKEN, Upstream
+
+MANY = str(10**6)
+
+
+@dataclass(slots=True, kw_only=True)
+class Fleet:
+    """The sidecars of one service, and how those ended that were told to stop."""
+
+    token_url: str
+    stack: AsyncExitStack
+    ends: list[Ended] = field(default_factory=list)
+
+    async def start(self) -> Sidecar:
+        """Start one more, which answers."""
+        # Restarts alone may cost a request: one client calls, at a rate that no machine bears
+        # for sure, and what is in flight counts as failed until it has ended.
+        sidecar = serving(
+            "serve",
+            auth_api_token_url=self.token_url,
+            auth_api_connect_timeout="8s",
+            auth_api_try_timeout="9s",
+            auth_api_timeout="10s",
+            max_in_flight="1000",
+            max_client_calls=MANY,
+            max_client_failures=MANY,
+            max_address_failures=MANY,
+            lame_duck="1s",
+        )
+        return await self.stack.enter_async_context(sidecar)
+
+    async def stop(self, sidecar: Sidecar) -> None:
+        """Tell one to stop, and wait for its end."""
+        sidecar.signal(SIGTERM)
+        self.ends.append(await sidecar.ended())
+
+    def check(self, tally: Tally, restarts: int) -> None:
+        """Check that no request was lost, that each sidecar ended well, and told no secret."""
+        lost = Counter(tally.lost)
+        print(f"{restarts} restarts, {tally.sent} sent, served {dict(tally.served)}, lost {lost}")
+        assert tally.lost == []
+        assert tally.served.total() == tally.sent
+        assert [(end.status, end.stderr) for end in self.ends] == [(0, "")] * restarts
+        for end in self.ends:
+            no_secret(end.stdout, SECRET, str(TOKEN["access_token"]))
+
+
+@asynccontextmanager
+async def open_fleet() -> AsyncIterator[Fleet]:
+    """Open a fleet without sidecars, and end those that it has then."""
+    async with Upstream() as upstream, AsyncExitStack() as stack:
+        yield Fleet(token_url=upstream.url, stack=stack)
+
+
+async def replace(fleet: Fleet, balancer: Balancer, old: Sidecar, restarts: int) -> None:
+    """Replace `old` so many times, each by one that is ready before the one before it stops."""
+
+    async def leave(sidecar: Sidecar) -> None:
+        await fleet.stop(sidecar)
+        balancer.remove(Target.of(sidecar.addresses))
+
+    async with asyncio.TaskGroup() as leaving:
+        for _ in range(restarts):
+            new = await fleet.start()
+            await balancer.add(Target.of(new.addresses))
+            leaving.create_task(leave(old))
+            old = new
+
+
+@pytest.mark.parametrize(
+    ("restarts", "requests"),
+    [
+        pytest.param(3, 1500, id="small"),
+        pytest.param(20, 10_000, id="full", marks=pytest.mark.soak),
+    ],
+)
+async def test_p01_restarts_lose_no_request(restarts: int, requests: int) -> None:
+    """While sidecars take turns, all calls are served, by new and kept connections and gRPC."""
+    async with open_fleet() as fleet, Balancer() as balancer:
+        first = await fleet.start()
+        await balancer.add(Target.of(first.addresses))
+        async with Kept(balancer.choose) as kept, Grpc(balancer.choose) as channels:
+            ways = {"fresh": Fresh(balancer.choose).send, "kept": kept.send, "grpc": channels.send}
+            work = asyncio.create_task(replace(fleet, balancer, first, restarts))
+            tally = await offer(ways, rate=500, least=requests, until=work.done)
+            await work
+        fleet.check(tally, restarts)
+        assert kept.told_to_close >= restarts
+
+
+async def replace_behind(front: Haproxy, fleet: Fleet, old: Sidecar, restarts: int) -> None:
+    """Replace `old` so many times; what serves and what comes have a slot of the proxy each."""
+    async with asyncio.TaskGroup() as leaving:
+        for number in range(restarts):
+            new, slot = await fleet.start(), (number + 1) % 2
+            await front.put(slot, new.addresses["rest"], new.addresses["admin"])
+            await eventually(partial(front.is_up, slot))
+            leaving.create_task(fleet.stop(old))
+            old = new
+
+
+@pytest.mark.parametrize(
+    ("restarts", "requests"),
+    [
+        pytest.param(2, 600, id="small"),
+        pytest.param(10, 5000, id="full", marks=pytest.mark.soak),
+    ],
+)
+async def test_p03_rolling_replacement_loses_no_request(
+    tmp_path: Path, restarts: int, requests: int
+) -> None:
+    """While sidecars take turns behind haproxy, which tries nothing twice, all are served."""
+    async with open_fleet() as fleet:
+        first = await fleet.start()
+        backend = (first.addresses["rest"], first.addresses["admin"])
+        async with haproxy(tmp_path, [backend], slots=1) as front:
+            await eventually(lambda: front.is_up(0))
+            target = Target(rest=front.address)
+            async with Kept(lambda: target) as kept:
+                ways = {"fresh": Fresh(lambda: target).send, "kept": kept.send}
+                work = asyncio.create_task(replace_behind(front, fleet, first, restarts))
+                tally = await offer(ways, rate=300, least=requests, until=work.done)
+                await work
+            fleet.check(tally, restarts)

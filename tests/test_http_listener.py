@@ -1,0 +1,73 @@
+"""The end of an HTTP listener: what the system has accepted for it is served."""
+
+import socket
+
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from sidecar import sockets
+from sidecar.http_listener import HttpListener
+from sidecar.setting_types import Address
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: sidecar.test\r\n\r\n"
+GUARD = 20  # seconds
+
+
+async def serve(_request: Request) -> Response:
+    """Answer."""
+    return PlainTextResponse("served")
+
+
+class Late:
+    """Clients that connect in the last moment, when the loop has no more turn before the end."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.sockets: list[socket.socket] = []
+
+    def connect(self, _: object) -> None:
+        """Connect ten times, and send a request by each."""
+        for _number in range(10):
+            client = socket.create_connection((self._address.host, self._address.port), GUARD)
+            client.sendall(REQUEST)
+            self.sockets.append(client)
+
+    def statuses(self) -> list[bytes]:
+        """Return the first lines of the answers. Raises OSError for a connection that was reset."""
+        return [client.makefile("rb").readline() for client in self.sockets]
+
+    def close(self) -> None:
+        """Hang up."""
+        for client in self.sockets:
+            client.close()
+
+
+async def stop_in_a_hurry() -> list[bytes]:
+    """Return what late clients are answered; none of them had been accepted by the loop."""
+    bound = sockets.listen(Address("127.0.0.1", 0))
+    late = Late(sockets.address_of(bound))
+    listener = HttpListener(Starlette(routes=[Route("/", serve)]), bound, grace=GUARD)
+    await listener.start()
+    listener._main_loop.add_done_callback(late.connect)  # the next step closes the listener
+    try:
+        await listener.stop()
+        return late.statuses()
+    finally:
+        late.close()
+
+
+async def test_late_connections_are_served() -> None:
+    """Who is in the backlog when the listener closes gets an answer, not a reset."""
+    assert await stop_in_a_hurry() == [b"HTTP/1.1 200 OK\r\n"] * 10
+
+
+def test_late_connections_are_served_by_uvloop() -> None:
+    """By the loop of the product it is the same."""
+    loop = uvloop.new_event_loop()
+    try:
+        assert loop.run_until_complete(stop_in_a_hurry()) == [b"HTTP/1.1 200 OK\r\n"] * 10
+    finally:
+        loop.close()
