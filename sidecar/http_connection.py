@@ -1,6 +1,7 @@
 """The parser of one HTTP/1 connection: h11, and what it leaves to its user to decide."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from sidecar.transcoding.errors import RequestError
 
 # Where the application finds, in the scope of a request, that it is refused.
 REFUSAL = "sidecar.refusal"
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
 class RefusedError(RequestError):
@@ -35,6 +37,7 @@ class Connection(h11.Connection):
         """Return the next event. Raises RemoteProtocolError, and `refusal` tells why."""
         try:
             if self.their_state is h11.IDLE:
+                self._pass_empty_lines()
                 request_head.check(self.trailing_data[0])
             return super().next_event()
         except request_head.HeadError as error:
@@ -44,6 +47,12 @@ class Connection(h11.Connection):
             # Its own text quotes what was sent.
             self.refusal = RefusedError(400, "The request must be HTTP/1.1 as RFC 9112 has it.")
             raise
+
+    def _pass_empty_lines(self) -> None:
+        """Leave out empty lines before a request (RFC 9112 section 2.2)."""
+        found = _EMPTY_LINES.match(self.trailing_data[0])
+        if found:
+            self._receive_buffer.maybe_extract_at_most(found.end())  # h11 offers nothing else
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # one for all its overloads
         """Return the bytes of `event`; of a last answer, with `Connection: close`."""

@@ -62,6 +62,7 @@ class FrontProtocol(H11Protocol):
         self._began: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._timed: object = None
+        self._giving_up: asyncio.TimerHandle | None = None
         age = front.limits.age * random.uniform(0.9, 1.1)  # noqa: S311 to spread, not to hide
         self.conn = Connection(lambda: front.is_closing, self.loop.time() + age)
 
@@ -87,11 +88,8 @@ class FrontProtocol(H11Protocol):
         """Read what was sent, unless the last answer is out."""
         if self.transport.is_closing() or self.conn.refusal:
             return
-        if self.conn.their_state is h11.IDLE:
-            if not self.conn.trailing_data[0]:
-                data = data.removeprefix(b"\r\n")  # RFC 9112 section 2.2
-            if self._began is None:
-                self._began = self.loop.time()
+        if self.conn.their_state is h11.IDLE and self._began is None:
+            self._began = self.loop.time()
         super().data_received(data)
         self._watch()
 
@@ -111,27 +109,26 @@ class FrontProtocol(H11Protocol):
         self._unset_keepalive_if_required()
         self._front.waiting.pop(self, None)
         self._disarm()
+        self._stop_giving_up()
         cast("Lingering", self.transport).forget()
 
     def pause_writing(self) -> None:
         """Give a client that does not read its answers as long as one that does not send."""
         super().pause_writing()
-        self._disarm()
-        self._deadline = self.loop.call_later(
+        self._giving_up = self.loop.call_later(
             self._front.limits.request_timeout, self.transport.abort
         )
 
     def resume_writing(self) -> None:
         """Go on."""
         super().resume_writing()
-        self._watch()
+        self._stop_giving_up()
 
     # What uvicorn calls
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 uvicorn's text
         """Refuse what is not HTTP."""
-        if self.conn.refusal:
-            self._refuse(self.conn.refusal)
+        self._refuse(cast("RefusedError", self.conn.refusal))  # told with the error of h11
 
     def on_response_complete(self) -> None:
         """Go on with the next request, if it has come, or wait for one."""
@@ -179,6 +176,11 @@ class FrontProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self._timed = None
+
+    def _stop_giving_up(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        self._giving_up = None
 
     def _expire(self) -> None:
         limits = self._front.limits

@@ -62,11 +62,10 @@ def _check_fields(head: bytes, line_end: int) -> None:
     # RFC 9112 section 3.2.
     if len(hosts) > 1 or (is_1_1 and not hosts) or not all(map(_HOST.fullmatch, hosts)):
         raise HeadError(400, "There must be one Host field, which names a host.")
-    names = [name for name, _ in fields]
     codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
-    lengths = names.count(b"content-length")
+    lengths = [value for name, value in fields if name == b"content-length"]
     # RFC 9112 sections 6.1 to 6.3: what says twice how long the body is may be an attack.
-    if lengths > 1 or (lengths and codings):
-        raise HeadError(400, "The length of the body must be told once.")
+    if len(lengths) + len(codings) > 1 or not all(map(bytes.isdigit, lengths)):
+        raise HeadError(400, "The length of the body must be told once, by a number or by chunks.")
     if codings and (codings != [b"chunked"] or not is_1_1):
         raise HeadError(400, "The only Transfer-Encoding must be chunked, in HTTP/1.1.")

@@ -1,0 +1,53 @@
+"""Tests that run on each event loop: asyncio's own, and uvloop, which the product runs on."""
+
+import asyncio
+import inspect
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType, MappingProxyType
+from typing import Any, NoReturn
+
+import pytest
+import uvloop
+
+LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = MappingProxyType(
+    {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+)
+# How long a test may take before it fails, in seconds.
+GUARD = 30.0
+
+
+def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Let `test` run once on each loop, which is its own. Its other arguments are fixtures.
+
+    It fails with TimeoutError after `GUARD` seconds, also if its loop turns no more.
+    """
+
+    def on_loop(loop: str, **arguments: Any) -> None:
+        with _guard(), asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.run(test(**arguments))
+
+    own = list(inspect.signature(test).parameters.values())
+    loop = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
+    on_loop.__dict__["__signature__"] = inspect.Signature([*own, loop])
+    on_loop.__name__ = test.__name__
+    on_loop.__doc__ = test.__doc__
+    decorated: Callable[..., None] = pytest.mark.parametrize("loop", LOOPS)(on_loop)
+    return decorated
+
+
+@contextmanager
+def _guard() -> Iterator[None]:
+    """Interrupt whatever runs after `GUARD` seconds, by a signal, for a loop may be stuck."""
+    before = signal.signal(signal.SIGALRM, _fail)
+    signal.setitimer(signal.ITIMER_REAL, GUARD)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _fail(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise TimeoutError(f"the test must end within {GUARD:g} s")
