@@ -22,11 +22,13 @@ from sidecar.guard import (
     is_being_cancelled,
     rewrap,
 )
+from sidecar.metadata_limit import MetadataLimit
 from sidecar.setting_types import Address
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
 # Their stubs name the type of descriptors by its implementation.
 _REFLECTION: Any = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+_MAX_METADATA = 16 * 1024  # bytes
 # What one connection may ask for, in the names of gRPC core. Times are in milliseconds.
 _OPTIONS = (
     # Or two processes on one port split the calls between them without a word.
@@ -35,9 +37,11 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024),
     # Beyond the first, requests are refused by chance, beyond the second surely.
     ("grpc.max_metadata_size", 8 * 1024),
-    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", _MAX_METADATA),
     # Twice the calls that are let in: cancelled ones count until their handlers have ended.
     ("grpc.max_concurrent_streams", 200),
+    # Until a client acknowledges them these limits bind it hardly: see MetadataLimit.
+    ("grpc.http2.settings_timeout", 10_000),
     # A connection is given up when it is old, when nothing is called, and when its peer is gone.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
@@ -85,7 +89,12 @@ class GrpcServer:
             *([_REFLECTION] if reflects else []),
         ]
         self._log = AccessLog(offered, trusted_proxies)
-        interceptors = (self._log, Guard(public_url), admission)
+        interceptors = (
+            self._log,
+            Guard(public_url),
+            MetadataLimit(_MAX_METADATA),
+            admission,
+        )
         handshake = ("grpc.server_handshake_timeout_ms", round(handshake_timeout * 1000))
         self.server = grpc.aio.server(interceptors=interceptors, options=(*_OPTIONS, handshake))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)

@@ -6,6 +6,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -26,7 +28,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.admission import Admission
-from sidecar.grpc_server import AccessLog, GrpcServer
+from sidecar.grpc_server import _OPTIONS, AccessLog, GrpcServer
 from sidecar.in_process import InProcessChannel
 from sidecar.problems import Problem, ProblemError, find_detail
 from sidecar.runtime import SERVICES
@@ -328,6 +330,13 @@ async def test_reflection_can_be_off() -> None:
 
 
 # Addresses
+
+
+@pytest.mark.parametrize("name", [name for name, _ in _OPTIONS])
+def test_every_option_is_one_of_grpc(name: str) -> None:
+    """Core passes over an option that it does not know, so that a misspelt one limits nothing."""
+    core = Path(str(import_module("grpc._cython.cygrpc").__file__)).read_bytes()
+    assert f"{name}\0".encode() in core
 
 
 def test_an_address_of_another_server_is_in_use() -> None:

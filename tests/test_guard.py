@@ -118,6 +118,20 @@ async def test_a_problem_leaves_as_its_status(open_channel: Open, reason: Reason
     assert (retry.retry_delay.seconds if retry else 0) == CATALOGUE[reason].retry_after_seconds
 
 
+@pytest.mark.parametrize("reason", CATALOGUE, ids=[entry.name for entry in CATALOGUE.values()])
+async def test_clients_that_retry_are_pushed_back(open_channel: Open, reason: Reason) -> None:
+    """What tells RetryInfo tells the trailer of gRFC A6 too, in milliseconds; nothing else does."""
+    method = method_of(
+        await open_channel(serving(Call=raising(ProblemError(Problem(reason=reason)))))
+    )
+    with pytest.raises(AioRpcError) as caught:
+        await method(HI)
+    told = [value for key, value in caught.value.trailing_metadata() if "pushback" in key]
+    seconds = CATALOGUE[reason].retry_after_seconds
+    assert told == ([str(seconds * 1000)] if seconds else [])
+    assert ("grpc-retry-pushback-ms" in dict(caught.value.trailing_metadata())) == bool(seconds)
+
+
 async def test_the_fields_at_fault_are_told_twice(open_channel: Open) -> None:
     """The faults of fields are in the problem, and as google.rpc.BadRequest."""
     errors = (FieldError(detail="Too long.", pointer="/a/b"),)

@@ -1,0 +1,567 @@
+"""Abuse of the gRPC listener (rows G1, G3 to G8, G10 and G11), of a sidecar in its own process.
+
+After each row every place for a call is free, the next good call is served, and
+nothing that the process wrote shows a secret.
+"""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from grpc import StatusCode
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from hyperframe.frame import PingFrame, RstStreamFrame, SettingsFrame
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
+from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
+
+from sidecar.setting_types import Address
+from tests.faults import http2_abuse as abuse
+from tests.faults.bad_http2 import Answer, BadClient, connected
+from tests.faults.conditions import MIB, Footprint, Margin, footprint, no_secret, recovers
+from tests.faults.wire import host_and_port
+from tests.process import Sidecar, serving
+from tests.raw_http import FORM, answer_to, request
+from tests.upstream import Hold, Upstream
+
+GUARD = 20  # seconds; nothing here takes nearly as long
+PLACES = 20
+# How many frames or calls a flood has.
+COUNT = 20_000
+# What a process may take more than before while it is attacked.
+MOST_MEMORY = 64 * MIB
+ENHANCE_YOUR_CALM = 11  # of RFC 9113 section 7
+SECRET = "canary-secret-of-the-abuse"
+CLIENT = "canary-client-of-the-abuse"
+FIELDS = {"grant_type": "client_credentials", "client_id": CLIENT, "client_secret": SECRET}
+GOOD = ExchangeTokenRequest(**FIELDS)
+SENT = GOOD.SerializeToString()
+BODY = f"grant_type=client_credentials&client_id={CLIENT}&client_secret={SECRET}".encode()
+# A field of a number that the request does not have, and a group of it that does not end.
+UNKNOWN, ENDLESS = b"\x78\x01", b"\x7b"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attacked:
+    """A sidecar that is attacked, the auth-api behind it, and a good client of it."""
+
+    sidecar: Sidecar
+    upstream: Upstream
+    channel: grpc.aio.Channel
+
+    @property
+    def address(self) -> str:
+        """Where gRPC is."""
+        return self.sidecar.addresses["grpc"]
+
+    async def call(self) -> None:
+        """Be served by gRPC. Raises AioRpcError if not."""
+        response = await TokenServiceStub(self.channel).ExchangeToken(GOOD, timeout=GUARD)
+        assert response.access_token == "the.access.token"
+
+    async def good(self) -> None:
+        """Be served by both protocols."""
+        await self.call()
+        host, port = host_and_port(self.sidecar.addresses["rest"])
+        answered = await answer_to(Address(host, port), request(headers=(FORM,), body=BODY))
+        assert answered.status == 200
+
+    async def fill(self) -> None:
+        """Be served as often at once as there are places, all of which must be free for it."""
+        hold = Hold()
+        self.upstream.script = hold.script
+        calls = [asyncio.create_task(self.call()) for _ in range(PLACES)]
+        await hold.wait_for(PLACES)
+        hold.release.set()
+        await asyncio.gather(*calls)
+        self.upstream.reset()
+
+    @asynccontextmanager
+    async def survives(self, memory: int = MOST_MEMORY) -> AsyncIterator[None]:
+        """Check that nothing is left of the fault inside but `memory` bytes."""
+        self.upstream.reset()
+        margin = Margin(memory=memory)
+        async with recovers(self.good, pid=self.sidecar.pid, margin=margin):
+            yield
+        self.upstream.reset()
+        await self.fill()
+        no_secret("".join((*self.sidecar.log.seen, *self.sidecar.stderr.seen)), SECRET, CLIENT)
+
+
+@pytest_asyncio.fixture(scope="module", name="attacked")
+async def _attacked() -> AsyncIterator[Attacked]:
+    async with (
+        Upstream() as upstream,
+        serving(
+            "serve",
+            auth_api_token_url=upstream.url,
+            max_client_calls="1000000",
+            # Longer than any test waits: whoever leaves is not to be let go by these.
+            auth_api_connect_timeout="20s",
+            auth_api_try_timeout="25s",
+            auth_api_timeout="26s",
+            drain_timeout="27s",
+            max_in_flight=str(PLACES),
+        ) as sidecar,
+        grpc.aio.insecure_channel(sidecar.addresses["grpc"]) as channel,
+    ):
+        yield Attacked(sidecar=sidecar, upstream=upstream, channel=channel)
+
+
+@dataclass(slots=True, kw_only=True)
+class Bystander:
+    """What others saw during an attack: how often they were served, and the most memory."""
+
+    served: int = 0
+    most: Footprint = field(default_factory=lambda: Footprint(descriptors=0, memory=0))
+
+
+@asynccontextmanager
+async def bystander(attacked: Attacked) -> AsyncIterator[Bystander]:
+    """Be served by both protocols, again and again, while the attack inside goes on."""
+    seen = Bystander()
+
+    async def call() -> None:
+        while True:
+            await attacked.good()
+            seen.served += 1
+            seen.most = max(seen.most, footprint(attacked.sidecar.pid), key=lambda now: now.memory)
+
+    before = footprint(attacked.sidecar.pid)
+    calling = asyncio.create_task(call())
+    yield seen
+    # If a call failed, its error is raised here.
+    done, _ = await asyncio.wait((calling,), timeout=0)
+    await asyncio.gather(*done)
+    calling.cancel()
+    await asyncio.wait((calling,))
+    await attacked.good()
+    assert seen.most.memory - before.memory < MOST_MEMORY
+
+
+async def sent_whole(client: BadClient, data: bytes, stream: int = 1) -> Answer:
+    """Send `data` while what comes is read, and return the answer on `stream`."""
+    sending = asyncio.create_task(client.send(data))
+    answer = await client.answered(stream)
+    with suppress(ConnectionError):
+        await sending
+    return answer
+
+
+async def answered(attacked: Attacked, data: bytes, *, acknowledges: bool = False) -> Answer:
+    """Return the answer to the call in `data`, on stream 1 of a connection of its own.
+
+    gRPC core holds a client to some limits once that acknowledges them, so both
+    kinds of client are tried. One call is made before, so that they have come.
+    """
+    async with connected(attacked.address) as client:
+        if acknowledges:
+            await client.send(abuse.call(path="/none.Such/Method"))
+            await client.answered()
+            await client.send(SettingsFrame(0, flags=["ACK"]).serialize())
+        return await sent_whole(client, data, 3 if acknowledges else 1)
+
+
+# Row G1, floods
+
+
+SERVED, REFUSED, CALMED, CLOSED = "served", "refused", "calmed", "closed"
+FLOODS: Mapping[str, tuple[abuse.Flood, str]] = {
+    "rapid reset": (abuse.rapid_reset, REFUSED),
+    "made you reset": (abuse.made_you_reset, CLOSED),
+    "open streams": (abuse.open_streams, REFUSED),
+    "SETTINGS": (abuse.settings_flood, SERVED),
+    "PING": (abuse.ping_flood, CALMED),
+    "PRIORITY": (abuse.priority_flood, SERVED),
+    "empty DATA": (abuse.empty_data_flood, CLOSED),
+    "CONTINUATION": (abuse.continuation_flood, CLOSED),
+    "window update of 0": (lambda _: abuse.zero_window_update(), CLOSED),
+    "HPACK bomb": (lambda count: abuse.hpack_bomb(count // 2), SERVED),
+}
+
+
+def end_of(client: BadClient, answer: Answer) -> str:
+    """Return in a word how it ended for a client whose last call has `answer`."""
+    if answer.code == 0:
+        return SERVED
+    if client.received.goaway == ENHANCE_YOUR_CALM:
+        return CALMED
+    return REFUSED if answer.reset == ENHANCE_YOUR_CALM else CLOSED
+
+
+@pytest.mark.parametrize(("flood", "end"), FLOODS.values(), ids=FLOODS)
+async def test_g01_a_flood_harms_nobody_else(
+    attacked: Attacked, flood: abuse.Flood, end: str
+) -> None:
+    """A flood is told to be calm, closed, or taken at no cost, while all others are served."""
+    last = 2 * COUNT + 1
+    async with attacked.survives(), connected(attacked.address) as client:
+        async with bystander(attacked):
+            answer = await sent_whole(client, flood(COUNT) + abuse.call(stream=last), last)
+        assert end_of(client, answer) == end
+
+
+@pytest.mark.parametrize("begin", [abuse.head, abuse.call], ids=["headers", "whole calls"])
+async def test_g01_resets_go_on(attacked: Attacked, begin: Callable[..., bytes]) -> None:
+    """Who resets all calls, and answers the pings meant to slow that, has hardly one handled."""
+    rounds, calls = 50, 100
+    refused = seen = 0
+    async with attacked.survives(), connected(attacked.address) as client:
+        async with bystander(attacked) as others:
+            for number in range(rounds):
+                first = 2 * number * (calls + 1) + 1
+                last = first + 2 * calls
+                resets = [
+                    begin(stream=stream) + RstStreamFrame(stream, 8).serialize()
+                    for stream in range(first, last, 2)
+                ]
+                await client.send(b"".join(resets) + abuse.call(stream=last))
+                answer = await client.answered(last)
+                refused += answer.reset == ENHANCE_YOUR_CALM
+                new, seen = client.received.frames[seen:], len(client.received.frames)
+                pings = [frame for frame in new if isinstance(frame, PingFrame)]
+                for ping in pings:
+                    await client.send(PingFrame(0, ping.opaque_data, flags=["ACK"]).serialize())
+        assert others.served > 0
+    assert refused > rounds / 2
+    assert len(attacked.upstream.requests) < rounds * calls / 10
+
+
+# Row G3, metadata
+
+
+# By gRPC, which refuses by chance before its limit is acknowledged, and by us.
+EXHAUSTED, INVALID = StatusCode.RESOURCE_EXHAUSTED.value[0], StatusCode.INVALID_ARGUMENT.value[0]
+METADATA: Mapping[str, tuple[abuse.Field, ...]] = {
+    "20 KiB": (("x-large", SECRET + "a" * 20_480),),
+    "1 000 keys": tuple((f"x-{number}", SECRET) for number in range(1_000)),
+    "1 000 references": (("x-large", SECRET + "a" * 3_900),) * 1_000,
+}
+
+
+@pytest.mark.parametrize("acknowledges", [True, False], ids=["settings", "no settings"])
+@pytest.mark.parametrize("fields", METADATA.values(), ids=METADATA)
+async def test_g03_large_metadata_is_refused(
+    attacked: Attacked, fields: tuple[abuse.Field, ...], acknowledges: bool
+) -> None:
+    """More than 16 KiB of metadata is refused, by gRPC or by us, who hold all clients to it."""
+    async with attacked.survives():
+        seen = len(attacked.upstream.requests)
+        data = abuse.call(*fields, stream=3 if acknowledges else 1)
+        answer = await answered(attacked, data, acknowledges=acknowledges)
+        assert answer.code in ({EXHAUSTED} if acknowledges else {EXHAUSTED, INVALID})
+        no_secret(f"{answer}", SECRET, CLIENT)
+        assert len(attacked.upstream.requests) == seen
+
+
+async def test_g03_a_call_that_never_sends_its_message_is_refused(attacked: Attacked) -> None:
+    """Too much metadata is refused without the message, which a unary call waits for."""
+    async with attacked.survives():
+        answer = await answered(attacked, abuse.head(*METADATA["20 KiB"]))
+        assert answer.code in {EXHAUSTED, INVALID}
+
+
+@pytest.mark.parametrize("acknowledges", [True, False], ids=["settings", "no settings"])
+async def test_g03_metadata_between_the_limits(attacked: Attacked, acknowledges: bool) -> None:
+    """Of 9 KiB a call is served, or refused by chance as gRPC does beyond 8 KiB, and no more."""
+    async with attacked.survives():
+        data = abuse.call(("x-large", "a" * 9_216), stream=3 if acknowledges else 1)
+        codes = [(await answered(attacked, data, acknowledges=acknowledges)).code for _ in range(5)]
+        assert set(codes) <= {0, EXHAUSTED}
+
+
+@pytest.mark.parametrize("bad", [("x-bin", f"!{SECRET}!"), ("X-Upper", SECRET)])
+async def test_g03_malformed_metadata_is_refused(attacked: Attacked, bad: abuse.Field) -> None:
+    """A -bin value that is no base64, and a key with a capital letter, fail the call alone."""
+    async with attacked.survives():
+        seen = len(attacked.upstream.requests)
+        answer = await answered(attacked, abuse.call(bad))
+        assert answer.code == StatusCode.INTERNAL.value[0]
+        no_secret(f"{answer}", SECRET)
+        assert len(attacked.upstream.requests) == seen
+
+
+# Row G4, messages
+
+
+def in_gzip(data: bytes) -> bytes:
+    """Return a call whose message says to be compressed by gzip."""
+    return abuse.call(("grpc-encoding", "gzip"), body=abuse.message(data, compressed=True))
+
+
+def of(data: bytes) -> bytes:
+    """Return a call with `data` for its message."""
+    return abuse.call(body=abuse.message(data))
+
+
+MESSAGES: Mapping[str, tuple[bytes, StatusCode]] = {
+    "over 16 KiB": (of(SENT + b"\x7a\xff\x7f" + bytes(16_383)), StatusCode.RESOURCE_EXHAUSTED),
+    "length of 2 GiB": (abuse.lying_length(2**31), StatusCode.RESOURCE_EXHAUSTED),
+    "length of 4 GiB": (abuse.lying_length(2**32 - 1), StatusCode.RESOURCE_EXHAUSTED),
+    "length too small": (abuse.lying_length(3), StatusCode.INVALID_ARGUMENT),
+    "gzip bomb": (abuse.gzip_bomb(16 * MIB), StatusCode.RESOURCE_EXHAUSTED),
+    "no gzip": (in_gzip(SENT), StatusCode.INTERNAL),
+    "unknown compressor": (abuse.unknown_compressor(), StatusCode.INTERNAL),
+    "no compressor": (
+        abuse.call(body=abuse.message(SENT, compressed=True)),
+        StatusCode.INTERNAL,
+    ),
+    "truncated": (of(SENT[:-1]), StatusCode.INVALID_ARGUMENT),
+    "invalid UTF-8": (of(SENT + b"\x12\x02\xff\xfe"), StatusCode.INVALID_ARGUMENT),
+    "nested": (of(SENT + ENDLESS * 8_000), StatusCode.INVALID_ARGUMENT),
+    "100 000 unknown fields": (
+        of(SENT + UNKNOWN * 30_000),
+        StatusCode.RESOURCE_EXHAUSTED,
+    ),
+    "wrong wire types": (of(b"\x08\x01\x10\x02\x18\x03"), StatusCode.INVALID_ARGUMENT),
+    "nothing": (of(b""), StatusCode.INVALID_ARGUMENT),
+}
+
+
+@pytest.mark.parametrize(("data", "code"), MESSAGES.values(), ids=MESSAGES)
+async def test_g04_a_bad_message_is_refused(
+    attacked: Attacked, data: bytes, code: StatusCode
+) -> None:
+    """A message that is too large, no message, or no request fails by its own code, unheard."""
+    async with attacked.survives():
+        seen = len(attacked.upstream.requests)
+        answer = await answered(attacked, data)
+        assert answer.code == code.value[0]
+        no_secret(f"{answer}", SECRET, CLIENT)
+        assert len(attacked.upstream.requests) == seen
+
+
+async def test_g04_unknown_fields_are_passed_over(attacked: Attacked) -> None:
+    """As many unknown fields as fit beside a good request cost nothing that others would see."""
+    async with attacked.survives(), bystander(attacked):
+        for _ in range(10):
+            assert (await answered(attacked, of(SENT + UNKNOWN * 8_000))).code == 0
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0\0", abuse.message(SENT, length=100)])
+async def test_g04_a_call_without_its_message_takes_no_place(
+    attacked: Attacked, body: bytes
+) -> None:
+    """Calls whose messages never come whole hold nothing that others need, and go unanswered.
+
+    That grpc.aio never ends such a call is its own; the connection has an age.
+    """
+    async with attacked.survives(), connected(attacked.address) as client:
+        streams = range(1, 4 * PLACES, 2)
+        await client.send(b"".join(abuse.call(stream=stream, body=body) for stream in streams))
+        await attacked.fill()
+
+
+# Row G5, deadlines
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "calls"),
+    [
+        ("0n", StatusCode.DEADLINE_EXCEEDED, 0),
+        ("0S", StatusCode.DEADLINE_EXCEEDED, 0),
+        ("1n", StatusCode.DEADLINE_EXCEEDED, 0),
+        ("99999999H", StatusCode.OK, 1),
+        ("-1S", StatusCode.INTERNAL, 0),
+        ("1Y", StatusCode.INTERNAL, 0),
+        ("1", StatusCode.INTERNAL, 0),
+        ("", StatusCode.INTERNAL, 0),
+        (SECRET, StatusCode.INTERNAL, 0),
+    ],
+)
+async def test_g05_an_odd_deadline(
+    attacked: Attacked, limit: str, code: StatusCode, calls: int
+) -> None:
+    """No time left is told without a call upstream, a lifetime is served, garbage is refused."""
+    async with attacked.survives():
+        seen = len(attacked.upstream.requests)
+        answer = await answered(attacked, abuse.call(("grpc-timeout", limit)))
+        assert answer.code == code.value[0]
+        assert len(attacked.upstream.requests) - seen == calls
+        no_secret(f"{answer}", SECRET)
+
+
+# Row G6, callers who leave
+
+
+class Left:
+    """A script of the upstream that never answers, and counts who came and who left."""
+
+    def __init__(self) -> None:
+        self.came = asyncio.Semaphore(0)
+        self.left = asyncio.Semaphore(0)
+
+    async def script(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        """Tell that a request came, and that its sender has left."""
+        self.came.release()
+        with suppress(ConnectionError):
+            await reader.read()
+        self.left.release()
+
+
+async def times(semaphore: asyncio.Semaphore, count: int) -> None:
+    """Wait until `semaphore` was released so many times."""
+    async with asyncio.timeout(GUARD):
+        for _ in range(count):
+            await semaphore.acquire()
+
+
+async def test_g06_thousands_cancel(attacked: Attacked) -> None:
+    """Each of 2 000 cancelled calls leaves the upstream; neither memory nor descriptors grow."""
+    stub = TokenServiceStub(attacked.channel)
+    left = Left()
+
+    async def wave() -> None:
+        calls = [stub.ExchangeToken(GOOD) for _ in range(PLACES)]
+        await times(left.came, PLACES)
+        for call in calls:
+            call.cancel()
+        await times(left.left, PLACES)
+        assert {await call.code() for call in calls} == {StatusCode.CANCELLED}
+
+    async with attacked.survives(memory=8 * MIB):
+        attacked.upstream.script = left.script
+        for _ in range(2_000 // PLACES):
+            await wave()
+        attacked.upstream.reset()
+
+
+async def test_g06_connections_break(attacked: Attacked) -> None:
+    """Calls whose connection is gone leave the upstream, and their places to others."""
+    left = Left()
+    calls = b"".join(abuse.call(stream=stream) for stream in range(1, 2 * PLACES, 2))
+    async with attacked.survives():
+        attacked.upstream.script = left.script
+        for _ in range(10):
+            async with connected(attacked.address) as client:
+                await client.send(calls)
+                await times(left.came, PLACES)
+            await times(left.left, PLACES)
+        attacked.upstream.reset()
+
+
+# Row G7, too many of everything
+
+
+async def test_g07_idle_connections(attacked: Attacked) -> None:
+    """Beside 300 connections that are silent or unfinished others are served as ever."""
+    async with attacked.survives(), AsyncExitStack() as stack:
+        for number in range(300):
+            opening = b"PRI * HTTP/2.0"[: number % 15]
+            await stack.enter_async_context(connected(attacked.address, opening))
+        await attacked.fill()
+
+
+async def test_g07_too_many_streams(attacked: Attacked) -> None:
+    """Of 250 calls at once on a connection 50 are refused, and others are served meanwhile."""
+    async with attacked.survives(), connected(attacked.address) as client:
+        await client.send(abuse.open_streams(250) + abuse.call(stream=501))
+        await client.answered(501)
+        resets = [frame for frame in client.received.frames if isinstance(frame, RstStreamFrame)]
+        assert len(resets) == 51
+        await attacked.fill()
+
+
+# Row G8, pings
+
+
+@pytest.mark.parametrize(("pings", "goaway"), [(3, None), (4, ENHANCE_YOUR_CALM)])
+async def test_g08_pings_too_often(attacked: Attacked, pings: int, goaway: int | None) -> None:
+    """Two pings too early are forgiven; the third ends the connection with too_many_pings."""
+    async with attacked.survives(), connected(attacked.address) as client:
+        answer = await sent_whole(client, abuse.ping_flood(pings) + abuse.call())
+        assert client.received.goaway == goaway
+        assert answer.code == (None if goaway else 0)
+
+
+async def test_g08_a_client_that_keeps_alive(attacked: Attacked) -> None:
+    """A client of grpc.aio that pings as often as gRPC lets it, each 10 seconds, is served."""
+    options = (
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    async with (
+        attacked.survives(),
+        grpc.aio.insecure_channel(attacked.address, options=options) as channel,
+    ):
+        for _ in range(10):
+            await TokenServiceStub(channel).ExchangeToken(GOOD, timeout=GUARD)
+
+
+# Row G10, what there is not
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/karmo.auth.v1.TokenService/Other",
+        "/karmo.auth.v1.Other/ExchangeToken",
+        f"/{SECRET}/{SECRET}",
+        "//",
+        "karmo",
+        "/" + "a" * 4_000,
+    ],
+)
+async def test_g10_an_unknown_method(attacked: Attacked, path: str) -> None:
+    """What is not served is UNIMPLEMENTED, and is named neither in the answer nor in the log."""
+    async with attacked.survives():
+        answer = await answered(attacked, abuse.call(path=path))
+        assert answer.code == StatusCode.UNIMPLEMENTED.value[0]
+        assert answer.fields["grpc-message"] == "The server has no such service or method."
+        no_secret(f"{answer}", SECRET)
+
+
+# Row G11, watches
+
+
+async def end_of_watch(watch: Any) -> StatusCode:
+    """Read `watch`, which must fail, to its end, and return its code."""
+
+    async def read() -> None:
+        while (response := await watch.read()) is not grpc.aio.EOF:
+            assert response.status == HealthCheckResponse.NOT_SERVING
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read()
+    return caught.value.code()
+
+
+async def test_g11_watches_do_not_delay_the_end() -> None:
+    """With 300 watches open, which nobody reads, a sidecar that gets SIGTERM ends, and says why."""
+    async with (
+        Upstream() as upstream,
+        AsyncExitStack() as stack,
+        asyncio.timeout(2 * GUARD),
+    ):
+        enter = stack.enter_async_context
+        # If it waited for them, it would do so for longer than this test may take.
+        sidecar = await enter(
+            serving(
+                "serve",
+                auth_api_token_url=upstream.url,
+                drain_timeout="150s",
+                termination_grace="160s",
+            )
+        )
+        # A connection may have 200 streams at most.
+        channels = [
+            await enter(grpc.aio.insecure_channel(sidecar.addresses["grpc"], options=options))
+            for options in ([("test.number", 1)], [("test.number", 2)])
+        ]
+        # Any: the stub of the health service names the types of none of its methods.
+        stubs: list[Any] = [HealthStub(channel) for channel in channels]
+        watches = [stub.Watch(HealthCheckRequest()) for stub in stubs for _ in range(150)]
+        for watch in watches:
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+        sidecar.signal(signal.SIGTERM)
+        assert (await sidecar.ended()).status == 0
+        ends = Counter([await end_of_watch(watch) for watch in watches])
+        assert ends == {StatusCode.UNAVAILABLE: len(watches)}
