@@ -208,20 +208,30 @@ async def _read(response: httpx2.Response) -> bytes:
 
 
 def _reason(error: Exception) -> Reason:
-    if isinstance(_first_cause(error), ssl.SSLError):  # somebody is there, but not to be trusted
+    # Somebody is there, but not to be trusted. A handshake that was cut short by the time
+    # to connect has a cause of that kind too, which says only that more was to come.
+    if isinstance(error, httpx2.ConnectError) and isinstance(_first_cause(error), ssl.SSLError):
         return pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 
 
 def _name(error: BaseException) -> str:
-    """Return the type of `error` and that of its first cause, which tells refused from unknown."""
-    names = dict.fromkeys((type(error).__name__, type(_first_cause(error)).__name__))
-    return ": ".join(names)
+    """Return the type of `error` and that of its first cause, which tells refused from unknown.
+
+    Of TLS it says in the words of OpenSSL what is wrong; a host in them is the one that is set.
+    """
+    first = _first_cause(error)
+    words = first.reason if isinstance(first, ssl.SSLError) else None
+    words = getattr(first, "verify_message", words)
+    names = dict.fromkeys((type(error).__name__, type(first).__name__, words))
+    return ": ".join(name for name in names if name)
 
 
 def _first_cause(error: BaseException) -> BaseException:
     first = error
     for _ in range(_MOST_CAUSES):  # they may go in a circle
+        if isinstance(first, ExceptionGroup):  # a name has several addresses, and all failed
+            first = first.exceptions[0]
         first = first.__cause__ or first.__context__ or first
     return first
 

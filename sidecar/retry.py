@@ -55,7 +55,9 @@ class FailFast:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._failures = 0
+        self._length = FIRST_PAUSE
         self._until = 0.0
+        self._is_looking = False
 
     def admit(self) -> int:
         """Return 0 for a call that may try; else in how many whole seconds one may.
@@ -67,22 +69,31 @@ class FailFast:
         left = self._until - self._now()
         if left > 0:
             return max(1, math.ceil(left))
+        self._is_looking = True
         self._pause()
         return 0
 
     def succeeded(self) -> None:
         """Tell that a connection could be opened."""
         self._failures = 0
+        self._length = FIRST_PAUSE
+        self._is_looking = False
 
     def failed(self) -> None:
-        """Tell that a connection could not be opened."""
+        """Tell that a connection could not be opened.
+
+        Of many that were under way when it went down, none but the first few tells
+        anything new: only a look that fails makes the pause longer.
+        """
         self._failures += 1
-        if self._failures >= DOWN_AFTER:
+        if self._is_looking:
+            self._length = min(LONGEST_PAUSE, 2 * self._length)
+        if self._is_looking or self._failures == DOWN_AFTER:
+            self._is_looking = False
             self._pause()
 
     def _pause(self) -> None:
-        times = min(self._failures - DOWN_AFTER, 10)
-        self._until = self._now() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**times)
+        self._until = self._now() + self._length
 
 
 def wait() -> float:

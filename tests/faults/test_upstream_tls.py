@@ -1,0 +1,239 @@
+"""The auth-api by https is not who it must be, or one side's certificates change.
+
+Rows U23 and U24 of the fault matrix; what the files themselves may hold is in tests/test_tls.py.
+"""
+
+import asyncio
+import ssl
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import serialization as keys
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.faults.conditions import eventually, no_secret
+from tests.faults.flow import SILENT, Fault
+from tests.faults.upstream_scene import (
+    BAD,
+    BOTH,
+    LOST,
+    TIMEOUT,
+    Scene,
+    assert_token,
+    open_scene,
+)
+from tests.faults.wire import LOOPBACK
+from tests.test_tls import Mount, leaf_of, pair, trust
+from tests.upstream import TOKEN, Hold, Script, answer
+
+OURS, OTHERS = trustme.CA(), trustme.CA()
+DAY = timedelta(days=1)
+NOW = datetime.now(UTC)
+GOOD = answer(200, TOKEN)
+
+
+def server(leaf: trustme.LeafCert) -> ssl.SSLContext:
+    """Return the context of an upstream with that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf.configure_cert(context)
+    return context
+
+
+def self_signed() -> ssl.SSLContext:
+    """Return the context of an upstream whose certificate nobody else has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - DAY, NOW + DAY)
+    here = x509.SubjectAlternativeName([x509.IPAddress(ip_address(LOOPBACK))])
+    signed = made.add_extension(here, critical=True).sign(key, hashes.SHA256())
+    form = (keys.PrivateFormat.PKCS8, keys.NoEncryption())
+    data = key.private_bytes(keys.Encoding.PEM, *form) + signed.public_bytes(keys.Encoding.PEM)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with trustme.Blob(data).tempfile() as path:
+        context.load_cert_chain(path)
+    return context
+
+
+def of_tls_1_1() -> ssl.SSLContext:
+    """Return the context of an upstream that speaks nothing newer."""
+    context = server(leaf_of(OURS))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    return context
+
+
+def trusting(folder: Path, authority: trustme.CA = OURS) -> tuple[Mount, dict[str, str]]:
+    """Return a mount with the authority that is trusted, and the setting that names it."""
+    mount = Mount(folder, trust(authority))
+    return mount, {"auth_api_tls_ca": str(folder / "ca.crt")}
+
+
+VERIFICATION = "ConnectError: SSLCertVerificationError: "
+# Who the upstream is, and what the log says of it.
+STRANGERS: Mapping[str, tuple[ssl.SSLContext, str]] = {
+    "expired": (
+        server(leaf_of(OURS, not_after=NOW - DAY)),
+        f"{VERIFICATION}certificate has expired",
+    ),
+    "not yet valid": (
+        server(leaf_of(OURS, not_before=NOW + DAY)),
+        f"{VERIFICATION}certificate is not yet valid",
+    ),
+    "of another host": (
+        server(OURS.issue_cert("other.test")),
+        f"{VERIFICATION}IP address mismatch, certificate is not valid for '127.0.0.1'.",
+    ),
+    "of an unknown authority": (
+        server(leaf_of(OTHERS)),
+        f"{VERIFICATION}unable to get local issuer certificate",
+    ),
+    "self-signed": (self_signed(), f"{VERIFICATION}self-signed certificate"),
+    "of TLS 1.1": (of_tls_1_1(), "ConnectError: SSLEOFError: UNEXPECTED_EOF_WHILE_READING"),
+}
+
+
+@pytest.mark.parametrize(("context", "fault"), STRANGERS.values(), ids=STRANGERS)
+async def test_u23_not_to_be_trusted(tmp_path: Path, context: ssl.SSLContext, fault: str) -> None:
+    """Who cannot prove to be the auth-api gets no credentials, and the log says what is wrong."""
+    _, flags = trusting(tmp_path)
+    async with open_scene(context, **flags) as scene:
+        for way in BOTH:
+            line = await scene.line_of(await scene.fails(way, LOST))
+            assert line["upstream_fault"] == fault
+        assert scene.upstream.requests == []
+        assert scene.chaos.accepted == len(BOTH)  # one try each
+
+
+@pytest.mark.parametrize("protocols", [[], ["http/1.1"], ["h2", "http/1.1"]])
+async def test_u23_application_protocols(tmp_path: Path, protocols: list[str]) -> None:
+    """An auth-api without ALPN (RFC 7301), or with one that offers more, is spoken to."""
+    context = server(leaf_of(OURS))
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    _, flags = trusting(tmp_path)
+    async with open_scene(context, **flags) as scene:
+        await scene.works_in_full()
+
+
+@pytest.mark.parametrize("way", BOTH)
+async def test_u23_handshake_stalls(tmp_path: Path, way: str) -> None:
+    """A handshake that stands still ends with the time to connect, long before the try's."""
+    _, flags = trusting(tmp_path)
+    async with open_scene(server(leaf_of(OURS)), auth_api_try_timeout="7s", **flags) as scene:
+        scene.chaos.fault = SILENT
+        line = await scene.line_of(await scene.fails(way, TIMEOUT))
+        assert line["upstream_fault"] == "ConnectTimeout: SSLWantReadError"
+        assert 200 <= line["upstream_ms"] < 4000
+        scene.chaos.fault = Fault()
+        await scene.works_in_full()
+
+
+def breaks_off(data: bytes) -> Script:
+    """Send `data`, and end the connection without saying so by TLS (RFC 8446 section 6.1)."""
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        writer.transport.abort()
+
+    return script
+
+
+UNTIL_THE_END = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+async def test_u23_no_close_notify(tmp_path: Path) -> None:
+    """Without a close_notify what came whole is used, and what was cut off is not."""
+    body = GOOD.partition(b"\r\n\r\n")[2]
+    _, flags = trusting(tmp_path)
+    async with open_scene(server(leaf_of(OURS)), **flags) as scene:
+        for way in BOTH:
+            scene.upstream.script = breaks_off(GOOD)
+            assert_token(await scene.ask(way))
+            scene.upstream.script = breaks_off(GOOD[:-5])
+            await scene.fails(way, LOST)
+            scene.upstream.script = breaks_off(UNTIL_THE_END + body[:-1])
+            await scene.fails(way, BAD)
+        await scene.works_in_full()
+
+
+async def test_u23_the_authority_is_replaced(tmp_path: Path) -> None:
+    """A new authority is trusted as soon as its file was read, with no restart; the old is not."""
+    mount, flags = trusting(tmp_path, OTHERS)
+    async with open_scene(server(leaf_of(OURS)), **flags) as scene:
+        await scene.fails("form", LOST)
+        mount.put(trust(OURS))
+        await replaced(scene, 1)
+        await scene.works_in_full()
+        mount.put(trust(OTHERS))
+        await replaced(scene, 2)
+        for way in BOTH:
+            await scene.fails(way, LOST)
+
+
+async def replaced(scene: Scene, count: int) -> None:
+    """Wait until certificates were taken up so many times."""
+    await eventually(lambda: scene.log.text.count("certificates replaced") == count)
+
+
+class Guest:
+    """A script of an upstream that notes whose certificate it was shown, and answers."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    async def __call__(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer with a token."""
+        self.shown.append(writer.get_extra_info("peercert")["serialNumber"])
+        writer.write(GOOD)
+        await writer.drain()
+
+
+def mutual() -> ssl.SSLContext:
+    """Return the context of an upstream whose clients must have a certificate."""
+    context = server(leaf_of(OURS))
+    OURS.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+async def test_u24_our_pair_is_replaced(tmp_path: Path) -> None:
+    """While our certificate is half written, not its key's, and then new, no call fails.
+
+    A call that is under way meanwhile ends as it began; the next one shows the new pair.
+    """
+    old, new = pair(leaf_of(OURS)), pair(leaf_of(OURS))
+    mount = Mount(tmp_path, old | trust(OURS))
+    names = {"ca": "ca.crt", "certificate": "tls.crt", "key": "tls.key"}
+    flags = {f"auth_api_tls_{name}": str(tmp_path / file) for name, file in names.items()}
+    guest, hold = Guest(), Hold()
+    async with open_scene(mutual(), auth_api_try_timeout="7s", **flags) as scene:
+        scene.upstream.script = hold.script
+        under_way = asyncio.create_task(scene.ask("form"))
+        await hold.wait_for(1)
+        scene.upstream.script = guest
+        for bad in ({"tls.crt": new["tls.crt"][:300]}, {"tls.crt": new["tls.crt"]}):
+            before = scene.log.text.count("certificates kept")
+            mount.put(old | trust(OURS) | bad)
+            await scene.works()
+            await eventually(lambda: scene.log.text.count("certificates kept") > before)  # noqa: B023 awaited here
+            await scene.works()
+        assert len(set(guest.shown)) == 1
+        mount.put(new | trust(OURS))
+        await replaced(scene, 1)
+        await scene.works()
+        hold.release.set()
+        assert_token(await under_way)
+        assert [guest.shown.index(serial) for serial in dict.fromkeys(guest.shown)] == [0, 8]
+        secrets = [files["tls.key"].decode().splitlines()[1] for files in (old, new)]
+        no_secret(scene.log.text, *secrets)
