@@ -5,10 +5,10 @@ Neither hides anything: no request is tried a second time.
 
 import asyncio
 import csv
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tests.faults.conditions import eventually
 from tests.faults.wire import LOOPBACK, accepts, held_port, host_and_port
@@ -16,6 +16,8 @@ from tests.process import Sidecar, find_tool, started
 
 # A server of a front: where REST is, and where /readyz is, or None for no check.
 Backend: TypeAlias = "tuple[str, str | None]"
+# Whether requests of several clients share a connection to a backend, and from which one on.
+Reuse: TypeAlias = Literal["never", "safe", "aggressive", "always"]
 
 _HAPROXY = """\
 global
@@ -24,7 +26,7 @@ defaults
   mode http
   retries 0
   option http-keep-alive
-  http-reuse safe
+  http-reuse {reuse}
   timeout connect 2s
   timeout client 30s
   timeout server 30s
@@ -112,12 +114,14 @@ class Haproxy:
 
 @asynccontextmanager
 async def haproxy(
-    folder: Path, backends: Sequence[Backend], *, slots: int = 0
+    folder: Path, backends: Sequence[Backend], *, slots: int = 0, reuse: Reuse = "safe"
 ) -> AsyncIterator[Haproxy]:
     """Run haproxy in front of `backends`, with `slots` more servers that are out at first.
 
-    Its files are in `folder`. Enters when it takes connections. Skips the test
-    without the tool, as find_tool does; raises RuntimeError if it does not start.
+    `reuse` is its http-reuse: with "safe" the first request of a client is never the
+    one that meets a connection which the backend just closes. Its files are in
+    `folder`. Enters when it takes connections. Skips the test without the tool, as
+    find_tool does; raises RuntimeError if it does not start.
     """
     servers = [_server(slot, backend) for slot, backend in enumerate(backends)]
     nowhere = (f"{LOOPBACK}:9", f"{LOOPBACK}:9")
@@ -126,10 +130,12 @@ async def haproxy(
     with held_port() as port:
         address = f"{LOOPBACK}:{port}"
         config = folder / "haproxy.cfg"
-        text = _HAPROXY.format(address=address, control=control, servers="\n".join(servers))
+        lines = "\n".join(servers)
+        text = _HAPROXY.format(address=address, control=control, reuse=reuse, servers=lines)
         config.write_text(text)
         async with started(find_tool("haproxy"), "-db", "-f", config, cwd=folder) as server:
-            await _serve(server, address)
+            # It takes connections a moment before its control socket has its name.
+            await _serve(server, lambda: control.is_socket() and accepts(address))
             yield Haproxy(address, control)
 
 
@@ -155,15 +161,15 @@ async def nginx(folder: Path, backends: Sequence[str]) -> AsyncIterator[str]:
         config.write_text(_NGINX.format(address=address, servers=servers))
         flags = ("-p", folder, "-c", config, "-e", "stderr")
         async with started(find_tool("nginx"), *flags, cwd=folder) as server:
-            await _serve(server, address)
+            await _serve(server, lambda: accepts(address))
             yield address
 
 
-async def _serve(server: Sidecar, address: str) -> None:
-    """Wait until `server` takes connections. Raises RuntimeError if it ends instead."""
+async def _serve(server: Sidecar, is_ready: Callable[[], bool]) -> None:
+    """Wait until `server` is ready. Raises RuntimeError if it ends instead."""
     ended = asyncio.create_task(server.ended())
     try:
-        await eventually(lambda: ended.done() or accepts(address))
+        await eventually(lambda: ended.done() or is_ready())
         if ended.done():
             raise RuntimeError(f"it did not start:\n{(await ended).stderr}")
     finally:

@@ -4,6 +4,8 @@ Each function returns a script, which is run after a request was received whole.
 """
 
 import asyncio
+import itertools
+import random
 from typing import Self
 
 from tests.faults.wire import LOOPBACK, drip, reset
@@ -66,15 +68,50 @@ def informational(count: int, then: bytes, *, status: int = 103) -> Script:
     return script
 
 
+def by_chance(bad: Script, good: Script, *, share: float, seed: int = 0) -> Script:
+    """Run `bad` for that part of the requests, from 0 to 1, and `good` for the others.
+
+    Which ones they are is the same for the same `seed`.
+    """
+    lots = random.Random(seed)  # noqa: S311 it must be repeatable, not secret
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        chosen = bad if lots.random() < share else good
+        await chosen(reader, writer)
+
+    return script
+
+
+class Counted:
+    """A script that runs another, and counts: `calls` ever, `running` now, `most` at once."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.calls = self.running = self.most = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Run it."""
+        self.calls += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self._script(reader, writer)
+        finally:
+            self.running -= 1
+
+
 class KeepAlive:
     """A server that keeps connections open, and closes each that is idle for `idle` seconds.
 
-    `idle` may be set while it runs. `requests` holds what it received, `connections`
+    With `answers` it closes also when one more request than that came on a connection,
+    which it reads and leaves unanswered: the race of a close with a request, lost for
+    certain. Both may be set while it runs. `requests` holds what it received, `connections`
     how many were ever made, and `closed` how many of them were closed for being idle.
     """
 
-    def __init__(self, idle: float) -> None:
+    def __init__(self, idle: float, *, answers: int | None = None) -> None:
         self.idle = idle
+        self.answers = answers
         self.requests: list[bytes] = []
         self.connections = 0
         self.closed = 0
@@ -98,11 +135,13 @@ class KeepAlive:
         self._writers.add(writer)
         try:
             self.requests.append(await read_request(reader))
-            while True:
+            for answered in itertools.count(1):
                 writer.write(self.reply)
                 await writer.drain()
                 async with asyncio.timeout(self.idle):
                     self.requests.append(await read_request(reader))
+                if answered == self.answers:
+                    break
         except TimeoutError:
             self.closed += 1
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -3,15 +3,17 @@
 import asyncio
 import base64
 import itertools
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from tests.faults.conditions import MIB, Margin, eventually, footprint, no_secret, recovers
+from tests.ways import basic
 
 SECRET = "a secret/of 7d1c"
 MARGIN = Margin(descriptors=5, memory=16 * MIB)
@@ -102,6 +104,17 @@ async def test_this_process_must_recover() -> None:
     assert footprint().memory > MIB
 
 
+async def test_what_is_in_flight_must_end() -> None:
+    """What is still in flight after the fault is told, and what ends in time is not."""
+    with pytest.raises(AssertionError, match=r"^3 in flight$"):
+        async with recovers(nothing, margin=MARGIN, in_flight=lambda: 3, within=0.05):
+            pass
+    ending = iter((2, 1, 0))
+    async with recovers(nothing, margin=MARGIN, in_flight=lambda: next(ending)):
+        pass
+    assert next(ending, None) is None
+
+
 async def test_the_next_good_request_must_be_served() -> None:
     """An error of the good request after the fault is one of the test."""
     served = iter([True, False])
@@ -114,15 +127,48 @@ async def test_the_next_good_request_must_be_served() -> None:
             pass
 
 
-@pytest.mark.parametrize(
-    "shown",
-    [SECRET, quote(SECRET, safe=""), "a+secret%2Fof+7d1c", base64.b64encode(SECRET.encode())],
-)
-def test_a_secret_is_found(shown: str | bytes) -> None:
+SHOWN = {
+    "as it stands": SECRET,
+    "in a URL": quote(SECRET, safe=""),
+    "in a form": "a+secret%2Fof+7d1c",
+    "with small digits": "a+secret%2fof+7d1c",
+    "in base64": base64.b64encode(SECRET.encode()).decode(),
+    "in base64 after one": base64.b64encode(f"1:{SECRET}".encode()).decode(),
+    "in base64 after two": base64.b64encode(f"12:{SECRET}".encode()).decode(),
+    "in base64 after three": base64.b64encode(f"123:{SECRET}; more".encode()).decode(),
+    "in base64 of a form": basic("partner", quote_plus(SECRET)),
+}
+
+
+@pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN)
+def test_a_secret_is_found(shown: str) -> None:
     """A secret is found as it stands and encoded, and the error does not tell it."""
     with pytest.raises(AssertionError, match="secret 1 is") as caught:
-        no_secret(f"log: {shown!r}", "another", SECRET)
+        no_secret(f"log: {shown}", "another", SECRET)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_secret_is_found_in_either_base64(encode: Callable[[bytes], bytes]) -> None:
+    """A secret is found in both alphabets of base64, where they differ for it."""
+    secret = "secret??>>~~~"
+    assert {"+", "/"} & set(base64.b64encode(secret.encode()).decode())
+    with pytest.raises(AssertionError, match="secret 0 is"):
+        no_secret(encode(secret.encode()).decode(), secret)
+
+
+@pytest.mark.parametrize("escaped", [json.dumps, repr], ids=["JSON", "Python"])
+def test_an_escaped_secret_is_found(escaped: Callable[[str], str]) -> None:
+    """A secret is found where its quotes, backslashes and letters are escaped."""
+    secret = "\"back\\slash' and \u00fc"
+    with pytest.raises(AssertionError, match="secret 0 is"):
+        no_secret(f"log: {escaped(secret)}", secret)
+
+
+def test_a_secret_that_would_be_found_anywhere_is_refused() -> None:
+    """A search for a few letters tells nothing, so that it is not made."""
+    with pytest.raises(ValueError, match="6 characters"):
+        no_secret("abcde", "abcde")
 
 
 def test_no_secret_is_found_where_none_is() -> None:

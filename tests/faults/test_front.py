@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conditions import eventually
-from tests.faults.front import Haproxy, haproxy, nginx
+from tests.faults.front import Haproxy, Reuse, haproxy, nginx
+from tests.faults.scripted import KeepAlive
 from tests.faults.wire import LOOPBACK, held_port, host_and_port
 from tests.upstream import Upstream, answer
 
@@ -81,6 +82,17 @@ async def test_haproxy_lets_a_backend_be_replaced(tmp_path: Path) -> None:
             old.reset()
             assert [await ask(front.address) for _ in range(4)] == [200] * 4
         assert (len(old.requests), len(new.requests)) == (0, 4)
+
+
+@pytest.mark.parametrize(("reuse", "connections"), [("never", 3), ("safe", 3), ("always", 1)])
+async def test_haproxy_shares_connections_as_told(
+    tmp_path: Path, reuse: Reuse, connections: int
+) -> None:
+    """Three clients, one after the other, share the connection to a backend only if they may."""
+    async with KeepAlive(20) as server:
+        async with haproxy(tmp_path, [(server.address, None)], reuse=reuse) as front:
+            assert [await ask(front.address) for _ in range(3)] == [200] * 3
+        assert server.connections == connections
 
 
 async def closes(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.faults import scripted
 from tests.faults.conditions import eventually
 from tests.faults.wire import host_and_port
-from tests.upstream import Script, Upstream, answer
+from tests.upstream import TOKEN, Hold, Script, Upstream, answer
 
 # The longest that anything here may take before the test fails, in seconds.
 GUARD = 20
@@ -100,3 +100,61 @@ async def test_a_request_may_meet_the_close() -> None:
             await reader.readexactly(1)
         writer.close()
         assert server.requests == [REQUEST]
+
+
+async def test_a_request_on_a_reused_connection_is_lost() -> None:
+    """After so many answers the next request of a connection is read, and never answered."""
+    async with asyncio.timeout(GUARD), scripted.KeepAlive(GUARD, answers=2) as server:
+        reader, writer = await asyncio.open_connection(*host_and_port(server.address))
+        for _ in range(2):
+            writer.write(REQUEST)
+            assert await reader.readexactly(len(server.reply)) == server.reply
+        writer.write(REQUEST)
+        assert await reader.read() == b""
+        writer.close()
+        assert server.requests == [REQUEST] * 3
+        assert (server.connections, server.closed) == (1, 0)
+
+
+async def test_chance_chooses_between_scripts() -> None:
+    """About the share of the requests is treated badly, and always the same ones."""
+    drawn = []
+    for _ in range(2):
+        script = scripted.by_chance(scripted.resets(), sends(REPLY), share=0.5, seed=1)
+        drawn.append([await is_answered(script) for _ in range(20)])
+    assert drawn[0] == drawn[1]
+    assert 5 < sum(drawn[0]) < 15
+
+
+def sends(data: bytes) -> Script:
+    """Return a script that sends `data` and closes."""
+    return scripted.informational(0, data)
+
+
+async def is_answered(script: Script) -> bool:
+    """Return whether a request is answered, and not reset."""
+    async with asked(script) as reader:
+        try:
+            return await reader.read() == REPLY
+        except ConnectionResetError:
+            return False
+
+
+async def test_it_counts() -> None:
+    """Requests that wait at once are counted as such, and so is that they have ended."""
+    hold = Hold()
+    counted = scripted.Counted(hold.script)
+    async with asyncio.timeout(GUARD), Upstream() as upstream:
+        upstream.script = counted
+        address = host_and_port(upstream.url.split("/")[2])
+        connections = [await asyncio.open_connection(*address) for _ in range(3)]
+        for _, writer in connections:
+            writer.write(REQUEST)
+        await hold.wait_for(3)
+        assert (counted.calls, counted.running, counted.most) == (3, 3, 3)
+        hold.release.set()
+        for reader, writer in connections:
+            assert await reader.read() == answer(200, TOKEN)
+            writer.close()
+        await eventually(lambda: counted.running == 0)
+    assert (counted.calls, counted.most) == (3, 3)
