@@ -53,9 +53,8 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
 )
-# How long at the end calls that keep coming are waited for, in seconds, and how long none must
-# come for there to be no more: so many turns of the loop, however long, of so many seconds.
-_TAKING = 2.0
+# How long none must come at the end for there to be no more calls: so many turns of the loop,
+# however long, of so many seconds.
 _TURNS, _TURN = 10, 0.005
 
 
@@ -130,18 +129,19 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """Send callers elsewhere, end all streams, and give calls `grace` seconds to end."""
-        await self._take_what_came()
+        # Of a caller who never leaves there are always more.
+        await self._take_what_came(grace / 2)
         self._admission.end_streams()
         await self.server.stop(grace)
 
-    async def _take_what_came(self) -> None:
+    async def _take_what_came(self, seconds: float) -> None:
         """Wait until every call that gRPC has received has its handler; it would cancel the others.
 
         It does not tell how many there are, but gives them one by one while there are some.
         """
         taken = -1
         with suppress(TimeoutError):
-            async with asyncio.timeout(_TAKING):
+            async with asyncio.timeout(seconds):
                 while taken != self._log.calls:
                     taken = self._log.calls
                     for _ in range(_TURNS):
