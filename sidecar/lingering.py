@@ -36,11 +36,18 @@ class Lingering:
             later(10 * LINGER, self._transport.abort),
         )
         if self._transport.can_write_eof():
-            self._transport.write_eof()
-            with suppress(RuntimeError):  # it was not paused
-                self._transport.resume_reading()
+            self._end_writing()
         else:
             self._transport.close()  # by TLS an end of one direction cannot be told
+
+    def _end_writing(self) -> None:
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer has reset, which the loop is still to tell
+            self._transport.abort()
+            return
+        with suppress(RuntimeError):  # it was not paused
+            self._transport.resume_reading()
 
     def forget(self) -> None:
         """Give the timers back: the connection is gone."""
