@@ -119,10 +119,11 @@ def test_the_differences_are_told() -> None:
     assert f"sends {len(CASES)} requests" in TRANSCODING
 
 
-def test_what_shows_a_rule_is_there() -> None:
-    """Every test that docs/transcoding.md names exists."""
-    named = re.findall(r"`(test_\w+)::(\w+)`", TRANSCODING)
-    assert len(named) >= 24
+@pytest.mark.parametrize(("page", "least"), [("transcoding.md", 24), ("reliability.md", 80)])
+def test_what_shows_a_rule_is_there(page: str, least: int) -> None:
+    """Every test that a page names exists."""
+    named = re.findall(r"`(test_\w+)::(\w+)`", (ROOT / "docs" / page).read_text("utf-8"))
+    assert len(named) >= least
     for module, test in named:
         (path,) = (ROOT / "tests").rglob(f"{module}.py")
         assert f"def {test}(" in path.read_text("utf-8"), (module, test)
