@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Literal, Self, TypeAlias
 
 from tests.faults.flow import CHUNK, Fault, Flow
@@ -137,7 +137,8 @@ class _Link:
                 self.reset()
         else:
             if not self._flow(direction).is_silent:
-                writer.write_eof()
+                with suppress(OSError):  # that side has reset meanwhile
+                    writer.write_eof()
 
     async def _pass_on(
         self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -35,6 +35,8 @@ NOBODY = "http://127.0.0.1:9/v1/oauth/token"
 # Without rights: as a user of the number that images without root have, who may not get any
 # right back, and to whom all files are read-only. To the system it is who runs the tests.
 LEAST = """
+# Coverage writes a file at the end.
+unset COVERAGE_PROCESS_CONFIG COVERAGE_PROCESS_START
 mount --make-rprivate / && mount -o remount,bind,ro / && exec unshare --user --keep-caps \
 --map-user=65532 --map-group=65532 setpriv --no-new-privs --ambient-caps=-all --inh-caps=-all \
 --bounding-set=-all "$@"

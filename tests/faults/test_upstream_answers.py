@@ -172,11 +172,19 @@ async def test_u16_redirects(status: int) -> None:
         await scene.works_in_full()
 
 
+# Where time is not the point, so much of it that no busy machine exceeds it.
+PATIENT = {
+    "auth_api_connect_timeout": "5s",
+    "auth_api_try_timeout": "10s",
+    "auth_api_timeout": "15s",
+}
+
+
 async def test_u19_every_status() -> None:
     """Whatever its status, an answer full of secrets becomes a problem that tells none of them."""
     understood = {400, 401, 403, 409, 422, 429, 503, 504}
     leak = {"error_description": STACK, "detail": STACK, "title": STACK, "stack": [STACK]}
-    async with open_scene() as scene:
+    async with open_scene(**PATIENT) as scene:
         for status in range(201, 600):
             scene.upstream.reply = answer(status, {**TOKEN, **leak}, "application/problem+json")
             rest, over_grpc = [await scene.ask(way) for way in BOTH]

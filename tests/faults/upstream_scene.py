@@ -24,7 +24,7 @@ BOTH = ("form", "grpc")
 # How many calls there may be at once.
 MOST = 8
 # How long a test may take before it fails, in seconds.
-GUARD = 30
+GUARD = 60
 CLIENT_ID = "canary-client-id-8e21"
 SECRET = "canary+secret/71d0%7E"
 ACCESS_TOKEN = str(TOKEN["access_token"])
