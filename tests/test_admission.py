@@ -409,6 +409,20 @@ async def test_a_stream_whose_caller_leaves_is_cancelled(
     assert await stream.code() is StatusCode.CANCELLED
 
 
+async def test_a_stream_has_all_of_its_context(open_streams: Open) -> None:
+    """What a stream asks its context for is what the caller has sent."""
+
+    async def answer(_request: object, context: Any) -> AsyncIterator[StringValue]:
+        told = dict(context.invocation_metadata())
+        yield StringValue(value=told["x-told"])
+
+    handler = grpc.unary_stream_rpc_method_handler(answer, *MESSAGES)
+    channel = await open_streams(register(handler))
+    method = getattr(channel, kind_of(handler))(PATH, MESSAGES[1], MESSAGES[0])
+    stream = method(HI, metadata=(("x-told", "something"),))
+    assert (await stream.read()).value == "something"
+
+
 # A whole sidecar
 
 
