@@ -12,6 +12,8 @@ from sidecar.transcoding.errors import RequestError
 
 # Where the application finds, in the scope of a request, that it is refused.
 REFUSAL = "sidecar.refusal"
+# Each chunk takes time, however small it is; bodies are not sent in that many.
+MAX_CHUNKS = 1024
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
@@ -30,11 +32,25 @@ class Connection(h11.Connection):
         super().__init__(h11.SERVER, request_head.MAX_BYTES)
         self._is_closing = is_closing
         self._end_of_life = end_of_life
+        self._chunks = 0
         self.has_heard_all = False
         self.refusal: RefusedError | None = None
 
     def next_event(self) -> Any:
         """Return the next event. Raises RemoteProtocolError, and `refusal` tells why."""
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = 0
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            self.refusal = RefusedError(
+                413, f"The body must not come in more than {MAX_CHUNKS} chunks."
+            )
+            raise h11.RemoteProtocolError("too many chunks")
+        return event
+
+    def _next_event(self) -> Any:
         try:
             if self.their_state is h11.IDLE:
                 self._pass_empty_lines()

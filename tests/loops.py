@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import uvloop
@@ -40,14 +40,21 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
 @contextmanager
 def _guard() -> Iterator[None]:
     """Interrupt whatever runs after `GUARD` seconds, by a signal, for a loop may be stuck."""
-    before = signal.signal(signal.SIGALRM, _fail)
+    fired: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        fired.append(number)
+        raise TimeoutError(_TOO_LONG)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, GUARD)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if fired:  # in a callback, whose loop went on
+        raise TimeoutError(_TOO_LONG)
 
 
-def _fail(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise TimeoutError(f"the test must end within {GUARD:g} s")
+_TOO_LONG = f"the test must end within {GUARD:g} s"

@@ -61,10 +61,19 @@ async def answer_to(address: Address, data: bytes) -> Received:
     """Send `data` and return the answer, which ends with the connection."""
     async with asyncio.timeout(GUARD), sent(address, data) as reader:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    status, headers = _read_head(head)
+    return Received(status=status, headers=headers, body=body)
+
+
+async def next_answer(reader: asyncio.StreamReader) -> Received:
+    """Return the next of several answers. Raises IncompleteReadError if no whole one comes."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    status, headers = _read_head(head.removesuffix(b"\r\n\r\n"))
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Received(status=status, headers=headers, body=body)
+
+
+def _read_head(head: bytes) -> tuple[int, dict[str, str]]:
     status_line, *fields = head.decode("latin-1").split("\r\n")
     pairs = (field.split(": ", 1) for field in fields)
-    return Received(
-        status=int(status_line.split()[1]),
-        headers={name.lower(): value for name, value in pairs},
-        body=body,
-    )
+    return int(status_line.split()[1]), {name.lower(): value for name, value in pairs}

@@ -14,14 +14,15 @@ import trustme
 from starlette.types import Receive, Scope, Send
 
 from sidecar import http_front, lingering, sockets
-from sidecar.http_connection import REFUSAL, RefusedError
+from sidecar.http_connection import MAX_CHUNKS, REFUSAL, RefusedError
 from sidecar.http_front import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.setting_types import Address
 from tests.faults.conditions import eventually
 from tests.faults.wire import drip, reset
 from tests.loops import on_each_loop
-from tests.raw_http import Received
+from tests.raw_http import Received, next_answer
+from tests.recorded import recorded
 
 T = TypeVar("T")
 LARGE = 8 * 1024 * 1024
@@ -121,11 +122,7 @@ class Client:
 
     async def answer(self) -> Received:
         """Return the next answer."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        status_line, *fields = head.decode().rstrip().split("\r\n")
-        headers = {name.lower(): value for name, value in (pair.split(": ") for pair in fields)}
-        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-        return Received(status=int(status_line.split()[1]), headers=headers, body=body)
+        return await next_answer(self.reader)
 
     async def ask(self, data: bytes) -> Received:
         """Send a request and return its answer."""
@@ -303,6 +300,29 @@ async def refusal_of_drops(client: Client, data: bytes) -> tuple[int, str]:
 
 
 @on_each_loop
+async def test_the_time_of_the_header_is_part_of_the_whole() -> None:
+    """Who took long for the header has the less for the body: it ends before who began later."""
+    rest = post(length=9)[9:]
+    async with (
+        listening(header_timeout=20, request_timeout=0.7) as scene,
+        scene.client() as first,
+        scene.client() as second,
+    ):
+        await first.send(b"POST / HT")
+        await asyncio.sleep(0.3)
+        await second.send(post(length=9))
+        await asyncio.sleep(0.1)
+        await first.send(rest)
+        ends = [asyncio.create_task(client.answer()) for client in (first, second)]
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        assert ends[0] in done
+        assert [told(await end) for end in ends] == [(408, WHOLE_LATE)] * 2
+
+
+WHOLE_LATE = "The request must be complete in 0.7 s."
+
+
+@on_each_loop
 async def test_a_slow_request_in_time_is_served() -> None:
     """A request that comes in pieces, before its time is over, is answered as any other."""
     async with listening() as scene, scene.client() as one:
@@ -366,6 +386,27 @@ async def test_a_bad_body_is_refused() -> None:
         found = await at_once(scene, cases, refusal)
         assert scene.app.seen == ["/"] * len(cases)
     assert found == dict.fromkeys(cases, (400, "The request must be HTTP/1.1 as RFC 9112 has it."))
+
+
+@on_each_loop
+async def test_a_body_has_a_limit_of_chunks() -> None:
+    """A body of 1,024 chunks is read, and of one more refused: each costs time, however small."""
+    cases = {"the most": MAX_CHUNKS, "one more": MAX_CHUNKS + 1}
+    bodies = {name: CHUNKED + b"1\r\na\r\n" * count for name, count in cases.items()}
+    async with listening() as scene:
+        found = await at_once(scene, bodies, answer_to_chunks)
+    assert found == {
+        "the most": (200, b"a" * MAX_CHUNKS),
+        "one more": (413, b"The body must not come in more than 1024 chunks."),
+    }
+
+
+async def answer_to_chunks(client: Client, data: bytes) -> tuple[int, bytes]:
+    """Send a chunked body twice, each with its end, and return the last answer."""
+    received = await client.ask(data + b"0\r\n\r\n")
+    if received.status == 200:
+        received = await client.ask(data + b"0\r\n\r\n")
+    return received.status, received.body
 
 
 @on_each_loop
@@ -721,11 +762,13 @@ async def test_tls_serves_and_ends_well() -> None:
 @on_each_loop
 async def test_tls_has_no_half_close() -> None:
     """Over TLS a client that ends its direction is gone: the application knows."""
-    async with listening(over_tls=True) as scene, scene.client() as one:
-        await one.send(get("/wait"))
-        await scene.app.held.acquire()
-        one.writer.close()
-        await asyncio.wait_for(scene.app.left.wait(), 20)
+    with recorded() as log:
+        async with listening(over_tls=True) as scene, scene.client() as one:
+            await one.send(get("/wait"))
+            await scene.app.held.acquire()
+            one.writer.close()
+            await asyncio.wait_for(scene.app.left.wait(), 20)
+    assert "eof_received" not in log.text  # what asyncio writes if it is asked to go on
 
 
 @on_each_loop

@@ -1,309 +1,525 @@
-"""Rows R of the matrix that need a whole sidecar: smuggling behind real proxies, crowds, aborts.
+"""What clients may do to REST (rows R1 to R6 and R11 to R17 of the fault matrix).
 
-What one connection may do is in tests/test_http_front.py, what a head may be in
-tests/test_request_head.py.
+Rows R7 to R10 and R18 are about what a well-formed request says; they are tested
+where that is read. R5 behind real proxies is in `test_smuggling`.
 """
 
 import asyncio
-import re
-import resource
+import json
 import ssl
-import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, cast
 
 import pytest
-import trustme
+import pytest_asyncio
 
-from sidecar.setting_types import Address
-from tests.faults.conditions import Margin, eventually, no_secret, recovers
-from tests.faults.front import haproxy, nginx
-from tests.process import Sidecar, serving
-from tests.raw_http import FORM, answer_to, request, sent
-from tests.recorded import Log, recorded
-from tests.test_tls import Mount, leaf_of, pair, trust
-from tests.upstream import Upstream
-from tests.ways import House
-
-BODY = b"grant_type=client_credentials&client_id=partner&client_secret=canary-secret"
-HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n"
-STATUS_LINE = re.compile(rb"^HTTP/1\.1 \d{3} ", re.MULTILINE)
-HEAD = b"POST /v1/oauth/token HTTP/1.1\r\nHost: sidecar.test\r\n"
-FRONTS = ("directly", "nginx", "haproxy")
-
-
-def good(*headers: bytes) -> bytes:
-    """Return a token request."""
-    return request(headers=(FORM, *headers), body=BODY)
-
-
-def address_of(text: str) -> Address:
-    """Return the address that `text` is."""
-    host, _, port = text.rpartition(":")
-    return Address(host, int(port))
-
-
-# Smuggling
-
-
-def hidden_behind(head: bytes, before: bytes = b"") -> bytes:
-    """Return a request whose end is another one for who reads its length in another way."""
-    return (
-        HEAD + head.replace(b"{length}", b"%d" % len(before + HIDDEN)) + b"\r\n" + before + HIDDEN
-    )
-
-
-SMUGGLED: Mapping[str, bytes] = MappingProxyType(
-    {
-        "CL.TE": hidden_behind(
-            b"Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"
-        ),
-        "TE.CL": hidden_behind(
-            b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", b"33\r\n" + b"x" * 51 + b"\r\n"
-        ),
-        "two lengths": hidden_behind(b"Content-Length: 0\r\nContent-Length: {length}\r\n"),
-        "a list of lengths": hidden_behind(b"Content-Length: 0, {length}\r\n"),
-        "a signed length": hidden_behind(b"Content-Length: +{length}\r\n"),
-        "TE with a space before the colon": hidden_behind(
-            b"Content-Length: {length}\r\nTransfer-Encoding : chunked\r\n", b"0\r\n\r\n"
-        ),
-        "TE with a tab": hidden_behind(
-            b"Content-Length: {length}\r\nTransfer-Encoding:\tchunked\r\n", b"0\r\n\r\n"
-        ),
-        "TE folded": hidden_behind(
-            b"Content-Length: {length}\r\nTransfer-Encoding:\r\n chunked\r\n", b"0\r\n\r\n"
-        ),
-        "TE of another name": hidden_behind(
-            b"Content-Length: {length}\r\nTransfer-Encoding: xchunked\r\n", b"0\r\n\r\n"
-        ),
-        "TE twice": hidden_behind(
-            b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n"
-            b"Content-Length: {length}\r\n",
-            b"0\r\n\r\n",
-        ),
-        "TE behind a bare line feed": hidden_behind(
-            b"Content-Length: {length}\r\nX: y\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"
-        ),
-        "a chunk that ends with a bare line feed": hidden_behind(
-            b"Transfer-Encoding: chunked\r\n", b"1\nx\n0\n\n"
-        ),
-        "a chunk of a size with a sign": hidden_behind(
-            b"Transfer-Encoding: chunked\r\n", b"+0\r\n\r\n"
-        ),
-        "a length in HTTP/1.0 with TE": (
-            b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN
-        ),
-        "a NUL in a field": hidden_behind(b"X: \0\r\nContent-Length: {length}\r\n"),
-    }
+from sidecar import descriptors
+from tests.faults.abused import (
+    BODY,
+    PROBLEM,
+    Scene,
+    abused,
+    answers_of,
+    answers_to,
+    exchange,
+    identity,
 )
+from tests.faults.conditions import MIB, Margin, footprint, recovers
+from tests.faults.wire import drip, reset
+from tests.raw_http import FORM, GUARD, Received, answer_to, next_answer, sent
+from tests.test_tls import EXPIRED, ME, OLD, STRANGER, Mount, ancient, client, pair, trust
+from tests.upstream import TOKEN, Hold
+from tests.ways import House, Sent, basic
+
+CONNECTIONS = 500
+CLOSE = b"Connection: close"
 
 
-# What a front may read as two requests, and then sends as two: the sidecar reads what it sent.
-FORGIVEN = {"a chunk that ends with a bare line feed"}
+@pytest_asyncio.fixture(scope="module", name="_scene")
+async def _open_scene() -> AsyncIterator[Scene]:
+    async with abused(
+        header_timeout="1s",
+        request_timeout="2s",
+        max_connections=str(CONNECTIONS),
+        max_in_flight="60",
+        auth_api_try_timeout="10s",
+        auth_api_timeout="11s",
+    ) as scene:
+        yield scene
 
 
-@asynccontextmanager
-async def reached(front: str, rest: Address, folder: Path) -> AsyncIterator[Address]:
-    """Give where the sidecar at `rest` is reached by that front."""
-    async with AsyncExitStack() as stack:
-        if front == "nginx":
-            yield address_of(await stack.enter_async_context(nginx(folder, [str(rest)])))
-        elif front == "haproxy":
-            made = await stack.enter_async_context(haproxy(folder, [(str(rest), None)]))
-            yield address_of(made.address)
-        else:
-            yield rest
+@pytest.fixture
+def scene(_scene: Scene) -> Scene:
+    """Give the process, its auth-api as new."""
+    _scene.upstream.reset()
+    return _scene
 
 
-async def everything(address: Address, data: bytes) -> bytes:
-    """Send `data`, all of it and no more, and return all that comes back."""
-    async with asyncio.timeout(20):
-        reader, writer = await asyncio.open_connection(address.host, address.port)
-        try:
-            writer.write(data)
-            writer.write_eof()
-            return await reader.read()
-        except ConnectionError:
-            return b""
-        finally:
-            writer.close()
+def problem(received: Received) -> tuple[int, str]:
+    """Return the status and the detail of an answer, which must be a problem document."""
+    assert received.headers["content-type"] == PROBLEM
+    told = json.loads(received.body)
+    assert told["status"] == received.status
+    return received.status, told["detail"]
 
 
-async def is_served(address: Address, log: Log) -> bool:
-    """Whether the next client gets the answer to its own request, which the log knows too."""
-    identity = str(uuid.uuid4())
-    received = await answer_to(address, good(b"X-Request-Id: " + identity.encode()))
-    line = await log.access_line(identity)
-    own = received.headers.get("x-request-id") == identity
-    return own and received.status == 200 and line["status"] == 200
+async def last_problem(scene: Scene, data: bytes) -> tuple[int, str]:
+    """Return the one problem that `data` is answered with, before the connection ends."""
+    (received,) = await answers_to(scene.rest, data)
+    assert received.headers["connection"] == "close"
+    return problem(received)
 
 
-@pytest.mark.parametrize("front", FRONTS)
-async def test_r05_nothing_is_smuggled(house: House, tmp_path: Path, front: str) -> None:
-    """Whatever is hidden in a body, no front and the sidecar read it in two ways."""
-    async with reached(front, house.addresses.rest, tmp_path) as address:
-        for name, data in SMUGGLED.items():
-            if front != "directly" and name in FORGIVEN:
-                continue
-            with recorded() as log:
-                answered = await everything(address, data)
-                assert await is_served(address, log), name
-            methods = [entry["method"] for entry in log.entries if "method" in entry]
-            assert "GET" not in methods, name
-            assert len(STATUS_LINE.findall(answered)) <= 1, name
-            if front == "directly":
-                assert answered.startswith(b"HTTP/1.1 400 "), name
-                assert b"application/problem+json" in answered, name
+# Row R1: connections that say nothing.
 
 
-# Crowds
-
-
-def files_allowed() -> int:
-    """Return how many files this process may have open, as many as the system lets it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    return max(soft, wanted)
-
-
-@asynccontextmanager
-async def alone(
-    flags: Mapping[str, str] = MappingProxyType({}),
-) -> AsyncIterator[tuple[Sidecar, Address]]:
-    """Run a sidecar in a process of its own; give it and where its REST is."""
-    async with (
-        Upstream() as upstream,
-        serving("serve", auth_api_token_url=upstream.url, **cast("Any", flags)) as sidecar,
-    ):
-        yield sidecar, address_of(sidecar.addresses["rest"])
-
-
-async def test_r01_silent_connections_shut_nobody_out() -> None:
-    """Two thousand connections that say nothing, twice what is let in, stop no good client."""
-    if files_allowed() < 4096:
-        pytest.skip("this process may not have 2,000 connections open")
-    async with (
-        alone() as (sidecar, address),
-        recovers(lambda: answer_to(address, good()), pid=sidecar.pid, margin=Margin(descriptors=8)),
-    ):
+async def test_r01_idle_connections(scene: Scene) -> None:
+    """Of 2,000 silent connections at most the limit stay, all end, and others are served."""
+    _, found = descriptors.provide(connections=2_500, calls=0)
+    if found < 2_500:
+        pytest.skip(f"the system allows {found} descriptors, and the test needs 2500")
+    async with recovers(scene.good, pid=scene.sidecar.pid, margin=Margin(descriptors=5)):
+        before = footprint(scene.sidecar.pid)
         silent = []
+        for number in range(2_000):
+            silent.append(await asyncio.open_connection(scene.rest.host, scene.rest.port))
+            if number % 100 == 0:
+                await scene.good()
+                used = footprint(scene.sidecar.pid).descriptors
+                assert used <= before.descriptors + CONNECTIONS + 50
+        assert footprint(scene.sidecar.pid).memory < before.memory + 32 * MIB
+        async with asyncio.timeout(GUARD):
+            ends = [await rest_of(reader) for reader, _ in silent]
+        for _, writer in silent:
+            writer.close()
+    assert ends == [b""] * 2_000
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes before the end, which may be a reset."""
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+# Row R2: slow clients. Who does not read is in test_http_front.
+
+
+HEADER_LATE = (408, "The header must be complete in 1 s.")
+REQUEST_LATE = (408, "The request must be complete in 2 s.")
+SLOW: Mapping[str, tuple[bytes, bytes, tuple[int, str]]] = {
+    "request line": (b"POST /", b"a" * 100, HEADER_LATE),
+    "header": (exchange()[:60], b"a" * 100, HEADER_LATE),
+    "header fields": (exchange(body=b"", length=9)[:-2], b"A: a\r\n" * 60, HEADER_LATE),
+    "body": (exchange(body=b"", length=900), b"a" * 100, REQUEST_LATE),
+    "chunks": (
+        exchange(b"Transfer-Encoding: chunked").split(b"Content-Length")[0] + b"\r\n",
+        b"1\r\na\r\n" * 100,
+        REQUEST_LATE,
+    ),
+}
+
+
+async def test_r02_slow_requests(scene: Scene) -> None:
+    """Header and body by drops end with 408 at their one deadline, and nobody else waits."""
+    async with recovers(scene.good, pid=scene.sidecar.pid):
+        ending = asyncio.gather(*(dripped(scene, *case[:2]) for case in SLOW.values()))
+        while not ending.done():
+            await scene.good()
+        found = dict(zip(SLOW, await ending, strict=True))
+    assert found == {name: expected for name, (_, _, expected) in SLOW.items()}
+
+
+async def dripped(scene: Scene, head: bytes, drops: bytes) -> tuple[int, str]:
+    """Send `head`, and then drops for several seconds, and return the problem that ends it."""
+    async with asyncio.timeout(GUARD):
+        reader, writer = await asyncio.open_connection(scene.rest.host, scene.rest.port)
+        writer.write(head)
+        dripping = asyncio.create_task(drip(writer, drops, 0.05))
         try:
-            for _ in range(2000):
-                silent.append(await asyncio.open_connection(address.host, address.port))
-                if len(silent) % 100 == 0:
-                    assert (await answer_to(address, good())).status == 200
+            (received,) = await answers_of(reader)
         finally:
-            for _, writer in silent:
-                writer.close()
+            dripping.cancel()
+            writer.close()
+    assert received.headers["connection"] == "close"
+    return problem(received)
 
 
-async def test_r03_a_flood_of_fields_takes_no_memory() -> None:
-    """Twenty clients that never end their header are refused at its limit, not at their end."""
-    async with (
-        alone() as (sidecar, address),
-        recovers(lambda: answer_to(address, good()), pid=sidecar.pid),
-    ):
-        flood = HEAD + b"X-Long: " + b"x" * 10 * 1024 * 1024
+# Row R3: floods.
+
+
+NO_HTTP = (400, "The request must be HTTP/1.1 as RFC 9112 has it.")
+CHUNKED = (
+    b"POST /v1/oauth/token HTTP/1.1\r\nHost: a\r\n"
+    + FORM
+    + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+START = b"POST / HTTP/1.1\r\nHost: a\r\n"
+FLOODS: Mapping[str, tuple[bytes, bytes, int]] = {
+    "fields": (START, b"A: a\r\n", 431),
+    "a value": (START + b"A: ", b"a" * 1000, 431),
+    "a name": (START, b"a" * 1000, 431),
+    "a request line": (b"GET /", b"a" * 1000, 414),
+    "a method": (b"", b"A" * 1000, 414),
+    "an extension": (CHUNKED + b"1;", b"a" * 1000, 400),
+    "a size": (CHUNKED, b"0" * 1000, 400),
+    "trailers": (CHUNKED + b"0\r\n", b"A: a\r\n", 400),
+    "chunks": (CHUNKED, b"1\r\na\r\n", 413),
+    "a body": (exchange(body=b"", length=10 * 2**30), b"a" * 1000, 413),
+}
+
+
+@pytest.mark.parametrize(("head", "piece", "status"), FLOODS.values(), ids=FLOODS)
+async def test_r03_floods(scene: Scene, head: bytes, piece: bytes, status: int) -> None:
+    """Ten clients send 10 MiB of one thing each: refused at the limit, and others are served."""
+    async with recovers(scene.good, pid=scene.sidecar.pid, margin=Margin(memory=8 * MIB)):
+        flooding = asyncio.gather(*(flood(scene, head, piece) for _ in range(10)))
+        served = 2
+        while not flooding.done():
+            await scene.good()
+            served += 1
+        assert await flooding == [status] * 10
+    assert len(scene.upstream.requests) == served
+
+
+async def flood(scene: Scene, head: bytes, piece: bytes) -> int:
+    """Send up to 10 MiB as fast as they are taken, and return the status of the problem."""
+    async with asyncio.timeout(GUARD):
+        reader, writer = await asyncio.open_connection(scene.rest.host, scene.rest.port)
+        writer.write(head)
+        sending = asyncio.create_task(pour(writer, piece * (65536 // len(piece))))
+        try:
+            return problem(await next_answer(reader))[0]
+        finally:
+            sending.cancel()
+            reset(writer)
+
+
+async def pour(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    """Send 10 MiB, or as much as is taken before the end."""
+    for _ in range(160):
+        writer.write(piece)
+        await writer.drain()
+
+
+# Row R4: lengths.
+
+
+JSON = b"Content-Type: application/json"
+TOO_LARGE = (413, "The body must not be larger than 16384 bytes.")
+BAD_LENGTH = (400, "The length of the body must be told once, by a number or by chunks.")
+LENGTHS: Mapping[str, tuple[bytes, tuple[int, str]]] = {
+    "10 GiB": (exchange(length=10 * 2**30), TOO_LARGE),
+    "10 GiB, expecting 100": (exchange(b"Expect: 100-continue", length=10 * 2**30), TOO_LARGE),
+    "one byte too many, expecting 100": (
+        exchange(b"Expect: 100-continue", body=b"", length=16 * 1024 + 1),
+        TOO_LARGE,
+    ),
+    "20 digits": (exchange(length=10**20 - 1), TOO_LARGE),
+    "21 digits": (exchange(length=10**20), NO_HTTP),
+    "chunks over the limit": (CHUNKED + b"4001\r\n" + b"a" * 0x4001, TOO_LARGE),
+    "a chunk of 2^64 bytes": (CHUNKED + b"FFFFFFFFFFFFFFFF\r\n" + b"a" * 0x4001, TOO_LARGE),
+    "less than told": (exchange(length=len(BODY) + 1), REQUEST_LATE),
+    **{
+        f"of {length.decode()}": (
+            b"POST /v1/oauth/token HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n" % length,
+            BAD_LENGTH,
+        )
+        for length in (b"-1", b"+5", b"0x5", b"1_0", b"1e1", b"5.0", b"5 5", b"5,5", b"")
+    },
+    "two": (exchange(b"Content-Length: 5"), BAD_LENGTH),
+    "twice the same": (exchange(b"Content-Length: %d" % len(BODY)), BAD_LENGTH),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), LENGTHS.values(), ids=LENGTHS)
+async def test_r04_lengths(scene: Scene, data: bytes, expected: tuple[int, str]) -> None:
+    """What is too large is refused unread and without `100 Continue`, what is no length as such."""
+    assert await last_problem(scene, data) == expected
+    assert scene.upstream.requests == []
+    await scene.good()
+
+
+async def test_r04_more_than_told(scene: Scene) -> None:
+    """What follows a body is the next request, here a bad one; it is no part of the body."""
+    good, bad = await answers_to(scene.rest, exchange() + b"&client_secret=another\r\n")
+    assert good.status == 200
+    assert problem(bad)[0] == 400
+    assert scene.upstream.requests[0].endswith(b"client_secret=canary-secret-of-the-abuse")
+
+
+# Row R6: pipelines.
+
+
+async def test_r06_pipeline(scene: Scene) -> None:
+    """A hundred exchanges at once are answered in their order, each once."""
+    names = [identity() for _ in range(100)]
+    data = b"".join(exchange(request_id=name) for name in names)
+    answers = await answers_to(scene.rest, data, ends=True)
+    assert [received.status for received in answers] == [200] * 100
+    assert [received.headers["x-request-id"].encode() for received in answers] == names
+    assert len(scene.upstream.requests) == 100
+
+
+async def test_r06_pipeline_with_a_bad_request(scene: Scene) -> None:
+    """A bad request ends its pipeline: those before it are served, and those behind it not."""
+    names = [identity() for _ in range(100)]
+    requests = [exchange(request_id=name) for name in names]
+    requests[50] = exchange(b"Transfer-Encoding: chunked")
+    *served, refused = await answers_to(scene.rest, b"".join(requests))
+    assert [received.headers["x-request-id"].encode() for received in served] == names[:50]
+    assert (problem(refused), refused.headers["connection"]) == (BAD_LENGTH, "close")
+    await scene.good()
+    assert len(scene.upstream.requests) == 51
+    assert names[51].decode() not in "".join(scene.sidecar.log.seen)
+
+
+# Row R11: methods and paths.
+
+
+NO_LINE = "The request line must be a method, a target and HTTP/1.1."
+TOKEN_PATH = "/v1/oauth/token"
+LINES: Mapping[str, int] = {
+    **{f"{method} {TOKEN_PATH}": 405 for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE")},
+    **{f"{method} {TOKEN_PATH}": 405 for method in ("TRACE", "post", "Post", "CANARY")},
+    f"OPTIONS {TOKEN_PATH}": 204,
+    f"{'A' * 8000} {TOKEN_PATH}": 405,
+    f"{'A' * 10 * 1024} {TOKEN_PATH}": 414,
+    "CONNECT sidecar.test:443": 404,
+    f"CONNECT {TOKEN_PATH}": 405,
+    "OPTIONS *": 404,
+    "POST *": 404,
+    "POST //v1/oauth/token": 404,
+    "POST /v1//oauth/token": 404,
+    "POST /v1/oauth/token/": 404,
+    "POST /v1/oauth%2ftoken": 404,
+    "POST /v1/oauth/./token": 404,
+    "POST /v1/x/../oauth/token": 404,
+    "POST /v1/oauth/token;x": 404,
+    "POST /v1/oauth/token%00": 400,
+    "POST /v1/oauth/token%": 400,
+    "POST /v1/oauth/token%0d%0a": 404,
+    "POST /v1\\oauth\\token": 404,
+    "GET /readyz": 404,
+    "GET /v1/../readyz": 404,
+    "GET /../../etc/passwd": 404,
+    "GET /%2e%2e/readyz": 404,
+    "GET http://127.0.0.1:9090/readyz": 404,
+    "POST /drain": 404,
+    "POST http://other.test/v1/oauth/token": 200,
+    "POST token": 404,
+    f"POST /{'a' * 10 * 1024}": 414,
+}
+
+
+async def test_r11_methods_and_paths(scene: Scene) -> None:
+    """Another method is 405 with Allow, another path 404, however it is written."""
+    found = {line: await answer_to_line(scene, line) for line in LINES}
+    assert {line: received.status for line, received in found.items()} == LINES
+    refused = [received for received in found.values() if received.status == 405]
+    assert {received.headers.get("allow") for received in refused} == {"POST, OPTIONS"}
+
+
+async def answer_to_line(scene: Scene, line: str) -> Received:
+    """Return the answer to a good exchange but for its request line."""
+    data = exchange(CLOSE).split(b"\r\n", 1)[1]
+    return await answer_to(scene.rest, f"{line} HTTP/1.1\r\n".encode() + data)
+
+
+async def test_r11_control_characters(scene: Scene) -> None:
+    """A control character in the request line is no HTTP."""
+    for sign in (b"\x00", b"\x0b", b"\x7f", b"\x80", b"\r", b"\n", b"\t", b" "):
+        data = exchange().replace(b"/token", b"/to" + sign + b"ken")
+        assert await last_problem(scene, data) == (400, NO_LINE)
+
+
+# Row R12: clients that reset.
+
+
+async def test_r12_reset_at_each_byte(scene: Scene) -> None:
+    """A client that resets after any byte of its request leaves nothing, and fails nothing."""
+    data = exchange()
+    async with recovers(scene.good, pid=scene.sidecar.pid):
+        for size in range(len(data) + 1):
+            async with sent(scene.rest, data[:size], resets=True):
+                pass
+
+
+async def test_r12_reset_while_the_auth_api_works(scene: Scene) -> None:
+    """After 1,000 resets during the exchange there is room for as many calls as ever."""
+    hold = Hold()
+    async with recovers(scene.good, pid=scene.sidecar.pid):
+        scene.upstream.script = hold.script
         for _ in range(20):
-            reader, writer = await asyncio.open_connection(address.host, address.port)
-            writer.write(flood)
-            async with asyncio.timeout(20):
-                assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
-            writer.close()
+            await abort(scene, hold, 50)
+        hold.release.set()
+        scene.upstream.reset()
+    statuses = [(await answer_to(scene.rest, exchange(CLOSE))).status for _ in range(5)]
+    assert statuses == [200] * 5
 
 
-async def test_r12_aborts_at_each_byte() -> None:
-    """A client that resets after any byte of its request leaves nothing behind, also no secret."""
-    data = good()
-    async with alone() as (sidecar, address):
-        async with recovers(
-            lambda: answer_to(address, good()), pid=sidecar.pid, margin=Margin(descriptors=4)
-        ):
-            for end in range(1, len(data) + 1):
-                async with sent(address, data[:end], resets=True):
-                    pass
-        await eventually(lambda: len(sidecar.log.seen) > 2)
-        no_secret("".join(sidecar.log.seen), "canary-secret")
+async def abort(scene: Scene, hold: Hold, count: int) -> None:
+    """Make so many calls at once, and reset all of them when the auth-api has them."""
+    names = [identity() for _ in range(count)]
+    async with AsyncExitStack() as stack:
+        for name in names:
+            data = exchange(CLOSE, request_id=name)
+            await stack.enter_async_context(sent(scene.rest, data, resets=True))
+        await hold.wait_for(count)
+    lines = [await scene.line(name) for name in names]
+    assert {line["status"] for line in lines} == {499}
 
 
-async def test_r12_a_thousand_aborts_while_waiting() -> None:
-    """Clients that reset while the auth-api works are let go at once: no place stays taken."""
-    async with (
-        Upstream() as upstream,
-        serving("serve", auth_api_token_url=upstream.url, max_in_flight="10") as sidecar,
-    ):
-        address = address_of(sidecar.addresses["rest"])
-        async with recovers(
-            lambda: answer_to(address, good()), pid=sidecar.pid, margin=Margin(descriptors=8)
-        ):
-            upstream.script = upstream.hang
-            for _ in range(100):
-                waiting = [asyncio.create_task(abort(address)) for _ in range(10)]
-                await asyncio.gather(*waiting)
-            upstream.reset()
-            # Were one of ten places still taken by each, none would be left.
-            statuses = [(await answer_to(address, good())).status for _ in range(10)]
-            assert statuses[-1] == 200
+# Row R13: half-closed connections.
 
 
-async def abort(address: Address) -> None:
-    """Send a request and reset the connection."""
-    async with sent(address, good(), resets=True):
-        await asyncio.sleep(0)
+async def test_r13_half_close(scene: Scene) -> None:
+    """A client that ends its direction, while it waits, gets its answer, and the end."""
+    hold = Hold()
+    scene.upstream.script = hold.script
+    asking = asyncio.create_task(answers_to(scene.rest, exchange(), ends=True))
+    await hold.wait_for(1)
+    hold.release.set()
+    (received,) = await asking
+    assert (received.status, received.headers["connection"]) == (200, "close")
+    assert json.loads(received.body) == dict(TOKEN)
 
 
-# TLS
+# Row R14: fields of proxies and of tracing.
 
 
-async def test_r17_who_may_not_speak_is_refused(tmp_path: Path) -> None:
-    """Old versions, clients without a certificate, and those of another authority get nothing."""
-    authority, foreign = trustme.CA(), trustme.CA()
-    folder = Mount(tmp_path, pair(leaf_of(authority)) | trust(authority)).folder
-    flags = {
-        "rest_tls_certificate": str(folder / "tls.crt"),
-        "rest_tls_key": str(folder / "tls.key"),
-        "rest_tls_client_ca": str(folder / "ca.crt"),
+UNTRUSTED: Mapping[str, bytes] = {
+    "X-Request-Id of 10 KiB": b"X-Request-Id: " + b"canary" * 1700,
+    "X-Request-Id beyond ASCII": b"X-Request-Id: canary\xc3\xa9",
+    "X-Request-Id that is escaped": b"X-Request-Id: canary%0d%0acanary",
+    "X-Request-Id of another form": b"X-Request-Id: canary",
+    "X-Request-Id twice": b"X-Request-Id: canary\r\nX-Request-Id: canary",
+    "no X-Request-Id": b"X-Request-Id:",
+    "traceparent": b"traceparent: 00-canary-canary-01",
+    "traceparent of 10 KiB": b"traceparent: " + b"canary" * 1700,
+    "tracestate": b"tracestate: canary=canary",
+    "X-Forwarded-For": b"X-Forwarded-For: 198.51.100.77",
+    "X-Forwarded-For of 10 KiB": b"X-Forwarded-For: " + b"198.51.100.77, " * 600,
+    "X-Forwarded-Host": b"X-Forwarded-Host: canary.test",
+    "X-Forwarded-Proto": b"X-Forwarded-Proto: canary",
+    "Forwarded": b"Forwarded: for=198.51.100.77;host=canary;proto=canary",
+    "Host": b"X-Host: canary",
+}
+
+
+@pytest.mark.parametrize("field", UNTRUSTED.values(), ids=UNTRUSTED)
+async def test_r14_fields_of_strangers(scene: Scene, field: bytes) -> None:
+    """What only a proxy may tell changes nothing, and is neither answered, logged nor sent on."""
+    received = await answer_to(scene.rest, exchange(CLOSE, field))
+    assert received.status == 200
+    line = await scene.line(received.headers["x-request-id"].encode())
+    (sent_on,) = scene.upstream.requests
+    for shown in (str(received), str(line), sent_on.decode("latin-1")):
+        assert not any(sign in shown for sign in ("canary.", "canary%", "198.51.100.77", "canaryc"))
+    assert "client" not in line
+
+
+async def test_r14_identity_with_a_line_end(scene: Scene) -> None:
+    """A line end in a field's value is no part of it, and the request no HTTP."""
+    for sign in (b"\r", b"\n", b"\x00"):
+        data = exchange(b"X-Request-Id: canary" + sign + b"X-Injected: canary")
+        assert (await last_problem(scene, data))[0] == 400
+
+
+# Row R15: line ends in what reaches the auth-api.
+
+
+INJECTIONS: Mapping[str, Sent] = {
+    **{
+        f"{name} {sign!r}": Sent(
+            fields={
+                "grant_type": "client_credentials",
+                "client_id": "partner",
+                "client_secret": "secret",
+                name: f"canary{sign}X-Injected: canary",
+            }
+        )
+        for name in ("client_id", "client_secret", "grant_type")
+        for sign in ("\r\n", "\n", "\r", "\x00")
+    },
+    **{
+        f"Basic {sign!r}": Sent(
+            fields={"grant_type": "client_credentials"},
+            authorization=(basic(f"canary{sign}X-Injected: canary", f"canary{sign}canary"),),
+        )
+        for sign in ("\r\n", "\n", "\r", "\x00")
+    },
+}
+
+
+@pytest.mark.parametrize("injected", INJECTIONS.values(), ids=INJECTIONS)
+async def test_r15_line_ends(house: House, injected: Sent) -> None:
+    """By every way in, what holds a line end or NUL is refused, and the auth-api hears nothing."""
+    for way in house.ways.values():
+        outcome = await way(injected)
+        assert outcome.problem
+        assert outcome.problem["status"] in {400, 401}
+        assert not any("Injected" in f"{name}{value}" for name, value in outcome.headers.items())
+    assert house.upstream.requests == []
+
+
+# Row R16: browsers of other origins.
+
+
+async def test_r16_other_origins(scene: Scene) -> None:
+    """No other origin is let in: neither a preflight nor an answer says so, for any."""
+    origin = b"Origin: https://other.test"
+    preflight = (
+        b"OPTIONS /v1/oauth/token HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        b"Access-Control-Request-Method: POST\r\n" + origin + b"\r\n\r\n"
+    )
+    asked = await answer_to(scene.rest, preflight)
+    served = await answer_to(scene.rest, exchange(CLOSE, origin))
+    assert (asked.status, served.status) == (204, 200)
+    names = {*asked.headers, *served.headers}
+    assert not any(name.startswith("access-control-") for name in names)
+
+
+# Row R17: TLS. Each server by itself, and each client certificate, is in test_tls.
+
+
+async def test_r17_tls(tmp_path: Path) -> None:
+    """Whoever comes with old TLS, a bad certificate or nothing is ended, and others are served."""
+    mount = Mount(tmp_path, pair(ME) | trust(OLD))
+    files = {
+        "rest_tls_certificate": str(tmp_path / "tls.crt"),
+        "rest_tls_key": str(tmp_path / "tls.key"),
+        "rest_tls_client_ca": str(tmp_path / "ca.crt"),
     }
-    async with alone(flags) as (sidecar, address):
-        right = context_of(authority, authority)
-        for refused in (
-            context_of(authority, None),
-            context_of(authority, foreign),
-            bounded(context_of(authority, authority)),
-        ):
-            with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
-                await first_line(address, refused)
-        assert (await first_line(address, right)).startswith(b"HTTP/1.1 200 ")
-        assert all('"level": "error"' not in line for line in sidecar.log.seen)
-
-
-def context_of(authority: trustme.CA, own: trustme.CA | None) -> ssl.SSLContext:
-    """Return a context of a client that trusts `authority`, with a certificate of `own`."""
-    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-    if own is not None:
-        leaf_of(own).configure_cert(context)
-    return context
-
-
-def bounded(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Return `context`, which then knows no suite that the sidecar takes."""
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("NULL-SHA256:@SECLEVEL=0")
-    return context
-
-
-async def first_line(address: Address, context: ssl.SSLContext) -> bytes:
-    """Return the status line of a good request by TLS."""
-    async with asyncio.timeout(20):
-        reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
-        try:
-            writer.write(good())
-            await writer.drain()
-            return await reader.readuntil(b"\r\n")
-        finally:
+    assert mount.folder == tmp_path
+    good, data = client(own=ME), exchange(CLOSE)
+    refused = [
+        ancient(ssl.TLSVersion.TLSv1),
+        ancient(ssl.TLSVersion.TLSv1_1),
+        client(),
+        client(own=EXPIRED),
+        client(own=STRANGER),
+    ]
+    async with abused(header_timeout="300ms", **files) as scene:
+        reader, writer = await asyncio.open_connection(scene.rest.host, scene.rest.port)
+        assert await ask(scene, good, data) == 200
+        async with recovers(lambda: ask(scene, good, data), pid=scene.sidecar.pid):
+            assert [await ask(scene, context, data) for context in refused] == [None] * 5
+            async with asyncio.timeout(GUARD):
+                assert await reader.read() == b""
             writer.close()
+        assert len(scene.upstream.requests) == 3
+
+
+async def ask(scene: Scene, context: ssl.SSLContext, data: bytes) -> int | None:
+    """Return the status of an answer by TLS, or None if there is none."""
+    with suppress(OSError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(GUARD), AsyncExitStack() as stack:
+            opening = asyncio.open_connection(scene.rest.host, scene.rest.port, ssl=context)
+            reader, writer = await opening
+            stack.callback(writer.transport.abort)
+            writer.write(data)
+            return (await next_answer(reader)).status
+    return None

@@ -52,7 +52,7 @@ def connection(data: bytes) -> None:
                 pass
     except h11.RemoteProtocolError:
         assert parser.refusal is not None
-        assert parser.refusal.status in {400, 414, 431}
+        assert parser.refusal.status in {400, 413, 414, 431}
 
 
 def authorization(data: bytes) -> None:
