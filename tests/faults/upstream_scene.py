@@ -31,7 +31,7 @@ ACCESS_TOKEN = str(TOKEN["access_token"])
 GRANT = {"grant_type": "client_credentials"}
 SENT = Sent(fields={**GRANT, "client_id": CLIENT_ID, "client_secret": SECRET})
 TIMES: Mapping[str, str] = {
-    "auth_api_connect_timeout": "200ms",
+    "auth_api_connect_timeout": "700ms",
     "auth_api_try_timeout": "1500ms",
     "auth_api_timeout": "8s",
 }
