@@ -131,8 +131,9 @@ class AuthApi:
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             self._fail_fast.failed()
             raise
-        except (httpx2.TransportError, BadAnswerError):
-            self._fail_fast.succeeded()  # something is there
+        except (httpx2.TransportError, BadAnswerError, TimeoutError):
+            # Something is there: to connect has less time than the whole try.
+            self._fail_fast.succeeded()
             raise
         self._fail_fast.succeeded()
         return answer

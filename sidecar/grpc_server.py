@@ -139,13 +139,17 @@ class GrpcServer:
 
         It does not tell how many there are, but gives them one by one while there are some.
         """
-        taken = -1
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while taken != self._log.calls:
-                    taken = self._log.calls
-                    for _ in range(_TURNS):
-                        await asyncio.sleep(_TURN)
+                while await self._has_taken():
+                    pass
+
+    async def _has_taken(self) -> bool:
+        """Return whether more calls were taken in so many turns of the loop."""
+        before = self._log.calls
+        for _ in range(_TURNS):
+            await asyncio.sleep(_TURN)
+        return self._log.calls != before
 
 
 class AccessLog(grpc.aio.ServerInterceptor):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import h11
+from h11._receivebuffer import ReceiveBuffer
 
 from sidecar import request_head
 from sidecar.transcoding.errors import RequestError
@@ -25,11 +26,46 @@ class RefusedError(RequestError):
         self.status = status
 
 
+class _Lines(ReceiveBuffer):
+    """What was received, of which no line is cut that is read in two ways.
+
+    h11 cuts the lines of chunks and the trailers here, where it forgives a bare CR or LF.
+    """
+
+    def maybe_extract_next_line(self) -> bytearray | None:
+        """Return the next line, if it is complete. Raises LocalProtocolError."""
+        line = super().maybe_extract_next_line()
+        _check(bytes(line or b""))
+        return line
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """Return the lines up to an empty one, if that is there. Raises LocalProtocolError."""
+        data = bytes(self)
+        # Behind a line end, so that an empty line may also be the first.
+        found = request_head.END.search(b"\n" + data)
+        _check(data[: found.end() - 1] if found else b"")
+        return super().maybe_extract_lines()
+
+    def pass_empty_lines(self) -> None:
+        """Leave out empty lines (RFC 9112 section 2.2)."""
+        found = _EMPTY_LINES.match(bytes(self))
+        if found:
+            self.maybe_extract_at_most(found.end())
+
+
+def _check(lines: bytes) -> None:
+    if request_head.has_bad_line_end(lines):
+        # What h11 expects here; the text that it makes of it reaches nobody.
+        raise h11.LocalProtocolError("a bare CR or LF, or a folded line")
+
+
 class Connection(h11.Connection):
     """h11, stricter in what it reads, and told when an answer is the last."""
 
     def __init__(self, is_closing: Callable[[], bool], end_of_life: float) -> None:
         super().__init__(h11.SERVER, request_head.MAX_BYTES)
+        # h11 has no other place for it.
+        self._receive_buffer = self._lines = _Lines()
         self._is_closing = is_closing
         self._end_of_life = end_of_life
         self._chunks = 0
@@ -53,7 +89,7 @@ class Connection(h11.Connection):
     def _next_event(self) -> Any:
         try:
             if self.their_state is h11.IDLE:
-                self._pass_empty_lines()
+                self._lines.pass_empty_lines()
                 request_head.check(self.trailing_data[0])
             return super().next_event()
         except request_head.HeadError as error:
@@ -63,12 +99,6 @@ class Connection(h11.Connection):
             # Its own text quotes what was sent.
             self.refusal = RefusedError(400, "The request must be HTTP/1.1 as RFC 9112 has it.")
             raise
-
-    def _pass_empty_lines(self) -> None:
-        """Leave out empty lines before a request (RFC 9112 section 2.2)."""
-        found = _EMPTY_LINES.match(self.trailing_data[0])
-        if found:
-            self._receive_buffer.maybe_extract_at_most(found.end())  # h11 offers nothing else
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # one for all its overloads
         """Return the bytes of `event`; of a last answer, with `Connection: close`."""

@@ -88,9 +88,15 @@ class FrontProtocol(H11Protocol):
         """Read what was sent, unless the last answer is out."""
         if self.transport.is_closing() or self.conn.refusal:
             return
-        if self.conn.their_state is h11.IDLE and self._began is None:
+        before, cycle = self.conn.their_state, self.cycle
+        if before is h11.IDLE and self._began is None:
             self._began = self.loop.time()
         super().data_received(data)
+        is_next = self.conn.their_state is h11.IDLE or self.cycle is not cycle
+        if before is h11.SEND_BODY and is_next:
+            # A body has ended whose answer came early: what follows has its own time.
+            self._disarm()
+            self._began = self.loop.time() if self.conn.trailing_data[0] else None
         self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override] # what asyncio takes

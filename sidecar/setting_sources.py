@@ -36,8 +36,9 @@ def load(
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
         if name.startswith(PREFIX) and not _NOT_A_SETTING.match(name)
-    } | dict(flags)
-    faults = list(_take_from_files(given))
+    }
+    faults = list(_take_from_files(given, flags))
+    given |= flags
     settings = Settings()
     try:
         settings = Settings.model_validate(given)
@@ -54,13 +55,15 @@ def load(
     return settings
 
 
-def _take_from_files(given: dict[str, str]) -> Iterator[str]:
-    """Put what is in files in the place of their names. Yields the faults."""
+def _take_from_files(given: dict[str, str], flags: Mapping[str, str]) -> Iterator[str]:
+    """Put what is in files in the place of their names, but for `flags`. Yields the faults."""
     for name in [name for name in given if name.endswith(_IN_A_FILE)]:
         field = name.removesuffix(_IN_A_FILE)
         if field not in Settings.model_fields:
             continue  # it is told as what is not a setting
         path = Path(given.pop(name))
+        if field in flags:
+            continue
         if field in given:
             yield f"{name_of(name)}: must not be set beside {name_of(field)}"
             continue

@@ -2,8 +2,9 @@
 
 Each exchange is charged before the auth-api sees it, and what was no wrong secret
 is refunded after, so that no number of guesses at once passes a limit. A wrong
-secret counts against its address, and against its client from this address: nobody
-can lock a client out from elsewhere.
+secret counts against its address, and against its client from this address, so that
+a guesser locks out no one but the neighbours. Only the ceiling on all calls of one
+client is the same for every address: who has a hundred networks can reach it.
 """
 
 import hashlib
@@ -141,7 +142,8 @@ class Throttle:
     def _refund(self, ends: Sequence[tuple[_Charge, float]]) -> None:
         for charge, end in ends:
             # The window may have ended since, or been forgotten, and another one begun.
-            if charge.is_refundable and self._end(charge) == end:
+            is_open = self._is_open(charge.limit, charge.key) and self._end(charge) == end
+            if charge.is_refundable and is_open:
                 self._limiter.hit(charge.limit, charge.key, cost=-1)
 
     def _end(self, charge: _Charge) -> float:
@@ -177,7 +179,7 @@ class Windows(Storage):
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Add `amount` to the window of `key`, or to a new one of `expiry` seconds; return all."""
-        self._forget()
+        self._forget(is_new=key not in self._windows)
         count, end = self._windows.get(key, (0, self._now() + expiry))
         self._windows[key] = (count + amount, end)
         return count + amount
@@ -212,11 +214,12 @@ class Windows(Storage):
     def __len__(self) -> int:
         return len(self._windows)
 
-    def _forget(self) -> None:
-        """Forget what is over, and the oldest while there are too many."""
+    def _forget(self, *, is_new: bool) -> None:
+        """Forget what is over, and the oldest if there is no room for one that `is_new`."""
         now = self._now()
+        most = MOST_WINDOWS - is_new
         while self._windows:
             oldest = next(iter(self._windows))
-            if self._windows[oldest][1] > now and len(self._windows) < MOST_WINDOWS:
+            if self._windows[oldest][1] > now and len(self._windows) <= most:
                 break
             del self._windows[oldest]

@@ -340,6 +340,19 @@ async def test_each_request_has_its_own_time() -> None:
             assert (await one.ask(b"b")).body == b"ab"
 
 
+@on_each_loop
+async def test_a_request_after_an_early_answer_has_its_own_time() -> None:
+    """Of a body that comes late, after its answer, nothing is taken from the request behind it."""
+    async with listening(header_timeout=1.0, request_timeout=5.0) as scene, scene.client() as one:
+        for _ in range(2):
+            await one.send(post("/early", length=2, body=b"a"))
+            assert (await one.answer()).status == 413
+            await asyncio.sleep(0.8)
+            await one.send(b"b" + get("/next")[:10])
+            await asyncio.sleep(0.6)  # the header of the first began longer ago than it may take
+            assert (await one.ask(get("/next")[10:])).body == b"/next"
+
+
 # What is refused
 
 
@@ -374,6 +387,12 @@ BAD_BODIES = {
     "a chunk too long": b"5\r\n123456\r\n0\r\n\r\n",
     "an extension without end": b"5;" + b"canary" * 4000,
     "an extension with a bare LF": b"5;\ncanary\r\n12345\r\n0\r\n\r\n",
+    "an extension with a bare CR": b"1;\rcanary\r\na\r\n0\r\n\r\n",
+    "no trailers, ended by a bare LF": b"0\r\n\n",
+    "trailers that end with a bare LF": b"0\r\nA: canary\r\n\n",
+    "a trailer that ends with a bare LF": b"0\r\nA: canary\nB: canary\r\n\r\n",
+    "a trailer with a bare CR": b"0\r\nA: canary\rB: canary\r\n\r\n",
+    "a folded trailer": b"0\r\nA: canary\r\n canary\r\n\r\n",
     "trailers without end": b"0\r\n" + b"A: canary\r\n" * 3000,
 }
 

@@ -1,5 +1,6 @@
 """The check of a head: what is HTTP/1 in one way only passes, and nothing that is sent is told."""
 
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -307,3 +308,24 @@ def test_any_part(data: bytes, size: int) -> None:
     """What passes whole passes in any part, so that it does not matter how it comes."""
     if refusal_of(data) is None:
         assert refusal_of(data[: size % (len(data) + 1)]) is None
+
+
+# Time
+
+
+def test_no_head_keeps_the_loop_busy() -> None:
+    """Whatever fills a head that is not too large, to check it a hundred times takes no second.
+
+    The bound catches what grows with the square of the length: a second was one check.
+    """
+    fillings = [b" ", b"\t", b" \t", b",", b":", b"a ", b"%41"]
+    heads = [
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: a" + (filling * 16_000)[:16_000] + b"b\r\n\r\n"
+        for filling in fillings
+    ]
+    heads += [b"GET / HTTP/1.1\r\nHost: " + (b"[:" * 8_000)[:16_000] + b"b\r\n\r\n"]
+    start = time.perf_counter()
+    for data in heads * 100:
+        with suppress(HeadError):
+            request_head.check(data)
+    assert time.perf_counter() - start < 10

@@ -437,8 +437,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
 
 def test_a_value_is_given_once(tmp_path: Path) -> None:
     """A value and a file for it are a fault: one of them is not meant."""
-    faults = faults_of({"SIDECAR_PUBLIC_URL_FILE": str(tmp_path)}, public_url="http://h")
+    environ = {"SIDECAR_PUBLIC_URL_FILE": str(tmp_path), "SIDECAR_PUBLIC_URL": "http://h"}
+    faults = faults_of(environ)
     assert faults == ("SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL",)
+
+
+def test_a_flag_wins_over_a_file(tmp_path: Path) -> None:
+    """A flag comes before a file, which is then not even read."""
+    environ = {"SIDECAR_PUBLIC_URL_FILE": str(tmp_path / "missing")}
+    assert load(environ, {"public_url": "http://h"}).public_url == "http://h"
 
 
 def test_a_file_for_no_setting() -> None:

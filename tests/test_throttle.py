@@ -188,6 +188,14 @@ def test_a_refund_is_not_taken_from_the_next_window() -> None:
     assert guess(made, 3) == [True] * 3
 
 
+def test_a_refund_does_not_begin_a_window() -> None:
+    """An exchange that outlives its window, when nothing came since, leaves no credit behind."""
+    made, clock = make()
+    with made.attempt(HERE, credentials()):
+        clock.now += 61
+    assert guess(made, 4) == [False] * 3 + [True]
+
+
 def test_a_pair_of_basic_and_body_is_one_guess() -> None:
     """Clients that try by Basic and then in the body, with one secret, send one wrong secret."""
     made, _ = make()
@@ -262,6 +270,15 @@ def test_invented_clients_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(windows) <= 100
     assert windows.get("999") == 1
     assert windows.get("0") == 0
+
+
+def test_who_is_known_makes_nobody_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a new window takes the place of the oldest, however full it is."""
+    monkeypatch.setattr(throttle, "MOST_WINDOWS", 3)
+    windows = Windows(Clock())
+    for name in ("a", "b", "c", "c", "c"):
+        windows.incr(name, 60)
+    assert [windows.get(name) for name in ("a", "b", "c")] == [1, 1, 3]
 
 
 def test_memory_is_bounded() -> None:

@@ -95,6 +95,12 @@ ATTACKS: Mapping[str, tuple[Attack, int]] = {
     "a size of 2^64": (behind(CHUNKED + b"1" + b"0" * 20 + b"\r\n\r\n"), 400),
     "a chunk without its end": (behind(CHUNKED + b"1\r\nxx0\r\n\r\n"), 400),
     "an extension with a bare LF": (behind(CHUNKED + b"0;\n\r\n\r\n"), 400),
+    "an extension with a bare CR": (behind(CHUNKED + b"0;\r0\r\n\r\n"), 400),
+    "trailers that end with a bare LF": (behind(CHUNKED + b"0\r\n\n"), 400),
+    "a trailer behind a bare LF": (
+        behind(CHUNKED + b"0\r\nX: y\nContent-Length: 5\r\n\r\n"),
+        400,
+    ),
     "a bare LF for the end": (behind(b"POST / HTTP/1.1\r\nHost: a\r\n\n"), 400),
     "HTTP/0.9": (behind(b"GET /\r\n"), 400),
     "no host": (behind(b"POST / HTTP/1.1\r\n\r\n"), 400),

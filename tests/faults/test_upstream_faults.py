@@ -140,6 +140,22 @@ async def _is_served(scene: Scene) -> bool:
     return (await scene.ask("form")).token is not None
 
 
+async def test_u01_what_is_slow_is_not_down() -> None:
+    """An auth-api that connects again, though it answers no one yet, is tried by every call."""
+    async with open_scene(auth_api_connect_timeout="200ms", auth_api_try_timeout="500ms") as scene:
+        scene.chaos.refuse()
+        outcome = await scene.fails("form", UNAVAILABLE)
+        while (await scene.line_of(outcome))["upstream_fault"] != DOWN:
+            outcome = await scene.fails("form", UNAVAILABLE)
+        await scene.chaos.accept()
+        scene.upstream.script = scene.upstream.hang
+        while (outcome := await scene.ask("form")).status == 503:
+            assert (await scene.line_of(outcome))["upstream_fault"] == DOWN
+        assert_told(outcome, TIMEOUT)
+        for way in BOTH * 2:
+            await scene.fails(way, TIMEOUT)
+
+
 @pytest.mark.parametrize("way", BOTH)
 async def test_u02_backlog_full(way: str) -> None:
     """A connection that is never taken ends with the time to connect, long before the try's."""
