@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,7 +94,7 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from sidecar import runtime  # noqa: PLC0415 as above
 
-    announce = _announce if embeds_auth_api else _be_silent
+    announce = partial(_announce, settings) if embeds_auth_api else _be_silent
     needed, found = descriptors.provide(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
@@ -120,9 +121,17 @@ def _be_silent(_addresses: object) -> None:
     """Leave it to the log."""
 
 
-def _announce(addresses: object) -> None:
+def _announce(settings: Settings, addresses: object) -> None:
     """Tell a developer where everything is. Standard output is for the log alone."""
-    print(_BANNER.format(told=addresses, grpcurl=_grpcurl()), file=sys.stderr, flush=True)
+    is_secure, grpc_is_secure = settings.rest_tls_certificate, settings.grpc_tls_certificate
+    banner = _BANNER.format(
+        told=addresses,
+        scheme="https" if is_secure else "http",
+        # A developer's certificate is signed by nobody whom curl knows.
+        curl="curl -k" if is_secure else "curl",
+        grpcurl=f"{_grpcurl()} {'-insecure' if grpc_is_secure else '-plaintext'}",
+    )
+    print(banner, file=sys.stderr, flush=True)
 
 
 def _grpcurl() -> str:
@@ -134,18 +143,18 @@ def _grpcurl() -> str:
 _BANNER = """
 The sidecar is ready.
 
-  REST      http://{told.rest}/v1/oauth/token
+  REST      {scheme}://{told.rest}/v1/oauth/token
   gRPC      {told.grpc}
   probes    http://{told.admin}/readyz
-  problems  http://{told.rest}/problems
+  problems  {scheme}://{told.rest}/problems
   auth-api  http://{told.auth_api}/v1/oauth/token (embedded)
   client    demo-partner, secret demo-secret
 
 Try it:
 
-  curl -u demo-partner:demo-secret -d grant_type=client_credentials http://{told.rest}/v1/oauth/token
+  {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {scheme}://{told.rest}/v1/oauth/token
 
-  {grpcurl} -plaintext -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
+  {grpcurl} -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
 -d '{{"grant_type":"client_credentials"}}' {told.grpc} karmo.auth.v1.TokenService/ExchangeToken
 
 Stop it with Ctrl-C.

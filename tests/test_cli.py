@@ -7,10 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import trustme
 
 from sidecar.settings import Settings
 from tests import process
 from tests.process import BIN, SIDECAR, Ended, as_flags, free, run, serving
+from tests.test_tls import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Upstream
 from tests.ways import Sent, basic, open_ways
 
@@ -165,16 +167,37 @@ async def test_help_names_every_setting() -> None:
 )
 async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
     """`dev` prints one curl and one grpcurl line; in a new terminal each prints a token."""
+    async with serving("dev", env={"PATH": path}) as sidecar:
+        tokens = await paste_the_banner(sidecar)
+    assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
+
+
+async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
+    """With a developer's own certificates the lines that `dev` prints still give a token each."""
+    files = Mount(tmp_path, pair(leaf_of(trustme.CA()))).files("tls")
+    async with serving(
+        "dev",
+        rest_tls_certificate=str(files.certificate),
+        rest_tls_key=str(files.key),
+        grpc_tls_certificate=str(files.certificate),
+        grpc_tls_key=str(files.key),
+    ) as sidecar:
+        tokens = await paste_the_banner(sidecar)
+        told = [line.split()[1] for line in sidecar.stderr.seen if "  problems  " in line]
+        assert told == [f"https://{sidecar.addresses['rest']}/problems"]
+    assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
+
+
+async def paste_the_banner(sidecar: process.Sidecar) -> list[Mapping[str, str]]:
+    """Return what its lines print in a new terminal."""
     process.find_tool("curl")
     process.find_tool("grpcurl")
-    async with serving("dev", env={"PATH": path}) as sidecar:
-        await sidecar.stderr.find("Stop it with Ctrl-C.")
-        lines = [line for line in sidecar.stderr.seen if "curl " in line]
-        terminal = {"PATH": process.path_of_a_terminal()}
-        pasted = [await run("bash", "-c", line, env=terminal) for line in lines]
+    await sidecar.stderr.find("Stop it with Ctrl-C.")
+    lines = [line for line in sidecar.stderr.seen if "curl " in line]
+    terminal = {"PATH": process.path_of_a_terminal()}
+    pasted = [await run("bash", "-c", line, env=terminal) for line in lines]
     assert [end.status for end in pasted] == [0, 0], pasted
-    tokens = [json.loads(end.stdout) for end in pasted]
-    assert all(token["token_type"] == "Bearer" and token["access_token"] for token in tokens)
+    return [json.loads(end.stdout) for end in pasted]
 
 
 async def test_standard_output_is_the_log_alone() -> None:
