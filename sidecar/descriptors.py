@@ -2,17 +2,22 @@
 
 import resource
 
-# A call has a connection to its caller and one to the auth-api. The rest is for the
-# listeners, the log, gRPC's own, and connections of gRPC callers.
-_PER_CALL, _ELSE = 2, 256
+# The most connections of a listener that is not the API: the probes, the embedded auth-api.
+ASIDE = 64
+# Of an HTTP listener there are as many again that are just being refused.
+_HTTP, _LISTENERS_ASIDE = 2, 2
+# For the listeners themselves, the log, and what gRPC and the event loop have of their own.
+_ELSE = 256
 
 
 def provide(*, connections: int, calls: int) -> tuple[int, int]:
-    """Raise the soft limit to what `connections` and `calls` need, at most to the hard one.
+    """Raise the soft limit to what is needed, at most to the hard one.
 
-    Returns what is needed, and what there is.
+    `connections` is the most of each protocol, `calls` the most at once, each of
+    which has a connection to the auth-api. Returns what is needed, and what there is.
     """
-    needed = connections + _PER_CALL * calls + _ELSE
+    http = _HTTP * (connections + _LISTENERS_ASIDE * ASIDE)
+    needed = http + connections + calls + _ELSE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)

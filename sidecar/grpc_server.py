@@ -64,7 +64,8 @@ class GrpcServer:
     `public_url` is the base of the problem types. `reflects` lets tools such as
     grpcurl ask for the schema. With `credentials` it speaks TLS and nothing else.
     Of the client's address `trusted_proxies` are believed. A new connection has
-    `handshake_timeout` seconds to speak HTTP/2, which also the end waits for.
+    `handshake_timeout` seconds to speak HTTP/2, which also the end waits for. Of more
+    than `connections` at once the last ones are closed unheard.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class GrpcServer:
         credentials: grpc.ServerCredentials | None = None,
         trusted_proxies: int = 0,
         handshake_timeout: float = 5.0,
+        connections: int = 1024,
     ) -> None:
         self._admission = admission
         self._credentials = credentials
@@ -94,8 +96,12 @@ class GrpcServer:
             MetadataLimit(_MAX_METADATA),
             admission,
         )
-        handshake = ("grpc.server_handshake_timeout_ms", round(handshake_timeout * 1000))
-        self.server = grpc.aio.server(interceptors=interceptors, options=(*_OPTIONS, handshake))
+        options = (
+            *_OPTIONS,
+            ("grpc.server_handshake_timeout_ms", round(handshake_timeout * 1000)),
+            ("grpc.max_allowed_incoming_connections", connections),
+        )
+        self.server = grpc.aio.server(interceptors=interceptors, options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
             names = [service.full_name for service in offered]

@@ -16,7 +16,7 @@ from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, logs, rest_app, tls
+from sidecar import admin_app, descriptors, logs, rest_app, tls
 from sidecar.admission import Admission
 from sidecar.auth_api import AuthApi, Timeouts
 from sidecar.certificates import Certificates
@@ -162,6 +162,7 @@ def _build_server(
         credentials=certificates.grpc.credentials() if certificates.grpc else None,
         trusted_proxies=settings.trusted_proxies,
         handshake_timeout=settings.header_timeout,
+        connections=settings.max_connections,
     )
 
 
@@ -193,7 +194,8 @@ def _limits(settings: Settings) -> Limits:
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
-    listener = HttpListener(app, bound, grace=LINGER + _LAST_BYTES)
+    limits = Limits(connections=descriptors.ASIDE)
+    listener = HttpListener(app, bound, grace=LINGER + _LAST_BYTES, limits=limits)
     await listener.start()
 
     async def stop() -> None:

@@ -83,7 +83,9 @@ class Settings(BaseModel):
     request_timeout: SecondsField = Field(
         10.0, description="the longest that a whole REST request may take to come"
     )
-    max_connections: CountField = Field(1024, description="the most REST connections at once")
+    max_connections: CountField = Field(
+        1024, description="the most connections at once, of each protocol"
+    )
     max_in_flight: CountField = Field(
         100, description="the most calls at once, by both protocols together"
     )

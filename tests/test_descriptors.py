@@ -23,9 +23,9 @@ print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ([64, 4096, 1024], [[1300, 1300], [1300, 4096]]),
-        ([2000, 4096, 1024], [[1300, 2000], [2000, 4096]]),
-        ([64, 512, 1024], [[1300, 512], [512, 512]]),
+        ([64, 8192, 1024], [[3594, 3594], [3594, 8192]]),
+        ([4000, 8192, 1024], [[3594, 4000], [4000, 8192]]),
+        ([64, 512, 1024], [[3594, 512], [512, 512]]),
     ],
     ids=["too few", "enough", "too few allowed"],
 )
@@ -40,4 +40,4 @@ async def test_the_log_tells_of_too_few() -> None:
     limited = ("prlimit", "--nofile=128:128")
     async with serving("serve", program=(*limited, *SIDECAR), auth_api_token_url=URL) as sidecar:
         line = json.loads(await sidecar.log.find('"message": "few descriptors"'))
-        assert (line["needed"], line["found"]) == (1024 + 2 * 100 + 256, 128)
+        assert (line["needed"], line["found"]) == (2 * (1024 + 2 * 64) + 1024 + 100 + 256, 128)

@@ -22,12 +22,13 @@ from hyperframe.frame import PingFrame, RstStreamFrame, SettingsFrame
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
+from sidecar import descriptors
 from sidecar.setting_types import Address
 from tests.faults import http2_abuse as abuse
 from tests.faults.bad_http2 import Answer, BadClient, connected
 from tests.faults.conditions import MIB, Footprint, Margin, footprint, no_secret, recovers
 from tests.faults.wire import host_and_port
-from tests.process import Sidecar, serving
+from tests.process import SIDECAR, Sidecar, serving
 from tests.raw_http import FORM, answer_to, request
 from tests.upstream import Hold, Upstream
 
@@ -457,6 +458,30 @@ async def test_g07_idle_connections(attacked: Attacked) -> None:
             opening = b"PRI * HTTP/2.0"[: number % 15]
             await stack.enter_async_context(connected(attacked.address, opening))
         await attacked.fill()
+
+
+async def test_g07_connections_take_nothing_from_others() -> None:
+    """With as many descriptors as suffice by our count, a crowd at gRPC leaves REST and probes."""
+    needed, _ = descriptors.provide(connections=40, calls=5)
+    program = ("prlimit", f"--nofile={needed}:{needed}", *SIDECAR)
+    async with (
+        Upstream() as upstream,
+        serving(
+            "serve",
+            program=program,
+            auth_api_token_url=upstream.url,
+            max_connections="40",
+            max_in_flight="5",
+        ) as sidecar,
+        AsyncExitStack() as crowd,
+    ):
+        rest, admin = (Address(*host_and_port(sidecar.addresses[one])) for one in ("rest", "admin"))
+        for _ in range(needed + 100):
+            await crowd.enter_async_context(connected(sidecar.addresses["grpc"]))
+        for _ in range(3):
+            assert (await answer_to(admin, request("GET", "/readyz"))).status == 200
+            assert (await answer_to(rest, request(headers=(FORM,), body=BODY))).status == 200
+        assert sidecar.stderr.seen == []
 
 
 async def test_g07_too_many_streams(attacked: Attacked) -> None:
