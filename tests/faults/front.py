@@ -27,10 +27,10 @@ defaults
   retries 0
   option http-keep-alive
   http-reuse {reuse}
-  timeout connect 2s
+  timeout connect 10s
   timeout client 30s
   timeout server 30s
-  timeout check 1s
+  timeout check 10s
 frontend rest
   bind {address}
   default_backend sidecars

@@ -122,14 +122,14 @@ async def replace_behind(front: Haproxy, fleet: Fleet, old: Sidecar, restarts: i
 
 
 @pytest.mark.parametrize(
-    ("restarts", "requests"),
+    ("restarts", "requests", "rate"),
     [
-        pytest.param(2, 600, id="small"),
-        pytest.param(10, 5000, id="full", marks=pytest.mark.soak),
+        pytest.param(2, 400, 100, id="small"),
+        pytest.param(10, 5000, 300, id="full", marks=pytest.mark.soak),
     ],
 )
 async def test_p03_rolling_replacement_loses_no_request(
-    tmp_path: Path, restarts: int, requests: int
+    tmp_path: Path, restarts: int, requests: int, rate: int
 ) -> None:
     """While sidecars take turns behind haproxy, which tries nothing twice, all are served."""
     async with open_fleet() as fleet:
@@ -141,6 +141,6 @@ async def test_p03_rolling_replacement_loses_no_request(
             async with Kept(lambda: target) as kept:
                 ways = {"fresh": Fresh(lambda: target).send, "kept": kept.send}
                 work = asyncio.create_task(replace_behind(front, fleet, first, restarts))
-                tally = await offer(ways, rate=300, least=requests, until=work.done)
+                tally = await offer(ways, rate=rate, least=requests, until=work.done)
                 await work
             fleet.check(tally, restarts)
