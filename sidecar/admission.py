@@ -5,6 +5,7 @@ is answered when the caller has gone, and all are late.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
@@ -13,20 +14,23 @@ import grpc
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.guard import Behavior, Context, Continuation, Handler, finish, parse, rewrap
-from sidecar.problems import CATALOGUE, Problem, ProblemError
+from sidecar.problems import Problem, ProblemError, explained
 
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
-_STOPPING = Problem(
-    reason=pb.PROBLEM_REASON_SERVICE_STOPPING,
-    detail=CATALOGUE[pb.PROBLEM_REASON_SERVICE_STOPPING].explanation,
+# Of one connection, whose watches and questions of tools are few.
+_MOST_STREAMS = 8
+_STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
+_TOO_MANY_STREAMS = Problem(
+    reason=pb.PROBLEM_REASON_OVERLOADED,
+    detail=f"There must not be more than {_MOST_STREAMS} streams at once on a connection.",
 )
 
 
 class Admission(grpc.aio.ServerInterceptor):
     """Lets at most `most` calls run at once, and can end what runs.
 
-    The health is told whatever happens. A stream, such as a watch of it, is not
-    counted: it may stay open for ever.
+    The health is told whatever happens. A stream, such as a watch of it, may stay open
+    for ever: it is no call, and each connection may have a few.
     """
 
     def __init__(self, most: int) -> None:
@@ -37,6 +41,7 @@ class Admission(grpc.aio.ServerInterceptor):
         )
         self._calls: _Tasks = set()
         self._streams: _Tasks = set()
+        self._connections: Counter[str] = Counter()  # how many streams each has
         self._ended: _Tasks = set()
 
     @property
@@ -74,10 +79,23 @@ class Admission(grpc.aio.ServerInterceptor):
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
             whole = cast("Context", _WholeWrites(context))  # it passes on all of its names
-            with self._known(self._streams):
+            with self._one_more(context.peer()), self._known(self._streams):
                 return await finish(behavior(parse(request, handler), whole), whole)
 
         return watched
+
+    @contextmanager
+    def _one_more(self, connection: str) -> Iterator[None]:
+        """Count a stream of `connection`. Raises ProblemError if it has too many."""
+        if self._connections[connection] >= _MOST_STREAMS:
+            raise ProblemError(_TOO_MANY_STREAMS)
+        self._connections[connection] += 1
+        try:
+            yield
+        finally:
+            self._connections[connection] -= 1
+            if not self._connections[connection]:
+                del self._connections[connection]
 
     @contextmanager
     def _known(self, tasks: "_Tasks") -> Iterator[None]:

@@ -23,6 +23,7 @@ from sidecar.guard import (
     rewrap,
 )
 from sidecar.metadata_limit import MetadataLimit
+from sidecar.request_message import RequestMessage
 from sidecar.setting_types import Address
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -64,8 +65,9 @@ class GrpcServer:
     `public_url` is the base of the problem types. `reflects` lets tools such as
     grpcurl ask for the schema. With `credentials` it speaks TLS and nothing else.
     Of the client's address `trusted_proxies` are believed. A new connection has
-    `handshake_timeout` seconds to speak HTTP/2, which also the end waits for. Of more
-    than `connections` at once the last ones are closed unheard.
+    `handshake_timeout` seconds to speak HTTP/2, which also the end waits for, and the
+    message of a call `message_timeout`. Of more than `connections` at once the last
+    ones are closed unheard; as many calls may wait for their message.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class GrpcServer:
         credentials: grpc.ServerCredentials | None = None,
         trusted_proxies: int = 0,
         handshake_timeout: float = 5.0,
+        message_timeout: float = 10.0,
         connections: int = 1024,
     ) -> None:
         self._admission = admission
+        self._message = RequestMessage(timeout=message_timeout, most=connections)
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
@@ -94,6 +98,7 @@ class GrpcServer:
             self._log,
             Guard(public_url),
             MetadataLimit(_MAX_METADATA),
+            self._message,
             admission,
         )
         options = (
@@ -139,6 +144,10 @@ class GrpcServer:
         await self._take_what_came(grace / 2)
         self._admission.end_streams()
         await self.server.stop(grace)
+
+    def cut(self) -> None:
+        """End the calls whose message has not come, which the end would wait for."""
+        self._message.end()
 
     async def _take_what_came(self, seconds: float) -> None:
         """Wait until every call that gRPC has received has its handler; it would cancel the others.

@@ -109,6 +109,11 @@ class ProblemError(Exception):
         self.problem = problem
 
 
+def explained(reason: Reason) -> Problem:
+    """Return an occurrence of `reason` of which there is no more to say than what it means."""
+    return Problem(reason=reason, detail=CATALOGUE[reason].explanation)
+
+
 def nearest(http_status: int, oauth_error: str | None = None) -> Reason:
     """Return the reason that says best what an HTTP status and an OAuth error mean.
 

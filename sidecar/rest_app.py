@@ -29,6 +29,7 @@ from sidecar.problems import (
     FieldError,
     Problem,
     Reason,
+    explained,
     find_detail,
     nearest,
     to_status,
@@ -119,8 +120,7 @@ class Renderer:
 
     def render_stopping(self, request: Request) -> Response:
         """Answer for a process that cannot wait for the request any longer."""
-        reason = pb.PROBLEM_REASON_SERVICE_STOPPING
-        problem = Problem(reason=reason, detail=CATALOGUE[reason].explanation)
+        problem = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
         return self._respond(request, self._status(problem), Connection="close")
 
     def _status(self, problem: Problem) -> Status:
@@ -132,8 +132,7 @@ class Renderer:
         if details is None or not 400 <= details.status <= 599:
             # From a peer that speaks codes only, or that does not know our details.
             reason = nearest(HTTP_STATUS.get(status.code, 500))
-            status = self._status(Problem(reason=reason, detail=CATALOGUE[reason].explanation))
-            return self._respond(request, status, **headers)
+            return self._respond(request, self._status(explained(reason)), **headers)
         info = find_detail(status, ErrorInfo) or ErrorInfo()
         logs.current_call().note(karmo_code=details.karmo_code, reason=info.reason)
         retry = find_detail(status, RetryInfo)

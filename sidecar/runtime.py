@@ -111,6 +111,7 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
 
     def cut() -> None:
         admission.end_calls()
+        server.cut()
         rest.cut()
 
     grace = drain.timeout + _LAST_BYTES
@@ -162,6 +163,7 @@ def _build_server(
         credentials=certificates.grpc.credentials() if certificates.grpc else None,
         trusted_proxies=settings.trusted_proxies,
         handshake_timeout=settings.header_timeout,
+        message_timeout=settings.request_timeout,
         connections=settings.max_connections,
     )
 

@@ -81,10 +81,14 @@ class Settings(BaseModel):
         "and a gRPC connection to begin",
     )
     request_timeout: SecondsField = Field(
-        10.0, description="the longest that a whole REST request may take to come"
+        10.0,
+        description="the longest that a whole REST request may take to come, "
+        "and the message of a gRPC call",
     )
     max_connections: CountField = Field(
-        1024, description="the most connections at once, of each protocol"
+        1024,
+        description="the most connections at once, of each protocol, "
+        "and gRPC calls whose message is to come",
     )
     max_in_flight: CountField = Field(
         100, description="the most calls at once, by both protocols together"

@@ -405,6 +405,7 @@ async def test_a_stream_whose_caller_leaves_is_cancelled(
     await times(waiting.called, 1)
     stream.cancel()
     await times(waiting.left, 1)
+    await eventually(lambda: not admission._connections)  # of whom none is remembered
     admission.end_streams()
     assert await stream.code() is StatusCode.CANCELLED
 

@@ -5,7 +5,8 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -33,6 +34,7 @@ from sidecar.in_process import InProcessChannel
 from sidecar.problems import Problem, ProblemError, find_detail
 from sidecar.runtime import SERVICES
 from sidecar.setting_types import Address
+from tests.faults.conditions import eventually
 from tests.recorded import Line, recorded
 from tests.upstream import answer
 from tests.ways import PUBLIC_URL, House, outcome_of
@@ -90,8 +92,11 @@ class Servicer(TokenServiceServicer):
 class Running:
     """A server that has not been made healthy yet, its servicer, and a channel to it."""
 
-    def __init__(self, server: GrpcServer, servicer: Servicer, channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, server: GrpcServer, address: str, servicer: Servicer, channel: grpc.aio.Channel
+    ) -> None:
         self.server = server
+        self.address = address
         self.servicer = servicer
         self.channel = channel
 
@@ -131,7 +136,7 @@ async def open_server(
         await server.start()
         stack.push_async_callback(server.stop, 0)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(bound)))
-        yield Running(server, servicer, channel)
+        yield Running(server, str(bound), servicer, channel)
 
 
 @pytest.fixture
@@ -210,6 +215,34 @@ async def test_who_watches_does_not_delay_the_end(running: Running) -> None:
         await watched([watch], HealthCheckResponse.SERVING)
         await running.server.stop(10 * GUARD)
         assert await watch.code() is StatusCode.UNAVAILABLE
+
+
+async def test_a_connection_has_few_streams() -> None:
+    """The ninth watch on a connection is refused; others watch, and one that ends makes room."""
+    options = (("grpc.use_local_subchannel_pool", 1),)  # or both would share a connection
+    async with asyncio.timeout(GUARD), AsyncExitStack() as stack:
+        running = await stack.enter_async_context(open_server())
+        channel = grpc.aio.insecure_channel(running.address, options)
+        one: Stub = HealthStub(running.channel)
+        other: Stub = HealthStub(await stack.enter_async_context(channel))
+        watches = [one.Watch(HealthCheckRequest()) for _ in range(8)]
+        await watched(watches, HealthCheckResponse.NOT_SERVING)
+        refused = one.Watch(HealthCheckRequest())
+        assert await refused.code() is StatusCode.UNAVAILABLE
+        told = "There must not be more than 8 streams at once on a connection."
+        assert await refused.details() == told
+        await watched([other.Watch(HealthCheckRequest())], HealthCheckResponse.NOT_SERVING)
+        watches[0].cancel()
+        await eventually(partial(has_room, one))
+        await running.server.stop(GUARD)
+
+
+async def has_room(stub: Stub) -> bool:
+    """Return whether one more watch is answered."""
+    with suppress(grpc.aio.AioRpcError):
+        await stub.Watch(HealthCheckRequest()).read()
+        return True
+    return False
 
 
 async def test_a_stream_that_is_being_written_ends_after_that() -> None:

@@ -22,6 +22,7 @@ FLOORS = (
         "token_service",
         "admission",
         "metadata_limit",
+        "request_message",
         "certificates",
         "in_process",
         "problem_pages",
