@@ -1,9 +1,14 @@
 """The certificates that the settings name: one part for each side that has some."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from sidecar.settings import Settings
+from sidecar.setting_sources import SettingsError
+from sidecar.settings import Settings, name_of
 from sidecar.tls import ClientTls, ServerTls, TlsFiles
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,15 +21,25 @@ class Certificates:
 
     @classmethod
     def load(cls, settings: Settings) -> "Certificates":
-        """Read all the files that `settings` name. Raises OSError, in one line, for a bad one."""
-        rest = _files(settings, "rest", ca="tls_client_ca")
-        server = _files(settings, "grpc", ca="tls_client_ca")
-        auth_api = _files(settings, "auth_api", ca="tls_ca")
-        return cls(
-            rest=ServerTls(rest, "rest") if rest else None,
-            grpc=ServerTls(server, "grpc") if server else None,
-            auth_api=ClientTls(auth_api, "auth_api") if auth_api else None,
+        """Read all the files that `settings` name. Raises SettingsError with what is wrong."""
+        faults: list[str] = []
+
+        def part(make: Callable[[TlsFiles, str], P], side: str, ca: str) -> P | None:
+            files = _files(settings, side, ca)
+            try:
+                return make(files, side) if files else None
+            except OSError as error:
+                faults.append(f"{name_of(f'{side}_tls')}_*: {error}")
+                return None
+
+        loaded = cls(
+            rest=part(ServerTls, "rest", "tls_client_ca"),
+            grpc=part(ServerTls, "grpc", "tls_client_ca"),
+            auth_api=part(ClientTls, "auth_api", "tls_ca"),
         )
+        if faults:
+            raise SettingsError(tuple(faults))
+        return loaded
 
     @property
     def parts(self) -> list[ServerTls | ClientTls]:
@@ -32,7 +47,7 @@ class Certificates:
         return [part for part in (self.rest, self.grpc, self.auth_api) if part]
 
 
-def _files(settings: Settings, side: str, *, ca: str) -> TlsFiles | None:
+def _files(settings: Settings, side: str, ca: str) -> TlsFiles | None:
     names = ("tls_certificate", "tls_key", ca)
     certificate, key, ca_file = (getattr(settings, f"{side}_{name}") for name in names)
     if not certificate and not ca_file:

@@ -79,8 +79,8 @@ def _check(settings: Settings) -> int:
 
     try:
         Certificates.load(settings)
-    except OSError as error:
-        return _fail(str(error))
+    except SettingsError as error:
+        return _fail(*error.faults)
     print("The settings are right.")
     return 0
 
@@ -100,9 +100,11 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     )
     with closing(logs.configure(sys.stdout)):
         if found < needed:
-            logs.event("few descriptors", needed=needed, found=found)
+            logs.warning("few descriptors", needed=needed, found=found)
         try:
             uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
+        except SettingsError as error:
+            return _fail(*error.faults)
         except OSError as error:
             return _fail(str(error))
         except Exception as error:  # noqa: BLE001 its text may quote anything

@@ -89,6 +89,11 @@ def event(message: str, **notes: Value) -> None:
     logging.getLogger(_OURS).info(message, extra={"notes": notes})
 
 
+def warning(message: str, **notes: Value) -> None:
+    """Write one record of what goes on for now, and needs to be looked at."""
+    logging.getLogger(_OURS).warning(message, extra={"notes": notes})
+
+
 def failure(message: str, error: BaseException | None) -> None:
     """Write a fault of ours: where it happened and of what type, without its text."""
     logging.getLogger(_OURS).error(message, exc_info=error)

@@ -14,6 +14,7 @@ _NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
 # A setting may be in a file, which is named by a variable with this at its end.
 _IN_A_FILE = "_file"
 _MOST_FILE_BYTES = 64 * 1024
+_TOKEN_URL = frozenset({"auth_api_token_url", f"auth_api_token_url{_IN_A_FILE}"})
 
 
 class SettingsError(Exception):
@@ -37,6 +38,7 @@ def load(
         for name, value in environ.items()
         if name.startswith(PREFIX) and not _NOT_A_SETTING.match(name)
     }
+    is_named = not _TOKEN_URL.isdisjoint({*given, *flags})
     faults = list(_take_from_files(given, flags))
     given |= flags
     settings = Settings()
@@ -46,7 +48,7 @@ def load(
         faults += [_explain(fault) for fault in error.errors(include_input=False)]
     else:
         faults += [f"{name_of(name)}: {fault}" for name, fault in find_conflicts(settings)]
-    if needs_upstream and "auth_api_token_url" not in given:
+    if needs_upstream and not is_named:
         faults.append(
             f"{name_of('auth_api_token_url')}: must be set to the auth-api's token endpoint"
         )
@@ -71,8 +73,10 @@ def _take_from_files(given: dict[str, str], flags: Mapping[str, str]) -> Iterato
             with path.open(encoding="utf-8", newline="") as file:
                 # Editors and `echo` end a file with a line end, which is no part of the value.
                 given[field] = file.read(_MOST_FILE_BYTES).removesuffix("\n").removesuffix("\r")
-        except (OSError, ValueError):
-            yield f"{name_of(name)}: must name a file of text that can be read"
+        except OSError as error:
+            yield f"{name_of(name)}: must name a file that can be read: {error.strerror}"
+        except ValueError:
+            yield f"{name_of(name)}: must name a file of text in UTF-8"
 
 
 def _explain(fault: ErrorDetails) -> str:

@@ -135,17 +135,20 @@ def find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _find_shared(settings)
     yield from _find_untimely(settings)
     yield from _find_incomplete_tls(settings)
+    if settings.max_client_failures > settings.max_address_failures:
+        # The address would always be refused before the client is.
+        yield "max_client_failures", f"must not be more than {name_of('max_address_failures')}"
 
 
 def _find_shared(settings: Settings) -> Iterator[tuple[str, str]]:
     """Find listeners that would take each other's address."""
-    seen: set[Address] = set()
+    seen: dict[Address, str] = {}
     for name in ("rest_listen", "grpc_listen", "admin_listen"):
         address = getattr(settings, name)
         if address in seen:
-            yield name, "must not be the address of another listener"
+            yield name, f"must not be the address of {name_of(seen[address])}"
         if address.port:
-            seen.add(address)
+            seen.setdefault(address, name)
 
 
 # Each must be shorter than the next, or the next could never pass.
@@ -184,6 +187,11 @@ def _find_incomplete_tls(settings: Settings) -> Iterator[tuple[str, str]]:
                 f"{side}_tls_certificate",
                 f"must be set beside {name_of(f'{side}_tls_client_ca')}",
             )
+    if (settings.auth_api_token_url or "https:").startswith("https:"):
+        return
+    for name in ("auth_api_tls_ca", "auth_api_tls_certificate"):
+        if getattr(settings, name):
+            yield name, f"must not be set where {name_of('auth_api_token_url')} is no https:// URL"
 
 
 def name_of(field: str) -> str:

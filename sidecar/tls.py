@@ -83,12 +83,14 @@ class _Tls:
         if isinstance(found, str):
             if self._told != (told := contents.digest + found):
                 self._told = told
-                logs.event("certificates kept", listener=self._name, fault=found)
+                logs.warning("certificates kept", listener=self._name, fault=found)
             return
-        self._told = ""
         if found is not self._context:
             self._contents, self._context = contents, found
             logs.event("certificates replaced", listener=self._name)
+        elif self._told:
+            logs.event("certificates restored", listener=self._name)
+        self._told = ""
 
     def _load(self, *, known: _Contents | None) -> tuple[_Contents, ssl.SSLContext | str]:
         """Return what the files hold, all of one moment, with its context or what is wrong."""

@@ -16,6 +16,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
 from sidecar import runtime
 from sidecar.certificates import Certificates
+from sidecar.setting_sources import SettingsError
 from sidecar.settings import Settings
 from sidecar.sockets import Addresses
 from tests.process import SIDECAR, as_flags, run
@@ -26,6 +27,9 @@ from tests.ways import settings
 
 FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
 GUARD = 20
+
+
+PAIR_OF_SETTINGS = ("certificate", "key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,7 @@ async def test_a_public_url_of_tls(tmp_path: Path) -> None:
     """Where REST speaks TLS, the types of problems lead there by https."""
     authority = trustme.CA()
     mount = Mount(tmp_path, pair(leaf_of(authority)) | trust(authority))
-    async with Upstream() as upstream:
+    async with Upstream(upstream_context(authority)) as upstream:
         given = settings(upstream, **flags_of(mount)).model_copy(update={"public_url": None})
         async with runtime.running(given, embeds_auth_api=False) as addresses:
             context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
@@ -162,10 +166,25 @@ def settings_of(**flags: str) -> Settings:
 @pytest.mark.parametrize("side", ["rest", "grpc", "auth_api"])
 async def test_bad_files_are_told_at_the_start(tmp_path: Path, command: str, side: str) -> None:
     """A file that is missing ends the process with status 78 and one line that names it."""
-    missing = {f"{side}_tls_{name}": str(tmp_path / name) for name in ("certificate", "key")}
+    missing = {f"{side}_tls_{name}": str(tmp_path / name) for name in PAIR_OF_SETTINGS}
     listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "127.0.0.1:0")
     url = {"auth_api_token_url": "https://127.0.0.1:9/token"}
     end = await run(*SIDECAR, command, *as_flags(missing | listen | url))
     assert (end.status, end.stdout) == (78, "")
-    told = f"karmo-sidecar: cannot read {tmp_path / 'certificate'}: No such file or directory\n"
-    assert end.stderr == told
+    assert end.stderr == f"karmo-sidecar: {missing_file(side, tmp_path / 'certificate')}\n"
+
+
+def missing_file(side: str, path: Path) -> str:
+    """Return the fault of a side whose file is missing."""
+    return f"SIDECAR_{side.upper()}_TLS_*: cannot read {path}: No such file or directory"
+
+
+def test_the_bad_files_of_all_sides_are_told_at_once(tmp_path: Path) -> None:
+    """Who has to mend several sides learns of all of them."""
+    sides = ("rest", "grpc", "auth_api")
+    flags = {
+        f"{side}_tls_{name}": str(tmp_path / side) for side in sides for name in PAIR_OF_SETTINGS
+    }
+    with pytest.raises(SettingsError) as caught:
+        Certificates.load(settings_of(**flags))
+    assert caught.value.faults == tuple(missing_file(side, tmp_path / side) for side in sides)

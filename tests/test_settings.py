@@ -275,8 +275,9 @@ def test_listeners_must_not_share_an_address(port: str) -> None:
     """An address that two listeners would take is a fault, which check-config finds as well."""
     with pytest.raises(SettingsError) as raised:
         load({"SIDECAR_REST_LISTEN": f"127.0.0.1:{port}"}, {})
-    (fault,) = raised.value.faults
-    assert fault.endswith("_LISTEN: must not be the address of another listener")
+    name = {"9090": "ADMIN", "50051": "GRPC"}[port]
+    other = "SIDECAR_REST_LISTEN"
+    assert raised.value.faults == (f"SIDECAR_{name}_LISTEN: must not be the address of {other}",)
 
 
 def test_listeners_may_all_take_a_free_port() -> None:
@@ -389,6 +390,14 @@ UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
         {"grpc_tls_client_ca": "/a"},
         "GRPC_TLS_CERTIFICATE: must be set beside SIDECAR_GRPC_TLS_CLIENT_CA",
     ),
+    "an authority without TLS": (
+        {"auth_api_tls_ca": "/a", "auth_api_token_url": "http://auth.test/token"},
+        "AUTH_API_TLS_CA: must not be set where SIDECAR_AUTH_API_TOKEN_URL is no https:// URL",
+    ),
+    "failures": (
+        {"max_client_failures": "301"},
+        "MAX_CLIENT_FAILURES: must not be more than SIDECAR_MAX_ADDRESS_FAILURES",
+    ),
 }
 
 
@@ -419,20 +428,26 @@ def test_white_space_in_a_file_is_not_taken_away(tmp_path: Path, content: bytes)
     assert faults == (f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}",)
 
 
-BAD_FILE = "must name a file of text that can be read"
+BAD_FILES: Mapping[str, str] = {
+    "missing": "must name a file that can be read: No such file or directory",
+    "folder": "must name a file that can be read: Is a directory",
+    "nameless": "must name a file that can be read: Is a directory",
+    "binary": "must name a file of text in UTF-8",
+}
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "binary", "nameless"])
-def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
-    """Without its file a setting is a fault, which does not tell the name of the file."""
+@pytest.mark.parametrize(("kind", "fault"), BAD_FILES.items())
+def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str, fault: str) -> None:
+    """Without its file a setting is one fault, which does not tell the name of the file."""
     file = tmp_path / CANARY
     if kind == "folder":
         file.mkdir()
     elif kind == "binary":
         file.write_bytes(b"\xff\xfe")
-    named = "" if kind == "nameless" else str(file)
-    faults = faults_of({"SIDECAR_PUBLIC_URL_FILE": named})
-    assert faults == (f"SIDECAR_PUBLIC_URL_FILE: {BAD_FILE}",)
+    environ = {"SIDECAR_AUTH_API_TOKEN_URL_FILE": "" if kind == "nameless" else str(file)}
+    with pytest.raises(SettingsError) as raised:
+        load(environ, {}, needs_upstream=True)
+    assert raised.value.faults == (f"SIDECAR_AUTH_API_TOKEN_URL_FILE: {fault}",)
 
 
 def test_a_value_is_given_once(tmp_path: Path) -> None:

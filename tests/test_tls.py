@@ -700,7 +700,7 @@ async def test_unreadable_files(
 
 
 async def test_each_fault_is_told(mount: Mount, heard: Heard) -> None:
-    """Other bad files of the same fault are told anew, as are the same after good ones."""
+    """Other bad files of the same fault are told anew; so are good ones, and bad after them."""
     good = pair(ME)
     mount.put(good)
     tls = ServerTls(mount.files("tls"), "rest")
@@ -708,8 +708,9 @@ async def test_each_fault_is_told(mount: Mount, heard: Heard) -> None:
     for files in (bad[0], bad[0], bad[1], good, bad[1]):
         mount.put(files)
         await tls.refresh()
-    line = ("certificates kept", "rest", f"{mount.folder}/{WHOLE_KEY}")
-    assert heard.lines() == [line] * 3
+    kept = ("certificates kept", "rest", f"{mount.folder}/{WHOLE_KEY}")
+    assert heard.lines() == [kept, kept, ("certificates restored", "rest"), kept]
+    assert [entry["level"] for entry in heard.entries] == ["warning", "warning", "info", "warning"]
 
 
 def test_files_that_are_not_given(mount: Mount) -> None:
