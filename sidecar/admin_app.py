@@ -1,9 +1,12 @@
 """The admin application: the probes and the drain, on a listener of their own."""
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import cast
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sidecar.http_connection import REFUSAL
 
 Probe = Callable[[], bool]
+_NOT_KEPT: Mapping[str, str] = {"Cache-Control": "no-store"}
 
 
 def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> ASGIApp:
@@ -34,7 +38,10 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
     async def begin_drain(request: Request) -> Response:
         if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
             # Probes come from other machines, and this one would be a way to stop the service.
-            return _respond("only this machine may drain", status_code=403)
+            return _refuse(403, "The wish to drain must come from this machine.")
+        if "origin" in request.headers:
+            # A browser of this machine may show a page of anybody (RFC 6454 section 7.3).
+            return _refuse(403, "The wish to drain must not come from a web page.")
         drain()
         return _respond("draining", status_code=202)
 
@@ -44,12 +51,13 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
             Route("/startupz", startupz),
             Route("/readyz", readyz),
             Route("/drain", begin_drain, methods=["POST"]),
-        ]
+        ],
+        exception_handlers={HTTPException: _refuse_as_said},
     )
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         refused = scope.get(REFUSAL)
-        response = _respond(refused.detail, status_code=refused.status) if refused else app
+        response = _refuse(refused.status, refused.detail) if refused else app
         await response(scope, receive, send)
 
     return answer
@@ -59,6 +67,23 @@ def _tell(is_so: bool, what: str) -> Response:
     return _respond(what if is_so else f"not {what}", status_code=200 if is_so else 503)
 
 
+def _refuse_as_said(_request: Request, error: Exception) -> Response:
+    """Answer for Starlette."""
+    refusal = cast("HTTPException", error)  # registered for no other
+    return _refuse(refusal.status_code, refusal.detail, refusal.headers)
+
+
+def _refuse(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with a problem that says no more than its status (RFC 9457 section 4.2.1)."""
+    title = HTTPStatus(status).phrase
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return JSONResponse(
+        problem,
+        status_code=status,
+        headers={**_NOT_KEPT, **(headers or {})},
+        media_type="application/problem+json",
+    )
+
+
 def _respond(status: str, *, status_code: int) -> Response:
-    headers = {"Cache-Control": "no-store"}
-    return JSONResponse({"status": status}, status_code=status_code, headers=headers)
+    return JSONResponse({"status": status}, status_code=status_code, headers=_NOT_KEPT)

@@ -194,7 +194,8 @@ class AccessLog(grpc.aio.ServerInterceptor):
 
         def log(behavior: Behavior, _handler: Handler) -> Behavior:
             async def logged(request: Any, context: Context) -> Any:
-                notes = {"protocol": "grpc", "method": method, "peer": context.peer()}
+                peer = unquote(context.peer()).partition(":")[2]
+                notes = {"protocol": "grpc", "method": method, "peer": peer}
                 with logs.access(_open(context, self._trusted_proxies), **notes) as call:
                     try:
                         response = await behavior(request, context)

@@ -34,6 +34,7 @@ from sidecar.problems import (
     nearest,
     to_status,
 )
+from sidecar.setting_types import Address
 from sidecar.transcoding import Options, Transcoder, media_type
 from sidecar.transcoding.errors import RequestError
 from sidecar.transcoding.status import HTTP_STATUS
@@ -238,8 +239,7 @@ def _route(scope: Scope) -> str | None:
 
 
 def _peer(scope: Scope) -> str | None:
-    client = scope.get("client")
-    return f"{client[0]}:{client[1]}" if client else None
+    return str(Address(*scope["client"])) if scope.get("client") else None
 
 
 _ABSOLUTE = re.compile(rb"https?://[^/]*(.*)", re.IGNORECASE | re.DOTALL)

@@ -451,7 +451,7 @@ async def test_each_call_has_one_line(
         await running.health("")
         assert len(log.find(request_id)) == 1
     assert without_measures(line) == {"protocol": "grpc", "method": METHOD, **said}
-    assert line["peer"].startswith("ipv4:127.0.0.1:")
+    assert line["peer"].startswith("127.0.0.1:")
     assert line["duration_ms"] >= 0
 
 
