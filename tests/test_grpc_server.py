@@ -225,8 +225,14 @@ async def test_a_connection_has_few_streams() -> None:
         channel = grpc.aio.insecure_channel(running.address, options)
         one: Stub = HealthStub(running.channel)
         other: Stub = HealthStub(await stack.enter_async_context(channel))
-        watches = [one.Watch(HealthCheckRequest()) for _ in range(8)]
+        watches = [one.Watch(HealthCheckRequest()) for _ in range(7)]
         await watched(watches, HealthCheckResponse.NOT_SERVING)
+        for _ in range(2):  # each makes room for the next when it ends
+            question = ServerReflectionRequest(list_services="")
+            call: Any = reflection(running).ServerReflectionInfo(iter([question]))
+            assert len([response async for response in call]) == 1
+        watches.append(one.Watch(HealthCheckRequest()))
+        await watched(watches[7:], HealthCheckResponse.NOT_SERVING)
         refused = one.Watch(HealthCheckRequest())
         assert await refused.code() is StatusCode.UNAVAILABLE
         told = "There must not be more than 8 streams at once on a connection."
