@@ -35,7 +35,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._overloaded = Problem(
+        self.overloaded = Problem(
             reason=pb.PROBLEM_REASON_OVERLOADED,
             detail=f"There must not be more than {most} calls at once.",
         )
@@ -48,6 +48,13 @@ class Admission(grpc.aio.ServerInterceptor):
     def in_flight(self) -> int:
         """How many calls there are now."""
         return len(self._calls)
+
+    def is_full(self, begun: int = 0) -> bool:
+        """Return whether one more call is refused, as `overloaded`.
+
+        `begun` calls may be on their way here, or be some of those that run.
+        """
+        return max(len(self._calls), begun) >= self._most
 
     def end_streams(self) -> None:
         """End every stream that is open, with the problem that the service stops."""
@@ -69,8 +76,8 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def counted(request: Any, context: Context) -> Any:
-            if len(self._calls) >= self._most:
-                raise ProblemError(self._overloaded)
+            if self.is_full():
+                raise ProblemError(self.overloaded)
             with self._known(self._calls):
                 return await behavior(parse(request, handler), context)
 

@@ -39,7 +39,7 @@ _OPTIONS = (
     # Beyond the first, requests are refused by chance, beyond the second surely.
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA),
-    # Twice the calls that are let in: cancelled ones count until their handlers have ended.
+    # Many more than calls are let in: cancelled ones count until their handlers have ended.
     ("grpc.max_concurrent_streams", 200),
     # Until a client acknowledges them these limits bind it hardly: see MetadataLimit.
     ("grpc.http2.settings_timeout", 10_000),

@@ -111,6 +111,11 @@ class Connection(h11.Connection):
             )
         return super().send(event)
 
+    def is_fresh(self) -> bool:
+        """Return whether nothing of a request has come, and its answer will not be the last."""
+        is_idle = self.their_state is h11.IDLE and not self.trailing_data[0]
+        return is_idle and not self._is_last()
+
     def _is_last(self) -> bool:
         is_old = asyncio.get_running_loop().time() > self._end_of_life
         is_heard = self.has_heard_all and not self.trailing_data[0]

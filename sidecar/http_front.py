@@ -17,8 +17,10 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from sidecar import request_head
 from sidecar.http_connection import REFUSAL, Connection, RefusedError
 from sidecar.lingering import LINGER, Lingering
+from sidecar.shedding import Shedding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,9 @@ class Front:
     limits: Limits
     # Those that wait for a request, the one that waits longest first.
     waiting: dict["FrontProtocol", None] = field(default_factory=dict)
+    shedding: Shedding | None = None
+    # Those whose request came as a whole, and waits for its answer.
+    begun: set["FrontProtocol"] = field(default_factory=set)
     # Whether each answer is to be the last of its connection.
     is_closing: bool = False
 
@@ -86,7 +91,7 @@ class FrontProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what was sent, unless the last answer is out."""
-        if self.transport.is_closing() or self.conn.refusal:
+        if self.transport.is_closing() or self.conn.refusal or self._shed(data):
             return
         before, cycle = self.conn.their_state, self.cycle
         if before is h11.IDLE and self._began is None:
@@ -114,6 +119,7 @@ class FrontProtocol(H11Protocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._front.waiting.pop(self, None)
+        self._front.begun.discard(self)
         self._disarm()
         self._stop_giving_up()
         cast("Lingering", self.transport).forget()
@@ -138,6 +144,7 @@ class FrontProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, if it has come, or wait for one."""
+        self._front.begun.discard(self)
         if self.conn.trailing_data[0]:
             self._began = self.loop.time()
         super().on_response_complete()
@@ -156,6 +163,22 @@ class FrontProtocol(H11Protocol):
             self.transport.close()
 
     # What both lead to
+
+    def _shed(self, data: bytes) -> bool:
+        """Answer a whole request as it came, if there is no room for what it asks."""
+        front, shedding = self._front, self._front.shedding
+        if shedding is None or self.flow.write_paused or not self.conn.is_fresh():
+            return False
+        if not request_head.is_whole_post(data):
+            return False
+        if not shedding.is_full(len(front.begun)):
+            # Many may be read before the first of them has its place.
+            front.begun.add(self)
+            return False
+        self.transport.write(shedding.answer(data))
+        self._began = None
+        self.on_response_complete()
+        return True
 
     def _is_waiting(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request

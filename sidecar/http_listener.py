@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.http_connection import REFUSAL, RefusedError
 from sidecar.http_front import Front, FrontProtocol, Limits
+from sidecar.shedding import Shedding
 from sidecar.sockets import BACKLOG
 
 _DEFAULTS = Limits()
@@ -19,7 +20,8 @@ _DEFAULTS = Limits()
 class HttpListener:
     """Serves `app` on `bound` from `start` to `stop`, which gives it `grace` seconds to end.
 
-    With `tls` it speaks nothing else.
+    With `tls` it speaks nothing else. While `shedding` is full it answers what it can
+    see to be a call, whose connection is kept; what is harder to see is for `app`.
     """
 
     def __init__(
@@ -30,10 +32,11 @@ class HttpListener:
         grace: float,
         limits: Limits = _DEFAULTS,
         tls: ssl.SSLContext | None = None,
+        shedding: Shedding | None = None,
     ) -> None:
         self._bound = bound
         self._tls = tls
-        self._front = Front(limits=limits)
+        self._front = Front(limits=limits, shedding=shedding)
         self._config = uvicorn.Config(
             _raise_refusals(app),
             http=FrontProtocol,

@@ -24,7 +24,9 @@ from sidecar.log_writer import LogWriter
 
 _OURS = "sidecar"
 _MOST_CAUSES = 5  # they may go in a circle
-_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+# RFC 9562 section 4, of whatever version; to be matched without regard to case.
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_UUID = re.compile(UUID, re.IGNORECASE)
 # Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -69,19 +71,28 @@ def current_call() -> Call:
 
 
 @contextmanager
-def access(call: Call, **notes: Value) -> Iterator[Call]:
-    """Open `call` and write its one access line at the end, however it ends."""
+def opened(call: Call) -> Iterator[Call]:
+    """Let `call` be the one in hand."""
     token = _call.set(call)
-    start = time.perf_counter()
-    call.note(**notes)
     try:
         yield call
     finally:
-        milliseconds = round((time.perf_counter() - start) * 1000, 3)
-        logging.getLogger("sidecar.access").info(
-            "call", extra={"notes": {**call.notes, "duration_ms": milliseconds}}
-        )
         _call.reset(token)
+
+
+@contextmanager
+def access(call: Call, **notes: Value) -> Iterator[Call]:
+    """Open `call` and write its one access line at the end, however it ends."""
+    start = time.perf_counter()
+    call.note(**notes)
+    with opened(call):
+        try:
+            yield call
+        finally:
+            milliseconds = round((time.perf_counter() - start) * 1000, 3)
+            logging.getLogger("sidecar.access").info(
+                "call", extra={"notes": {**call.notes, "duration_ms": milliseconds}}
+            )
 
 
 def event(message: str, **notes: Value) -> None:

@@ -24,6 +24,18 @@ _FIELD = re.compile(rb"\n([^:\r\n]*):([^\r\n]*)\r")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 
+# A POST of HTTP/1.1 with nothing in its head that anybody could read in two ways.
+_PLAIN_POST = re.compile(
+    rb"POST [\x21-\x7e]+ HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r\n)*\r\n"
+)
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r", re.IGNORECASE)
+# Fields that ask for more than an answer, or by which the end of the body is another.
+_MORE = re.compile(
+    rb"\n(?:transfer-encoding:|expect:|upgrade:|connection:(?![ \t]*keep-alive[ \t]*\r))",
+    re.IGNORECASE,
+)
+
+
 class HeadError(Exception):
     """The head cannot be accepted, with the HTTP status and the detail that say so."""
 
@@ -44,6 +56,22 @@ def check(data: bytes) -> None:
         _check_lines(head, line_end)
     if end:
         _check_fields(head, line_end)
+
+
+def is_whole_post(data: bytes) -> bool:
+    """Whether `data` is one POST to its last byte, which is to be answered and no more.
+
+    Where that is not plain to see it is False.
+    """
+    head = _PLAIN_POST.match(data)
+    if head is None or _MORE.search(head[0]):
+        return False
+    try:
+        check(head[0])
+    except HeadError:
+        return False
+    length = _LENGTH.search(head[0])
+    return length is not None and len(data) == head.end() + int(length[1])
 
 
 def has_bad_line_end(data: bytes) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from http import HTTPMethod
+from http import HTTPMethod, HTTPStatus
 from types import MappingProxyType
 from typing import cast
 from urllib.parse import unquote
@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import client_address, logs, problem_pages
+from sidecar.admission import Admission
 from sidecar.http_connection import REFUSAL
 from sidecar.problems import (
     CATALOGUE,
@@ -35,6 +36,7 @@ from sidecar.problems import (
     to_status,
 )
 from sidecar.setting_types import Address
+from sidecar.shedding import NOBODY
 from sidecar.transcoding import Options, Transcoder, media_type
 from sidecar.transcoding.errors import RequestError
 from sidecar.transcoding.status import HTTP_STATUS
@@ -59,11 +61,12 @@ def build(
     *,
     public_url: str,
     trusted_proxies: int = 0,
+    admission: Admission | None = None,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`, which it closes at its end.
 
     `public_url` is the base of the problem types. Of the client's address
-    `trusted_proxies` are believed.
+    `trusted_proxies` are believed. What `admission` has no room for is not even read.
     """
     renderer = Renderer(public_url)
     transcoder = Transcoder(services, channel, options=OPTIONS, render_error=renderer.render)
@@ -78,11 +81,32 @@ def build(
         exception_handlers={HTTPException: renderer.render_http, Exception: renderer.render_fault},
         lifespan=lifespan,
     )
+
+    async def admit(scope: Scope, receive: Receive, send: Send) -> None:
+        if admission is None or not admission.is_full():
+            await transcoder(scope, receive, send)
+            return
+        response = renderer.render_problem(Request(scope), admission.overloaded)
+        await response(scope, receive, send)
+
     # Not a Mount, which would take from Starlette what it answers with 405.
-    app.router.default = transcoder
+    app.router.default = admit
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
     return AccessLog(app, renderer, trusted_proxies)
+
+
+def prepare(problem: Problem, public_url: str) -> bytes:
+    """Return the response that `problem` is, as it is sent, with NOBODY for the request id."""
+    request = Request({"type": "http", "headers": []})
+    call = logs.Call(request_id=NOBODY)
+    with logs.opened(call):
+        response = Renderer(public_url).render_problem(request, problem)
+    _complete(response.headers, call)
+    fields = b"".join(b"%s: %s\r\n" % pair for pair in response.raw_headers)
+    reason = HTTPStatus(response.status_code).phrase
+    line = f"HTTP/1.1 {response.status_code} {reason}\r\n".encode()
+    return line + fields + b"\r\n" + bytes(response.body)
 
 
 class Renderer:
@@ -105,6 +129,10 @@ class Renderer:
             ),
         )
         return self._respond(request, self._status(problem), **error.headers)
+
+    def render_problem(self, request: Request, problem: Problem) -> Response:
+        """Answer with `problem`."""
+        return self._respond(request, self._status(problem))
 
     def render_http(self, request: Request, error: Exception) -> Response:
         """Answer for Starlette's own routes."""

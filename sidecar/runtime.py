@@ -28,6 +28,7 @@ from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
 from sidecar.lingering import LINGER
 from sidecar.settings import Settings
+from sidecar.shedding import Shedding
 from sidecar.sockets import Addresses, Bound, address_of
 from sidecar.throttle import Throttle
 from sidecar.token_service import TokenService
@@ -93,7 +94,17 @@ async def running(
         channel = InProcessChannel(interceptors=(Guard(public_url), admission))
         # It takes handlers as a server does, which is all that is asked of it here.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
-        rest = _build_rest(settings, channel, certificates, public_url, bound.rest)
+        app = rest_app.build(
+            SERVICES,
+            channel,
+            public_url=public_url,
+            trusted_proxies=settings.trusted_proxies,
+            admission=admission,
+        )
+        refusal = rest_app.prepare(admission.overloaded, public_url)
+        shedding = Shedding(admission.is_full, refusal)
+        stack.callback(shedding.tell)
+        rest = _build_rest(settings, app, certificates, shedding, bound.rest)
         await rest.start()
         stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
@@ -134,14 +145,11 @@ async def _serve_beside(
 
 def _build_rest(
     settings: Settings,
-    channel: grpc.aio.Channel,
+    app: ASGIApp,
     certificates: Certificates,
-    public_url: str,
+    shedding: Shedding,
     bound: socket,
 ) -> HttpListener:
-    app = rest_app.build(
-        SERVICES, channel, public_url=public_url, trusted_proxies=settings.trusted_proxies
-    )
     return HttpListener(
         app,
         bound,
@@ -149,6 +157,7 @@ def _build_rest(
         grace=settings.drain_timeout + _LAST_BYTES,
         limits=_limits(settings),
         tls=certificates.rest.context if certificates.rest else None,
+        shedding=shedding,
     )
 
 

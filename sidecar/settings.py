@@ -91,7 +91,7 @@ class Settings(BaseModel):
         "and gRPC calls whose message is to come",
     )
     max_in_flight: CountField = Field(
-        100, description="the most calls at once, by both protocols together"
+        32, description="the most calls at once, by both protocols together"
     )
     trusted_proxies: CountOrZeroField = Field(
         0, description="how many proxies before us add to X-Forwarded-For"

@@ -40,4 +40,4 @@ async def test_the_log_tells_of_too_few() -> None:
     limited = ("prlimit", "--nofile=128:128")
     async with serving("serve", program=(*limited, *SIDECAR), auth_api_token_url=URL) as sidecar:
         line = json.loads(await sidecar.log.find('"message": "few descriptors"'))
-        assert (line["needed"], line["found"]) == (2 * (1024 + 2 * 64) + 1024 + 100 + 256, 128)
+        assert (line["needed"], line["found"]) == (2 * (1024 + 2 * 64) + 1024 + 32 + 256, 128)

@@ -18,6 +18,7 @@ from sidecar.http_connection import MAX_CHUNKS, REFUSAL, RefusedError
 from sidecar.http_front import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.setting_types import Address
+from sidecar.shedding import Shedding
 from tests.faults.conditions import eventually
 from tests.faults.wire import drip, reset
 from tests.loops import on_each_loop
@@ -169,13 +170,17 @@ class Scene:
 
 
 @asynccontextmanager
-async def listening(*, over_tls: bool = False, **limits: float) -> AsyncIterator[Scene]:
+async def listening(
+    *, over_tls: bool = False, shedding: Shedding | None = None, **limits: float
+) -> AsyncIterator[Scene]:
     """Serve, with `limits` in place of some of the usual ones."""
     app = App()
     served, trust = tls_pair() if over_tls else (None, None)
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
         chosen: Any = limits
-        listener = HttpListener(app, bound, grace=1, limits=Limits(**chosen), tls=served)
+        listener = HttpListener(
+            app, bound, grace=1, limits=Limits(**chosen), tls=served, shedding=shedding
+        )
         await listener.start()
         scene = Scene(app=app, listener=listener, address=sockets.address_of(bound), trust=trust)
         try:

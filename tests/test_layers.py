@@ -28,7 +28,7 @@ FLOORS = (
         "problem_pages",
         "http_front",
     ),
-    ("auth_api", "guard", "throttle", "http_connection"),
+    ("auth_api", "guard", "throttle", "http_connection", "shedding"),
     ("auth_answer",),
     ("credentials", "setting_sources", "sockets"),
     ("problems", "basic_auth", "settings", "tls"),

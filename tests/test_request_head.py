@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar import request_head
 from sidecar.request_head import MAX_BYTES, MAX_FIELDS, MAX_LINE_BYTES, HeadError
+from tests.fuzz import targets
 from tests.properties import many
 
 LINE = b"POST / HTTP/1.1\r\n"
@@ -329,3 +330,92 @@ def test_no_head_keeps_the_loop_busy() -> None:
         with suppress(HeadError):
             request_head.check(data)
     assert time.perf_counter() - start < 10
+
+
+# Whole requests
+
+
+def whole(*fields: bytes, body: bytes = b"a=b", line: bytes = LINE) -> bytes:
+    """Return a request with `body`, and its length before `fields`."""
+    return head(b"Content-Length: %d" % len(body), *fields, line=line) + body
+
+
+WHOLE = {
+    "a form": whole(b"Content-Type: application/x-www-form-urlencoded"),
+    "no body": whole(body=b""),
+    "keep-alive": whole(b"Connection: keep-alive"),
+    "Keep-Alive in capitals": whole(b"CONNECTION:Keep-Alive \t"),
+    "a length without a space": head(b"content-length:3") + b"a=b",
+    "any other field": whole(b"Expected: a", b"Connections: close", b"X: \xff"),
+}
+
+
+@pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE)
+def test_a_whole_request_is_seen(data: bytes) -> None:
+    """One POST to its last byte is whole; with a byte less, or more, it is not."""
+    assert request_head.is_whole_post(data)
+    assert not request_head.is_whole_post(data[:-1])
+    assert not request_head.is_whole_post(data + b"P")
+    assert not request_head.is_whole_post(data * 2)
+
+
+NOT_PLAIN = {
+    "nothing": b"",
+    "another method": whole(line=b"PUT / HTTP/1.1\r\n"),
+    "HTTP/1.0": whole(line=b"POST / HTTP/1.0\r\n"),
+    "chunks": head(b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    "chunks and a length": whole(b"transfer-encoding: chunked"),
+    "no length": head(),
+    "two lengths": whole(b"Content-Length: 3"),
+    "a length that is no number": head(b"Content-Length: +3") + b"a=b",
+    "a length of 5 000 digits": head(b"Content-Length: " + b"0" * 4999 + b"3") + b"a=b",
+    "a space behind the name of the length": head(b"Content-Length : 3") + b"a=b",
+    "an expectation": whole(b"Expect: 100-continue"),
+    "an upgrade": whole(b"Upgrade: h2c"),
+    "the last of its connection": whole(b"Connection: close"),
+    "more than keep-alive": whole(b"Connection: keep-alive, X-Own"),
+    "two hosts": whole(b"Host: b"),
+    "no host": b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na=b",
+    "a bare LF": LINE + b"Host: a\nContent-Length: 3\r\n\r\na=b",
+    "a folded line": whole(b"A: a\r\n b"),
+    "a name that is no token": whole(b"A\x0b: a"),
+    "NUL in a value": whole(b"A: \x00"),
+    "an empty line before it": b"\r\n" + whole(),
+    "too many fields": whole(*[b"A: a"] * MAX_FIELDS),
+}
+
+
+@pytest.mark.parametrize("data", NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_what_is_not_plain_is_not_whole(data: bytes) -> None:
+    """Whatever could be read in another way, or asks for more than an answer, is left to others."""
+    assert not request_head.is_whole_post(data)
+
+
+PARTS = st.sampled_from(
+    [
+        b"POST / HTTP/1.1",
+        b"GET / HTTP/1.1",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"Host: a",
+        b"Content-Length: ",
+        b"content-length:",
+        b"Transfer-Encoding: chunked",
+        b"Connection: keep-alive",
+        b"0",
+        b"3",
+        b"a=b",
+        b" ",
+        b":",
+    ]
+)
+
+
+@many
+@example(whole())
+@example(whole() + whole())
+@given(st.lists(PARTS, max_size=24).map(b"".join))
+def test_what_is_whole_is_whole_to_h11(data: bytes) -> None:
+    """Of what is said to be one request h11 finds one, and nothing behind it."""
+    targets.whole(data)

@@ -79,7 +79,7 @@ def test_defaults() -> None:
         "header_timeout": 5.0,
         "request_timeout": 10.0,
         "max_connections": 1024,
-        "max_in_flight": 100,
+        "max_in_flight": 32,
         "trusted_proxies": 0,
         "max_client_failures": 30,
         "max_address_failures": 300,

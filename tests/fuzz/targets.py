@@ -42,6 +42,21 @@ def _read_head(data: bytes) -> None:
         assert (event.method, event.target) == (method, target)
 
 
+def whole(data: bytes) -> None:
+    """Check that h11 takes what is said to be one whole request for no more, and no less."""
+    if request_head.is_whole_post(data):
+        parser = h11.Connection(h11.SERVER)
+        parser.receive_data(data)
+        with suppress(h11.RemoteProtocolError):
+            begun = parser.next_event()
+            assert isinstance(begun, h11.Request)
+            assert begun.method == b"POST"
+            while isinstance(event := parser.next_event(), h11.Data):
+                pass
+            assert isinstance(event, h11.EndOfMessage), "less than a request"
+            assert parser.trailing_data == (b"", False), "more than a request"
+
+
 def connection(data: bytes) -> None:
     """Check that a connection reads requests until it needs more, or refuses with a reason."""
     parser = Connection(lambda: False, 0.0)
@@ -123,6 +138,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         target.__name__: target
         for target in (
             head,
+            whole,
             connection,
             authorization,
             request,
