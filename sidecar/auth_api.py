@@ -95,7 +95,7 @@ class AuthApi:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_TIMEOUT, "timeout") from None
         except BadAnswerError as error:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER, str(error)) from None
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, ssl.SSLError) as error:
             raise _error(_reason(error), _name(error)) from None
         finally:
             milliseconds = round((time.perf_counter() - start) * 1000, 3)
@@ -131,7 +131,7 @@ class AuthApi:
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             self._fail_fast.failed()
             raise
-        except (httpx2.TransportError, BadAnswerError, TimeoutError):
+        except (httpx2.TransportError, ssl.SSLError, BadAnswerError, TimeoutError):
             # Something is there: to connect has less time than the whole try.
             self._fail_fast.succeeded()
             raise
@@ -209,9 +209,12 @@ async def _read(response: httpx2.Response) -> bytes:
 
 
 def _reason(error: Exception) -> Reason:
-    # Somebody is there, but not to be trusted. A handshake that was cut short by the time
-    # to connect has a cause of that kind too, which says only that more was to come.
-    if isinstance(error, httpx2.ConnectError) and isinstance(_first_cause(error), ssl.SSLError):
+    # Somebody is there, but not to be trusted, or does not trust us, which by TLS 1.3 it says
+    # in place of an answer: that the library does not take for an error of its own. A
+    # handshake that was cut short by the time to connect has a cause of that kind too,
+    # which says only that more was to come.
+    kinds = (httpx2.ConnectError, ssl.SSLError)
+    if isinstance(error, kinds) and isinstance(_first_cause(error), ssl.SSLError):
         return pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 

@@ -7,7 +7,9 @@ import asyncio
 import ssl
 import warnings
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -112,6 +114,38 @@ async def test_u23_not_to_be_trusted(tmp_path: Path, context: ssl.SSLContext, fa
             assert line["upstream_fault"] == fault
         assert scene.upstream.requests == []
         assert scene.chaos.accepted == len(BOTH)  # one try each
+
+
+async def test_u23_we_are_not_trusted(tmp_path: Path) -> None:
+    """An auth-api that asks for a certificate, and gets none, says so once it has been called.
+
+    By TLS 1.3 that is after the handshake (RFC 8446 section 4.4.2.4).
+    """
+    _, flags = trusting(tmp_path)
+    listener = await asyncio.start_server(partial(refuse_client, mutual()), LOOPBACK, 0)
+    port: int = listener.sockets[0].getsockname()[1]
+    url = {"auth_api_token_url": f"https://{LOOPBACK}:{port}/token"}
+    async with listener, open_scene(mutual(), **flags, **url) as scene:
+        for way in BOTH:
+            line = await scene.line_of(await scene.fails(way, LOST))
+            assert line["upstream_fault"] == "SSLError: TLSV13_ALERT_CERTIFICATE_REQUIRED"
+
+
+async def refuse_client(
+    context: ssl.SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Shake hands until that fails, send the alert that says why, and wait for the other end.
+
+    Servers of asyncio close at once instead, which may come as a reset before the alert.
+    """
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_side=True)
+    with suppress(ConnectionError), closing(writer):
+        while data := await reader.read(65536):
+            incoming.write(data)
+            with suppress(ssl.SSLError):
+                tls.do_handshake()
+            writer.write(outgoing.read())
 
 
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"], ["h2", "http/1.1"]])
