@@ -37,7 +37,8 @@ class Admission(grpc.aio.ServerInterceptor):
         self._most = most
         self.overloaded = Problem(
             reason=pb.PROBLEM_REASON_OVERLOADED,
-            detail=f"There must not be more than {most} calls at once.",
+            detail=f"The service is busy with {most} calls, the most at once. "
+            "Try again after a moment.",
         )
         self._calls: _Tasks = set()
         self._streams: _Tasks = set()

@@ -128,15 +128,26 @@ class AuthApi:
         try:
             async with asyncio.timeout(self._timeouts.one_try):
                 answer = await self._post(credentials)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            self._fail_fast.failed()
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            self._note_down(error)
             raise
         except (httpx2.TransportError, ssl.SSLError, BadAnswerError, TimeoutError):
             # Something is there: to connect has less time than the whole try.
-            self._fail_fast.succeeded()
+            self._note_up()
             raise
-        self._fail_fast.succeeded()
+        self._note_up()
         return answer
+
+    def _note_down(self, error: Exception) -> None:
+        was_down = self._fail_fast.is_down
+        self._fail_fast.failed()
+        if self._fail_fast.is_down and not was_down:
+            logs.warning("auth-api down", fault=_name(error))
+
+    def _note_up(self) -> None:
+        if self._fail_fast.is_down:
+            logs.event("auth-api up")
+        self._fail_fast.succeeded()
 
     def _open(self) -> httpx2.AsyncClient:
         """Return a client that trusts what is to be trusted now."""

@@ -19,6 +19,7 @@ _MISSING = Problem(
     reason=pb.PROBLEM_REASON_INVALID_REQUEST, detail="The call must have a request message."
 )
 _STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
+_A_MOMENT = 0.05  # seconds
 # Such a handler is called at once.
 _STREAMING: dict[bool, tuple[str, Callable[..., Handler]]] = {
     False: ("unary_unary", grpc.stream_unary_rpc_method_handler),
@@ -92,6 +93,8 @@ class RequestMessage(grpc.aio.ServerInterceptor):
         finally:
             self._waits.pop(wait, None)
         if message is grpc.aio.EOF:
+            # Also when gRPC has refused the message, which it tells by a cancellation.
+            await asyncio.sleep(_A_MOMENT)
             raise ProblemError(_MISSING)
         return message
 

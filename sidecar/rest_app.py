@@ -221,8 +221,12 @@ class AccessLog:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: RequestError | None = scope.get(REFUSAL)
-        answer = self._renderer.render(Request(scope), refused) if refused else self._app
-        await answer(scope, receive, send)
+        if refused is None:
+            await self._app(scope, receive, send)
+            return
+        logs.current_call().note(refusal=refused.detail)  # of the front, in words of its own
+        response = self._renderer.render(Request(scope), refused)
+        await response(scope, receive, send)
 
 
 def _to_origin_form(scope: Scope) -> None:

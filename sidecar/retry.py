@@ -59,12 +59,17 @@ class FailFast:
         self._until = 0.0
         self._is_looking = False
 
+    @property
+    def is_down(self) -> bool:
+        """Whether so many connections in a row could not be opened that hardly one is tried."""
+        return self._failures >= DOWN_AFTER
+
     def admit(self) -> int:
         """Return 0 for a call that may try; else in how many whole seconds one may.
 
         The call that may, while the auth-api is down, is the only one until the next pause ends.
         """
-        if self._failures < DOWN_AFTER:
+        if not self.is_down:
             return 0
         left = self._until - self._now()
         if left > 0:

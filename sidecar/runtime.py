@@ -29,7 +29,7 @@ from sidecar.in_process import InProcessChannel
 from sidecar.lingering import LINGER
 from sidecar.settings import Settings
 from sidecar.shedding import Shedding
-from sidecar.sockets import Addresses, Bound, address_of
+from sidecar.sockets import Addresses, Bound, address_of, naming
 from sidecar.throttle import Throttle
 from sidecar.token_service import TokenService
 
@@ -86,7 +86,9 @@ async def running(
         public_url = settings.public_url or f"{scheme}://{address_of(bound.rest)}"
         admission = Admission(settings.max_in_flight)
         server = _build_server(settings, admission, certificates, public_url)
-        addresses = bound.addresses(server.bind(settings.grpc_listen), settings.auth_api_token_url)
+        with naming("grpc_listen"):
+            grpc_address = server.bind(settings.grpc_listen)
+        addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
         is_started = asyncio.Event()
         await _serve_beside(stack, bound, is_started, drain)
         service = await _build_service(stack, settings, addresses.token_url, certificates)
@@ -136,7 +138,7 @@ async def _serve_beside(
     admin = admin_app.build(
         is_started=is_started.is_set,
         is_ready=lambda: is_started.is_set() and not drain.has_begun,
-        drain=drain.begin,
+        drain=_obey("POST /drain", drain.begin),
     )
     await _serve(stack, admin, bound.admin)
     if bound.embedded is not None:
@@ -229,5 +231,15 @@ def _catch_signals(drain: Drain) -> None:
     SIGINT is what a person sends, whose calls nobody routes.
     """
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, drain.hasten)
-    loop.add_signal_handler(signal.SIGINT, drain.interrupt)
+    loop.add_signal_handler(signal.SIGTERM, _obey("SIGTERM", drain.hasten))
+    loop.add_signal_handler(signal.SIGINT, _obey("SIGINT", drain.interrupt))
+
+
+def _obey(name: str, wish: Callable[[], None]) -> Callable[[], None]:
+    """Return what fulfils `wish`, and writes who had it."""
+
+    def obey() -> None:
+        logs.event("told to stop", by=name)
+        wish()
+
+    return obey

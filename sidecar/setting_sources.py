@@ -41,13 +41,22 @@ def load(
     is_named = not _TOKEN_URL.isdisjoint({*given, *flags})
     faults = list(_take_from_files(given, flags))
     given |= flags
-    settings = Settings()
+    bad: set[str] = set()
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
-        faults += [_explain(fault) for fault in error.errors(include_input=False)]
-    else:
-        faults += [f"{name_of(name)}: {fault}" for name, fault in find_conflicts(settings)]
+        found = error.errors(include_input=False)
+        faults += [_explain(fault) for fault in found]
+        bad = {str(fault["loc"][0]) for fault in found}
+        settings = Settings.model_validate(
+            {name: value for name, value in given.items() if name not in bad}
+        )
+    # What does not fit beside a bad value may fit beside the right one.
+    faults += [
+        f"{name_of(name)}: {fault}"
+        for name, fault in find_conflicts(settings)
+        if name not in bad and not any(name_of(other) in fault for other in bad)
+    ]
     if needs_upstream and not is_named:
         faults.append(
             f"{name_of('auth_api_token_url')}: must be set to the auth-api's token endpoint"

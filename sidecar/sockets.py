@@ -1,11 +1,12 @@
 """Listening sockets: taken before anything starts, so that a busy address is told at once."""
 
 import socket
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from sidecar.setting_types import Address
-from sidecar.settings import Settings
+from sidecar.settings import Settings, name_of
 
 BACKLOG = 1024
 
@@ -25,6 +26,15 @@ def listen(address: Address) -> socket.socket:
         bound.close()
         raise OSError(f"cannot listen on {address}: {error.strerror}") from None
     return bound
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Name the setting `field` in the text of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{name_of(field)}: {error}") from None
 
 
 def address_of(bound: socket.socket) -> Address:
@@ -66,13 +76,14 @@ class Bound:
     def by(cls, stack: ExitStack, settings: Settings, *, embeds_auth_api: bool) -> "Bound":
         """Take the addresses; `stack` gives them back. Raises OSError, whose text names one."""
 
-        def bind(address: Address) -> socket.socket:
-            return stack.enter_context(closing(listen(address)))
+        def bind(field: str) -> socket.socket:
+            with naming(field):
+                return stack.enter_context(closing(listen(getattr(settings, field))))
 
         return cls(
-            rest=bind(settings.rest_listen),
-            admin=bind(settings.admin_listen),
-            embedded=bind(settings.dev_auth_api_listen) if embeds_auth_api else None,
+            rest=bind("rest_listen"),
+            admin=bind("admin_listen"),
+            embedded=bind("dev_auth_api_listen") if embeds_auth_api else None,
         )
 
     def addresses(self, grpc_address: Address, token_url: str | None) -> Addresses:

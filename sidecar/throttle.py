@@ -27,6 +27,7 @@ from sidecar.problems import Problem, ProblemError
 # The most windows that are remembered. Who invents clients to fill them makes the
 # oldest forgotten, which would be the next to end.
 MOST_WINDOWS = 100_000
+_CHECK = "Calls in hand count until they end. Check the secret, and try again later."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,18 +106,19 @@ class Throttle:
                 limit=by_client,
                 key=self._key(network, client),
                 detail=f"There were {by_client.amount} wrong secrets in a minute "
-                "for this client from this address.",
+                f"for this client from this address. {_CHECK}",
             ),
             _Charge(
                 limit=by_address,
                 key=self._key(network),
                 detail=f"There were {by_address.amount} wrong secrets in a minute "
-                "from this address.",
+                f"from this address. {_CHECK}",
             ),
             _Charge(
                 limit=calls,
                 key=self._key(client),
-                detail=f"There were {calls.amount} requests in a minute for this client.",
+                detail=f"There were {calls.amount} requests in a minute for this client. "
+                "Use each token until it expires.",
                 is_refundable=False,
             ),
         ]

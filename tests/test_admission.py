@@ -123,7 +123,9 @@ async def test_one_call_too_many_is_refused_at_once(
     outcome = await failure_of(method(HI))
     assert_refused(outcome)
     assert outcome.problem is not None
-    assert outcome.problem["detail"] == "There must not be more than 2 calls at once."
+    assert outcome.problem["detail"] == (
+        "The service is busy with 2 calls, the most at once. Try again after a moment."
+    )
     assert waiting.called.locked()  # no third call of the handler
     waiting.release.set()
     assert [(await call).value for call in calls] == ["hi"] * MOST

@@ -82,7 +82,8 @@ async def test_many_secrets_of_one_client() -> None:
         problem = refused.json()
         assert problem["karmoCode"] == "42920001"
         assert problem["detail"] == (
-            "There were 5 wrong secrets in a minute for this client from this address."
+            "There were 5 wrong secrets in a minute for this client from this address. "
+            "Calls in hand count until they end. Check the secret, and try again later."
         )
         assert "www-authenticate" not in refused.headers
         outcome = await by_grpc(house, GUESSER)

@@ -205,7 +205,13 @@ async def test_standard_output_is_the_log_alone() -> None:
     async with serving("dev") as sidecar:
         pass
     log = process.log_lines(await sidecar.log.all())
-    assert [record["message"] for record in log] == ["serving", "stopping", "stopped"]
+    assert log[1]["by"] == "SIGTERM"
+    assert [record["message"] for record in log] == [
+        "serving",
+        "told to stop",
+        "stopping",
+        "stopped",
+    ]
 
 
 @pytest.mark.parametrize("command", ["dev", "check-config"])

@@ -285,7 +285,7 @@ async def serving(
         await served.kill()
 
 
-MESSAGES = ["serving", *["call"] * 300, "stopping", "stopped"]
+MESSAGES = ["serving", *["call"] * 300, "told to stop", "stopping", "stopped"]
 
 
 async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:

@@ -226,12 +226,12 @@ async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> Non
 
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_an_address_in_use_is_told(listener: str) -> None:
-    """It ends with status 78, and its only words are one line that names the address."""
+    """It ends with status 78, and its only words are a line that names setting and address."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = f"127.0.0.1:{holder.getsockname()[1]}"
         end = await run(*SIDECAR, "dev", *free(**{listener: taken}))
-    told = f"karmo-sidecar: cannot listen on {taken}: Address already in use\n"
-    assert end == Ended(status=78, stdout="", stderr=told)
+    told = f"SIDECAR_{listener.upper()}: cannot listen on {taken}: Address already in use"
+    assert end == Ended(status=78, stdout="", stderr=f"karmo-sidecar: {told}\n")
 
 
 @pytest.mark.parametrize("name", ["rest", "grpc", "admin"])
@@ -240,7 +240,7 @@ async def test_two_sidecars_do_not_share_an_address(house: House, name: str) -> 
     taken = house.addresses.told()[name]
     flags = {SETTINGS[name]: taken, "auth_api_token_url": TOKEN_URL}
     settings = load({}, FREE_PORTS | flags)
-    with pytest.raises(OSError, match=f"cannot listen on {taken}"):
+    with pytest.raises(OSError, match=f"{SETTINGS[name].upper()}: cannot listen on {taken}"):
         async with runtime.running(settings, embeds_auth_api=False):
             pytest.fail("the address is shared")
     async with callers(house.addresses.told()) as made:

@@ -627,6 +627,25 @@ def test_every_fault_at_once(by_flag: bool) -> None:
     assert CANARY not in f"{raised.value} {raised.value!r}"
 
 
+def test_what_does_not_fit_is_told_beside_bad_values() -> None:
+    """Bad values hide no conflict of others, but those that they are a part of themselves."""
+    faults = faults_of(
+        {},
+        auth_api_timeout=CANARY,  # which a try must be shorter than, and nobody knows if it is
+        auth_api_try_timeout="9s",
+        lame_duck="50s",
+        rest_tls_certificate="/a",
+    )
+    assert faults == (
+        f"SIDECAR_AUTH_API_TIMEOUT: {SECONDS}",
+        (
+            "SIDECAR_TERMINATION_GRACE: must be longer than SIDECAR_LAME_DUCK and "
+            "SIDECAR_DRAIN_TIMEOUT together"
+        ),
+        "SIDECAR_REST_TLS_KEY: must be set beside SIDECAR_REST_TLS_CERTIFICATE",
+    )
+
+
 MISSING = "SIDECAR_AUTH_API_TOKEN_URL: must be set to the auth-api's token endpoint"
 
 

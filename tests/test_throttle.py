@@ -88,7 +88,8 @@ def test_wrong_secrets_of_one_client_from_one_address() -> None:
     refusal = exchange(made, credentials(secret="another"))
     assert refusal == Problem(
         reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS,
-        detail="There were 3 wrong secrets in a minute for this client from this address.",
+        detail="There were 3 wrong secrets in a minute for this client from this address. "
+        "Calls in hand count until they end. Check the secret, and try again later.",
         retry_after=40,
     )
 
@@ -166,7 +167,9 @@ def test_calls_of_one_client() -> None:
     clock.now += 59.5
     refusal = exchange(made, credentials(), error=None)
     assert refusal is not None
-    assert refusal.detail == "There were 2 requests in a minute for this client."
+    assert refusal.detail == (
+        "There were 2 requests in a minute for this client. Use each token until it expires."
+    )
     assert refusal.retry_after == 1
     assert exchange(made, credentials("other"), error=None) is None
 

@@ -5,6 +5,7 @@ nothing that the process wrote shows a secret.
 """
 
 import asyncio
+import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -339,6 +340,18 @@ async def test_g04_a_bad_message_is_refused(
         assert answer.code == code.value[0]
         no_secret(f"{answer}", SECRET, CLIENT)
         assert len(attacked.upstream.requests) == seen
+
+
+async def test_g04_the_log_does_not_blame_the_request(attacked: Attacked) -> None:
+    """A message that gRPC refuses by itself leaves the line of a call that was cancelled."""
+    identity = "5b1d7d1e-0f5e-4b7a-9c3e-1f2d3c4b5a69"
+    body = abuse.message(SENT, length=2**31)
+    async with attacked.survives():
+        answer = await answered(attacked, abuse.call(("x-request-id", identity), body=body))
+        assert answer.code == StatusCode.RESOURCE_EXHAUSTED.value[0]
+        line = json.loads(await attacked.sidecar.log.find(identity))
+    assert line["code"] == "CANCELLED"
+    assert "reason" not in line
 
 
 async def test_g04_unknown_fields_are_passed_over(attacked: Attacked) -> None:

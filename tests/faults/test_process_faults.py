@@ -167,7 +167,10 @@ async def test_p01_drain_does_what_sigterm_does() -> None:
         scene.hold.release.set()
         assert (await call).token == TOKEN
         async with asyncio.timeout(20):
-            assert is_clean(await scene.sidecar.ended())
+            end = await scene.sidecar.ended()
+        assert is_clean(end)
+        wishes = [line["by"] for line in log_lines(end.stdout) if line["message"] == "told to stop"]
+        assert wishes == ["POST /drain", "POST /drain", "SIGTERM"]
 
 
 async def connection_of(client: httpx2.AsyncClient, rest: str) -> tuple[int, str | None]:
@@ -247,7 +250,8 @@ async def test_p09_a_privileged_port_is_told(least: Sequence[str | Path], listen
     """A port that takes a right to listen on, without it, ends with one line and status 78."""
     flags = {f"{listener}_listen": "127.0.0.1:1", "auth_api_token_url": NOBODY}
     end = await run(*least, *SIDECAR, "serve", *free(**flags))
-    assert is_refusal(end, "cannot listen on 127.0.0.1:1: Permission denied"), end
+    setting = f"SIDECAR_{listener.upper()}_LISTEN"
+    assert is_refusal(end, f"{setting}: cannot listen on 127.0.0.1:1: Permission denied"), end
 
 
 @pytest.mark.parametrize("listener", ["rest", "grpc", "admin"])
@@ -255,7 +259,8 @@ async def test_p09_an_address_of_another_machine_is_told(listener: str) -> None:
     """An address that is not of this machine ends with one line and status 78."""
     flags = {f"{listener}_listen": "192.0.2.1:0", "auth_api_token_url": NOBODY}
     end = await run(*SIDECAR, "serve", *free(**flags))
-    assert is_refusal(end, "cannot listen on 192.0.2.1:0: Cannot assign requested address"), end
+    told = "cannot listen on 192.0.2.1:0: Cannot assign requested address"
+    assert is_refusal(end, f"SIDECAR_{listener.upper()}_LISTEN: {told}"), end
 
 
 async def test_p09_ipv6_alone() -> None:

@@ -409,6 +409,14 @@ UNTRUSTED: Mapping[str, bytes] = {
 }
 
 
+async def test_r05_the_log_tells_what_was_wrong(scene: Scene) -> None:
+    """The line of a request that is refused before it is one has the words of its answer."""
+    for data in (b"GET /\r\n", b"GET / HTTP/1.1\r\n\r\n"):
+        received = await answer_to(scene.rest, data)
+        line = await scene.line(received.headers["x-request-id"].encode())
+        assert line["refusal"] == json.loads(received.body)["detail"]
+
+
 @pytest.mark.parametrize("field", UNTRUSTED.values(), ids=UNTRUSTED)
 async def test_r14_fields_of_strangers(scene: Scene, field: bytes) -> None:
     """What only a proxy may tell changes nothing, and is neither answered, logged nor sent on."""

@@ -134,6 +134,11 @@ async def test_u01_fails_fast_and_recovers() -> None:
         await eventually(lambda: _is_served(scene))
         assert scene.chaos.accepted == len(scene.upstream.requests) == 1
         await scene.works_in_full()
+        told = [line for line in scene.log.entries if line["message"].startswith("auth-api")]
+        assert [(line["level"], line["message"], line.get("fault")) for line in told] == [
+            ("warning", "auth-api down", "ConnectError: ConnectionRefusedError"),
+            ("info", "auth-api up", None),
+        ]
 
 
 async def _is_served(scene: Scene) -> bool:
