@@ -36,7 +36,7 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
         return _tell(is_ready(), "ready")
 
     async def begin_drain(request: Request) -> Response:
-        if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
+        if not _is_of_this_machine(request):
             # Probes come from other machines, and this one would be a way to stop the service.
             return _refuse(403, "The wish to drain must come from this machine.")
         if "origin" in request.headers:
@@ -45,13 +45,9 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
         drain()
         return _respond("draining", status_code=202)
 
+    routes = [Route(f"/{probe.__name__}", probe) for probe in (livez, startupz, readyz)]
     app = Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/startupz", startupz),
-            Route("/readyz", readyz),
-            Route("/drain", begin_drain, methods=["POST"]),
-        ],
+        routes=[*routes, Route("/drain", begin_drain, methods=["POST"])],
         exception_handlers={HTTPException: _refuse_as_said},
     )
 
@@ -61,6 +57,10 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
         await response(scope, receive, send)
 
     return answer
+
+
+def _is_of_this_machine(request: Request) -> bool:
+    return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
 
 
 def _tell(is_so: bool, what: str) -> Response:

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from typing import Self, cast
@@ -13,15 +13,14 @@ from urllib.parse import urlencode
 import httpx2
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar import logs, retry
+from sidecar import logs, retry, upstream_errors
 from sidecar.auth_answer import Answer, BadAnswerError, Token, interpret
 from sidecar.credentials import GRANT_TYPE, ClientCredentials
-from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason
+from sidecar.problems import Problem, ProblemError, Reason, explained
 from sidecar.retry import FailFast, RetryBudget
 from sidecar.secret import Secret
 
 _MAX_BODY_BYTES = 64 * 1024
-_MOST_CAUSES = 10
 # No connection is used twice: what an answer left in the library's buffer beyond its
 # length would be taken for the next caller's answer, token included.
 # How many there are at once is the business of admission.
@@ -32,14 +31,6 @@ _HEADERS = {
     "Content-Type": "application/x-www-form-urlencoded",
     "User-Agent": f"karmo-sidecar/{version('karmo-sidecar')}",
 }
-# The most specific class that an error of the library is decides.
-_REASONS: tuple[tuple[type[Exception], Reason], ...] = (
-    (httpx2.TimeoutException, pb.PROBLEM_REASON_UPSTREAM_TIMEOUT),
-    (httpx2.ConnectError, pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE),
-    (httpx2.NetworkError, pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST),
-    (httpx2.RemoteProtocolError, pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST),
-    (httpx2.TransportError, pb.PROBLEM_REASON_INTERNAL),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +87,7 @@ class AuthApi:
         except BadAnswerError as error:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER, str(error)) from None
         except (httpx2.TransportError, ssl.SSLError) as error:
-            raise _error(_reason(error), _name(error)) from None
+            raise _error(upstream_errors.reason_of(error), upstream_errors.name_of(error)) from None
         finally:
             milliseconds = round((time.perf_counter() - start) * 1000, 3)
             logs.current_call().note(upstream_ms=milliseconds)
@@ -113,7 +104,7 @@ class AuthApi:
             pause = retry.wait()
             now = asyncio.get_running_loop().time()
             is_in_time = now + pause + self._timeouts.connect < end
-            if not _is_refusal(error) or not is_in_time or not self._budget.spend():
+            if not upstream_errors.is_refusal(error) or not is_in_time or not self._budget.spend():
                 raise
         logs.current_call().note(upstream_tries=2)
         await asyncio.sleep(pause)
@@ -142,7 +133,7 @@ class AuthApi:
         was_down = self._fail_fast.is_down
         self._fail_fast.failed()
         if self._fail_fast.is_down and not was_down:
-            logs.warning("auth-api down", fault=_name(error))
+            logs.warning("auth-api down", fault=upstream_errors.name_of(error))
 
     def _note_up(self) -> None:
         if self._fail_fast.is_down:
@@ -219,45 +210,7 @@ async def _read(response: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-def _reason(error: Exception) -> Reason:
-    # Somebody is there, but not to be trusted, or does not trust us, which by TLS 1.3 it says
-    # in place of an answer: that the library does not take for an error of its own. A
-    # handshake that was cut short by the time to connect has a cause of that kind too,
-    # which says only that more was to come.
-    kinds = (httpx2.ConnectError, ssl.SSLError)
-    if isinstance(error, kinds) and isinstance(_first_cause(error), ssl.SSLError):
-        return pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST
-    return next(reason for kind, reason in _REASONS if isinstance(error, kind))
-
-
-def _name(error: BaseException) -> str:
-    """Return the type of `error` and that of its first cause, which tells refused from unknown.
-
-    Of TLS it says in the words of OpenSSL what is wrong; a host in them is the one that is set.
-    """
-    first = _first_cause(error)
-    words = first.reason if isinstance(first, ssl.SSLError) else None
-    words = getattr(first, "verify_message", words)
-    names = dict.fromkeys((type(error).__name__, type(first).__name__, words))
-    return ": ".join(name for name in names if name)
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    first = error
-    for _ in range(_MOST_CAUSES):  # they may go in a circle
-        if isinstance(first, ExceptionGroup):  # a name has several addresses, and all failed
-            first = first.exceptions[0]
-        first = first.__cause__ or first.__context__ or first
-    return first
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether the system itself said that nobody listens: nothing of the request was sent."""
-    return isinstance(_first_cause(error), ConnectionError)
-
-
 def _error(reason: Reason, fault: str, retry_after: int | None = None) -> ProblemError:
     """Make the error that the caller reads; `fault` is for the log alone."""
     logs.current_call().note(upstream_fault=fault)
-    detail = CATALOGUE[reason].explanation
-    return ProblemError(Problem(reason=reason, detail=detail, retry_after=retry_after))
+    return ProblemError(replace(explained(reason), retry_after=retry_after))

@@ -88,11 +88,7 @@ class GrpcServer:
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
-        offered: list[ServiceDescriptor] = [
-            *services,
-            _HEALTH,
-            *([_REFLECTION] if reflects else []),
-        ]
+        offered = [*services, _HEALTH, *([_REFLECTION] if reflects else [])]
         self._log = AccessLog(offered, trusted_proxies)
         interceptors = (
             self._log,

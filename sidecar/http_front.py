@@ -19,25 +19,9 @@ from uvicorn.server import ServerState
 
 from sidecar import request_head
 from sidecar.http_connection import REFUSAL, Connection, RefusedError
+from sidecar.http_limits import Limits
 from sidecar.lingering import LINGER, Lingering
 from sidecar.shedding import Shedding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one listener bears. Times are in seconds.
-
-    `header_timeout` and `request_timeout` are for the header and for the whole of a
-    request, from its first byte, and of a new connection from its beginning.
-    `keep_alive` is how long a connection may idle between requests, `age` about how
-    long it lives before it is told to close, for the load to spread anew.
-    """
-
-    header_timeout: float = 5.0
-    request_timeout: float = 10.0
-    keep_alive: float = 75.0
-    age: float = 600.0
-    connections: int = 1024
 
 
 @dataclass(slots=True)
@@ -45,9 +29,9 @@ class Front:
     """What the connections of one listener share."""
 
     limits: Limits
+    shedding: Shedding | None = None
     # Those that wait for a request, the one that waits longest first.
     waiting: dict["FrontProtocol", None] = field(default_factory=dict)
-    shedding: Shedding | None = None
     # Those whose request came as a whole, and waits for its answer.
     begun: set["FrontProtocol"] = field(default_factory=set)
     # Whether each answer is to be the last of its connection.
@@ -167,9 +151,8 @@ class FrontProtocol(H11Protocol):
     def _shed(self, data: bytes) -> bool:
         """Answer a whole request as it came, if there is no room for what it asks."""
         front, shedding = self._front, self._front.shedding
-        if shedding is None or self.flow.write_paused or not self.conn.is_fresh():
-            return False
-        if not request_head.is_whole_post(data):
+        is_able = not self.flow.write_paused and self.conn.is_fresh()
+        if not (shedding and is_able and request_head.is_whole_post(data)):
             return False
         if not shedding.is_full(len(front.begun)):
             # Many may be read before the first of them has its place.
@@ -214,15 +197,13 @@ class FrontProtocol(H11Protocol):
     def _expire(self) -> None:
         limits = self._front.limits
         if self._timed is h11.SEND_BODY:
-            self._refuse(
-                RefusedError(408, f"The request must be complete in {limits.request_timeout:g} s.")
-            )
+            late = f"The request must be complete in {limits.request_timeout:g} s."
         elif self.conn.trailing_data[0]:
-            self._refuse(
-                RefusedError(408, f"The header must be complete in {limits.header_timeout:g} s.")
-            )
+            late = f"The header must be complete in {limits.header_timeout:g} s."
         else:
             self.transport.close()
+            return
+        self._refuse(RefusedError(408, late))
 
     def _refuse(self, refusal: RefusedError) -> None:
         """Have the application answer `refusal`: in the request in hand, or in place of one."""
@@ -246,7 +227,6 @@ class FrontProtocol(H11Protocol):
             "client": self.client,
             "scheme": self.scheme,
             "method": "",
-            "root_path": "",
             "path": "",
             "raw_path": b"",
             "query_string": b"",

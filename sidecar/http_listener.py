@@ -10,7 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.http_connection import REFUSAL, RefusedError
-from sidecar.http_front import Front, FrontProtocol, Limits
+from sidecar.http_front import Front, FrontProtocol
+from sidecar.http_limits import Limits
 from sidecar.shedding import Shedding
 from sidecar.sockets import BACKLOG
 
@@ -81,6 +82,8 @@ class HttpListener:
         await self._main_loop
         await self._close()
         await self._server.shutdown(sockets=[self._bound])
+        if self._front.shedding is not None:
+            self._front.shedding.tell()
 
     async def _close(self) -> None:
         """Listen no more, and serve who connected before: closing alone would reset them."""

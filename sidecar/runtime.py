@@ -23,7 +23,7 @@ from sidecar.certificates import Certificates
 from sidecar.drain import Drain
 from sidecar.grpc_server import GrpcServer
 from sidecar.guard import Guard
-from sidecar.http_front import Limits
+from sidecar.http_limits import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.in_process import InProcessChannel
 from sidecar.lingering import LINGER
@@ -96,17 +96,7 @@ async def running(
         channel = InProcessChannel(interceptors=(Guard(public_url), admission))
         # It takes handlers as a server does, which is all that is asked of it here.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
-        app = rest_app.build(
-            SERVICES,
-            channel,
-            public_url=public_url,
-            trusted_proxies=settings.trusted_proxies,
-            admission=admission,
-        )
-        refusal = rest_app.prepare(admission.overloaded, public_url)
-        shedding = Shedding(admission.is_full, refusal)
-        stack.callback(shedding.tell)
-        rest = _build_rest(settings, app, certificates, shedding, bound.rest)
+        rest = _build_rest(settings, channel, admission, certificates, public_url, bound.rest)
         await rest.start()
         stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
@@ -147,11 +137,20 @@ async def _serve_beside(
 
 def _build_rest(
     settings: Settings,
-    app: ASGIApp,
+    channel: grpc.aio.Channel,
+    admission: Admission,
     certificates: Certificates,
-    shedding: Shedding,
+    public_url: str,
     bound: socket,
 ) -> HttpListener:
+    app = rest_app.build(
+        SERVICES,
+        channel,
+        public_url=public_url,
+        trusted_proxies=settings.trusted_proxies,
+        admission=admission,
+    )
+    refusal = rest_app.prepare(admission.overloaded, public_url)
     return HttpListener(
         app,
         bound,
@@ -159,7 +158,7 @@ def _build_rest(
         grace=settings.drain_timeout + _LAST_BYTES,
         limits=_limits(settings),
         tls=certificates.rest.context if certificates.rest else None,
-        shedding=shedding,
+        shedding=Shedding(admission.is_full, refusal),
     )
 
 

@@ -80,17 +80,16 @@ class _Tls:
     async def refresh(self) -> None:
         """Take up the files if they were replaced; bad ones are told once, and tried again."""
         contents, found = await asyncio.to_thread(self._load, known=self._contents)
+        before, self._told = self._told, ""
         if isinstance(found, str):
-            if self._told != (told := contents.digest + found):
-                self._told = told
+            self._told = contents.digest + found
+            if self._told != before:
                 logs.warning("certificates kept", listener=self._name, fault=found)
-            return
-        if found is not self._context:
+        elif found is not self._context:
             self._contents, self._context = contents, found
             logs.event("certificates replaced", listener=self._name)
-        elif self._told:
+        elif before:
             logs.event("certificates restored", listener=self._name)
-        self._told = ""
 
     def _load(self, *, known: _Contents | None) -> tuple[_Contents, ssl.SSLContext | str]:
         """Return what the files hold, all of one moment, with its context or what is wrong."""

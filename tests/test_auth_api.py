@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar import auth_api, logs
+from sidecar import logs, upstream_errors
 from sidecar.auth_answer import Token
 from sidecar.auth_api import AuthApi
 from sidecar.credentials import ClientCredentials
@@ -621,7 +621,7 @@ def test_every_error_of_the_client_library_has_a_reason() -> None:
     there_are = {kind for kind in public if issubclass(kind, httpx2.TransportError)}
     assert there_are == set(REASONS)
     for kind, reason in REASONS.items():
-        assert auth_api._reason(kind("text")) == reason, kind
+        assert upstream_errors.reason_of(kind("text")) == reason, kind
 
 
 REFUSALS: dict[str, tuple[bytes, Reason]] = {

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from sidecar import http_front, lingering, sockets
 from sidecar.http_connection import MAX_CHUNKS, REFUSAL, RefusedError
-from sidecar.http_front import Limits
+from sidecar.http_limits import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.setting_types import Address
 from sidecar.shedding import Shedding

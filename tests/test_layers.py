@@ -26,14 +26,16 @@ FLOORS = (
         "certificates",
         "in_process",
         "problem_pages",
+        "problem_documents",
         "http_front",
     ),
     ("auth_api", "guard", "throttle", "http_connection", "shedding"),
-    ("auth_answer",),
+    ("auth_answer", "upstream_errors"),
     ("credentials", "setting_sources", "sockets"),
     ("problems", "basic_auth", "settings", "tls"),
     ("logs", "secret", "setting_types", "retry", "drain", "client_address"),
-    ("request_head", "lingering", "log_writer", "core_dumps", "descriptors", "transcoding"),
+    ("request_head", "http_limits", "lingering"),
+    ("log_writer", "core_dumps", "descriptors", "transcoding"),
 )
 TRANSCODING_FLOORS = (
     ("",),  # the package itself, which names what others use
@@ -52,7 +54,7 @@ TRANSCODING_FLOORS = (
 )
 # Who alone may import what. A prefix of a module's name stands for all below it.
 USERS: Mapping[str, tuple[str, ...]] = {
-    "httpx2": ("sidecar.auth_api",),
+    "httpx2": ("sidecar.auth_api", "sidecar.upstream_errors"),
     "joserfc": ("sidecar.dev_auth_api",),
     "h11": ("sidecar.http_connection", "sidecar.http_front"),
     "limits": ("sidecar.throttle",),
