@@ -29,7 +29,7 @@ check: .venv/complete
 	pytest -q tests/test_generated.py
 	python docs/problem_examples.py --check
 
-# About three minutes; what it prints depends on the machine, the ratios less so.
+# About four minutes; what it prints depends on the machine, the ratios less so.
 bench: .venv/complete
 	python benchmarks/transcoding.py
 	python -m benchmarks.overload

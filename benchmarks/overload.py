@@ -1,43 +1,56 @@
-"""Measures overload: what becomes of the calls that are let in when five times too many come.
+"""Measures overload: what becomes of the calls that are let in when many more come.
 
-`make bench` runs it, in about half a minute. The auth-api of this benchmark takes a
-tenth of a second for each answer, as one that hashes secrets does, so that the
-capacity is what the limit of calls in flight makes it.
+`make bench` runs it, in about a minute. There are two limits that a sidecar meets: the
+calls at once, where the auth-api takes its time, as one does that hashes secrets; and
+its own core, where the auth-api does not.
 """
 
 import argparse
 import asyncio
 import statistics
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import cast
 
 import uvloop
 
-from tests.process import serving
-from tests.upstream import TOKEN, Upstream, answer
+from tests.process import serving, started
 
-LATENCY = 0.1  # seconds that the auth-api takes
-IN_FLIGHT = 16
-CAPACITY = IN_FLIGHT / LATENCY
 BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
 REQUEST = (
     b"POST /v1/oauth/token HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
-LOADS = (0.7, 1.0, 2.0, 5.0)
+LOADS = (0.7, 1.0, 2.0, 3.0, 5.0)
+CONNECTIONS = 900
+MANY = "1000000"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A limit to be met, and how: seconds that an answer takes, calls at once, callers."""
+
+    name: str
+    latency: float
+    in_flight: int
+    callers: int
+
+
+CASES = (
+    Case(name="limited by calls at once", latency=0.1, in_flight=16, callers=16),
+    Case(name="limited by its core", latency=0.0, in_flight=32, callers=8),
+)
+
+
+@dataclass(slots=True)
 class Outcomes:
-    """The seconds that answers took, by their status."""
+    """The seconds that answers took, by their status, and the calls that nobody could send."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
-
-    def add(self, status: int, seconds: float) -> None:
-        """Add one answer."""
-        self.seconds.setdefault(status, []).append(seconds)
+    unsent: int = 0
 
     def percentile(self, status: int, percent: int) -> float:
         """Return below how many milliseconds so many of a hundred answers were."""
@@ -45,90 +58,147 @@ class Outcomes:
         return statistics.quantiles(values, n=100)[percent - 1] * 1000 if values[1:] else 0.0
 
 
-class Pool:
-    """Kept connections to the sidecar, as many as there are requests at once."""
+class Caller(asyncio.Protocol):
+    """A connection that is kept. It costs little, for it shares the machine with what it loads."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._address = (host, port)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    def __init__(self, load: "Load") -> None:
+        self._load = load
+        self._received = b""
 
-    async def send(self, outcomes: Outcomes) -> None:
-        """Send one request and add its answer."""
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def send(self) -> None:
+        """Send one request."""
+        self._start = perf_counter()
+        self.transport.write(REQUEST)
+
+    def data_received(self, data: bytes) -> None:
+        """Tell the answer, once it is whole."""
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
+        if end and len(body) == int(length):
+            self._received = b""
+            self._load.add(self, int(head[9:12]), perf_counter() - self._start)
+
+
+class Load:
+    """Sends requests over its connections, and keeps the outcomes."""
+
+    def __init__(self) -> None:
+        self.outcomes = Outcomes()
+        self._idle: list[Caller] = []
+        self._goes_on_until = 0.0
+
+    async def connect(self, host: str, port: int) -> None:
+        """Open all connections."""
+        loop = asyncio.get_running_loop()
+        for _ in range(CONNECTIONS):
+            _, caller = await loop.create_connection(lambda: Caller(self), host, port)
+            self._idle.append(caller)
+
+    def add(self, caller: Caller, status: int, seconds: float) -> None:
+        """Add an outcome; the caller is idle again, or goes on."""
+        self.outcomes.seconds.setdefault(status, []).append(seconds)
+        if perf_counter() < self._goes_on_until:
+            caller.send()
+        else:
+            self._idle.append(caller)
+
+    async def circle(self, callers: int, seconds: float) -> Outcomes:
+        """Let each of so many callers send again as soon as it is answered."""
+        self.outcomes = Outcomes()
+        self._goes_on_until = perf_counter() + seconds
+        for _ in range(callers):
+            self._idle.pop().send()
+        await asyncio.sleep(seconds + min(seconds, 1))
+        return self.outcomes
+
+    async def offer(self, rate: float, seconds: float) -> tuple[Outcomes, float]:
+        """Send `rate` requests a second, whatever becomes of those before.
+
+        Returns what was answered by then, and how long it took.
+        """
+        self.outcomes = Outcomes()
         start = perf_counter()
-        reader, writer = await self._take()
-        writer.write(REQUEST)
-        head = await reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
-        await reader.readexactly(int(fields[b"content-length"]))
-        outcomes.add(int(head.split()[1]), perf_counter() - start)
-        self._idle.append((reader, writer))
-
-    async def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
+        for number in range(int(rate * seconds)):
+            wait = start + number / rate - perf_counter()
+            if wait > 0.0005:
+                await asyncio.sleep(wait)
+            elif number % 16 == 0:
+                await asyncio.sleep(0)
+            if self._idle:
+                self._idle.pop().send()
+            else:
+                self.outcomes.unsent += 1
+        took, outcomes = perf_counter() - start, self.outcomes
+        self.outcomes = Outcomes()
+        await asyncio.sleep(min(seconds, 1))
+        return outcomes, took
 
     def close(self) -> None:
-        """Close all."""
-        for _, writer in self._idle:
-            writer.close()
+        """Close all that is idle."""
+        for caller in self._idle:
+            caller.transport.close()
 
 
-async def offer(pool: Pool, rate: float, seconds: float) -> Outcomes:
-    """Send `rate` requests a second, whatever becomes of those before."""
-    outcomes = Outcomes()
-    start = perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(start + number / rate - perf_counter())
-            group.create_task(pool.send(outcomes))
-    return outcomes
-
-
-async def slowly(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with a token, after the time that a hash takes."""
-    await asyncio.sleep(LATENCY)
-    writer.write(answer(200, TOKEN))
-    await writer.drain()
-
-
-async def measure(seconds: float) -> None:
-    """Print one row for each load."""
-    async with Upstream() as upstream:
-        upstream.script = slowly
+async def measure(case: Case, seconds: float) -> None:
+    """Print the table of `case`."""
+    program = (sys.executable, "-m", "benchmarks.auth_api", str(case.latency))
+    async with started(*program) as auth_api:
+        address = (await auth_api.log.find("listening")).split()[-1]
         async with serving(
             "serve",
-            auth_api_token_url=upstream.url,
-            max_in_flight=str(IN_FLIGHT),
-            max_client_calls="1000000",
-            max_client_failures="1000000",
+            auth_api_token_url=f"http://{address}/token",
+            max_in_flight=str(case.in_flight),
+            max_client_calls=MANY,
+            max_client_failures=MANY,
+            max_address_failures=MANY,
+            # Connections wait for their turn without a word.
+            header_timeout="100s",
+            request_timeout="110s",
+            drain_timeout="120s",
+            termination_grace="130s",
+            lame_duck="0s",
         ) as sidecar:
             host, _, port = sidecar.addresses["rest"].rpartition(":")
-            pool = Pool(host, int(port))
-            await offer(pool, CAPACITY / 2, 1.0)
-            print(f"capacity {CAPACITY:.0f}/s: {IN_FLIGHT} calls at once of {LATENCY:g} s each")
-            print("   load  offered/s  goodput/s  p50 ms  p99 ms  refused  p50 ms  p99 ms  others")
+            load = Load()
+            await load.connect(host, int(port))
+            await load.circle(case.callers, seconds / 4)
+            alone = await load.circle(case.callers, seconds)
+            capacity = len(alone.seconds[200]) / seconds
+            print(f"{case.name}: {capacity:.0f}/s by {case.callers} callers in turn")
+            print("  load  offered/s  goodput/s     p50 ms  p99 ms  refused/s  p99 ms  others")
             for times in LOADS:
-                outcomes = await offer(pool, times * CAPACITY, seconds)
-                print(_row(times, seconds, outcomes))
-                await asyncio.sleep(LATENCY * 2)
-            pool.close()
+                outcomes, took = await load.offer(times * capacity, seconds)
+                print(_row(times, capacity, took, outcomes))
+            load.close()
 
 
-def _row(times: float, seconds: float, outcomes: Outcomes) -> str:
+def _row(times: float, capacity: float, took: float, outcomes: Outcomes) -> str:
     counts = Counter({status: len(values) for status, values in outcomes.seconds.items()})
-    good, refused = counts.pop(200, 0), counts.pop(503, 0)
+    good, refused = counts.pop(200, 0) / took, counts.pop(503, 0) / took
     return (
-        f"{times:6.1f}x {times * CAPACITY:10.0f} {good / seconds:10.0f}"
+        f"{times:5.1f}x {times * capacity:9.0f} {good:10.0f} {good / capacity:4.0%}"
         f" {outcomes.percentile(200, 50):7.0f} {outcomes.percentile(200, 99):7.0f}"
-        f" {refused:8} {outcomes.percentile(503, 50):7.1f} {outcomes.percentile(503, 99):7.1f}"
-        f" {counts.total():7}"
+        f" {refused:10.0f} {outcomes.percentile(503, 99):7.1f}"
+        f" {counts.total() + outcomes.unsent:7}"
     )
+
+
+async def run(seconds: float) -> None:
+    """Print all tables."""
+    for case in CASES:
+        await measure(case, seconds)
 
 
 def main() -> None:
     """Run what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each load lasts")
-    uvloop.run(measure(parser.parse_args().seconds))
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each load lasts")
+    uvloop.run(run(parser.parse_args().seconds))
 
 
 if __name__ == "__main__":

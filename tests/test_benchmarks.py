@@ -20,6 +20,13 @@ async def test_every_table_is_printed() -> None:
     assert len(re.findall(r"^ +[12]0 +[0-9.]+ ms ", told, re.MULTILINE)) == 2
 
 
+async def test_every_load_is_printed() -> None:
+    """The measurement of overload, made short, prints a row for each load of each case."""
+    told = printed(await run(sys.executable, "-m", "benchmarks.overload", "--seconds", "0.1"))
+    assert len(re.findall(r"^limited by .*: [0-9]+/s ", told, re.MULTILINE)) == 2
+    assert len(re.findall(r"^ +[0-9.]+x +[0-9]+ ", told, re.MULTILINE)) == 10
+
+
 @pytest.mark.parametrize(
     "answer",
     [
