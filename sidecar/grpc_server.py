@@ -57,6 +57,7 @@ _OPTIONS = (
 # How long none must come at the end for there to be no more calls: so many turns of the loop,
 # however long, of so many seconds.
 _TURNS, _TURN = 10, 0.005
+_LAST_ANSWERS = 0.5  # seconds in which what was ended at once is told
 
 
 class GrpcServer:
@@ -85,6 +86,7 @@ class GrpcServer:
     ) -> None:
         self._admission = admission
         self._message = RequestMessage(timeout=message_timeout, most=connections)
+        self._cutting: asyncio.Task[None] | None = None
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
@@ -136,14 +138,19 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """Send callers elsewhere, end all streams, and give calls `grace` seconds to end."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
         # Of a caller who never leaves there are always more.
         await self._take_what_came(grace / 2)
         self._admission.end_streams()
-        await self.server.stop(grace)
+        await self.server.stop(end - loop.time())
+        if self._cutting is not None:
+            await self._cutting
 
     def cut(self) -> None:
-        """End the calls whose message has not come, which the end would wait for."""
+        """Let `stop` wait no longer: end what it waits for, and say why to who still listens."""
         self._message.end()
+        self._cutting = asyncio.create_task(self.server.stop(_LAST_ANSWERS))
 
     async def _take_what_came(self, seconds: float) -> None:
         """Wait until every call that gRPC has received has its handler; it would cancel the others.
@@ -152,7 +159,7 @@ class GrpcServer:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while await self._has_taken():
+                while await self._has_taken() and self._cutting is None:
                     pass
 
     async def _has_taken(self) -> bool:

@@ -125,13 +125,15 @@ def call_of(
 
 @asynccontextmanager
 async def open_server(
-    address: Address = LOOPBACK, *, reflects: bool = True
+    address: Address = LOOPBACK, *, reflects: bool = True, more: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Running]:
-    """Run a server on `address`."""
+    """Run a server on `address`, with `more` handlers in a service test.Streams."""
     async with AsyncExitStack() as stack:
         server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=reflects)
         servicer = Servicer()
         add_TokenServiceServicer_to_server(servicer, server.server)
+        generic = grpc.method_handlers_generic_handler("test.Streams", dict(more or {}))
+        server.server.add_generic_rpc_handlers((generic,))
         bound = server.bind(address)
         await server.start()
         stack.push_async_callback(server.stop, 0)
@@ -215,6 +217,37 @@ async def test_who_watches_does_not_delay_the_end(running: Running) -> None:
         await watched([watch], HealthCheckResponse.SERVING)
         await running.server.stop(10 * GUARD)
         assert await watch.code() is StatusCode.UNAVAILABLE
+
+
+async def test_a_stream_that_nobody_reads_can_be_cut_off() -> None:
+    """Whoever asks and reads no answer keeps the end waiting only until that is hastened."""
+    is_writing = asyncio.Event()
+
+    async def write(_request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        is_writing.set()
+        await context.write(LARGE)
+
+    handlers: dict[str, Any] = {"Write": grpc.unary_stream_rpc_method_handler(write)}
+    async with asyncio.timeout(GUARD), open_server(more=handlers) as running:
+        stream: Any = running.channel.unary_stream("/test.Streams/Write")
+        call = stream(b"")
+        await is_writing.wait()
+        stopping = asyncio.create_task(running.server.stop(10 * GUARD))
+        await eventually(partial(is_gone, running.address))
+        assert not stopping.done()
+        running.server.cut()
+        await stopping
+        call.cancel()
+
+
+def is_gone(address: str) -> bool:
+    """Return whether nobody listens there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 async def test_a_connection_has_few_streams() -> None:
