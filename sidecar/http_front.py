@@ -11,6 +11,7 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 from typing import Any, cast
+from weakref import WeakSet
 
 import h11
 from uvicorn import Config
@@ -30,6 +31,9 @@ class Front:
 
     limits: Limits
     shedding: Shedding | None = None
+    # Those that are not open yet: by TLS a handshake comes before, of whose failure nobody
+    # hears but those that let go.
+    opening: WeakSet["FrontProtocol"] = field(default_factory=WeakSet)
     # Those that wait for a request, the one that waits longest first.
     waiting: dict["FrontProtocol", None] = field(default_factory=dict)
     # Those whose request came as a whole, and waits for its answer.
@@ -48,6 +52,7 @@ class FrontProtocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state)
         self._front = front
+        front.opening.add(self)
         self._began: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._timed: object = None
@@ -59,6 +64,7 @@ class FrontProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         """Take the connection, in place of the one that waits longest if there are too many."""
+        self._front.opening.discard(self)
         super().connection_made(cast("asyncio.Transport", Lingering(transport)))
         most = self._front.limits.connections
         if len(self.connections) > most and self._front.waiting:

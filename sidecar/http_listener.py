@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -12,10 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sidecar.http_connection import REFUSAL, RefusedError
 from sidecar.http_front import Front, FrontProtocol
 from sidecar.http_limits import Limits
+from sidecar.lingering import LINGER
 from sidecar.shedding import Shedding
 from sidecar.sockets import BACKLOG
 
 _DEFAULTS = Limits()
+_A_MOMENT = 0.02  # seconds
 
 
 class HttpListener:
@@ -36,7 +39,7 @@ class HttpListener:
         shedding: Shedding | None = None,
     ) -> None:
         self._bound = bound
-        self._tls = tls
+        self._tls = _Bounded.of(tls, self._is_full) if tls else None
         self._front = Front(limits=limits, shedding=shedding)
         self._config = uvicorn.Config(
             _raise_refusals(app),
@@ -96,19 +99,32 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         for connection in late:
             connection.setblocking(False)
-        taken = (
+        taken = [
             loop.connect_accepted_socket(self._new_protocol, connection, **self._handshake())
             for connection in late
-        )
-        await asyncio.gather(*taken, return_exceptions=True)  # who left meanwhile needs nothing
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await asyncio.gather(*taken, return_exceptions=True)  # who left needs nothing
+                while self._front.opening:  # noqa: ASYNC110 nobody tells of a handshake that fails
+                    await asyncio.sleep(_A_MOMENT)
 
     def _new_protocol(self) -> FrontProtocol:
         state = self._server.server_state
         return FrontProtocol(self._front, self._config, state, self._server.lifespan.state)
 
     def _handshake(self) -> dict[str, Any]:
-        seconds = self._front.limits.header_timeout if self._tls else None
-        return {"ssl": self._tls, "ssl_handshake_timeout": seconds}
+        if self._tls is None:
+            return {}
+        seconds = self._front.limits.header_timeout
+        # The last answer is out, and many clients never say that they have heard the end.
+        ends = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": LINGER}
+        return {"ssl": self._tls, **ends}
+
+    def _is_full(self) -> bool:
+        """Return whether there are more connections than those that are served and refused."""
+        count = len(self._front.opening) + len(self._server.server_state.connections)
+        return count > 2 * self._front.limits.connections
 
     def end_idle(self) -> None:
         """End the connections that wait for a request, without a last moment for one to come."""
@@ -120,6 +136,26 @@ class HttpListener:
         self.end_idle()
         for task in tuple(self._server.server_state.tasks):
             task.cancel()
+
+
+class _Bounded(ssl.SSLContext):
+    """Begins no handshake while `is_full`: it comes before the protocol could count it."""
+
+    within: ssl.SSLContext
+    is_full: Callable[[], bool]
+
+    @classmethod
+    def of(cls, within: ssl.SSLContext, is_full: Callable[[], bool]) -> "_Bounded":
+        """Return one that gives connections the context `within`."""
+        made = cls(ssl.PROTOCOL_TLS_SERVER)
+        made.within, made.is_full = within, is_full
+        return made
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Begin a connection, as asyncio and uvloop do for each. Raises ConnectionError."""
+        if self.is_full():
+            raise ConnectionAbortedError("there are too many connections")
+        return self.within.wrap_bio(*args, **kwargs)
 
 
 def _raise_refusals(app: ASGIApp) -> ASGIApp:

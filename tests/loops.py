@@ -3,10 +3,10 @@
 import asyncio
 import inspect
 import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import uvloop
@@ -18,7 +18,15 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = MappingProxyType(
 GUARD = 30.0
 
 
-def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+Test: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+
+
+def on_uvloop(test: Test) -> Callable[..., None]:
+    """Let `test` run as on each loop, but not on asyncio's own, which would fail it."""
+    return on_each_loop(test, ["uvloop"])
+
+
+def on_each_loop(test: Test, loops: Iterable[str] = LOOPS) -> Callable[..., None]:
     """Let `test` run once on each loop, which is its own. Its other arguments are fixtures.
 
     It fails with TimeoutError after `GUARD` seconds, also if its loop turns no more.
@@ -33,7 +41,7 @@ def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     on_loop.__dict__["__signature__"] = inspect.Signature([*own, loop])
     on_loop.__name__ = test.__name__
     on_loop.__doc__ = test.__doc__
-    decorated: Callable[..., None] = pytest.mark.parametrize("loop", LOOPS)(on_loop)
+    decorated: Callable[..., None] = pytest.mark.parametrize("loop", loops)(on_loop)
     return decorated
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import socket
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import pytest
 import trustme
@@ -21,7 +23,7 @@ from sidecar.setting_types import Address
 from sidecar.shedding import Shedding
 from tests.faults.conditions import eventually
 from tests.faults.wire import drip, reset
-from tests.loops import on_each_loop
+from tests.loops import on_each_loop, on_uvloop
 from tests.raw_http import Received, next_answer
 from tests.recorded import recorded
 
@@ -150,6 +152,11 @@ class Scene:
     listener: HttpListener
     address: Address
     trust: ssl.SSLContext | None
+
+    @property
+    def opening(self) -> WeakSet[Any]:
+        """The connections whose handshakes have not ended."""
+        return self.listener._front.opening
 
     @property
     def connections(self) -> set[Any]:
@@ -802,3 +809,87 @@ async def test_a_silent_handshake_is_ended() -> None:
         reader, writer = await asyncio.open_connection(scene.address.host, scene.address.port)
         assert await reader.read() == b""
         writer.close()
+
+
+# asyncio's own loop keeps what belonged to a handshake that failed until the next collection.
+@on_uvloop
+async def test_handshakes_are_bounded() -> None:
+    """Of silent handshakes as many are borne as of connections; beyond, they are closed at once."""
+    async with listening(over_tls=True, connections=3, header_timeout=60) as scene:
+        silent = [await connect(scene) for _ in range(6)]
+        await eventually(lambda: len(scene.opening) == 6)
+        for _ in range(3):
+            reader, writer = await connect(scene)
+            assert await is_closed(reader)
+            writer.close()
+        assert len(scene.opening) == 6
+        for _, writer in silent:
+            reset(writer)
+        await eventually(lambda: not scene.opening)
+        async with scene.client() as one:
+            assert (await one.ask(get())).status == 200
+
+
+@on_uvloop
+async def test_handshakes_that_fail_are_forgotten() -> None:
+    """Whatever is sent in place of a handshake, nothing is left of it."""
+    async with listening(over_tls=True, connections=3) as scene:
+        gc.disable()
+        try:
+            for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"") * 3:
+                reader, writer = await connect(scene)
+                writer.write(data)
+                writer.write_eof()
+                assert await is_closed(reader)
+                writer.close()
+            await eventually(lambda: not scene.opening)
+        finally:
+            gc.enable()
+
+
+async def connect(scene: Scene) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, without a handshake."""
+    return await asyncio.open_connection(scene.address.host, scene.address.port)
+
+
+async def is_closed(reader: asyncio.StreamReader) -> bool:
+    """Wait for the end of a connection, of whatever kind, and return that it came."""
+    with suppress(ConnectionError):
+        await reader.read()
+    return True
+
+
+@on_each_loop
+async def test_a_handshake_in_progress_is_served() -> None:
+    """Who has begun to shake hands when a listener stops can go on, and is answered."""
+    async with listening(over_tls=True) as scene:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        assert scene.trust
+        tls = scene.trust.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        reader, writer = await connect(scene)
+        with suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+        writer.write(outgoing.read())
+        incoming.write(await reader.read(65536))
+        stopping = asyncio.create_task(scene.listener.stop())
+        await eventually(lambda: refuses(scene.address))
+        tls.do_handshake()
+        tls.write(get())
+        writer.write(outgoing.read())
+        received = b""
+        while b"200" not in received:
+            incoming.write(await reader.read(65536))
+            with suppress(ssl.SSLWantReadError):
+                received += tls.read()
+        assert not stopping.done()
+        writer.close()
+        await stopping
+
+
+def refuses(address: Address) -> bool:
+    """Return whether nobody listens there."""
+    try:
+        socket.create_connection((address.host, address.port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
