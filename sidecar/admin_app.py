@@ -60,7 +60,10 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
 
 
 def _is_of_this_machine(request: Request) -> bool:
-    return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+    client = request.client
+    address = ipaddress.ip_address(client.host if client else "::")
+    # A listener of IPv6 sees those of IPv4 by an address of its own (RFC 4291 section 2.5.5.2).
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _tell(is_so: bool, what: str) -> Response:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -9,6 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
@@ -28,6 +30,8 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status of the process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     known, unknown = _parser().parse_known_args(arguments)
     parsed = vars(known)
     command = parsed.pop("command")
@@ -44,6 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command == "check-config":
         return _check(settings)
     return _serve(settings, embeds_auth_api=command == "dev")
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    """End at once: until the sidecar takes signals itself there is nothing to finish.
+
+    As the first process of a container it would otherwise not even hear of them.
+    """
+    sys.exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,6 +40,8 @@ def network_of(address: str) -> str:
 
 def _parse(text: str) -> str | None:
     found = _WITH_PORT.fullmatch(text)
+    if "%" in text:
+        return None  # a zone (RFC 4007 section 11) is any text, and means nothing elsewhere
     try:
         return str(ipaddress.ip_address((found[1] or found[2]) if found else text))
     except ValueError:

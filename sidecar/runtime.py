@@ -58,6 +58,7 @@ async def run(
         await drain.beginning()
         logs.event("stopping")
     logs.event("stopped")
+    _ignore_signals()
 
 
 def drain_of(settings: Settings) -> Drain:
@@ -232,6 +233,13 @@ def _catch_signals(drain: Drain) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, _obey("SIGTERM", drain.hasten))
     loop.add_signal_handler(signal.SIGINT, _obey("SIGINT", drain.interrupt))
+
+
+def _ignore_signals() -> None:
+    """Let no signal spoil the status of a process that has done what signals ask for."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _obey(name: str, wish: Callable[[], None]) -> Callable[[], None]:

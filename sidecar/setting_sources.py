@@ -13,7 +13,7 @@ from sidecar.settings import PREFIX, Settings, find_conflicts, name_of
 _NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
 # A setting may be in a file, which is named by a variable with this at its end.
 _IN_A_FILE = "_file"
-_MOST_FILE_BYTES = 64 * 1024
+_MOST_FILE_SIZE = 64 * 1024  # characters
 _TOKEN_URL = frozenset({"auth_api_token_url", f"auth_api_token_url{_IN_A_FILE}"})
 
 
@@ -81,7 +81,10 @@ def _take_from_files(given: dict[str, str], flags: Mapping[str, str]) -> Iterato
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 # Editors and `echo` end a file with a line end, which is no part of the value.
-                given[field] = file.read(_MOST_FILE_BYTES).removesuffix("\n").removesuffix("\r")
+                text = file.read(_MOST_FILE_SIZE + 1)
+            given[field] = text.removesuffix("\n").removesuffix("\r")
+            if len(text) > _MOST_FILE_SIZE:
+                yield f"{name_of(name)}: must name a file of at most {_MOST_FILE_SIZE} characters"
         except OSError as error:
             yield f"{name_of(name)}: must name a file that can be read: {error.strerror}"
         except ValueError:

@@ -17,6 +17,8 @@ from sidecar.setting_types import (
 )
 
 PREFIX = "SIDECAR_"
+# What the end may take beyond its phases: last answers, the probes, the log; in seconds.
+_LAST = 4.0
 
 
 class Settings(BaseModel):
@@ -166,11 +168,9 @@ def _find_untimely(settings: Settings) -> Iterator[tuple[str, str]]:
     for shorter, longer in _SHORTER:
         if getattr(settings, shorter) >= getattr(settings, longer):
             yield shorter, f"must be shorter than {name_of(longer)}"
-    if settings.lame_duck + settings.drain_timeout >= settings.termination_grace:
-        yield (
-            "termination_grace",
-            f"must be longer than {name_of('lame_duck')} and {name_of('drain_timeout')} together",
-        )
+    phases = f"{name_of('lame_duck')} and {name_of('drain_timeout')}"
+    if settings.lame_duck + settings.drain_timeout + _LAST > settings.termination_grace:
+        yield "termination_grace", f"must be {_LAST:g} s longer than {phases} together"
 
 
 def _find_incomplete_tls(settings: Settings) -> Iterator[tuple[str, str]]:

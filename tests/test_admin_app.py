@@ -61,7 +61,7 @@ async def test_readiness_is_asked_each_time() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "::1"],
+    ["127.0.0.1", "::1", "::ffff:127.0.0.1"],
 )
 async def test_drain(host: str) -> None:
     """Who is on this machine may make the process drain."""
@@ -76,6 +76,7 @@ async def test_drain(host: str) -> None:
     ("host", "origin", "detail"),
     [
         ("192.0.2.1", {}, "The wish to drain must come from this machine."),
+        ("2001:db8::1", {}, "The wish to drain must come from this machine."),
         (
             "127.0.0.1",
             {"Origin": "http://admin.test"},

@@ -1,6 +1,7 @@
 """Brute force (row R18): who guesses secrets is stopped, by both protocols, and nobody else is."""
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -47,11 +48,15 @@ def fields(client: str, secret: str) -> dict[str, str]:
     return {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
 
 
+_INVENTED = itertools.count()
+
+
 async def by_rest(
     house: House, address: str, client: str = "partner", secret: str = SECRET
 ) -> httpx2.Response:
     """Exchange over REST, as if from `address`."""
-    headers = {"X-Forwarded-For": f"203.0.113.66, {address}"}
+    # What stands first is told by the client, and another one each time.
+    headers = {"X-Forwarded-For": f"203.0.113.{next(_INVENTED) % 256}, {address}"}
     return await house.rest.post("/v1/oauth/token", data=fields(client, secret), headers=headers)
 
 

@@ -224,6 +224,16 @@ async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> Non
     assert log_lines(end.stdout)[-1]["message"] == "stopped"
 
 
+@SIGNALS
+async def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None:
+    """A signal that comes while modules are still imported ends it with status 0, and no word."""
+    code = INTERRUPTED.format(name=number.name).replace(
+        'event == "socket.bind"', 'event == "import" and _[0] == "grpc"'
+    )
+    end = await run(SIDECAR[0], "-c", code, "serve", *free(auth_api_token_url=TOKEN_URL))
+    assert end == Ended(status=0, stdout="", stderr="")
+
+
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_an_address_in_use_is_told(listener: str) -> None:
     """It ends with status 78, and its only words are a line that names setting and address."""

@@ -374,8 +374,8 @@ UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
     "grace": (
         {"lame_duck": "10s"},
         (
-            "TERMINATION_GRACE: must be longer than SIDECAR_LAME_DUCK and SIDECAR_DRAIN_TIMEOUT "
-            "together"
+            "TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
+            "SIDECAR_DRAIN_TIMEOUT together"
         ),
     ),
     "certificate without a key": (
@@ -448,6 +448,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str, fault: str) -> No
     with pytest.raises(SettingsError) as raised:
         load(environ, {}, needs_upstream=True)
     assert raised.value.faults == (f"SIDECAR_AUTH_API_TOKEN_URL_FILE: {fault}",)
+
+
+def test_a_file_has_a_limit(tmp_path: Path) -> None:
+    """What is longer than any setting is told, and not cut."""
+    file = tmp_path / "value"
+    file.write_text("https://h/" + "a" * 65_527)
+    environ = {"SIDECAR_PUBLIC_URL_FILE": str(file)}
+    told = "SIDECAR_PUBLIC_URL_FILE: must name a file of at most 65536 characters"
+    assert told in faults_of(environ)
 
 
 def test_a_value_is_given_once(tmp_path: Path) -> None:
@@ -639,7 +648,7 @@ def test_what_does_not_fit_is_told_beside_bad_values() -> None:
     assert faults == (
         f"SIDECAR_AUTH_API_TIMEOUT: {SECONDS}",
         (
-            "SIDECAR_TERMINATION_GRACE: must be longer than SIDECAR_LAME_DUCK and "
+            "SIDECAR_TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
             "SIDECAR_DRAIN_TIMEOUT together"
         ),
         "SIDECAR_REST_TLS_KEY: must be set beside SIDECAR_REST_TLS_CERTIFICATE",

@@ -531,6 +531,30 @@ async def test_no_handshake_fails_while_files_are_replaced(mount: Mount) -> None
     assert len(seen) > 1
 
 
+async def test_a_fault_of_ours_does_not_end_the_watch(
+    mount: Mount, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has foreseen is told, and the files are looked at again."""
+    rest = ServerTls(mount.files("tls"), "rest")
+    faults = iter([RuntimeError("canary")])
+    read = Path.read_bytes
+
+    def read_or_fail(path: Path) -> bytes:
+        for fault in faults:
+            raise fault
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_or_fail)
+    watching = asyncio.create_task(watch(rest, every=0.001))
+    await heard.until(1)
+    assert heard.lines() == [("certificates could not be looked at",)]
+    assert "canary" not in str(heard.entries)
+    mount.put(pair(leaf_of(NEW)))
+    await heard.until(2)
+    assert heard.lines()[1:] == [("certificates replaced", "rest")]
+    watching.cancel()
+
+
 async def test_watch(mount: Mount, heard: Heard) -> None:
     """All parts are looked at again and again, each change is told once, and used by both."""
     parts = ServerTls(mount.files("tls"), "grpc"), ClientTls(mount.files("ca"), "auth_api")

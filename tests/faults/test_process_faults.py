@@ -1,16 +1,18 @@
 """Faults of the process and of the machine below it (rows P): signals, kills, limits, rights."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGINT, SIGKILL, SIGTERM
 
 import grpc
 import httpx2
 import pytest
+import trustme
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from tests.faults.conditions import eventually, footprint, no_secret
@@ -26,6 +28,7 @@ from tests.process import (
     started,
 )
 from tests.test_runtime import Scene, callers, open_scene
+from tests.test_tls import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import Outcome, Sent, Way, basic, open_ways
 
@@ -103,6 +106,58 @@ async def test_p01_silent_connections_end_without_a_reset() -> None:
             async with asyncio.timeout(20):
                 assert [await other.read() for other in silent] == [b""] * 20
                 assert is_clean(await sidecar.ended())
+
+
+async def test_p01_who_speaks_in_the_last_moment_is_answered() -> None:
+    """A request on a connection that there is, is served also when nobody listens any more."""
+    async with serving("serve", auth_api_token_url=NOBODY, lame_duck="0s") as sidecar:
+        rest = sidecar.addresses["rest"]
+        reader, writer = await asyncio.open_connection(*host_and_port(rest))
+        sidecar.signal(SIGTERM)
+        await eventually(lambda: not accepts(rest))
+        writer.write(b"GET /nothing HTTP/1.1\r\nHost: sidecar.test\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+        assert is_clean(await sidecar.ended())
+
+
+async def test_p01_a_last_signal_spoils_nothing() -> None:
+    """Whoever presses Ctrl-C again when all is done still gets status 0."""
+    async with serving("serve", auth_api_token_url=NOBODY, lame_duck="0s") as sidecar:
+        sidecar.signal(SIGINT)
+        await sidecar.log.find('"message": "stopped"')
+        for _ in range(10):
+            sidecar.signal(SIGINT)
+        assert is_clean(await sidecar.ended())
+
+
+async def test_p01_a_read_without_end_does_not_keep_it(tmp_path: Path) -> None:
+    """A file that hangs when it is read, as on a mount whose other side is gone, delays no end."""
+    mount = Mount(tmp_path, pair(leaf_of(trustme.CA())))
+    files, key = mount.files("tls"), tmp_path / "tls.key"
+    async with serving(
+        "serve",
+        auth_api_token_url=NOBODY,
+        lame_duck="0s",
+        rest_tls_certificate=str(files.certificate),
+        rest_tls_key=str(files.key),
+    ) as sidecar:
+        held: list[int] = []
+        key.unlink()
+        os.mkfifo(key)
+        await eventually(lambda: is_being_read(key, held))
+        sidecar.signal(SIGTERM)
+        assert is_clean(await sidecar.ended())
+        os.close(held[0])
+
+
+def is_being_read(fifo: Path, held: list[int]) -> bool:
+    """Return whether somebody waits for what is written there, and let it wait on by `held`."""
+    try:
+        held.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
 
 
 async def test_p01_a_silent_grpc_connection_is_given_up() -> None:
