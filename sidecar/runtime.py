@@ -5,7 +5,6 @@ The only module that knows all the others. One process has one event loop.
 
 import asyncio
 import gc
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from socket import socket
@@ -16,7 +15,7 @@ from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, descriptors, logs, rest_app, tls
+from sidecar import admin_app, descriptors, logs, rest_app, signals, tls
 from sidecar.admission import Admission
 from sidecar.auth_api import AuthApi, Timeouts
 from sidecar.certificates import Certificates
@@ -48,7 +47,7 @@ async def run(
     """
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     drain = drain_of(settings)
-    _catch_signals(drain)
+    signals.catch(drain)
     async with running(settings, embeds_auth_api=embeds_auth_api, drain=drain) as addresses:
         # What lives as long as the process need not be looked at with each large request.
         gc.collect()
@@ -58,7 +57,7 @@ async def run(
         await drain.beginning()
         logs.event("stopping")
     logs.event("stopped")
-    _ignore_signals()
+    signals.ignore()
 
 
 def drain_of(settings: Settings) -> Drain:
@@ -129,7 +128,7 @@ async def _serve_beside(
     admin = admin_app.build(
         is_started=is_started.is_set,
         is_ready=lambda: is_started.is_set() and not drain.has_begun,
-        drain=_obey("POST /drain", drain.begin),
+        drain=signals.obey("POST /drain", drain.begin),
     )
     await _serve(stack, admin, bound.admin)
     if bound.embedded is not None:
@@ -223,30 +222,3 @@ def _build_embedded(bound: socket) -> ASGIApp:
     from sidecar import dev_auth_api  # noqa: PLC0415
 
     return dev_auth_api.build(issuer=f"http://{address_of(bound)}")
-
-
-def _catch_signals(drain: Drain) -> None:
-    """Begin to drain at the first signal; let each further one hasten it.
-
-    SIGINT is what a person sends, whose calls nobody routes.
-    """
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, _obey("SIGTERM", drain.hasten))
-    loop.add_signal_handler(signal.SIGINT, _obey("SIGINT", drain.interrupt))
-
-
-def _ignore_signals() -> None:
-    """Let no signal spoil the status of a process that has done what signals ask for."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _obey(name: str, wish: Callable[[], None]) -> Callable[[], None]:
-    """Return what fulfils `wish`, and writes who had it."""
-
-    def obey() -> None:
-        logs.event("told to stop", by=name)
-        wish()
-
-    return obey

@@ -10,18 +10,16 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 
-from sidecar import logs
+from sidecar import aside, logs
 from sidecar.secret import Secret
 
-T = TypeVar("T")
 # RFC 7468 section 11, and RFC 1421 section 4.6.1.1 as OpenSSL writes it.
 _ENCRYPTED = re.compile(rb"BEGIN ENCRYPTED PRIVATE KEY|Proc-Type: 4,ENCRYPTED")
 # What is wrong with a pair, by what OpenSSL calls it. All else is the key's fault, for the
@@ -82,7 +80,7 @@ class _Tls:
 
     async def refresh(self) -> None:
         """Take up the files if they were replaced; bad ones are told once, and tried again."""
-        contents, found = await _aside(partial(self._load, known=self._contents))
+        contents, found = await aside.call(partial(self._load, known=self._contents))
         before, self._told = self._told, ""
         if isinstance(found, str):
             self._told = contents.digest + found
@@ -188,24 +186,6 @@ async def watch(*parts: ServerTls | ClientTls, every: float = 1.0) -> NoReturn:
         for fault in await asyncio.gather(*refreshing, return_exceptions=True):
             if fault is not None:
                 logs.failure("certificates could not be looked at", fault)
-
-
-async def _aside(work: Callable[[], T]) -> T:
-    """Return what `work` does, in a thread that the end of the process does not wait for.
-
-    A read of a file may never end, where that is on a mount whose other side is gone.
-    """
-    done: Future[T] = Future()
-
-    def run() -> None:
-        done.set_running_or_notify_cancel()  # which keeps it from being cancelled later
-        try:
-            done.set_result(work())
-        except Exception as error:  # noqa: BLE001 it is raised where it is awaited
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(done)
 
 
 def _read(files: TlsFiles) -> _Contents:

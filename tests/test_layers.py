@@ -27,6 +27,7 @@ FLOORS = (
         "in_process",
         "problem_pages",
         "problem_documents",
+        "signals",
         "http_front",
     ),
     ("auth_api", "guard", "throttle", "http_connection", "shedding"),
@@ -35,7 +36,7 @@ FLOORS = (
     ("problems", "basic_auth", "settings", "tls"),
     ("logs", "secret", "setting_types", "retry", "drain", "client_address"),
     ("request_head", "http_limits", "lingering"),
-    ("log_writer", "core_dumps", "descriptors", "transcoding"),
+    ("aside", "log_writer", "core_dumps", "descriptors", "transcoding"),
 )
 TRANSCODING_FLOORS = (
     ("",),  # the package itself, which names what others use
