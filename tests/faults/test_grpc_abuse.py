@@ -112,6 +112,7 @@ async def _attacked() -> AsyncIterator[Attacked]:
             auth_api_try_timeout="25s",
             auth_api_timeout="26s",
             drain_timeout="27s",
+            termination_grace="40s",
             max_in_flight=str(PLACES),
         ) as sidecar,
         grpc.aio.insecure_channel(sidecar.addresses["grpc"]) as channel,
