@@ -113,7 +113,9 @@ class Load:
         self._goes_on_until = perf_counter() + seconds
         for _ in range(callers):
             self._idle.pop().send()
-        await asyncio.sleep(seconds + min(seconds, 1))
+        await asyncio.sleep(seconds)
+        while len(self._idle) < CONNECTIONS:  # noqa: ASYNC110 each has an answer to come
+            await asyncio.sleep(0.01)
         return self.outcomes
 
     async def offer(self, rate: float, seconds: float) -> tuple[Outcomes, float]:
