@@ -30,8 +30,6 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status of the process."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
     known, unknown = _parser().parse_known_args(arguments)
     parsed = vars(known)
     command = parsed.pop("command")
@@ -100,6 +98,8 @@ def _check(settings: Settings) -> int:
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     core_dumps.forbid()
     # Or strangers write lines of gRPC core on standard error, one for each failed handshake.
     # It is read when gRPC is imported.

@@ -131,11 +131,12 @@ def parse(request: Any, handler: Handler) -> Any:
         raise ProblemError(_UNREADABLE) from None
 
 
-async def _refuse_unknown(_request: object, _context: Context) -> NoReturn:
+async def refuse_unknown(_request: object, _context: Context) -> NoReturn:
+    """Be the handler of what is not served. Raises ProblemError."""
     raise ProblemError(_UNKNOWN_METHOD)
 
 
-_UNKNOWN: Handler = grpc.unary_unary_rpc_method_handler(_refuse_unknown)
+_UNKNOWN: Handler = grpc.unary_unary_rpc_method_handler(refuse_unknown)
 _KINDS: dict[tuple[bool, bool], tuple[str, Callable[..., Handler]]] = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),

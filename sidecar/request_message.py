@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.guard import Behavior, Context, Continuation, Handler, finish, parse
+from sidecar.guard import Behavior, Context, Continuation, Handler, finish, parse, refuse_unknown
 from sidecar.problems import Problem, ProblemError, explained
 
 _MISSING = Problem(
@@ -21,6 +21,7 @@ _MISSING = Problem(
 _STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
 _A_MOMENT = 0.05  # seconds
 # Such a handler is called at once.
+_UNKNOWN: Handler = grpc.stream_stream_rpc_method_handler(refuse_unknown)
 _STREAMING: dict[bool, tuple[str, Callable[..., Handler]]] = {
     False: ("unary_unary", grpc.stream_unary_rpc_method_handler),
     True: ("unary_stream", grpc.stream_stream_rpc_method_handler),
@@ -68,10 +69,15 @@ class RequestMessage(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> "Handler | None":
-        """Return the handler of the call, which reads the message itself."""
+    ) -> Handler:
+        """Return the handler of the call, which reads the message itself.
+
+        What is not served is refused without one.
+        """
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
+        if handler is None:
+            return _UNKNOWN
+        if handler.request_streaming:
             return handler
         name, make = _STREAMING[bool(handler.response_streaming)]
         behavior: Behavior = getattr(handler, name)

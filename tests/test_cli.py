@@ -214,6 +214,19 @@ async def test_standard_output_is_the_log_alone() -> None:
     ]
 
 
+async def test_a_check_that_is_stopped_is_no_success() -> None:
+    """Whoever presses Ctrl-C while the settings are checked is not told that they are right."""
+    code = (
+        "import os, signal, sys\n"
+        "from sidecar import cli\n"
+        "cli.load = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(cli.main())"
+    )
+    end = await run(SIDECAR[0], "-c", code, "check-config", *as_flags(TOKEN_URL))
+    assert end.status != 0
+    assert "right" not in end.stdout
+
+
 @pytest.mark.parametrize("command", ["dev", "check-config"])
 async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
     """Its demo clients are kept from the network, unless a flag says that they need not be."""

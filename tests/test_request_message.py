@@ -29,6 +29,7 @@ from sidecar.request_message import RequestMessage
 from sidecar.runtime import SERVICES
 from sidecar.setting_types import Address
 from tests.faults.bad_http2 import Answer, BadClient, connected
+from tests.faults.conditions import eventually
 from tests.faults.http2_abuse import call, head, message
 from tests.recorded import recorded
 from tests.ways import PUBLIC_URL
@@ -128,6 +129,16 @@ async def test_a_call_without_a_message_is_told_so(path: str) -> None:
         await scene.good()
 
 
+@pytest.mark.parametrize("path", ["/none.Such/Method", "/grpc.health.v1.Health/None"])
+async def test_what_is_not_served_is_refused_without_a_message(path: str) -> None:
+    """A call of an unknown method waits for nothing, so none can be left waiting unseen."""
+    async with listening() as scene, connected(scene.address) as client:
+        await client.send(begin(b"", path=path))
+        code, text = told(await client.answered())
+        assert code == StatusCode.UNIMPLEMENTED.value[0]
+        assert text == "The server has no such service or method."
+
+
 async def test_a_message_that_comes_late_is_served() -> None:
     """Within its time a message may come in parts, and waiting for it takes no place of a call."""
     async with listening() as scene, connected(scene.address) as client:
@@ -171,7 +182,7 @@ async def test_the_end_does_not_wait_for_messages() -> None:
         with recorded() as log:
             identity = str(uuid.uuid4())
             await client.send(head(("x-request-id", identity)))
-            await scene.good()  # so the other one has been received too
+            await eventually(lambda: len(scene.server._message._waits) == 1)
             scene.server.cut()
             scene.server.cut()  # a second time ends nothing twice
             answer = await client.answered()
