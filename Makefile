@@ -15,7 +15,7 @@ run: .venv/runtime
 
 test: .venv/complete
 	coverage erase
-	coverage run -m pytest -n auto --dist loadfile
+	coverage run -m pytest -n auto --dist loadfile --durations 20
 	coverage combine --quiet
 	coverage report
 

@@ -10,7 +10,7 @@ from tests.ways import WAYS, House, Way, open_house
 
 @pytest_asyncio.fixture(scope="session", name="_house")
 async def _open_house() -> AsyncIterator[House]:
-    async with open_house(auth_api_try_timeout="10s", auth_api_timeout="11s") as house:
+    async with open_house() as house:
         yield house
 
 

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.patience import PATIENT
+
 ROOT = Path(__file__).parent.parent
 # As a module, not as the console script: coverage then measures it too.
 SIDECAR = (sys.executable, "-m", "sidecar")
@@ -176,8 +178,8 @@ async def _start(*command: str | Path, env: Mapping[str, str] | None, cwd: Path)
 
 
 def free(**flags: str) -> tuple[str, ...]:
-    """Return flags for free ports and an end without a lame duck, unless `flags` say else."""
-    return as_flags(dict.fromkeys(LISTENERS, "127.0.0.1:0") | {"lame_duck": "0s"} | flags)
+    """Return flags for free ports and patient timeouts, unless `flags` say else."""
+    return as_flags(dict.fromkeys(LISTENERS, "127.0.0.1:0") | dict(PATIENT) | flags)
 
 
 def as_flags(settings: Mapping[str, str]) -> tuple[str, ...]:

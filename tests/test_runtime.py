@@ -17,6 +17,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from sidecar import runtime
 from sidecar.setting_sources import load
 from sidecar.sockets import Addresses
+from tests.patience import PATIENT
 from tests.process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_lines, run, serving
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import House, Outcome, Sent, Way, basic, open_ways
@@ -24,7 +25,7 @@ from tests.ways import House, Outcome, Sent, Way, basic, open_ways
 TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
 # The setting of each listener, by the name of its address.
 SETTINGS = dict(zip(("rest", "grpc", "admin", "auth_api"), LISTENERS, strict=True))
-FREE_PORTS = dict.fromkeys(LISTENERS, "127.0.0.1:0") | {"lame_duck": "0s"}
+FREE_PORTS = dict.fromkeys(LISTENERS, "127.0.0.1:0") | dict(PATIENT)
 GRANT = {"grant_type": "client_credentials"}
 SENT = Sent(fields=GRANT, authorization=(basic(),))
 DEMO = Sent(fields=GRANT, authorization=(basic("demo-partner", "demo-secret"),))

@@ -30,6 +30,7 @@ from sidecar.settings import Settings
 from sidecar.sockets import Addresses
 from sidecar.throttle import Throttle
 from sidecar.token_service import TokenService
+from tests.patience import HANG, PATIENT
 from tests.upstream import Upstream, within
 
 PUBLIC_URL = "https://api.example.test"
@@ -83,13 +84,13 @@ def unlimited() -> Throttle:
 def settings(upstream: Upstream, **flags: str) -> Settings:
     """Return the settings of a sidecar on free ports before `upstream`."""
     listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "127.0.0.1:0")
-    # Many tests send wrong secrets, all from here, and have no time to lose at the end.
+    # Many tests send wrong secrets, all from here.
     limits = dict.fromkeys(
         ("max_client_failures", "max_address_failures", "max_client_calls"), "1000000"
     )
-    chosen = {"public_url": PUBLIC_URL, "auth_api_token_url": upstream.url, "lame_duck": "0s"}
+    chosen = {"public_url": PUBLIC_URL, "auth_api_token_url": upstream.url}
     chosen["max_in_flight"] = "1000"
-    return load({}, listen | limits | chosen | flags)
+    return load({}, listen | limits | dict(PATIENT) | chosen | flags)
 
 
 @asynccontextmanager
@@ -109,9 +110,9 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
         )
         app = rest_app.build(runtime.SERVICES, local, public_url=PUBLIC_URL)
         base = f"http://{addresses.rest}"
-        rest = await enter(httpx2.AsyncClient(base_url=base, timeout=20))
+        rest = await enter(httpx2.AsyncClient(base_url=base, timeout=HANG))
         in_process = await enter(
-            httpx2.AsyncClient(base_url=base, transport=httpx2.ASGITransport(app), timeout=20)
+            httpx2.AsyncClient(base_url=base, transport=httpx2.ASGITransport(app), timeout=HANG)
         )
         ways: dict[str, Way] = {
             "form": _by_form(rest),
@@ -129,7 +130,7 @@ async def open_ways(addresses: Mapping[str, str]) -> AsyncIterator[Mapping[str, 
     """Open the ways into any sidecar; `addresses` are those of its listeners, by name."""
     base = f"http://{addresses['rest']}"
     async with (
-        httpx2.AsyncClient(base_url=base, timeout=20, trust_env=False) as rest,
+        httpx2.AsyncClient(base_url=base, timeout=HANG, trust_env=False) as rest,
         grpc.aio.insecure_channel(addresses["grpc"]) as channel,
     ):
         yield {"form": _by_form(rest), "json": _by_json(rest), "grpc": _by_grpc(channel)}
@@ -174,7 +175,7 @@ def _by_grpc(channel: grpc.aio.Channel) -> Way:
         metadata = tuple(("authorization", value) for value in sent.authorization)
         try:
             response = await stub.ExchangeToken(
-                ExchangeTokenRequest(**sent.fields), metadata=metadata, timeout=20
+                ExchangeTokenRequest(**sent.fields), metadata=metadata, timeout=HANG
             )
         except grpc.aio.AioRpcError as error:
             return outcome_of(error)
