@@ -7,7 +7,6 @@ bounds nothing but a hang. `soak` tests need a quiet machine, and are free too.
 
 import ast
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
@@ -43,22 +42,22 @@ class Clocks(ast.NodeVisitor):
         self._short = {name for name, value in self._constants.items() if _has_short(value)}
         self.visit(tree)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802 ast's name
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         """Pass over a test that says why it may."""
         if not _is_marked(node):
             self.generic_visit(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802 as above
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         """Pass over a test that says why it may."""
         if not _is_marked(node):
             self.generic_visit(node)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:  # noqa: N802 as above
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Pass over tests that say why they may."""
         if not _is_marked(node):
             self.generic_visit(node)
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802 as above
+    def visit_Call(self, node: ast.Call) -> None:
         """Look at the arguments that are seconds."""
         position = self._positions.get(ast.unparse(node.func))
         values = [keyword.value for keyword in node.keywords if keyword.arg in NAMES | SETTINGS]
@@ -67,7 +66,7 @@ class Clocks(ast.NodeVisitor):
         self.lines += [node.lineno for value in values if _is_short(self._resolve(value))]
         self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802 as above
+    def visit_Name(self, node: ast.Name) -> None:
         """Look at what is used of settings that stand in a constant of the module."""
         if isinstance(node.ctx, ast.Load) and node.id in self._short:
             self.lines.append(node.lineno)
@@ -116,9 +115,7 @@ def test_no_short_timeouts() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in FILES
-        for line in Clocks(
-            ast.parse(path.read_text()), sleeps=path.name.startswith("test_")
-        ).lines
+        for line in Clocks(ast.parse(path.read_text()), sleeps=path.name.startswith("test_")).lines
     ]
     assert found == []
 
