@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,7 +13,7 @@ from typing import NoReturn
 
 import uvloop
 
-from sidecar import core_dumps, descriptors, logs
+from sidecar import core_dumps, descriptors, logs, signals
 from sidecar.setting_sources import SettingsError, load
 from sidecar.settings import PREFIX, Settings
 
@@ -98,8 +97,7 @@ def _check(settings: Settings) -> int:
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    signals.prepare(_leave, has_terminal=os.isatty(0))
     core_dumps.forbid()
     # Or strangers write lines of gRPC core on standard error, one for each failed handshake.
     # It is read when gRPC is imported.
