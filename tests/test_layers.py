@@ -36,7 +36,7 @@ FLOORS = (
     ("problems", "basic_auth", "settings", "tls"),
     ("logs", "secret", "setting_types", "retry", "drain", "client_address", "windows"),
     ("request_head", "http_limits", "lingering"),
-    ("aside", "log_writer", "core_dumps", "descriptors", "transcoding"),
+    ("aside", "log_writer", "core_dumps", "descriptors", "foreign_names", "transcoding"),
 )
 TRANSCODING_FLOORS = (
     ("",),  # the package itself, which names what others use
