@@ -58,7 +58,7 @@ async def _sidecar(
     limits: Sequence[str] = re.findall(r"--(max-[a-z-]+-(?:calls|failures))", usage)
     flags = {name.replace("-", "_"): _NEVER for name in limits}
     flags["auth_api_token_url"] = _url(auth_api)
-    async with serving("serve", program=program, cwd=cwd, **flags) as ours:
+    async with serving("serve", program=program, env=None, cwd=cwd, **flags) as ours:
         yield _address(ours.addresses[listener])
 
 

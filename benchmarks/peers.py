@@ -46,9 +46,13 @@ class Bench:
     by_protocol: dict[str, loaders.Loader]
 
     async def check(self, running: Running) -> None:
-        """Send a few requests, and one at least, by the loader that reads the answers."""
-        request = running.system.request
-        await loaders.ours(running.address, request, connections=1, seconds=self.seconds / 4)
+        """Warm it up. Our loader raises an error that names the system if an answer is wrong."""
+        request, seconds = running.system.request, self.seconds / 4
+        try:
+            await loaders.ours(running.address, request, connections=1, seconds=seconds)
+        except (ValueError, ConnectionError) as error:
+            error.add_note(f"from: {running.system.name}")
+            raise
 
     async def load(self, running: Running) -> Figures:
         """Return the figures of one round."""

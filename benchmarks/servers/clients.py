@@ -6,12 +6,11 @@ So a server's memory holds no client that it does not use.
 import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 Token: TypeAlias = Mapping[str, Any]
 Ask: TypeAlias = Callable[[str, str], Awaitable[Token]]  # client_id, client_secret
-FORM: Mapping[str, str] = MappingProxyType({"grant_type": "client_credentials"})
+FORM = {"grant_type": "client_credentials"}
 
 
 def connect(client: str, url: str) -> AbstractAsyncContextManager[Ask]:
