@@ -1,12 +1,10 @@
 """Load generators: wrk where it is installed, or ours for HTTP; ours for gRPC."""
 
-import asyncio
 import functools
 import json
 import re
 import shutil
 import tempfile
-from asyncio.subprocess import PIPE
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,8 +14,8 @@ from benchmarks.grpc_load import GrpcExchange
 from benchmarks.load import Exchange, Http1, Load, measure
 from benchmarks.token_request import TokenRequest
 from sidecar.setting_types import Address
+from tests.process import run
 
-_GUARD = 30.0  # seconds that wrk may take beyond its load
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _FAILURE = re.compile(r"Non-2xx or 3xx responses.*|Socket errors.*|unable to .*")
 
@@ -54,16 +52,8 @@ async def wrk(address: Address, request: TokenRequest, *, connections: int, seco
         count = ("-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency")
         fields = [f"-H{name}: {value}" for name, value in request.fields.items()]
         url = f"http://{address.host}:{address.port}{request.path}"
-        process = await asyncio.create_subprocess_exec(
-            "wrk", *count, *fields, "-s", script, url, stdout=PIPE, stderr=PIPE
-        )
-        try:
-            async with asyncio.timeout(_GUARD + seconds):
-                stdout, stderr = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-    return parse_wrk((stdout + stderr).decode())
+        end = await run("wrk", *count, *fields, "-s", script, url)
+    return parse_wrk(end.stdout + end.stderr)
 
 
 def _script(folder: Path, request: TokenRequest) -> Path:

@@ -50,7 +50,7 @@ def markdown(report: Report) -> str:
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [_line(_padded(row, widths)) for row in (rows[0], rule, *rows[1:])]
     missing = [f"Left out: {name}: {reason}." for name, reason in report["left_out"].items()]
-    return "\n".join([_conditions(report["run"]), "", *lines, *missing])
+    return "\n".join([_conditions(report["run"]), "", *lines, "", *missing]).rstrip()
 
 
 def _conditions(run: Run) -> str:

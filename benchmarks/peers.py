@@ -8,7 +8,7 @@ explains the columns.
 import argparse
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from benchmarks.processes import Processes, children
 from benchmarks.systems import on_cores, split_cores
 from benchmarks.unavailable import UnavailableError
 from sidecar.setting_types import Address
-from tests.process import ROOT
+from tests.process import ROOT, ToolError
 
 CONNECTIONS = 32
 _MEBIBYTE = 1024 * 1024
@@ -43,7 +43,7 @@ class Bench:
     """How each system is loaded."""
 
     seconds: float
-    by_protocol: dict[str, loaders.Loader]
+    by_protocol: Mapping[str, loaders.Loader]
 
     async def check(self, running: Running) -> None:
         """Warm it up. Our loader raises an error that names the system if an answer is wrong."""
@@ -77,9 +77,15 @@ def main() -> None:
     """Do what the arguments say, and print the table."""
     arguments = _arguments()
     if not arguments.markdown:
-        report = uvloop.run(_measure(arguments))
-        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.output.write_text(json.dumps(_report(arguments), indent=2) + "\n")
     print(markdown(json.loads(arguments.output.read_text())))
+
+
+def _report(arguments: argparse.Namespace) -> Report:
+    try:
+        return uvloop.run(_measure(arguments))
+    except ToolError as error:
+        sys.exit(f"A command failed:\n{error}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -102,19 +108,13 @@ def _arguments() -> argparse.Namespace:
 async def _measure(arguments: argparse.Namespace) -> Report:
     measured, measuring = split_cores()
     by_protocol, loader = loaders.choose(arguments.seconds)
-    bench = Bench(arguments.seconds, dict(by_protocol))
-    left_out: dict[str, str] = {}
+    bench = Bench(arguments.seconds, by_protocol)
     async with AsyncExitStack() as stack:
         systems = await _systems(stack, arguments)
         stack.enter_context(on_cores(measuring))
         auth_api = await stack.enter_async_context(peer_systems.auth_api())
-        running = []
-        for system in systems:
-            try:
-                with on_cores(measured):  # which its processes inherit
-                    running.append(await stack.enter_async_context(_started(system, auth_api)))
-            except UnavailableError as error:
-                left_out[system.name] = str(error)
+        with on_cores(measured):  # which the processes of the systems inherit
+            running, left_out = await _start(stack, systems, auth_api)
         rounds = await _rounds(bench, running, arguments.rounds)
     return Report(
         run=Run(
@@ -130,6 +130,19 @@ async def _measure(arguments: argparse.Namespace) -> Report:
         systems=rounds,
         left_out=left_out,
     )
+
+
+async def _start(
+    stack: AsyncExitStack, systems: Sequence[System], auth_api: Address
+) -> tuple[Sequence[Running], dict[str, str]]:
+    """Start the systems; return those that run, and why others cannot."""
+    running, left_out = [], {}
+    for system in systems:
+        try:
+            running.append(await stack.enter_async_context(_started(system, auth_api)))
+        except UnavailableError as error:
+            left_out[system.name] = str(error)
+    return running, left_out
 
 
 async def _systems(stack: AsyncExitStack, arguments: argparse.Namespace) -> Sequence[System]:
