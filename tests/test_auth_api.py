@@ -33,7 +33,9 @@ INTERNAL = pb.PROBLEM_REASON_INTERNAL
 
 # The longest that anything here may take before the test fails, in seconds.
 GUARD = 20
-SHORT = 0.3
+# The first is long enough but on a busy machine.
+SHORT_TIMES = (0.3, 3.0, 15.0)
+SHORT = SHORT_TIMES[0]
 CREDENTIALS = ClientCredentials(
     client_id=Secret("partner"), client_secret=Secret("s&cret"), authorization=None
 )
@@ -76,9 +78,13 @@ async def exchange(
 
 
 async def soon(upstream: Upstream) -> Token | Problem:
-    """Return what an exchange brings that has little time."""
-    async with AuthApi(upstream.url, within(SHORT)) as api:
-        return await exchange(api)
+    """Return what an exchange brings that has little time, once its request was read."""
+    for seconds in SHORT_TIMES:
+        async with AuthApi(upstream.url, within(seconds)) as api:
+            found = await exchange(api)
+        if upstream.received.is_set():
+            return found
+    raise TimeoutError("the request must be read")
 
 
 def reason_of(outcome: Token | Problem) -> Reason:
@@ -479,6 +485,7 @@ async def test_an_answer_that_never_comes_ends_by_the_timeout(upstream: Upstream
         await upstream.gone.wait()
 
 
+@pytest.mark.timing("the answer never comes, so the time passes however slow the machine is")
 async def test_a_connection_that_is_never_accepted_ends_by_the_timeout() -> None:
     """The time that it takes to connect is part of the same timeout."""
     with contextlib.ExitStack() as stack:
@@ -496,12 +503,16 @@ async def test_the_deadline_of_the_caller_wins_when_it_is_shorter(upstream: Upst
     """The exchange ends with the caller's deadline, long before the timeout that is set."""
     upstream.script = upstream.hang
     async with AuthApi(upstream.url, within(100 * GUARD)) as api:
-        end = asyncio.get_running_loop().time() + SHORT
-        assert reason_of(await exchange(api, end)) == TIMEOUT
+        for seconds in SHORT_TIMES:
+            end = asyncio.get_running_loop().time() + seconds
+            assert reason_of(await exchange(api, end)) == TIMEOUT
+            if upstream.received.is_set():
+                break
         async with asyncio.timeout(GUARD):
             await upstream.gone.wait()
 
 
+@pytest.mark.timing("the answer never comes, so the time passes however slow the machine is")
 async def test_the_timeout_wins_when_it_is_shorter(upstream: Upstream) -> None:
     """A caller cannot make an exchange last longer than is set."""
     upstream.script = upstream.hang

@@ -95,6 +95,7 @@ def told(answer: Answer) -> tuple[int | None, str]:
     return answer.code, unquote(answer.fields["grpc-message"])
 
 
+@pytest.mark.timing("the message never comes, so its time passes however slow the machine is")
 @pytest.mark.parametrize("path", ["", WATCH], ids=["unary", "stream"])
 @pytest.mark.parametrize("part", [b"", message()[:3], message(length=100)])
 async def test_a_message_has_its_time(part: bytes, path: str) -> None:
@@ -210,6 +211,7 @@ class Silent:
         await asyncio.Event().wait()
 
 
+@pytest.mark.timing("both are due when the loop has its next turn, however late that is")
 async def test_an_end_in_the_moment_of_the_timeout() -> None:
     """A call whose time is over, but not told yet, is not ended a second time."""
     message, loop = RequestMessage(timeout=SOON, most=MOST), asyncio.get_running_loop()

@@ -174,6 +174,7 @@ async def test_the_end_is_told() -> None:
         assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
+@pytest.mark.timing("it never reads, so the time passes however slow the machine is")
 async def test_who_does_not_read_is_not_answered_for_ever() -> None:
     """Once answers pile up that a client does not take, it is given up like any other."""
     room, long = Room(), ANSWER.replace(b"4", b"65536").replace(b"full", b"f" * 65536)

@@ -759,6 +759,7 @@ STRANGE: Mapping[str, bytes] = {
 }
 
 
+@pytest.mark.timing("it never shakes hands, so the time passes however slow the machine is")
 @pytest.mark.parametrize("factory", LOOPS)
 @pytest.mark.parametrize("sent", STRANGE.values(), ids=STRANGE)
 async def test_who_speaks_no_tls(
