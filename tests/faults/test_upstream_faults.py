@@ -26,7 +26,6 @@ from tests.faults.upstream_scene import (
     MOST,
     OPENING,
     SENT,
-    TIMEOUT,
     UNAVAILABLE,
     Scene,
     assert_token,
