@@ -8,7 +8,7 @@ OUT ?= generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench soak fuzz format generate docs wheel lock clean
+.PHONY: run test check bench overload soak fuzz format generate docs wheel lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -29,9 +29,14 @@ check: .venv/complete
 	pytest -q tests/test_generated.py
 	python docs/problem_examples.py --check
 
-# About four minutes; what it prints depends on the machine, the ratios less so.
+# About five minutes; what it prints depends on the machine, the ratios less so.
+# `make bench BASE=<commit>` measures the sidecar of that commit too.
 bench: .venv/complete
+	python -m benchmarks.peers $(if $(BASE),--base $(BASE))
 	python benchmarks/transcoding.py
+
+# About a minute.
+overload: .venv/complete
 	python -m benchmarks.overload
 
 # Longer than a test may take: five minutes of load with kills and aborts, all restarts.
@@ -71,7 +76,7 @@ lock: .venv/complete
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
 	  --custom-compile-command 'make lock' --extra dev --group run pyproject.toml -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' --extra dev --group test --group check --group build pyproject.toml \
+	  --custom-compile-command 'make lock' --extra dev --group test --group bench --group check --group build pyproject.toml \
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:

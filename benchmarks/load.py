@@ -1,14 +1,16 @@
-"""A light HTTP/1.1 client: one request, over a few connections, as often as it is answered.
+"""A load generator in Python: each connection sends its request again after each answer.
 
-It must cost little beside what it measures, so it reads of an answer no more
-than where that ends.
+It must cost little beside the system under test, so it parses of an answer only its end.
 """
 
 import asyncio
+import functools
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
-from typing import cast
+from typing import Protocol, cast
 
 from sidecar.setting_types import Address
 
@@ -68,44 +70,82 @@ def _ends(content: bytes) -> bool:
     return False
 
 
+class Exchange(Protocol):
+    """One request, sent repeatedly over one connection, and the parser of its answers."""
+
+    def request(self) -> bytes:
+        """Return the bytes to send next."""
+
+    def feed(self, data: bytes) -> bool:
+        """Parse received bytes; return whether they end the answer.
+
+        Raises ValueError for an answer that is not a success.
+        """
+
+
+class Http1(AnswerEnd):
+    """The exchange of HTTP/1.1, which sends the same bytes each time."""
+
+    def __init__(self, request: bytes) -> None:
+        super().__init__()
+        self._request = request
+
+    def request(self) -> bytes:
+        """Return the bytes of the request."""
+        return self._request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """The outcome of one load: answers in all, answers a second, and latencies in seconds."""
+
+    requests: int
+    rate: float
+    p50: float
+    p99: float
+
+
 class _Connection(asyncio.Protocol):
-    """Sends `request` again with the end of each answer, until it is closed.
+    """Repeats one exchange until it is closed.
 
     `first` and `second` are done with that answer, or with the end of the connection.
     """
 
-    def __init__(self, request: bytes) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
-        self.answers = 0
+        self.latencies: list[float] = []  # in seconds
         self.first, self.second = loop.create_future(), loop.create_future()
-        self._request = request
-        self._end = AnswerEnd()
+        self.error: Exception | None = None
+        self._exchange = exchange
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # what TCP has
-        self._transport.write(self._request)
+        self._send()
 
     def data_received(self, data: bytes) -> None:
-        if not self._end.feed(data):
+        if not self._exchange.feed(data):
             return
-        self._transport.write(self._request)
-        self.answers += 1
-        if self.answers == 1:
+        self.latencies.append(perf_counter() - self._start)
+        self._send()
+        if len(self.latencies) == 1:
             self.first.set_result(None)
-        elif self.answers == 2:
+        elif len(self.latencies) == 2:
             self.second.set_result(None)
 
+    def _send(self) -> None:
+        self._start = perf_counter()
+        self._transport.write(self._exchange.request())
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.error = exc or ConnectionError("the server closed the connection")
         for future in (self.first, self.second):
             if not future.done():
-                future.set_exception(exc or ConnectionError("the server hung up"))
+                future.set_exception(self.error)
 
     def close(self) -> None:
         self._transport.abort()
-
-
-def _answers(connections: Iterable[_Connection]) -> int:
-    return sum(connection.answers for connection in connections)
+        for future in (self.first, self.second):
+            future.cancel()
 
 
 def post(path: str, body: bytes) -> bytes:
@@ -114,24 +154,55 @@ def post(path: str, body: bytes) -> bytes:
     return b"POST %s HTTP/1.1\r\n%s\r\n\r\n%s" % (path.encode(), fields, body)
 
 
-async def rate(address: Address, request: bytes, *, seconds: float) -> float:
-    """Return how many answers a second came for `request`, after the first of each connection.
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the smallest of `values` that `percent` of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
-    It is measured for `seconds`, or as long as it takes until each has another one.
+
+async def rate(address: Address, request: bytes, *, seconds: float) -> float:
+    """Return how many answers a second come for `request` over CONNECTIONS connections."""
+    make = functools.partial(Http1, request)
+    return (await measure(address, make, connections=CONNECTIONS, seconds=seconds)).rate
+
+
+async def measure(
+    address: Address, make: Callable[[], Exchange], *, connections: int, seconds: float
+) -> Load:
+    """Load `address` with one exchange of `make` for each connection.
+
+    The measurement starts after the first answer of each connection. It lasts `seconds`,
+    or until each connection has a second answer. Raises the error of a failed connection.
     """
     loop = asyncio.get_running_loop()
-    connections = [
-        (await loop.create_connection(lambda: _Connection(request), address.host, address.port))[1]
-        for _ in range(CONNECTIONS)
+    opened = [
+        (await loop.create_connection(lambda: _Connection(make()), address.host, address.port))[1]
+        for _ in range(connections)
     ]
     try:
         async with asyncio.timeout(_GUARD + seconds):
-            await asyncio.gather(*(connection.first for connection in connections))
-            before, start = _answers(connections), perf_counter()
-            await asyncio.gather(
-                asyncio.sleep(seconds), *(connection.second for connection in connections)
-            )
-        return (_answers(connections) - before) / (perf_counter() - start)
+            return await _measure(opened, seconds)
     finally:
-        for connection in connections:
+        for connection in opened:
             connection.close()
+
+
+async def _measure(connections: Sequence[_Connection], seconds: float) -> Load:
+    await asyncio.gather(*(connection.first for connection in connections))
+    before = [len(connection.latencies) for connection in connections]
+    start = perf_counter()
+    await asyncio.gather(asyncio.sleep(seconds), *(one.second for one in connections))
+    took = perf_counter() - start
+    for connection in connections:
+        if connection.error:
+            raise connection.error
+    latencies = [
+        latency
+        for connection, count in zip(connections, before, strict=True)
+        for latency in connection.latencies[count:]
+    ]
+    return Load(
+        requests=len(latencies) + sum(before),
+        rate=len(latencies) / took,
+        p50=percentile(latencies, 50),
+        p99=percentile(latencies, 99),
+    )

@@ -1,6 +1,6 @@
 """Measures overload: what becomes of the calls that are let in when many more come.
 
-`make bench` runs it, in about a minute. There are two limits that a sidecar meets: the
+`make overload` runs it, in about a minute. There are two limits that a sidecar meets: the
 calls at once, where the auth-api takes its time, as one does that hashes secrets; and
 its own core, where the auth-api does not.
 """
@@ -10,6 +10,7 @@ import asyncio
 import statistics
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import cast
@@ -146,8 +147,8 @@ class Load:
             caller.transport.close()
 
 
-async def measure(case: Case, seconds: float) -> None:
-    """Print the table of `case`."""
+async def measure(case: Case, loads: Sequence[float], seconds: float) -> None:
+    """Print the table of `case`, a row for each of `loads`."""
     program = (sys.executable, "-m", "benchmarks.auth_api", str(case.latency))
     async with started(*program) as auth_api:
         address = (await auth_api.log.find("listening")).split()[-1]
@@ -173,7 +174,7 @@ async def measure(case: Case, seconds: float) -> None:
             capacity = len(alone.seconds[200]) / seconds
             print(f"{case.name}: {capacity:.0f}/s by {case.callers} callers in turn")
             print("  load  offered/s  goodput/s     p50 ms  p99 ms  refused/s  p99 ms  others")
-            for times in LOADS:
+            for times in loads:
                 outcomes, took = await load.offer(times * capacity, seconds)
                 print(_row(times, capacity, took, outcomes))
             load.close()
@@ -190,17 +191,24 @@ def _row(times: float, capacity: float, took: float, outcomes: Outcomes) -> str:
     )
 
 
-async def run(seconds: float) -> None:
-    """Print all tables."""
-    for case in CASES:
-        await measure(case, seconds)
+async def run(cases: int, loads: Sequence[float], seconds: float) -> None:
+    """Print the tables of the first `cases`."""
+    for case in CASES[:cases]:
+        await measure(case, loads, seconds)
 
 
 def main() -> None:
     """Run what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each load lasts")
-    uvloop.run(run(parser.parse_args().seconds))
+    parser.add_argument(
+        "--cases", type=int, default=len(CASES), help="measure only so many of the tables"
+    )
+    parser.add_argument(
+        "--loads", type=float, nargs="+", default=LOADS, help="multiples of the capacity"
+    )
+    arguments = parser.parse_args()
+    uvloop.run(run(arguments.cases, arguments.loads, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -44,15 +44,19 @@ def main() -> None:
     """Run what the arguments say and print one table for each of the three."""
     arguments = _arguments()
     print(_versions())
-    uvloop.run(_compare(arguments.rounds, arguments.seconds))
+    bodies = [sample.body_of(size) for size in arguments.sizes]
+    uvloop.run(_compare(bodies, arguments.rounds, arguments.seconds))
     routing.measure(arguments.rules)
-    _measure_codecs(arguments.seconds)
+    _measure_codecs(bodies, arguments.seconds)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--seconds", type=float, default=0.8, help="how long each time")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=sample.SIZES, help="volumes in a list of JSON"
+    )
     parser.add_argument(
         "--rules", type=int, nargs="+", default=[10, 100, 1000, 10_000], help="sizes of routers"
     )
@@ -70,7 +74,7 @@ def _versions() -> str:
 # Requests a second
 
 
-async def _compare(rounds: int, seconds: float) -> None:
+async def _compare(bodies: Sequence[bytes], rounds: int, seconds: float) -> None:
     measured, measuring = split_cores()
     async with AsyncExitStack() as stack:
         systems = {
@@ -87,7 +91,7 @@ async def _compare(rounds: int, seconds: float) -> None:
         print(f"{'JSON':>11} {'ours':>7} {'divided':>7} {'Envoy':>7}", end="   ")
         print("to Envoy: ours (min, median, max), and divided")
         with on_cores(measuring):
-            for body in map(sample.body_of, sample.SIZES):
+            for body in bodies:
                 rates = await _rates(systems, body, rounds, seconds)
                 print(f"{_kib(body)} {_told(rates)}")
 
@@ -136,11 +140,11 @@ def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
 # JSON alone
 
 
-def _measure_codecs(seconds: float) -> None:
+def _measure_codecs(bodies: Sequence[bytes], seconds: float) -> None:
     print("\nJSON alone, microseconds to read and to write\n")
     codecs = {"ours": _our_codec(), "json_format": _library_codec(), "json, no message": _STDLIB}
     print(" ".join([f"{'JSON':>11}", *(f"{name:>22}" for name in codecs)]))
-    for body in map(sample.body_of, sample.SIZES):
+    for body in bodies:
         costs = [_cost(codec, body, seconds) for codec in codecs.values()]
         print(" ".join([_kib(body), *(f"{cost:>22}" for cost in costs)]))
 

@@ -28,10 +28,12 @@ _POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
 _SECONDS = re.compile("[0-9]{1,20}")
 _LONGEST_DELAY = 60
 _LARGEST_INT32 = 2**31 - 1
-# Errors of these statuses say something of the request, or of when to come back,
-# whatever their body is. Other statuses mean that something else than the
-# auth-api answered.
-_UNDERSTOOD = frozenset({400, 401, 403, 409, 422, 429, 503, 504})
+# These statuses say when to come back, whatever the body is.
+_UNDERSTOOD_ALONE = frozenset({429, 503, 504})
+# These blame the request or the client. A gateway or a server for another protocol answers with
+# them too, so they count only with an OAuth error (RFC 6749 section 5.2) or a problem document.
+# Any other status means that something else than the auth-api answered.
+_UNDERSTOOD_WITH_ERROR = frozenset({400, 401, 403, 409, 422})
 # These need a header field that speaks of the auth-api and not of us (RFC 9110 sections
 # 15.5.6, 15.5.8 and 15.5.22).
 _OF_ITSELF = frozenset({405, 407, 426})
@@ -53,6 +55,7 @@ class Answer:
     status: int
     content_type: str
     retry_after: str
+    has_challenge: bool  # WWW-Authenticate (RFC 9110 section 11.6.1)
     body: Secret[bytes]  # it may hold a token
 
 
@@ -78,12 +81,27 @@ def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
     code = members.get("karmoCode")
     if _is_karmo_code(code) and not sent.appear_in(code) and answer.status not in _OF_ITSELF:
         return _withhold(_pass_through(answer, members, code), sent)
-    if answer.status not in _UNDERSTOOD:
+    error = _match(_OAUTH_ERROR, members.get("error"))
+    if not _is_understood(answer, error, members):
         raise BadAnswerError("an error that the contract does not have")
-    error = members.get("error")
-    reason = nearest(answer.status, error if isinstance(error, str) else None)
+    reason = nearest(answer.status, error)
     detail = _DETAILS.get(reason, CATALOGUE[reason].explanation)
     return Problem(reason=reason, detail=detail, retry_after=_delay(answer, reason))
+
+
+def _is_understood(answer: Answer, error: str | None, members: Mapping[str, JsonValue]) -> bool:
+    """Whether an error says whose fault it is. `members` are those of its body."""
+    if answer.status not in _UNDERSTOOD_WITH_ERROR:
+        return answer.status in _UNDERSTOOD_ALONE
+    # RFC 9110 section 15.5.2: a 401 without a challenge is no answer of an HTTP server that
+    # knows authentication. With one the body does not matter: filters for Basic send HTML.
+    is_challenge = answer.status == 401 and answer.has_challenge
+    return error is not None or is_challenge or (_is_problem(answer) and bool(members))
+
+
+def _is_problem(answer: Answer) -> bool:
+    named = media_type.parse(answer.content_type)
+    return named is not None and named.essence == "application/problem+json"
 
 
 def _read_token(answer: Answer) -> Token:
@@ -114,10 +132,11 @@ def _is_karmo_code(value: JsonValue) -> TypeGuard[str]:
 
 
 def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
+    """Return the members of a JSON object, less those that are null, which are absent."""
     try:
         value = strict_json.parse(body)
         if isinstance(value, JsonObject):
-            return value.unique()
+            return {name: member for name, member in value.unique().items() if member is not None}
     except ValueError as error:
         raise BadAnswerError(f"a body that is not JSON: {error}") from None
     raise BadAnswerError("a body that is not a JSON object")

@@ -5,32 +5,28 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib.metadata import version
 from typing import Self, cast
-from urllib.parse import urlencode
 
 import httpx2
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar import logs, retry, upstream_errors
+from sidecar import auth_request, logs, retry, upstream_errors
 from sidecar.auth_answer import Answer, BadAnswerError, Token, interpret
-from sidecar.credentials import GRANT_TYPE, ClientCredentials
+from sidecar.credentials import ClientCredentials, RejectedError
 from sidecar.problems import Problem, ProblemError, Reason, explained
 from sidecar.retry import FailFast, RetryBudget
 from sidecar.secret import Secret
+from sidecar.upstream_errors import ForeignError
 
 _MAX_BODY_BYTES = 64 * 1024
 # No connection is used twice: what an answer left in the library's buffer beyond its
 # length would be taken for the next caller's answer, token included.
 # How many there are at once is the business of admission.
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-_HEADERS = {
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",
-    "Content-Type": "application/x-www-form-urlencoded",
-    "User-Agent": f"karmo-sidecar/{version('karmo-sidecar')}",
-}
+# What may leave the HTTP client: errors of its own, of TLS 1.3 in place of an answer, and others.
+_CLIENT_ERRORS = (httpx2.TransportError, ssl.SSLError, ForeignError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +51,7 @@ class AuthApi:
         timeouts: Timeouts,
         *,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        fail_fast: FailFast | None = None,
     ) -> None:
         self._token_url = token_url
         self._timeouts = timeouts
@@ -62,7 +59,7 @@ class AuthApi:
         self._context: ssl.SSLContext | None = None
         self._client = self._open()
         self._budget = RetryBudget()
-        self._fail_fast = FailFast()
+        self._fail_fast = fail_fast or FailFast()
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,32 +71,46 @@ class AuthApi:
         """Return a token for `credentials`.
 
         `deadline` is the caller's, in the time of the event loop. Raises
-        ProblemError, also when the deadline or a timeout passes.
+        RejectedError where the auth-api took them for wrong ones, and ProblemError for
+        anything else, also when the deadline or a timeout passes.
         """
-        end = asyncio.get_running_loop().time() + self._timeouts.total
+        call = _Call(credentials=credentials)
         start = time.perf_counter()
         try:
+            outcome = await self._interpret(call, deadline)
+        except ProblemError as error:
+            # RFC 6749 section 2.3.1: each 401 counts as a wrong secret, also one whose body is
+            # broken or late, or guessing would be free.
+            if call.status == HTTPStatus.UNAUTHORIZED:
+                raise RejectedError(error.problem) from None
+            raise
+        finally:
+            milliseconds = round((time.perf_counter() - start) * 1000, 3)
+            logs.current_call().note(upstream_ms=milliseconds)
+        if isinstance(outcome, Token):
+            return outcome
+        is_rejected = outcome.reason == pb.PROBLEM_REASON_INVALID_CLIENT
+        raise (RejectedError if is_rejected else ProblemError)(outcome)
+
+    async def _interpret(self, call: "_Call", deadline: float | None) -> Token | Problem:
+        """Return what the answer to `call` means. Raises ProblemError where there is none."""
+        end = asyncio.get_running_loop().time() + self._timeouts.total
+        try:
             async with asyncio.timeout_at(end if deadline is None else min(end, deadline)) as limit:
-                answer = await self._ask(credentials, cast("float", limit.when()))
-            outcome = interpret(answer, credentials)
+                answer = await self._ask(call, cast("float", limit.when()))
+            return interpret(answer, call.credentials)
         except TimeoutError:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_TIMEOUT, "timeout") from None
         except BadAnswerError as error:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER, str(error)) from None
-        except (httpx2.TransportError, ssl.SSLError) as error:
+        except _CLIENT_ERRORS as error:
             raise _error(upstream_errors.reason_of(error), upstream_errors.name_of(error)) from None
-        finally:
-            milliseconds = round((time.perf_counter() - start) * 1000, 3)
-            logs.current_call().note(upstream_ms=milliseconds)
-        if isinstance(outcome, Problem):
-            raise ProblemError(outcome)
-        return outcome
 
-    async def _ask(self, credentials: ClientCredentials, end: float) -> Answer:
+    async def _ask(self, call: "_Call", end: float) -> Answer:
         """Return the answer, by a second try if the first found nobody and there is time."""
         self._budget.earn()
         try:
-            return await self._try(credentials)
+            return await self._try(call)
         except httpx2.ConnectError as error:
             pause = retry.wait()
             now = asyncio.get_running_loop().time()
@@ -108,30 +119,35 @@ class AuthApi:
                 raise
         logs.current_call().note(upstream_tries=2)
         await asyncio.sleep(pause)
-        return await self._try(credentials)
+        return await self._try(call)
 
-    async def _try(self, credentials: ClientCredentials) -> Answer:
+    async def _try(self, call: "_Call") -> Answer:
         seconds = self._fail_fast.admit()
         if seconds:
             raise _error(
                 pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE, "not tried: it is down", retry_after=seconds
             )
+        is_probe = self._fail_fast.is_down
         try:
             async with asyncio.timeout(self._timeouts.one_try):
-                answer = await self._post(credentials)
+                answer = await self._post(call, is_probe=is_probe)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            self._note_down(error)
+            self._note_down(error, is_probe=is_probe)
             raise
-        except (httpx2.TransportError, ssl.SSLError, BadAnswerError, TimeoutError):
+        except (*_CLIENT_ERRORS, BadAnswerError, TimeoutError):
             # Something is there: to connect has less time than the whole try.
             self._note_up()
+            raise
+        except asyncio.CancelledError:
+            if is_probe and self._fail_fast.is_down:
+                self._fail_fast.give_back()
             raise
         self._note_up()
         return answer
 
-    def _note_down(self, error: Exception) -> None:
+    def _note_down(self, error: Exception, *, is_probe: bool) -> None:
         was_down = self._fail_fast.is_down
-        self._fail_fast.failed()
+        self._fail_fast.failed(is_probe=is_probe)
         if self._fail_fast.is_down and not was_down:
             logs.warning("auth-api down", fault=upstream_errors.name_of(error))
 
@@ -164,39 +180,49 @@ class AuthApi:
             self._client = self._open()
         return self._client
 
-    async def _post(self, credentials: ClientCredentials) -> Answer:
-        headers, body = _write(credentials)
-        async with self._current().stream(
-            "POST", self._token_url, headers=headers, content=body
-        ) as response:
-            logs.current_call().note(upstream_status=response.status_code)
-            try:
-                body = await _read(response)
-            except BadAnswerError:
-                if response.status_code == 200:
-                    raise
-                body = b""  # of an error the status alone says enough
-            return Answer(
-                status=response.status_code,
-                content_type=response.headers.get("content-type", ""),
-                retry_after=response.headers.get("retry-after", ""),
-                body=Secret(body),
-            )
+    async def _post(self, call: "_Call", *, is_probe: bool) -> Answer:
+        headers, body = auth_request.write(call.credentials)
+        # A connection that opens ends what is down, also if the caller of the probe has left.
+        extensions = {"trace": self._trace} if is_probe else None
+        try:
+            async with self._current().stream(
+                "POST", self._token_url, headers=headers, content=body, extensions=extensions
+            ) as response:
+                return await _read_answer(response, call)
+        except (*_CLIENT_ERRORS, BadAnswerError):
+            raise
+        except Exception as error:
+            raise ForeignError from error
+
+    async def _trace(self, event: str, _info: object) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._note_up()
 
 
-def _write(credentials: ClientCredentials) -> tuple[dict[str, str], bytes]:
-    """Return the header fields and the body that carry `credentials` as they came."""
-    call = logs.current_call()
-    headers = _HEADERS | {"X-Request-Id": call.request_id}
-    if call.traceparent:
-        headers["traceparent"] = call.traceparent
-    form = {"grant_type": GRANT_TYPE}
-    if credentials.authorization:
-        headers["Authorization"] = credentials.authorization.reveal()
-    else:
-        form["client_id"] = credentials.client_id.reveal()
-        form["client_secret"] = credentials.client_secret.reveal()
-    return headers, urlencode(form).encode()
+@dataclass(slots=True, kw_only=True)
+class _Call:
+    """One exchange: what is sent, and the HTTP status of the answer once its head has come."""
+
+    credentials: ClientCredentials
+    status: int | None = None
+
+
+async def _read_answer(response: httpx2.Response, call: _Call) -> Answer:
+    call.status = response.status_code
+    logs.current_call().note(upstream_status=response.status_code)
+    try:
+        body = await _read(response)
+    except BadAnswerError:
+        if response.status_code == HTTPStatus.OK:
+            raise
+        body = b""  # of an error the status and the header fields say enough
+    return Answer(
+        status=response.status_code,
+        content_type=response.headers.get("content-type", ""),
+        retry_after=response.headers.get("retry-after", ""),
+        has_challenge="www-authenticate" in response.headers,
+        body=Secret(body),
+    )
 
 
 async def _read(response: httpx2.Response) -> bytes:

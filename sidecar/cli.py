@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,12 +13,16 @@ from typing import NoReturn
 
 import uvloop
 
-from sidecar import core_dumps, descriptors, logs
+from sidecar import core_dumps, descriptors, foreign_names, logs, signals
 from sidecar.setting_sources import SettingsError, load
 from sidecar.settings import PREFIX, Settings
 
 # sysexits.h: a wrong setting, or an address that is taken; and a bug of ours.
 EX_CONFIG, EX_SOFTWARE = 78, 70
+
+_UNFIT = (
+    "is missing: this release of the library does not fit; install the versions in requirements.txt"
+)
 
 _COMMANDS = {
     "serve": "serve the API, calling the auth-api",
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(*faults, *error.faults)
     if command == "dev" and settings.auth_api_token_url:
         faults.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
+    faults += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
     if faults or unknown:
         return _fail(*faults or ["unexpected arguments; see --help"])
     if command == "check-config":
@@ -98,8 +102,7 @@ def _check(settings: Settings) -> int:
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    signals.prepare(_leave, has_terminal=os.isatty(0))
     core_dumps.forbid()
     # Or strangers write lines of gRPC core on standard error, one for each failed handshake.
     # It is read when gRPC is imported.

@@ -27,6 +27,11 @@ GRANT_TYPE = "client_credentials"
 # Appendix A.1 and A.2: client_id and client_secret are *VSCHAR, %x20-7E.
 _NOT_VSCHAR = re.compile(r"[^\x20-\x7e]")
 
+
+class RejectedError(ProblemError):
+    """The auth-api rejected the credentials, whatever else is wrong with its answer."""
+
+
 Header = Basic | AuthorizationError | None
 
 

@@ -31,6 +31,8 @@ Behavior = Callable[[Any, Context], Any]
 _UNKNOWN_METHOD = Problem(
     reason=pb.PROBLEM_REASON_NOT_FOUND, detail="The server has no such service or method."
 )
+# grpc.aio returns what was set, a StatusCode or its number.
+_UNIMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED.value[0])
 _UNREADABLE = Problem(
     reason=pb.PROBLEM_REASON_INVALID_REQUEST, detail="The request message cannot be read."
 )
@@ -65,6 +67,12 @@ class Guard(grpc.aio.ServerInterceptor):
                 if is_being_cancelled():
                     raise
                 await self._abort(context, _INTERNAL)
+            except NotImplementedError as error:
+                # Generated servicers answer so for a method that nobody implements.
+                if context.code() not in _UNIMPLEMENTED:
+                    logs.failure("a handler failed", error)
+                    await self._abort(context, _INTERNAL)
+                await self._abort(context, _UNKNOWN_METHOD)
             except Exception as error:  # noqa: BLE001 whatever it is, its text stays here
                 logs.failure("a handler failed", error)
                 await self._abort(context, _INTERNAL)

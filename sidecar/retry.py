@@ -57,7 +57,6 @@ class FailFast:
         self._failures = 0
         self._length = FIRST_PAUSE
         self._until = 0.0
-        self._is_looking = False
 
     @property
     def is_down(self) -> bool:
@@ -67,14 +66,14 @@ class FailFast:
     def admit(self) -> int:
         """Return 0 for a call that may try; else in how many whole seconds one may.
 
-        The call that may, while the auth-api is down, is the only one until the next pause ends.
+        A call that may try while the auth-api `is_down` is a probe: the only one until the next
+        pause ends, or until it is given back.
         """
         if not self.is_down:
             return 0
         left = self._until - self._now()
         if left > 0:
             return max(1, math.ceil(left))
-        self._is_looking = True
         self._pause()
         return 0
 
@@ -82,20 +81,22 @@ class FailFast:
         """Tell that a connection could be opened."""
         self._failures = 0
         self._length = FIRST_PAUSE
-        self._is_looking = False
 
-    def failed(self) -> None:
+    def failed(self, *, is_probe: bool = False) -> None:
         """Tell that a connection could not be opened.
 
         Of many that were under way when it went down, none but the first few tells
-        anything new: only a look that fails makes the pause longer.
+        anything new: only a probe that fails makes the pause longer.
         """
         self._failures += 1
-        if self._is_looking:
+        if is_probe:
             self._length = min(LONGEST_PAUSE, 2 * self._length)
-        if self._is_looking or self._failures == DOWN_AFTER:
-            self._is_looking = False
+        if is_probe or self._failures == DOWN_AFTER:
             self._pause()
+
+    def give_back(self) -> None:
+        """Tell that a probe was cancelled before it learned anything: the next call may probe."""
+        self._until = self._now()
 
     def _pause(self) -> None:
         self._until = self._now() + self._length

@@ -5,6 +5,7 @@ The only module that knows all the others. One process has one event loop.
 
 import asyncio
 import gc
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from socket import socket
@@ -40,14 +41,14 @@ _LAST_BYTES = 1.0
 async def run(
     settings: Settings, *, embeds_auth_api: bool, announce: Callable[[Addresses], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT, let the calls in flight end, and return.
+    """Serve until a signal stops the process, let the calls in flight end, and return.
 
     `announce` is called once, when everything answers. Raises OSError, in one
     line that names the address, when one of them is in use.
     """
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     drain = drain_of(settings)
-    signals.catch(drain)
+    signals.catch(drain, has_terminal=os.isatty(0))
     async with running(settings, embeds_auth_api=embeds_auth_api, drain=drain) as addresses:
         # What lives as long as the process need not be looked at with each large request.
         gc.collect()

@@ -105,7 +105,9 @@ class Settings(BaseModel):
         300, description="the most wrong secrets in a minute from one address"
     )
     max_client_calls: CountField = Field(
-        3000, description="the most exchanges in a minute for one client"
+        3000,
+        description="the most exchanges in a minute for one client from one address, "
+        "and the most wrong secrets for it from all addresses",
     )
     lame_duck: DelayField = Field(
         5.0, description="how long to go on accepting, though not ready, once told to stop"

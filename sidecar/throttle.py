@@ -1,51 +1,52 @@
-"""The throttle: what keeps secrets from being guessed (RFC 6749 section 2.3.1).
+"""The throttle: limits of guessing for client secrets (RFC 6749 section 2.3.1).
 
-Each exchange is charged before the auth-api sees it, and what was no wrong secret
-is refunded after, so that no number of guesses at once passes a limit. A wrong
-secret counts against its address, and against its client from this address, so that
-a guesser locks out no one but the neighbours. Only the ceiling on all calls of one
-client is the same for every address: who has a hundred networks can reach it.
+A wrong secret counts against its client from this address, against its address, and
+against its client from all addresses. What an address does limits that address alone:
+the limit of all addresses together spares those from which the client succeeded lately.
 """
 
 import hashlib
-import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from karmo.problem.v1 import problem_details_pb2 as pb
-from limits import RateLimitItemPerMinute
-from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 
 from sidecar.client_address import network_of
-from sidecar.credentials import ClientCredentials
+from sidecar.credentials import ClientCredentials, RejectedError
 from sidecar.problems import Problem, ProblemError
+from sidecar.windows import Windows
 
-# The most windows that are remembered. Who invents clients to fill them makes the
-# oldest forgotten, which would be the next to end.
-MOST_WINDOWS = 100_000
-_CHECK = "Calls in hand count until they end. Check the secret, and try again later."
+# Of each kind. Clients that are invented to fill the memory make the oldest windows forgotten.
+MOST_WINDOWS = 50_000
+_MINUTE = 60.0
+# Addresses from which a client succeeded: for so many seconds, so many of all clients.
+TRUST, MOST_TRUSTED = 24 * 3600.0, 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Charge:
-    """One count against one limit."""
+class _FailureLimit:
+    """At most `amount` wrong secrets in a minute for `key`."""
 
-    limit: RateLimitItemPerMinute
-    key: str
-    detail: str
-    is_refundable: bool = True
+    amount: int
+    key: Hashable
+    whose: str
 
 
 class Throttle:
-    """Counts exchanges, each limit by windows of a minute that begin with the first.
+    """Limits the exchanges of each client and address, by windows of a minute.
 
-    `client_failures` is the most wrong secrets for one client from one address,
-    `address_failures` from one address, `client_calls` the most exchanges for one
-    client. `now` gives seconds.
+    `client_failures` is the most wrong secrets for one client from one address and
+    `address_failures` from one address. `client_calls` is the most exchanges for one
+    client from one address, and the most wrong secrets for it from all addresses.
+    `now` gives seconds.
+
+    While no wrong secret stands in a window, calls in flight are not limited here. As
+    soon as one does, calls in flight count as well. So of guesses at once no more than
+    the limit and the calls in flight reach the auth-api.
     """
 
     def __init__(
@@ -56,172 +57,105 @@ class Throttle:
         client_calls: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client_failures = RateLimitItemPerMinute(client_failures, namespace="f")
-        self._address_failures = RateLimitItemPerMinute(address_failures, namespace="a")
-        self._client_calls = RateLimitItemPerMinute(client_calls, namespace="c")
-        self._repetition = RateLimitItemPerMinute(1, namespace="r")
-        self._windows = Windows(now)
-        self._limiter = FixedWindowRateLimiter(self._windows)
+        self._client_failures = client_failures
+        self._address_failures = address_failures
+        self._client_calls = client_calls
+        self._calls = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
+        self._failures = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
+        self._pairs = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
+        self._trusted = Windows(TRUST, most=MOST_TRUSTED, now=now)
+        self._in_flight: Counter[Hashable] = Counter()
         # Nobody can make two names share a window, or read one out of the memory.
         self._salt = secrets.token_bytes(16)
 
     @contextmanager
     def attempt(self, address: str, credentials: ClientCredentials) -> Iterator[None]:
-        """Let one exchange run in the context, which tells by its error how it ended.
+        """Let one exchange run in the context; RejectedError tells that it failed.
 
         Raises ProblemError where a limit is reached.
         """
         network = network_of(address)
-        repetition = self._key(
-            network, credentials.client_id.reveal(), credentials.client_secret.reveal()
-        )
-        charges = self._charges(network, credentials)
-        if credentials.authorization is None and self._is_open(self._repetition, repetition):
-            # Clients that do not know what the server takes send their secret by Basic, and
-            # after a failure once more in the body: that is one guess.
-            self._limiter.clear(self._repetition, repetition)
-            charges = [charge for charge in charges if not charge.is_refundable]
-        ends = self._charge(charges)
-        is_failure = False
+        client = self._hash(credentials.client_id.reveal())
+        # Hashes have one length, so no two names run together.
+        here = client + b"@" + network.encode()
+        pair = here + self._hash(credentials.client_secret.reveal())
+        limits = self._limits(network, client, here)
+        # Clients that do not know what the server takes send their secret by Basic, and
+        # after a failure once more in the body: that is one guess.
+        if credentials.authorization is None and self._pairs.count(pair):
+            limits = ()
+        for limit in limits:
+            self._check(limit)
+        self._check_calls(here)
+        self._pairs.forget(pair)
+        self._calls.add(here)
+        keys = [limit.key for limit in limits]
+        self._in_flight.update(keys)
         try:
             yield
-        except ProblemError as error:
-            is_failure = error.problem.reason == pb.PROBLEM_REASON_INVALID_CLIENT
-            if is_failure and credentials.authorization is not None:
-                self._limiter.hit(self._repetition, repetition)
+        except RejectedError:
+            for key in keys:
+                self._failures.add(key)
+            if credentials.authorization is not None:
+                self._pairs.renew(pair)
             raise
+        else:
+            self._trusted.renew(here)
         finally:
-            if not is_failure:
-                self._refund(ends)
+            self._land(keys)
 
-    def _charges(self, network: str, credentials: ClientCredentials) -> list[_Charge]:
-        client = credentials.client_id.reveal()
-        by_client, by_address, calls = (
-            self._client_failures,
-            self._address_failures,
-            self._client_calls,
+    def _limits(self, network: str, client: bytes, here: bytes) -> Sequence[_FailureLimit]:
+        limits = (
+            _FailureLimit(
+                amount=self._client_failures,
+                key=here,
+                whose="for this client from this address",
+            ),
+            _FailureLimit(amount=self._address_failures, key=network, whose="from this address"),
+            _FailureLimit(
+                amount=self._client_calls, key=client, whose="for this client from all addresses"
+            ),
         )
-        return [
-            _Charge(
-                limit=by_client,
-                key=self._key(network, client),
-                detail=f"There were {by_client.amount} wrong secrets in a minute "
-                f"for this client from this address. {_CHECK}",
-            ),
-            _Charge(
-                limit=by_address,
-                key=self._key(network),
-                detail=f"There were {by_address.amount} wrong secrets in a minute "
-                f"from this address. {_CHECK}",
-            ),
-            _Charge(
-                limit=calls,
-                key=self._key(client),
-                detail=f"There were {calls.amount} requests in a minute for this client. "
-                "Use each token until it expires.",
-                is_refundable=False,
-            ),
-        ]
+        return limits[:2] if self._trusted.count(here) else limits
 
-    def _charge(self, charges: Sequence[_Charge]) -> Sequence[tuple[_Charge, float]]:
-        """Make all charges, or none; return each with the end of its window.
+    def _check_calls(self, key: Hashable) -> None:
+        if self._calls.count(key) >= self._client_calls:
+            raise _too_many(
+                f"There were {self._client_calls} requests in a minute for this client from this "
+                "address. Use each token until it expires.",
+                self._calls.seconds_left(key),
+            )
 
-        Raises ProblemError.
-        """
-        for charge in charges:
-            if not self._limiter.test(charge.limit, charge.key):
-                raise ProblemError(
-                    Problem(
-                        reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS,
-                        detail=charge.detail,
-                        retry_after=self._windows.seconds_left(charge.limit.key_for(charge.key)),
-                    )
-                )
-        for charge in charges:
-            self._limiter.hit(charge.limit, charge.key)
-        return [(charge, self._end(charge)) for charge in charges]
+    def _check(self, limit: _FailureLimit) -> None:
+        """Raise ProblemError where one more wrong secret would pass `limit`."""
+        failures = self._failures.count(limit.key)
+        if failures >= limit.amount:
+            raise _too_many(
+                f"There were {limit.amount} wrong secrets in a minute {limit.whose}. "
+                "Check the secret, and try again later.",
+                self._failures.seconds_left(limit.key),
+            )
+        in_flight = self._in_flight[limit.key]
+        if failures and failures + in_flight >= limit.amount:
+            raise _too_many(
+                f"There were wrong secrets in the last minute {limit.whose}, so at most "
+                f"{limit.amount - failures} requests may be in flight. Check the secret, and try "
+                "again when one has ended.",
+                1,
+            )
 
-    def _refund(self, ends: Sequence[tuple[_Charge, float]]) -> None:
-        for charge, end in ends:
-            # The window may have ended since, or been forgotten, and another one begun.
-            is_open = self._is_open(charge.limit, charge.key) and self._end(charge) == end
-            if charge.is_refundable and is_open:
-                self._limiter.hit(charge.limit, charge.key, cost=-1)
+    def _land(self, keys: Sequence[Hashable]) -> None:
+        for key in keys:
+            self._in_flight[key] -= 1
+            if not self._in_flight[key]:
+                del self._in_flight[key]
 
-    def _end(self, charge: _Charge) -> float:
-        return self._windows.get_expiry(charge.limit.key_for(charge.key))
-
-    def _is_open(self, limit: RateLimitItemPerMinute, key: str) -> bool:
-        return self._windows.get(limit.key_for(key)) > 0
-
-    def _key(self, *names: str) -> str:
-        """Return what stands for `names`; no part of them has a NUL."""
-        told = "\0".join(names).encode(errors="surrogatepass")
-        return hashlib.blake2b(told, key=self._salt, digest_size=12).hexdigest()
+    def _hash(self, name: str) -> bytes:
+        data = name.encode(errors="surrogatepass")
+        return hashlib.blake2b(data, key=self._salt, digest_size=12).digest()
 
 
-class Windows(Storage):
-    """Where `limits` counts: in memory of a bounded size, by a clock that nobody sets.
-
-    Its own storage in memory is bounded by time alone, and starts a thread that looks
-    through all of it. Here all windows are equally long, so the first is the next to end.
-    """
-
-    STORAGE_SCHEME = None
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        super().__init__()
-        self._now = now
-        self._windows: dict[str, tuple[int, float]] = {}
-
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        """Nothing here fails."""
-        return ()
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Add `amount` to the window of `key`, or to a new one of `expiry` seconds; return all."""
-        self._forget(is_new=key not in self._windows)
-        count, end = self._windows.get(key, (0, self._now() + expiry))
-        self._windows[key] = (count + amount, end)
-        return count + amount
-
-    def get(self, key: str) -> int:
-        """Return the count of `key`."""
-        count, end = self._windows.get(key, (0, 0.0))
-        return count if end > self._now() else 0
-
-    def get_expiry(self, key: str) -> float:
-        """Return when the window of `key` ends."""
-        return self._windows.get(key, (0, self._now()))[1]
-
-    def seconds_left(self, key: str) -> int:
-        """Return in how many whole seconds, at least one, the window of `key` is over."""
-        return max(1, math.ceil(self.get_expiry(key) - self._now()))
-
-    def check(self) -> bool:
-        """Whether it works."""
-        return True
-
-    def reset(self) -> int | None:
-        """Forget everything."""
-        count = len(self._windows)
-        self._windows.clear()
-        return count
-
-    def clear(self, key: str) -> None:
-        """Forget `key`."""
-        self._windows.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def _forget(self, *, is_new: bool) -> None:
-        """Forget what is over, and the oldest if there is no room for one that `is_new`."""
-        now = self._now()
-        most = MOST_WINDOWS - is_new
-        while self._windows:
-            oldest = next(iter(self._windows))
-            if self._windows[oldest][1] > now and len(self._windows) <= most:
-                break
-            del self._windows[oldest]
+def _too_many(detail: str, retry_after: int) -> ProblemError:
+    return ProblemError(
+        Problem(reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS, detail=detail, retry_after=retry_after)
+    )

@@ -8,6 +8,16 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 from sidecar.problems import Reason
 
 _MOST_CAUSES = 10
+
+
+class ForeignError(Exception):
+    """Whatever left the HTTP client and is no error class of its own, as its cause.
+
+    For example AttributeError: of a connection that is reset as soon as it opens, anyio asks
+    a socket that uvloop has already taken away.
+    """
+
+
 # The most specific class that an error of the library is decides.
 _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (httpx2.TimeoutException, pb.PROBLEM_REASON_UPSTREAM_TIMEOUT),
@@ -15,11 +25,12 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (httpx2.NetworkError, pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST),
     (httpx2.RemoteProtocolError, pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST),
     (httpx2.TransportError, pb.PROBLEM_REASON_INTERNAL),
+    (ForeignError, pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST),
 )
 
 
 def reason_of(error: Exception) -> Reason:
-    """Return what its caller is told of `error`, which is of the library or of ssl."""
+    """Return what its caller is told of `error`, which is of the library, of ssl or foreign."""
     # Somebody is there, but not to be trusted, or does not trust us, which by TLS 1.3 it says
     # in place of an answer: that the library does not take for an error of its own. A
     # handshake that was cut short by the time to connect has a cause of that kind too,

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import socket
+import ssl
 import struct
 import uuid
 from collections.abc import AsyncIterator
@@ -13,12 +14,14 @@ import httpx2
 import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar import logs, upstream_errors
+from sidecar import logs, retry, upstream_errors
 from sidecar.auth_answer import Token
-from sidecar.auth_api import AuthApi
-from sidecar.credentials import ClientCredentials
+from sidecar.auth_api import AuthApi, Timeouts
+from sidecar.credentials import ClientCredentials, RejectedError
 from sidecar.problems import Problem, ProblemError, Reason
+from sidecar.retry import FailFast
 from sidecar.secret import Secret
+from tests.loops import on_uvloop
 from tests.upstream import TOKEN, Script, Upstream, answer, within
 from tests.ways import basic
 
@@ -26,7 +29,6 @@ TIMEOUT = pb.PROBLEM_REASON_UPSTREAM_TIMEOUT
 LOST = pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST
 UNAVAILABLE = pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE
 BAD = pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER
-DENIED = pb.PROBLEM_REASON_ACCESS_DENIED
 INTERNAL = pb.PROBLEM_REASON_INTERNAL
 
 # The longest that anything here may take before the test fails, in seconds.
@@ -325,7 +327,6 @@ BAD_TOKENS = {
     "expires_in has 5000 digits": lasting(b"9" * 5000),
     "expires_in has leading zeros": lasting(b"03600"),
     "error beside a token": token(error="server_error"),
-    "null error beside a token": token(error=None),
     "a name twice": answer(200, BODY[:-1] + b',"expires_in":3600}'),
     "an escaped name twice": answer(200, BODY[:-1] + b',"\\u0065xpires_in":1}'),
     "list": answer(200, [TOKEN]),
@@ -430,7 +431,7 @@ FLOODS = {
     "chunked": (CHUNKED, b"4000\r\n" + b" " * 16384 + b"\r\n", BAD),
     "small chunks": (CHUNKED, b"1\r\n \r\n" * 4096, BAD),
     "until the end": (b"HTTP/1.0 200 OK\r\n\r\n", b" " * 16384, BAD),
-    "of an error": (CHUNKED.replace(b"200", b"403"), b"4000\r\n" + b" " * 16384 + b"\r\n", DENIED),
+    "of an error": (CHUNKED.replace(b"200", b"403"), b"4000\r\n" + b" " * 16384 + b"\r\n", BAD),
     "of header fields": (b"HTTP/1.1 200 OK\r\n", b"X-A: aaaaaaaa\r\n" * 1024, LOST),
     "of one header field": (b"HTTP/1.1 200 OK\r\nX-A: ", b"a" * 16384, LOST),
 }
@@ -626,10 +627,15 @@ def test_every_error_of_the_client_library_has_a_reason() -> None:
 
 REFUSALS: dict[str, tuple[bytes, Reason]] = {
     "401 in a coding": (
-        answer(401, b"\x1f\x8b", Content_Encoding="gzip"),
+        answer(401, b"\x1f\x8b", Content_Encoding="gzip", WWW_Authenticate="Basic"),
         pb.PROBLEM_REASON_INVALID_CLIENT,
     ),
-    "401 of 70 kB": (answer(401, b" " * 70_000, "text/html"), pb.PROBLEM_REASON_INVALID_CLIENT),
+    "401 of 70 kB": (
+        answer(401, b" " * 70_000, "text/html", WWW_Authenticate="Basic"),
+        pb.PROBLEM_REASON_INVALID_CLIENT,
+    ),
+    "401 of 70 kB without a challenge": (answer(401, b" " * 70_000, "text/html"), BAD),
+    "400 of 70 kB": (answer(400, b" " * 70_000, "text/html"), BAD),
     "503 in a coding": (answer(503, b"\x1f\x8b", Content_Encoding="br"), UNAVAILABLE),
     "503 of 70 kB": (answer(503, b" " * 70_000, "text/html"), UNAVAILABLE),
 }
@@ -639,7 +645,7 @@ REFUSALS: dict[str, tuple[bytes, Reason]] = {
 async def test_the_status_of_an_unreadable_error_speaks(
     upstream: Upstream, api: AuthApi, reply: bytes, reason: Reason
 ) -> None:
-    """Of an error whose body is too large or coded the status alone is understood."""
+    """Of an error whose body is too large or coded the status and the challenge count."""
     upstream.reply = reply
     problem = await exchange(api)
     assert isinstance(problem, Problem)
@@ -700,3 +706,137 @@ async def test_the_log_learns_how_the_exchange_went(
     assert isinstance(duration, float)
     assert call.notes == notes
     assert "canary" not in json.dumps(call.notes)
+
+
+# Whose fault it is
+
+
+HTML = b"<html>canary</html>"
+REJECTIONS: dict[str, bytes] = {
+    "an OAuth error": answer(401, {"error": "invalid_client"}),
+    "by 400": answer(400, {"error": "invalid_client"}),
+    "a challenge": answer(401, HTML, "text/html", WWW_Authenticate="Basic"),
+    "neither": answer(401, HTML, "text/html"),
+    "a problem": answer(401, {"karmoCode": "40112345"}, "application/problem+json"),
+    "cut short": answer(401, {"error": "invalid_client"})[:-1],
+    "too large": answer(401, b" " * 70_000),
+}
+
+
+@pytest.mark.parametrize("reply", REJECTIONS.values(), ids=REJECTIONS)
+async def test_every_401_is_a_rejection(upstream: Upstream, api: AuthApi, reply: bytes) -> None:
+    """Whatever else is wrong with a 401 and told to the caller, it counts as a wrong secret."""
+    upstream.reply = reply
+    with pytest.raises(RejectedError):
+        await api.exchange(CREDENTIALS, deadline=None)
+
+
+@pytest.mark.timing("the body never comes, so the deadline passes however slow the machine is")
+async def test_a_401_whose_body_never_comes_is_a_rejection(upstream: Upstream) -> None:
+    """Who guesses does not get its guesses free by an auth-api that is slow."""
+    upstream.script = sends_and_waits(upstream, answer(401, {"error": "invalid_client"})[:-1])
+    async with AuthApi(upstream.url, Timeouts(connect=GUARD, one_try=1, total=GUARD)) as api:
+        with pytest.raises(RejectedError) as raised:
+            await api.exchange(CREDENTIALS, deadline=None)
+    assert raised.value.problem.reason == TIMEOUT
+
+
+def sends_and_waits(upstream: Upstream, data: bytes) -> Script:
+    """Send `data`, then nothing more until the client hangs up."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await upstream.hang(reader, writer)
+
+    return script
+
+
+@pytest.mark.parametrize("status", [400, 403, 503])
+async def test_other_errors_are_no_rejection(upstream: Upstream, api: AuthApi, status: int) -> None:
+    """What says nothing of the secret does not count as a wrong one."""
+    upstream.reply = answer(status, {"error": "access_denied"})
+    with pytest.raises(ProblemError) as raised:
+        await api.exchange(CREDENTIALS, deadline=None)
+    assert not isinstance(raised.value, RejectedError)
+
+
+class Broken(ssl.SSLContext):
+    """A fault in what the client library stands on."""
+
+    def wrap_bio(self, *_: object, **__: object) -> ssl.SSLObject:
+        """Fail as anyio does where uvloop has taken its socket away."""
+        raise AttributeError("canary")
+
+
+async def test_what_is_no_error_of_the_client_library(upstream: Upstream) -> None:
+    """Whatever else leaves the HTTP client is a fault on the way: 502, with its type in the log."""
+    url = upstream.url.replace("http:", "https:")
+    broken = Broken(ssl.PROTOCOL_TLS_CLIENT)
+    call = logs.Call.of(request_id=None, traceparent=None)
+    with logs.opened(call):
+        async with AuthApi(url, within(GUARD), tls=lambda: broken) as api:
+            assert reason_of(await exchange(api)) == LOST
+    assert call.notes["upstream_fault"] == "ForeignError: AttributeError"
+
+
+@on_uvloop
+async def test_a_reset_as_soon_as_it_is_accepted() -> None:
+    """An auth-api that resets what it accepts is a lost connection, at whatever moment that is."""
+
+    async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, AuthApi(f"http://127.0.0.1:{port}/", within(GUARD)) as api:
+        for _ in range(20):
+            found = await asyncio.gather(*(exchange(api) for _ in range(16)))
+            assert {reason_of(one) for one in found} == {LOST}
+
+
+# Fail-fast
+
+
+async def test_a_connection_that_opens_ends_what_is_down(upstream: Upstream) -> None:
+    """While it is down, callers who leave at once neither keep it down nor keep others out."""
+    upstream.script = upstream.hang
+    fail_fast = FailFast(pause := Pause())
+    async with AuthApi(upstream.url, within(GUARD), fail_fast=fail_fast) as api:
+        for _ in range(retry.DOWN_AFTER):
+            fail_fast.failed()
+        assert reason_of(await exchange(api)) == UNAVAILABLE
+        pause.is_over = True
+        probe = asyncio.create_task(exchange(api))
+        await upstream.received.wait()
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        assert not fail_fast.is_down
+        upstream.reset()
+        assert isinstance(await exchange(api), Token)
+
+
+async def test_a_probe_that_is_cancelled_is_given_back(upstream: Upstream) -> None:
+    """A caller who leaves before the connection is open leaves the probe to the next one."""
+    fail_fast = FailFast(pause := Pause())
+    async with AuthApi(upstream.url, within(GUARD), fail_fast=fail_fast) as api:
+        for _ in range(retry.DOWN_AFTER):
+            fail_fast.failed()
+        pause.is_over = True
+        probe = asyncio.create_task(exchange(api))
+        await asyncio.sleep(0)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        assert fail_fast.is_down
+        assert isinstance(await exchange(api), Token)
+
+
+class Pause:
+    """A clock that stands still, before or after the end of the pause."""
+
+    is_over = False
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+        return retry.LONGEST_PAUSE if self.is_over else 0.0

@@ -1,30 +1,163 @@
 """The benchmarks run to their end; what they measure is not judged here."""
 
+import asyncio
 import re
 import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
 
+import psutil
 import pytest
 
-from benchmarks.load import AnswerEnd
+from benchmarks.grpc_load import GrpcExchange, frame
+from benchmarks.load import AnswerEnd, percentile
+from benchmarks.loaders import parse_wrk
+from benchmarks.peer_report import Figures, Report, Run, markdown
+from benchmarks.processes import Processes, children
 from tests.process import ROOT, printed, run
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 async def test_every_table_is_printed() -> None:
-    """The whole run, made short, ends well and prints a row for each size of each table."""
+    """The comparison of transcoders ends well and prints a row for each size of each table."""
     program = (sys.executable, ROOT / "benchmarks" / "transcoding.py")
-    brief = ("--rounds", "1", "--seconds", "0.05", "--rules", "10", "20")
-    told = printed(await run(*program, *brief))
-    assert len(re.findall(r"^ +[0-9.]+ KiB ", told, re.MULTILINE)) == 8
-    assert len(re.findall(r"^ +[12]0 +[0-9.]+ ms ", told, re.MULTILINE)) == 2
+    brief = ("--rounds", "1", "--seconds", "0.02", "--sizes", "1", "2", "--rules", "10", "20")
+    printed_text = printed(await run(*program, *brief))
+    assert len(re.findall(r"^ +[0-9.]+ KiB ", printed_text, re.MULTILINE)) == 4
+    assert len(re.findall(r"^ +[12]0 +[0-9.]+ ms ", printed_text, re.MULTILINE)) == 2
 
 
 async def test_every_load_is_printed() -> None:
-    """The measurement of overload, made short, prints a row for each load of each case."""
-    told = printed(await run(sys.executable, "-m", "benchmarks.overload", "--seconds", "0.1"))
-    assert len(re.findall(r"^limited by .*: [0-9]+/s ", told, re.MULTILINE)) == 2
-    assert len(re.findall(r"^ +[0-9.]+x +[0-9]+ ", told, re.MULTILINE)) == 10
+    """The measurement of overload ends well and prints a row for each load."""
+    brief = ("--seconds", "0.1", "--cases", "1", "--loads", "0.7", "2")
+    printed_text = printed(await run(sys.executable, "-m", "benchmarks.overload", *brief))
+    assert len(re.findall(r"^limited by .*: [0-9]+/s ", printed_text, re.MULTILINE)) == 1
+    assert len(re.findall(r"^ +[0-9.]+x +[0-9]+ ", printed_text, re.MULTILINE)) == 2
+
+
+async def test_a_row_for_each_system(tmp_path: Path) -> None:
+    """The comparison with peers ends well, and prints again what it wrote to its file."""
+    command = (sys.executable, "-m", "benchmarks.peers", "--output", tmp_path / "bench.json")
+    names = ("ours gRPC", "Starlette on h11")
+    brief = ("--rounds", "1", "--seconds", "0.05", "--systems", *names)
+    table = printed(await run(*command, *brief))
+    rows = re.findall(r"^\| ([^|]+?) +\| +[0-9,]+ \|", table, re.MULTILINE)
+    assert rows == ["auth-api asked directly", "ours gRPC", "floor: Starlette on h11"]
+    assert printed(await run(*command, "--markdown")) == table
+
+
+WRK = """Running 1s test @ http://127.0.0.1:8080/v1/oauth/token
+  1 threads and 32 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   607.35us  211.10us   4.10ms   91.20%
+    Req/Sec    47.99k     1.20k   49.10k    70.00%
+  Latency Distribution
+     50%  612.00us
+     75%  640.00us
+     90%    0.90ms
+     99%    1.20ms
+  52530 requests in 1.10s, 9.97MB read
+Requests/sec:  47755.13
+Transfer/sec:      9.06MB
+"""
+
+
+def test_wrk_is_parsed() -> None:
+    """The figures of wrk are read with their units."""
+    load = parse_wrk(WRK)
+    assert (load.requests, load.rate) == (52530, 47755.13)
+    assert [load.p50, load.p99] == pytest.approx([612e-6, 1.2e-3])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WRK + "  Non-2xx or 3xx responses: 3\n",
+        WRK + "  Socket errors: connect 0, read 1, write 0, timeout 0\n",
+        "unable to connect to 127.0.0.1:1 Connection refused\n",
+        "",
+    ],
+    ids=["a refusal", "a socket error", "nobody listens", "nothing"],
+)
+def test_a_load_of_wrk_that_fails(text: str) -> None:
+    """A load with a failed request has no figures."""
+    with pytest.raises(ValueError, match="wrk"):
+        parse_wrk(text)
+
+
+SETTINGS, PING = frame(4, 0, 0), frame(6, 0, 0, b"12345678")
+HEADERS, TRAILERS = frame(1, 4, 1, b"\x88"), frame(1, 5, 1, b"trailers")
+MESSAGE = frame(0, 0, 1, b"\0\0\0\0\2\x0a\0")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_the_end_of_a_call(size: int) -> None:
+    """A call ends with its trailers; the server's own frames are replied to with the next call."""
+    exchange = GrpcExchange("/a.B/C", b"")
+    first = exchange.request()
+    received = SETTINGS + HEADERS + MESSAGE + PING + TRAILERS
+    pieces = [received[start : start + size] for start in range(0, len(received), size)]
+    assert [exchange.feed(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert first.startswith(b"PRI * HTTP/2.0\r\n")
+    assert exchange.request().startswith(frame(4, 1, 0) + frame(6, 1, 0, b"12345678"))
+
+
+@pytest.mark.parametrize("failure", [TRAILERS, frame(3, 0, 1, b"\0\0\0\1"), frame(7, 0, 0, b"")])
+def test_a_call_that_fails(failure: bytes) -> None:
+    """A call that ends without a message, or is reset, stops the measurement."""
+    exchange = GrpcExchange("/a.B/C", b"")
+    exchange.request()
+    with pytest.raises(ValueError, match=r"fails|ends"):
+        exchange.feed(failure)
+
+
+async def test_the_processes_of_a_system() -> None:
+    """CPU time and memory are those of a process and of all that it started."""
+    inner = "print(1, flush=True); input()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdin=PIPE, stdout=PIPE
+    )
+    assert child.stdout
+    await child.stdout.readline()
+    one, tree = psutil.Process(child.pid), Processes([child.pid])
+    assert child.pid in children()
+    assert tree.rss() > one.memory_info().rss
+    assert tree.cpu() >= one.cpu_times().user
+    await child.communicate(b"\n")
+
+
+def test_the_table_of_a_report() -> None:
+    """Each figure is the median of the rounds. What was added is that of the same round."""
+    bare = [_figures(9, single_us=10, rss_mib=0), _figures(7, single_us=90, rss_mib=0)]
+    ours = [_figures(3000, single_us=30, rss_mib=7), _figures(1000, single_us=130, rss_mib=7)]
+    run_: Run = {
+        "date": "2026-11-27",
+        "machine": "2 cores",
+        "commit": "abc",
+        "loader": "wrk",
+        "connections": 32,
+        "rounds": 2,
+        "seconds": 4.0,
+        "pinned": True,
+    }
+    table = markdown(Report(run=run_, systems={"bare": bare, "ours": ours}, left_out={"x": "y"}))
+    assert re.search(r"\| bare +\| +8 \| +- \| +0.10 \| +0.20 \| +- \| +- \|", table)
+    assert re.search(r"\| ours +\| 2,000 \| +5 \| +0.10 \| +0.20 \| +30 \| +7 \|", table)
+    assert table.endswith("Left out: x: y.")
+
+
+def _figures(rate: float, *, single_us: float, rss_mib: float) -> Figures:
+    return Figures(
+        rate=rate, cpu_us=5.0, p50_ms=0.1, p99_ms=0.2, single_us=single_us, rss_mib=rss_mib
+    )
+
+
+@pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 2), (75, 3), (99, 4), (100, 4)])
+def test_percentile(percent: float, value: float) -> None:
+    """So many of the values do not exceed it."""
+    assert percentile([4, 2, 1, 3], percent) == value
 
 
 @pytest.mark.parametrize(

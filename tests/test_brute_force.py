@@ -26,7 +26,7 @@ DENIED = answer(401, {"error": "invalid_client"})
 
 
 @asynccontextmanager
-async def guarded(trusted_proxies: int = 1) -> AsyncIterator[House]:
+async def guarded(trusted_proxies: int = 1, **flags: str) -> AsyncIterator[House]:
     """Run a sidecar with small limits before an auth-api that knows one secret."""
 
     async def judge(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,6 +38,7 @@ async def guarded(trusted_proxies: int = 1) -> AsyncIterator[House]:
         max_client_failures=str(PER_CLIENT),
         max_address_failures=str(PER_ADDRESS),
         trusted_proxies=str(trusted_proxies),
+        **flags,
     ) as house:
         house.upstream.script = judge
         yield house
@@ -88,7 +89,7 @@ async def test_many_secrets_of_one_client() -> None:
         assert problem["karmoCode"] == "42920001"
         assert problem["detail"] == (
             "There were 5 wrong secrets in a minute for this client from this address. "
-            "Calls in hand count until they end. Check the secret, and try again later."
+            "Check the secret, and try again later."
         )
         assert "www-authenticate" not in refused.headers
         outcome = await by_grpc(house, GUESSER)
@@ -122,15 +123,38 @@ async def test_many_clients_from_one_address() -> None:
 
 
 async def test_guesses_at_once() -> None:
-    """A burst of guesses gets no more of them through than the limit says."""
-    async with guarded() as house:
+    """Of a burst of guesses no more get through than the limit and the calls in flight."""
+    async with guarded(max_in_flight="8") as house:
         answers = await asyncio.gather(
             *(by_rest(house, GUESSER, secret=f"wrong{number}") for number in range(50))
         )
         counts = Counter(response.status_code for response in answers)
-        assert counts[401] <= PER_CLIENT
-        assert counts[401] + counts[429] == 50
+        assert counts[401] <= PER_CLIENT + 8
+        assert counts[401] + counts[429] + counts[503] == 50
         assert len(house.upstream.requests) == counts[401]
+
+
+async def test_right_secrets_at_once() -> None:
+    """A client with more calls in flight than wrong secrets are allowed is served."""
+    async with guarded() as house:
+        answers = await asyncio.gather(*(by_rest(house, OTHER) for _ in range(4 * PER_CLIENT)))
+        assert {response.status_code for response in answers} == {200}
+
+
+async def test_a_stranger_locks_nobody_out() -> None:
+    """Who sends wrong secrets for a client and leaves, again and again, locks out nobody else."""
+    async with guarded(max_client_calls="20") as house:
+        for number in range(40):
+            calling = asyncio.create_task(by_rest(house, GUESSER, secret=f"wrong{number}"))
+            await asyncio.sleep(0)
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+        statuses = {
+            (await by_rest(house, GUESSER, secret=f"wrong{n}")).status_code for n in range(40)
+        }
+        assert statuses <= {401, 429}
+        assert (await by_rest(house, OTHER)).status_code == 200
+        assert (await by_grpc(house, OTHER)).token
 
 
 async def test_a_client_that_does_not_know_how_to_send_its_secret() -> None:

@@ -447,6 +447,7 @@ HOLDERS: Mapping[str, object] = MappingProxyType(
             status=200,
             content_type="application/json",
             retry_after="",
+            has_challenge=False,
             body=Secret(json.dumps(GOOD).encode()),
         ),
     }

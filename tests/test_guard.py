@@ -233,6 +233,32 @@ async def test_unreadable_bytes_are_an_invalid_request(open_channel: Open, data:
     assert_problem(outcome, pb.PROBLEM_REASON_INVALID_REQUEST)
 
 
+async def test_a_method_that_nobody_implements(open_channel: Open) -> None:
+    """A generated servicer without its method is no fault of ours: UNIMPLEMENTED, no record."""
+
+    def unimplemented(_request: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details(CANARY)
+        raise NotImplementedError(CANARY)
+
+    with recorded() as log:
+        outcome = await failure_by(open_channel, unimplemented)
+    assert outcome.code is StatusCode.UNIMPLEMENTED
+    assert outcome.problem is not None
+    assert outcome.problem["karmoCode"] == "40400001"
+    assert not [entry for entry in log.entries if entry["level"] == "error"]
+
+
+async def test_what_is_not_implemented_within_is_a_fault(open_channel: Open) -> None:
+    """The same exception of something that a handler calls is a fault of ours."""
+    with recorded() as log:
+        outcome = await failure_by(open_channel, raising(NotImplementedError(CANARY)))
+    assert outcome.code is StatusCode.INTERNAL
+    assert [entry["error"] for entry in log.entries if entry["level"] == "error"] == [
+        "NotImplementedError"
+    ]
+
+
 async def test_unknown_fields_are_passed_over(open_channel: Open) -> None:
     """A message of a newer schema is read as far as it is known."""
     channel = await open_channel(serving(Call=echo))

@@ -31,12 +31,12 @@ FLOORS = (
         "http_front",
     ),
     ("auth_api", "guard", "throttle", "http_connection", "shedding"),
-    ("auth_answer", "upstream_errors"),
+    ("auth_answer", "auth_request", "upstream_errors"),
     ("credentials", "setting_sources", "sockets"),
     ("problems", "basic_auth", "settings", "tls"),
-    ("logs", "secret", "setting_types", "retry", "drain", "client_address"),
+    ("logs", "secret", "setting_types", "retry", "drain", "client_address", "windows"),
     ("request_head", "http_limits", "lingering"),
-    ("aside", "log_writer", "core_dumps", "descriptors", "transcoding"),
+    ("aside", "log_writer", "core_dumps", "descriptors", "foreign_names", "transcoding"),
 )
 TRANSCODING_FLOORS = (
     ("",),  # the package itself, which names what others use
@@ -58,7 +58,6 @@ USERS: Mapping[str, tuple[str, ...]] = {
     "httpx2": ("sidecar.auth_api", "sidecar.upstream_errors"),
     "joserfc": ("sidecar.dev_auth_api",),
     "h11": ("sidecar.http_connection", "sidecar.http_front"),
-    "limits": ("sidecar.throttle",),
     "pydantic": ("sidecar.settings", "sidecar.setting_types", "sidecar.setting_sources"),
     "pydantic_core": ("sidecar.setting_sources",),
     "uvicorn": ("sidecar.http_front", "sidecar.http_listener"),

@@ -188,7 +188,7 @@ def test_each_look_that_fails_doubles_the_pause(clock: Clock) -> None:
         pauses.append(fail_fast.admit())
         clock.pass_(pauses[-1])
         assert fail_fast.admit() == 0
-        fail_fast.failed()
+        fail_fast.failed(is_probe=True)
     assert pauses == [1, 2, 4, *[8] * 17]
 
 
@@ -205,7 +205,7 @@ def test_the_pause_is_short_again_after_it_was_up(clock: Clock) -> None:
     fail(fail_fast)
     clock.pass_(1.0)
     assert fail_fast.admit() == 0
-    fail_fast.failed()
+    fail_fast.failed(is_probe=True)
     fail_fast.succeeded()
     fail(fail_fast)
     assert fail_fast.admit() == 1
@@ -219,6 +219,28 @@ def test_a_look_whose_caller_leaves_costs_one_pause(clock: Clock) -> None:
     assert [fail_fast.admit(), fail_fast.admit()] == [0, 1]
     clock.pass_(1.0)
     assert [fail_fast.admit(), fail_fast.admit()] == [0, 1]
+
+
+def test_a_look_that_is_given_back(clock: Clock) -> None:
+    """A probe whose caller leaves before it learned anything is left to the next caller at once."""
+    fail_fast = FailFast(clock)
+    fail(fail_fast)
+    clock.pass_(1.0)
+    assert [fail_fast.admit(), fail_fast.admit()] == [0, 1]
+    fail_fast.give_back()
+    assert [fail_fast.admit(), fail_fast.admit()] == [0, 1]
+
+
+def test_a_late_failure_is_no_probe(clock: Clock) -> None:
+    """A connection that was under way when it went down neither ends nor lengthens the pause."""
+    fail_fast = FailFast(clock)
+    fail(fail_fast)
+    clock.pass_(1.0)
+    assert fail_fast.admit() == 0
+    clock.pass_(0.9)
+    fail_fast.failed()
+    clock.pass_(0.1)
+    assert fail_fast.admit() == 0
 
 
 class FailFastMachine(RuleBasedStateMachine):
@@ -240,9 +262,9 @@ class FailFastMachine(RuleBasedStateMachine):
         return self.failures >= retry.DOWN_AFTER
 
     @rule(target=tries, count=st.integers(1, 8))
-    def call(self, count: int) -> int:
-        """Let calls come; return how many of them may try."""
-        admitted = 0
+    def call(self, count: int) -> list[bool]:
+        """Let calls come; return for each that may try whether it is a probe."""
+        admitted: list[bool] = []
         for _ in range(count):
             told = self.fail_fast.admit()
             assert 0 <= told <= retry.LONGEST_PAUSE
@@ -250,28 +272,33 @@ class FailFastMachine(RuleBasedStateMachine):
             if self.is_down and told == 0:
                 assert self.clock.now - self.last >= retry.FIRST_PAUSE
                 self.last = self.clock.now
-            admitted += told == 0
+            if told == 0:
+                admitted.append(self.is_down)
         return admitted
 
-    @rule(count=consumes(tries))
-    def fail(self, count: int) -> None:
+    @rule(probes=consumes(tries))
+    def fail(self, probes: list[bool]) -> None:
         """Let tries find nobody."""
-        for _ in range(count):
-            self.fail_fast.failed()
+        for is_probe in probes:
+            self.fail_fast.failed(is_probe=is_probe)
             self.failures += 1
             if self.failures == retry.DOWN_AFTER:
                 self.last = self.clock.now
 
-    @rule(count=consumes(tries))
-    def succeed(self, count: int) -> None:
+    @rule(probes=consumes(tries))
+    def succeed(self, probes: list[bool]) -> None:
         """Let tries open their connections."""
-        for _ in range(count):
+        for _ in probes:
             self.fail_fast.succeeded()
             self.failures = 0
 
-    @rule(count=consumes(tries))
-    def leave(self, count: int) -> None:
-        """Let the callers of tries go away."""
+    @rule(probes=consumes(tries))
+    def leave(self, probes: list[bool]) -> None:
+        """Let the callers of tries go away, which leaves the next probe to anybody."""
+        if self.is_down and any(probes):
+            self.fail_fast.give_back()
+            assert self.fail_fast.admit() == 0
+            self.last = self.clock.now
 
     @rule(passed=seconds)
     def wait(self, passed: float) -> None:

@@ -123,7 +123,7 @@ class Router(Generic[Target]):
             head, *parts = path.raw[-1].rsplit(":", max(self._verbs.values()) + 1)
             for at in range(len(parts)):
                 verb, last = decode_segment(":".join(parts[at:])), ":".join([head, *parts[:at]])
-                if verb in self._verbs and last:  # or there would be a slash at the end
+                if verb in self._verbs:
                     yield verb, path.with_last(last)
         yield "", path
 
@@ -147,8 +147,6 @@ class _Path:
         except ValueError:
             detail = "The path must hold well-formed percent escapes of UTF-8 only, and no NUL."
             raise MalformedRequestError.of([Fault(detail=detail)]) from None
-        if raw and not raw[-1]:
-            raise PathNotFoundError  # the slash at the end begins a segment that no template has
         return cls(raw=raw, segments=segments)
 
     def with_last(self, raw: str) -> "_Path":
@@ -169,6 +167,8 @@ def _walk(root: _Node[Target], segments: _Raw) -> Iterator[_Ends[Target]]:
         if at == len(segments):
             yield node.ends
             continue
+        # RFC 3986 section 3.3: a segment may be empty. `*` and literals match none that is,
+        # so that a slash at the end makes another path; `**` matches whatever is left.
         if node.one is not None and segments[at]:
             ways.append((node.one, at + 1, False))
         literal = node.literals.get(segments[at])

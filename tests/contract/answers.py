@@ -180,10 +180,12 @@ def _rows() -> Iterator[Row]:
             yield f"R41 R45 {error} by {status}", (_oauth(status, error), wanted)
     for status, wanted in _STATUSES.items():
         yield f"R48 error by {status}", (_oauth(status, "canary"), wanted)
-        yield f"R48 nothing by {status}", (answer(status, content_type=None), wanted)
-        yield f"R48 HTML by {status}", (answer(status, HTML, "text/html; charset=utf-8"), wanted)
+        silent = UPSTREAM_BAD_ANSWER if status < 429 else wanted
+        yield f"R48 nothing by {status}", (answer(status, content_type=None), silent)
+        html = answer(status, HTML, "text/html; charset=utf-8")
+        yield f"R48 HTML by {status}", (html, silent)
     for name, (body, kind) in _SILENT.items():
-        yield f"R48 {name} by 400", (answer(400, body, kind), INVALID_REQUEST)
+        yield f"R48 {name} by 400", (answer(400, body, kind), UPSTREAM_BAD_ANSWER)
         yield f"R48 {name} by 500", (answer(500, body, kind), UPSTREAM_BAD_ANSWER)
     for name, reply in _LOST.items():
         yield f"R48 {name}", (reply, UPSTREAM_CONNECTION_LOST)
@@ -197,7 +199,10 @@ def _rows() -> Iterator[Row]:
             replace(UPSTREAM_UNAVAILABLE, retry=30),
         ),
     )
-    yield "R46 Retry-After by 401", (answer(401, Retry_After="30"), INVALID_CLIENT)
+    yield (
+        "R46 Retry-After by 401",
+        (answer(401, Retry_After="30", WWW_Authenticate="Basic"), INVALID_CLIENT),
+    )
 
 
 def _oauth(status: int, error: str) -> bytes:

@@ -69,7 +69,7 @@ async def test_no_cookie_is_kept(house: House, way: Way) -> None:
 async def test_a_grpc_call_keeps_its_identity(house: House) -> None:
     """R49: request id and traceparent are metadata over gRPC, and go upstream as over REST."""
     request_id, trace = str(uuid.UUID(int=7)), f"00-{'4b' * 16}-{'0f' * 8}-01"
-    house.upstream.reply = answer(401)
+    house.upstream.reply = answer(401, {"error": "invalid_client"})
     stub = TokenServiceStub(house.channels["grpc"])
     metadata = (("x-request-id", request_id), ("traceparent", trace), ("authorization", basic()))
     with pytest.raises(grpc.aio.AioRpcError) as raised:

@@ -102,6 +102,7 @@ def answer(data: bytes) -> None:
         status=int(status) if status.isdigit() and len(status) == 3 else 400,
         content_type=content_type.decode("latin-1"),
         retry_after="1",
+        has_challenge=status == b"401",
         body=Secret(body),
     )
     with suppress(BadAnswerError):

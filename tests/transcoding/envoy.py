@@ -54,12 +54,30 @@ async def envoy(
     the binary the calling test is skipped, or fails where the environment has CI=true.
     Raises RuntimeError, with what it logged, if it does not start.
     """
-    binary = find_tool("envoy")
     schema = {"proto_descriptor_bin": b64encode(image.SerializeToString()).decode()}
     transcoder = {**schema, "services": [*services], **OPTIONS, **options}
+    kind = "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
+    filters = (_filter(kind, **transcoder),)
+    async with _serving(_bootstrap(filters, backend, "http2_protocol_options")) as address:
+        yield address
+
+
+@asynccontextmanager
+async def reverse_proxy(backend: int) -> AsyncIterator[Address]:
+    """Give the address of an Envoy that only forwards HTTP/1.1 to the port `backend` of this host.
+
+    Without the binary, or if it does not start, it does what `envoy` does.
+    """
+    async with _serving(_bootstrap((), backend, "http_protocol_options")) as address:
+        yield address
+
+
+@asynccontextmanager
+async def _serving(bootstrap: Config) -> AsyncIterator[Address]:
+    binary = find_tool("envoy")
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "bootstrap.json"
-        config.write_text(json.dumps(_bootstrap(transcoder, backend)))
+        config.write_text(json.dumps(bootstrap))
         process = await _started(binary, config)
         assert process.stderr
         log = Lines(process.stderr)
@@ -105,7 +123,7 @@ async def _stop(process: Process) -> None:
         await process.wait()
 
 
-def _bootstrap(transcoder: Config, backend: int) -> Config:
+def _bootstrap(filters: Iterable[Config], backend: int, protocol: str) -> Config:
     everything = {"match": {"prefix": "/"}, "route": {"cluster": "backend"}}
     host = {"name": "all", "domains": ["*"], "routes": [everything]}
     manager = {
@@ -116,16 +134,13 @@ def _bootstrap(transcoder: Config, backend: int) -> Config:
         "normalize_path": False,
         "merge_slashes": False,
         "route_config": {"virtual_hosts": [host]},
-        "http_filters": [
-            _filter("filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder", **transcoder),
-            _filter("filters.http.router.v3.Router"),
-        ],
+        "http_filters": [*filters, _filter("filters.http.router.v3.Router")],
     }
     chain = {"filters": [{"name": "http", "typed_config": manager}]}
     listener = {"name": "rest", "address": _socket(0), "filter_chains": [chain]}
     return {
         "admin": {"address": _socket(0)},
-        "static_resources": {"listeners": [listener], "clusters": [_cluster(backend)]},
+        "static_resources": {"listeners": [listener], "clusters": [_cluster(backend, protocol)]},
     }
 
 
@@ -133,7 +148,7 @@ def _filter(kind: str, **config: object) -> Config:
     return {"name": kind, "typed_config": {"@type": f"{_TYPES}.{kind}", **config}}
 
 
-def _cluster(backend: int) -> Config:
+def _cluster(backend: int, protocol: str) -> Config:
     endpoint = {"endpoint": {"address": _socket(backend)}}
     kind = f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions"
     return {
@@ -145,7 +160,7 @@ def _cluster(backend: int) -> Config:
         "typed_extension_protocol_options": {
             kind.removeprefix("type.googleapis.com/"): {
                 "@type": kind,
-                "explicit_http_config": {"http2_protocol_options": {}},
+                "explicit_http_config": {protocol: {}},
             }
         },
     }

@@ -21,7 +21,7 @@ DIFFERENCES: Mapping[str, str] = MappingProxyType(
         "options": "OPTIONS is answered with the methods of the path (RFC 9110 section 9.3.7).",
         "trailing-slash": (
             f"A template of {_HTTP_PROTO} matches segment by segment, and the slash at the"
-            " end begins one more: two resources under two paths (RFC 3986 section 3.3)."
+            " end begins one more, which may be empty (RFC 3986 section 3.3). Only `**` matches it."
         ),
         "empty-segment": (
             f"`*` stands for a segment of the path ({_HTTP_PROTO}), and an empty one"

@@ -72,9 +72,20 @@ SEGMENTS = (
     get("/v1/shelves/", 404, envoy=seen("ListShelves"), because="trailing-slash"),
     get("/v1/shelves//", 404, envoy=seen("ListShelves"), because="trailing-slash"),
     get("/v1/shelves/a/", 404, envoy=seen("GetShelf", name="a"), because="trailing-slash"),
-    get("/v1/order/a/", 404, envoy=seen("GetOne", name="a"), because="trailing-slash"),
-    get("/v1/files/", 404, envoy=seen("GetFile"), because="trailing-slash"),
-    get("/v1/files/a/", 404, envoy=seen("GetFile", name="a"), because="trailing-slash"),
+    # `**` matches the empty segment that a slash at the end begins.
+    get(
+        "/v1/order/a/",
+        seen("GetRest", name="a/"),
+        envoy=seen("GetOne", name="a"),
+        because="trailing-slash",
+    ),
+    get("/v1/files/", seen("GetFile")),
+    get(
+        "/v1/files/a/",
+        seen("GetFile", name="a/"),
+        envoy=seen("GetFile", name="a"),
+        because="trailing-slash",
+    ),
     get("/v1/scalars/int32/", 404),
     get("//v1/shelves", 404),
     get("/v1//shelves", 404),

@@ -1,0 +1,63 @@
+"""The process does not start beside a library that lacks a private name which is replaced."""
+
+import re
+
+import pytest
+
+from sidecar.foreign_names import INSTANCE_NAME, NAMES, find_missing
+from tests.process import ROOT, SIDECAR, free, run
+
+MOST = 7  # may only become less
+TAKE_AWAY = """
+import sys
+{code}
+from sidecar.cli import main
+sys.exit(main())
+"""
+LOSSES = {
+    "a method": (
+        "from h11._receivebuffer import ReceiveBuffer\ndel ReceiveBuffer.maybe_extract_lines",
+        "h11._receivebuffer:ReceiveBuffer.maybe_extract_lines",
+    ),
+    "an attribute": (
+        "import h11\nclass Other:\n    def __init__(self, role): pass\nh11.Connection = Other",
+        "h11:Connection._receive_buffer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "name"), LOSSES.values(), ids=LOSSES)
+async def test_a_missing_name_stops_the_start(code: str, name: str) -> None:
+    """One line says which library does not fit, and what to install; the status is 78."""
+    end = await run(SIDECAR[0], "-c", TAKE_AWAY.format(code=code), "dev", *free())
+    assert (end.status, end.stdout) == (78, "")
+    assert end.stderr == (
+        f"karmo-sidecar: {name} is missing: this release of the library does not fit; "
+        "install the versions in requirements.txt\n"
+    )
+
+
+def test_every_name_is_there() -> None:
+    """The installed libraries have all of them."""
+    assert list(find_missing()) == []
+
+
+def test_the_list_only_shrinks() -> None:
+    """The names stand in docs/architecture.md and nowhere else, and there are not more of them."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    section = page.partition("## Private names of libraries")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    kind, _, attribute = INSTANCE_NAME
+    assert sorted(listed) == sorted([*NAMES, f"{kind}.{attribute}"])
+    assert len(listed) <= MOST
+
+
+def test_no_other_module_has_private_names_of_libraries() -> None:
+    """Only the parser of HTTP imports from a private module of a library."""
+    pattern = re.compile(r"^ *(?:from|import) +(\w+(?:\.\w+)*\._\w+)", re.MULTILINE)
+    found = {
+        (path.name, name)
+        for path in (ROOT / "sidecar").rglob("*.py")
+        for name in pattern.findall(path.read_text())
+    }
+    assert found == {("http_connection.py", "h11._receivebuffer")}
