@@ -6,7 +6,7 @@ Rows U23 and U24 of the fault matrix; what the files themselves may hold is in t
 import asyncio
 import ssl
 import warnings
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -25,15 +26,16 @@ from tests.faults.flow import SILENT, Fault
 from tests.faults.upstream_scene import (
     BAD,
     BOTH,
+    HANDSHAKE,
     LOST,
-    TIMEOUT,
     Scene,
     assert_token,
     open_scene,
+    shared_scene,
 )
 from tests.faults.wire import LOOPBACK
 from tests.test_tls import Mount, leaf_of, pair, trust
-from tests.upstream import TOKEN, Hold, Script, answer
+from tests.upstream import TOKEN, Hold, Script, Upstream, answer
 
 OURS, OTHERS = trustme.CA(), trustme.CA()
 DAY = timedelta(days=1)
@@ -80,6 +82,22 @@ def trusting(folder: Path, authority: trustme.CA = OURS) -> tuple[Mount, dict[st
     return mount, {"auth_api_tls_ca": str(folder / "ca.crt")}
 
 
+@pytest_asyncio.fixture(scope="module", name="_scene")
+async def _open_scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    _, flags = trusting(tmp_path_factory.mktemp("tls"))
+    async with shared_scene(server(leaf_of(OURS)), **flags) as scene:
+        yield scene
+
+
+@pytest.fixture(name="scene")
+def _scene_as_new(_scene: Scene) -> Iterator[Scene]:
+    """Give a sidecar before an upstream that it trusts."""
+    target = _scene.chaos.target
+    with _scene.renewed():
+        yield _scene
+    _scene.chaos.target = target
+
+
 VERIFICATION = "ConnectError: SSLCertVerificationError: "
 # Who the upstream is, and what the log says of it.
 STRANGERS: Mapping[str, tuple[ssl.SSLContext, str]] = {
@@ -105,27 +123,27 @@ STRANGERS: Mapping[str, tuple[ssl.SSLContext, str]] = {
 
 
 @pytest.mark.parametrize(("context", "fault"), STRANGERS.values(), ids=STRANGERS)
-async def test_u23_not_to_be_trusted(tmp_path: Path, context: ssl.SSLContext, fault: str) -> None:
+async def test_u23_not_to_be_trusted(scene: Scene, context: ssl.SSLContext, fault: str) -> None:
     """Who cannot prove to be the auth-api gets no credentials, and the log says what is wrong."""
-    _, flags = trusting(tmp_path)
-    async with open_scene(context, **flags) as scene:
+    await scene.works()  # or five failures in a row would be an auth-api that is down
+    scene.chaos.accepted = 0
+    async with Upstream(context) as stranger:
+        scene.chaos.target = stranger.url.split("/")[2]
         for way in BOTH:
             line = await scene.line_of(await scene.fails(way, LOST))
             assert line["upstream_fault"] == fault
-        assert scene.upstream.requests == []
-        assert scene.chaos.accepted == len(BOTH)  # one try each
+        assert stranger.requests == []
+    assert scene.chaos.accepted == len(BOTH)  # one try each
 
 
-async def test_u23_we_are_not_trusted(tmp_path: Path) -> None:
+async def test_u23_we_are_not_trusted(scene: Scene) -> None:
     """An auth-api that asks for a certificate, and gets none, says so once it has been called.
 
     By TLS 1.3 that is after the handshake (RFC 8446 section 4.4.2.4).
     """
-    _, flags = trusting(tmp_path)
     listener = await asyncio.start_server(partial(refuse_client, mutual()), LOOPBACK, 0)
-    port: int = listener.sockets[0].getsockname()[1]
-    url = {"auth_api_token_url": f"https://{LOOPBACK}:{port}/token"}
-    async with listener, open_scene(mutual(), **flags, **url) as scene:
+    scene.chaos.target = f"{LOOPBACK}:{listener.sockets[0].getsockname()[1]}"
+    async with listener:
         for way in BOTH:
             line = await scene.line_of(await scene.fails(way, LOST))
             assert line["upstream_fault"] == "SSLError: TLSV13_ALERT_CERTIFICATE_REQUIRED"
@@ -148,28 +166,23 @@ async def refuse_client(
             writer.write(outgoing.read())
 
 
-@pytest.mark.parametrize("protocols", [[], ["http/1.1"], ["h2", "http/1.1"]])
-async def test_u23_application_protocols(tmp_path: Path, protocols: list[str]) -> None:
-    """An auth-api without ALPN (RFC 7301), or with one that offers more, is spoken to."""
+async def test_u23_application_protocols(scene: Scene) -> None:
+    """An auth-api that offers HTTP/2 as well by ALPN (RFC 7301) is spoken to."""
     context = server(leaf_of(OURS))
-    if protocols:
-        context.set_alpn_protocols(protocols)
-    _, flags = trusting(tmp_path)
-    async with open_scene(context, **flags) as scene:
-        await scene.works_in_full()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with Upstream(context) as modern:
+        scene.chaos.target = modern.url.split("/")[2]
+        await scene.works()
 
 
 @pytest.mark.parametrize("way", BOTH)
-async def test_u23_handshake_stalls(tmp_path: Path, way: str) -> None:
+async def test_u23_handshake_stalls(scene: Scene, way: str) -> None:
     """A handshake that stands still ends with the time to connect, long before the try's."""
-    _, flags = trusting(tmp_path)
-    async with open_scene(server(leaf_of(OURS)), auth_api_try_timeout="7s", **flags) as scene:
-        scene.chaos.fault = SILENT
-        line = await scene.line_of(await scene.fails(way, TIMEOUT))
-        assert line["upstream_fault"] == "ConnectTimeout: SSLWantReadError"
-        assert 200 <= line["upstream_ms"] < 4000
-        scene.chaos.fault = Fault()
-        await scene.works_in_full()
+    scene.chaos.fault = SILENT
+    line = await scene.line_of(await scene.times_out(way, at=HANDSHAKE))
+    assert line["upstream_fault"] == "ConnectTimeout: SSLWantReadError"
+    scene.chaos.fault = Fault()
+    await scene.works_in_full()
 
 
 def breaks_off(data: bytes) -> Script:
@@ -186,19 +199,17 @@ def breaks_off(data: bytes) -> Script:
 UNTIL_THE_END = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
 
-async def test_u23_no_close_notify(tmp_path: Path) -> None:
+async def test_u23_no_close_notify(scene: Scene) -> None:
     """Without a close_notify what came whole is used, and what was cut off is not."""
     body = GOOD.partition(b"\r\n\r\n")[2]
-    _, flags = trusting(tmp_path)
-    async with open_scene(server(leaf_of(OURS)), **flags) as scene:
-        for way in BOTH:
-            scene.upstream.script = breaks_off(GOOD)
-            assert_token(await scene.ask(way))
-            scene.upstream.script = breaks_off(GOOD[:-5])
-            await scene.fails(way, LOST)
-            scene.upstream.script = breaks_off(UNTIL_THE_END + body[:-1])
-            await scene.fails(way, BAD)
-        await scene.works_in_full()
+    for way in BOTH:
+        scene.upstream.script = breaks_off(GOOD)
+        assert_token(await scene.ask(way))
+        scene.upstream.script = breaks_off(GOOD[:-5])
+        await scene.fails(way, LOST)
+        scene.upstream.script = breaks_off(UNTIL_THE_END + body[:-1])
+        await scene.fails(way, BAD)
+    await scene.works_in_full()
 
 
 async def test_u23_the_authority_is_replaced(tmp_path: Path) -> None:
@@ -251,7 +262,7 @@ async def test_u24_our_pair_is_replaced(tmp_path: Path) -> None:
     names = {"ca": "ca.crt", "certificate": "tls.crt", "key": "tls.key"}
     flags = {f"auth_api_tls_{name}": str(tmp_path / file) for name, file in names.items()}
     guest, hold = Guest(), Hold()
-    async with open_scene(mutual(), auth_api_try_timeout="7s", **flags) as scene:
+    async with open_scene(mutual(), **flags) as scene:
         scene.upstream.script = hold.script
         under_way = asyncio.create_task(scene.ask("form"))
         await hold.wait_for(1)

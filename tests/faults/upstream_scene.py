@@ -1,9 +1,14 @@
-"""A sidecar before an upstream that a test spoils, and what callers of both protocols are told."""
+"""A sidecar before an upstream that a test spoils, and what callers of both protocols are told.
+
+No test waits for a timeout: it waits until a call is where it is to end, and skips the time.
+"""
 
 import asyncio
+import itertools
+import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from google.rpc.error_details_pb2 import RetryInfo
@@ -15,6 +20,8 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 from sidecar.problems import find_detail
 from tests.faults.chaos import Chaos
 from tests.faults.conditions import no_secret
+from tests.faults.flow import Fault
+from tests.faults.wire import LOOPBACK
 from tests.recorded import Line, Log, recorded
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import House, Outcome, Sent, open_house
@@ -23,17 +30,22 @@ from tests.ways import House, Outcome, Sent, open_house
 BOTH = ("form", "grpc")
 # How many calls there may be at once.
 MOST = 8
-# How long a test may take before it fails, in seconds.
+# How long an event may take before the test fails, in seconds.
 GUARD = 60
 CLIENT_ID = "canary-client-id-8e21"
 SECRET = "canary+secret/71d0%7E"
 ACCESS_TOKEN = str(TOKEN["access_token"])
 GRANT = {"grant_type": "client_credentials"}
 SENT = Sent(fields={**GRANT, "client_id": CLIENT_ID, "client_secret": SECRET})
+# The timeouts of a connection and of a try, in seconds. Each is far from the next, so that a
+# machine that is late by less than that does not change which of them ends a call.
+CONNECT, TRY = 20, 40
 TIMES: Mapping[str, str] = {
-    "auth_api_connect_timeout": "700ms",
-    "auth_api_try_timeout": "1500ms",
-    "auth_api_timeout": "8s",
+    "auth_api_connect_timeout": f"{CONNECT}s",
+    "auth_api_try_timeout": f"{TRY}s",
+    "auth_api_timeout": "110s",
+    "drain_timeout": "120s",
+    "termination_grace": "140s",
 }
 
 
@@ -54,11 +66,27 @@ OVERLOADED = Told(status=503, code=StatusCode.UNAVAILABLE, karmo_code="50390002"
 BUSY = Told(status=429, code=StatusCode.RESOURCE_EXHAUSTED, karmo_code="42930001")
 
 
+# What the client library logs before it waits for a step of an exchange.
+OPENING = f"connect_tcp.started host='{LOOPBACK}' port={{port}} "
+HANDSHAKE, ANSWER = "start_tls.started", "receive_response_headers.started"
+
+
 class Scene:
     """A running sidecar; a proxy that spoils what passes is between it and its upstream."""
 
-    def __init__(self, house: House, upstream: Upstream, chaos: Chaos, log: Log) -> None:
-        self.house, self.upstream, self.chaos, self.log = house, upstream, chaos, log
+    log: Log
+
+    def __init__(self, house: House, upstream: Upstream, chaos: Chaos) -> None:
+        self.house, self.upstream, self.chaos = house, upstream, chaos
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Begin without a fault and with an empty log, which must show no secret at the end."""
+        self.upstream.reset()
+        self.chaos.fault, self.chaos.accepted = Fault(), 0
+        with recorded() as self.log:
+            yield
+        no_secret(self.log.text, CLIENT_ID, SECRET, ACCESS_TOKEN)
 
     async def ask(self, way: str, sent: Sent = SENT) -> Outcome:
         """Send a good request."""
@@ -68,6 +96,20 @@ class Scene:
         """Check that a good request fails so, and that nothing secret is told with it."""
         outcome = await self.ask(way)
         assert_told(outcome, told)
+        return outcome
+
+    async def times_out(self, way: str, sent: Sent = SENT, *, at: str = ANSWER) -> Outcome:
+        """Check that a good request ends by the timeout of the step `at` which it stands still."""
+        # The caller by REST uses the same library, and waits for its own answer before.
+        steps = 2 if (way, at) == ("form", ANSWER) else 1
+        port = self.chaos.address.rpartition(":")[2]
+        with noticed(at.format(port=port), steps) as reached:
+            asking = asyncio.create_task(self.ask(way, sent))
+            async with asyncio.timeout(GUARD):
+                await reached.wait()
+        skip(TRY if at == ANSWER else CONNECT)
+        outcome = await asking
+        assert_told(outcome, TIMEOUT)
         return outcome
 
     async def works(self) -> None:
@@ -103,6 +145,31 @@ class Scene:
         raise AssertionError("it must fail")
 
 
+def skip(seconds: float) -> None:
+    """Move the clock of the running loop: the timeouts that this leaves behind pass at once."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds  # type: ignore[method-assign] # for the rest of its life
+
+
+@contextmanager
+def noticed(text: str, times: int = 1) -> Iterator[asyncio.Event]:
+    """Give an event that is set once the client library has logged `text` so many times."""
+    event, seen = asyncio.Event(), itertools.count(1)
+
+    def notice(record: logging.LogRecord) -> bool:
+        if text in record.getMessage() and next(seen) == times:
+            event.set()
+        return True
+
+    loggers = [logging.getLogger(f"httpcore2.{part}") for part in ("connection", "http11")]
+    for logger in loggers:
+        logger.addFilter(notice)
+    yield event
+    for logger in loggers:
+        logger.removeFilter(notice)
+
+
 def url_of(address: str) -> str:
     """Return the token endpoint at an address."""
     return f"http://{address}/v1/oauth/token"
@@ -110,23 +177,22 @@ def url_of(address: str) -> str:
 
 @asynccontextmanager
 async def open_scene(tls: ssl.SSLContext | None = None, /, **flags: str) -> AsyncIterator[Scene]:
-    """Run a sidecar with short times; at the end its log must have shown no secret.
+    """Run a sidecar of its own for one test. With `tls` its upstream speaks https."""
+    async with shared_scene(tls, **flags) as scene:
+        with scene.renewed():
+            yield scene
 
-    With `tls` its upstream speaks https.
-    """
-    async with (
-        asyncio.timeout(GUARD),
-        Upstream(tls) as upstream,
-        Chaos(upstream.url.split("/")[2]) as chaos,
-    ):
+
+@asynccontextmanager
+async def shared_scene(tls: ssl.SSLContext | None = None, /, **flags: str) -> AsyncIterator[Scene]:
+    """Run a sidecar for several tests, each of which must renew the scene."""
+    async with Upstream(tls) as upstream, Chaos(upstream.url.split("/")[2]) as chaos:
         chosen = {
             "auth_api_token_url": upstream.url.replace(chaos.target, chaos.address),
             "max_in_flight": str(MOST),
         }
         async with open_house(**{**chosen, **TIMES, **flags}) as house:
-            with recorded() as log:
-                yield Scene(house, upstream, chaos, log)
-        no_secret(log.text, CLIENT_ID, SECRET, ACCESS_TOKEN)
+            yield Scene(house, upstream, chaos)
 
 
 def assert_told(outcome: Outcome, told: Told) -> None:
