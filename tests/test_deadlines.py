@@ -129,7 +129,7 @@ async def test_no_time_over_rest_calls_nobody(house: House, rest: Address, limit
     assert len(house.upstream.requests) == 1
 
 
-@pytest.mark.parametrize("limit", [0, 0.0, -1, 1e-9])
+@pytest.mark.parametrize("limit", [0, -1])
 async def test_no_time_over_grpc_calls_nobody(
     house: House, channel: grpc.aio.Channel, limit: float
 ) -> None:
