@@ -14,11 +14,12 @@ import pytest
 from sidecar.shedding import NOBODY, Shedding
 from tests.faults.conditions import eventually
 from tests.faults.wire import host_and_port, reset
+from tests.loops import on_skipping_loop
 from tests.raw_http import FORM, GUARD, Received, next_answer
 from tests.recorded import recorded
 from tests.test_http_front import App, Client, get, listening, post
 from tests.upstream import Hold
-from tests.virtual_time import VirtualLoop
+from tests.virtual_time import VirtualLoop, skip
 from tests.ways import House, open_house
 
 ANSWER = f"HTTP/1.1 503 No\r\nX-Request-Id: {NOBODY}\r\nContent-Length: 4\r\n\r\nfull".encode()
@@ -151,12 +152,18 @@ async def test_those_on_their_way_are_counted() -> None:
         assert room.begun == 0
 
 
+@on_skipping_loop
 async def test_a_connection_that_was_shed_has_its_time() -> None:
     """The time for the first header ends with an answer, of whatever kind; to idle has its own."""
-    async with shedding(Room(), header_timeout=0.2, keep_alive=0.5) as (_, client):
+    full = Shedding(Room().is_full, ANSWER)
+    async with (
+        listening(shedding=full, header_timeout=1000, keep_alive=2000) as scene,
+        scene.client() as client,
+    ):
         assert (await client.ask(post(body=b"a=b"))).status == 503
-        await asyncio.sleep(0.3)
+        skip(1500)
         assert (await client.ask(post(body=b"a=b"))).status == 503
+        skip(2001)
         assert await client.end() == b""
 
 
