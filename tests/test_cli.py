@@ -166,10 +166,17 @@ async def test_help_names_every_setting() -> None:
     ],
 )
 async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
-    """`dev` prints one curl and one grpcurl line; in a new terminal each prints a token."""
+    """`dev` prints one curl and one grpcurl line; in a new terminal each prints a token.
+
+    Whatever it tells a developer, its standard output stays JSON, one record a line.
+    """
     async with serving("dev", env={"PATH": path}) as sidecar:
         tokens = await paste_the_banner(sidecar)
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
+    log = process.log_lines(await sidecar.log.all())
+    messages = dict.fromkeys(record["message"] for record in log)
+    assert list(messages) == ["serving", "call", "told to stop", "stopping", "stopped"]
+    assert [record["by"] for record in log if "by" in record] == ["SIGTERM"]
 
 
 async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
@@ -198,20 +205,6 @@ async def paste_the_banner(sidecar: process.Sidecar) -> list[Mapping[str, str]]:
     pasted = [await run("bash", "-c", line, env=terminal) for line in lines]
     assert [end.status for end in pasted] == [0, 0], pasted
     return [json.loads(end.stdout) for end in pasted]
-
-
-async def test_standard_output_is_the_log_alone() -> None:
-    """Whatever `dev` tells a developer, its standard output stays JSON, one record a line."""
-    async with serving("dev") as sidecar:
-        pass
-    log = process.log_lines(await sidecar.log.all())
-    assert log[1]["by"] == "SIGTERM"
-    assert [record["message"] for record in log] == [
-        "serving",
-        "told to stop",
-        "stopping",
-        "stopped",
-    ]
 
 
 async def test_a_check_that_is_stopped_is_no_success() -> None:
