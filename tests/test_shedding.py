@@ -157,13 +157,13 @@ async def test_a_connection_that_was_shed_has_its_time() -> None:
     """The time for the first header ends with an answer, of whatever kind; to idle has its own."""
     full = Shedding(Room().is_full, ANSWER)
     async with (
-        listening(shedding=full, header_timeout=1000, keep_alive=2000) as scene,
+        listening(shedding=full, header_timeout=100, keep_alive=200) as scene,
         scene.client() as client,
     ):
         assert (await client.ask(post(body=b"a=b"))).status == 503
-        skip(1500)
+        skip(150)
         assert (await client.ask(post(body=b"a=b"))).status == 503
-        skip(2001)
+        skip(201)
         assert await client.end() == b""
 
 
