@@ -1,13 +1,11 @@
 """Shedding over real sockets: who is answered unread, in what words, and what stays as it was."""
 
 import asyncio
-import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -15,9 +13,21 @@ from sidecar.shedding import NOBODY, Shedding
 from tests.faults.conditions import eventually
 from tests.faults.wire import host_and_port, reset
 from tests.loops import on_skipping_loop
-from tests.raw_http import FORM, GUARD, Received, next_answer
+from tests.patience import HANG
+from tests.raw_http import FORM, Received, next_answer
 from tests.recorded import recorded
-from tests.test_http_front import App, Client, get, listening, post
+from tests.test_http_front import (
+    HEADER,
+    KEEP_ALIVE,
+    LARGE,
+    TIMES,
+    WHOLE,
+    App,
+    Client,
+    get,
+    listening,
+    post,
+)
 from tests.upstream import Hold
 from tests.virtual_time import VirtualLoop, skip
 from tests.ways import House, open_house
@@ -28,30 +38,28 @@ BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
 
 @dataclass(slots=True, kw_only=True)
 class Room:
-    """Whether there is room for calls, how often that was asked, and with how many begun."""
+    """Whether there is room for calls, and with how many begun that was asked."""
 
     most: int = 0
-    asked: int = 0
     begun: int = 0
 
     def is_full(self, begun: int) -> bool:
         """Return whether as many are begun as there may be."""
-        self.asked += 1
         self.begun = begun
         return begun >= self.most
 
 
 @asynccontextmanager
-async def shedding(room: Room, **limits: Any) -> AsyncIterator[tuple[App, Client]]:
+async def shedding(room: Room) -> AsyncIterator[tuple[App, Client]]:
     """Connect to a listener that sheds while `room` is full."""
     async with (
-        asyncio.timeout(GUARD),
-        listening(shedding=Shedding(room.is_full, ANSWER), **limits) as scene,
+        listening(shedding=Shedding(room.is_full, ANSWER)) as scene,
         scene.client() as client,
     ):
         yield scene.app, client
 
 
+@on_skipping_loop
 async def test_a_whole_request_is_shed() -> None:
     """With no room a call is answered without the application, and its connection goes on."""
     async with shedding(Room()) as (app, client):
@@ -61,6 +69,7 @@ async def test_a_whole_request_is_shed() -> None:
         assert app.seen == []
 
 
+@on_skipping_loop
 async def test_there_is_room_again() -> None:
     """The connection of a call that was shed serves the next one, as soon as there is room."""
     room = Room()
@@ -84,6 +93,7 @@ async def test_there_is_room_again() -> None:
     ],
     ids=["another method", "the last of its connection", "chunks"],
 )
+@on_skipping_loop
 async def test_what_is_not_plain_is_for_the_application(data: bytes) -> None:
     """A request that needs to be read is read, room or not."""
     async with shedding(Room()) as (app, client):
@@ -91,6 +101,7 @@ async def test_what_is_not_plain_is_for_the_application(data: bytes) -> None:
         assert app.seen == ["/"]
 
 
+@on_skipping_loop
 async def test_requests_that_follow_each_other_at_once_are_read() -> None:
     """Of a pipeline each is answered in its order, by the application."""
     async with shedding(Room()) as (app, client):
@@ -99,6 +110,7 @@ async def test_requests_that_follow_each_other_at_once_are_read() -> None:
         assert app.seen == ["/a", "/b"]
 
 
+@on_skipping_loop
 async def test_a_request_in_parts_is_read() -> None:
     """What follows on the beginning of a request is no request of its own."""
     async with shedding(Room()) as (app, client):
@@ -110,10 +122,10 @@ async def test_a_request_in_parts_is_read() -> None:
         assert app.seen == ["/"]
 
 
+@on_skipping_loop
 async def test_what_comes_behind_a_request_in_hand_is_not_shed() -> None:
     """An answer cannot overtake the one before it."""
     async with (
-        asyncio.timeout(GUARD),
         listening(shedding=Shedding(Room().is_full, ANSWER)) as scene,
         scene.client() as client,
         scene.client() as other,
@@ -126,11 +138,11 @@ async def test_what_comes_behind_a_request_in_hand_is_not_shed() -> None:
         assert [(await client.answer()).body for _ in range(2)] == [b"/hold", b"a=b"]
 
 
+@on_skipping_loop
 async def test_those_on_their_way_are_counted() -> None:
     """A call counts from when it was read to its answer, or until its client is gone."""
     room = Room(most=2)
     async with (
-        asyncio.timeout(GUARD),
         listening(shedding=Shedding(room.is_full, ANSWER)) as scene,
         scene.client() as one,
         scene.client() as other,
@@ -155,23 +167,20 @@ async def test_those_on_their_way_are_counted() -> None:
 @on_skipping_loop
 async def test_a_connection_that_was_shed_has_its_time() -> None:
     """The time for the first header ends with an answer, of whatever kind; to idle has its own."""
-    full = Shedding(Room().is_full, ANSWER)
-    async with (
-        listening(shedding=full, header_timeout=100, keep_alive=200) as scene,
-        scene.client() as client,
-    ):
-        assert (await client.ask(post(body=b"a=b"))).status == 503
-        skip(150)
-        assert (await client.ask(post(body=b"a=b"))).status == 503
-        skip(201)
+    shed = Shedding(Room().is_full, ANSWER)
+    async with listening(shedding=shed, **TIMES) as scene, scene.client() as client:
+        for _ in range(2):
+            assert (await client.ask(post(body=b"a=b"))).status == 503
+            await scene.pass_time(HEADER + 1)
+        await scene.pass_time(KEEP_ALIVE - HEADER)
         assert await client.end() == b""
 
 
+@on_skipping_loop
 async def test_the_end_is_told() -> None:
     """While a listener retires, calls are read, so that their answers are the last."""
     room = Room()
     async with (
-        asyncio.timeout(GUARD),
         listening(shedding=Shedding(room.is_full, ANSWER)) as scene,
         scene.client() as client,
     ):
@@ -181,21 +190,17 @@ async def test_the_end_is_told() -> None:
         assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
-@pytest.mark.timing("it never reads, so the time passes however slow the machine is")
+@on_skipping_loop
 async def test_who_does_not_read_is_not_answered_for_ever() -> None:
     """Once answers pile up that a client does not take, it is given up like any other."""
-    room, long = Room(), ANSWER.replace(b"4", b"65536").replace(b"full", b"f" * 65536)
-    async with (
-        asyncio.timeout(GUARD),
-        listening(shedding=Shedding(room.is_full, long), request_timeout=0.3) as scene,
-        scene.client() as client,
-    ):
+    long = ANSWER.replace(b"4", b"%d" % LARGE).replace(b"full", b"f" * LARGE)
+    shed = Shedding(Room().is_full, long)
+    async with listening(shedding=shed, **TIMES) as scene, scene.client() as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport both ways
-        for count in itertools.count(1):
+        while not scene.app.seen:
             await client.send(post(body=b"a=b"))
-            await eventually(lambda: room.asked == count or bool(scene.app.seen))  # noqa: B023 awaited here
-            if scene.app.seen:
-                break
+            await scene.pass_time(0)
+        await scene.pass_time(WHOLE + 1)
         await eventually(lambda: not scene.connections)
 
 
@@ -260,7 +265,7 @@ async def ask(house: House, *fields: bytes) -> Received:
 async def test_what_is_shed_hears_the_same_as_what_is_read() -> None:
     """The answer that was ready is that of the application, but for its date and identity."""
     length = b"Content-Length: %d" % len(BODY)
-    async with asyncio.timeout(GUARD), open_house(max_in_flight="1") as house:
+    async with asyncio.timeout(HANG), open_house(max_in_flight="1") as house:
         hold = Hold()
         house.upstream.script = hold.script
         call = asyncio.create_task(ask(house, length))
