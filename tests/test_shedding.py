@@ -29,7 +29,7 @@ from tests.test_http_front import (
     post,
 )
 from tests.upstream import Hold
-from tests.virtual_time import VirtualLoop, skip
+from tests.virtual_time import VirtualLoop
 from tests.ways import House, open_house
 
 ANSWER = f"HTTP/1.1 503 No\r\nX-Request-Id: {NOBODY}\r\nContent-Length: 4\r\n\r\nfull".encode()
@@ -211,19 +211,27 @@ async def test_who_does_not_read_is_not_answered_for_ever() -> None:
 async def test_the_identity_is_kept(name: str) -> None:
     """A request id that is a UUID is in the answer, in every place."""
     identity = str(uuid.uuid4())
-    shed = Shedding(Room().is_full, ANSWER).answer(f"POST\r\n{name}: {identity}\r\n\r\n".encode())
+    shed = answered(f"POST\r\n{name}: {identity}\r\n\r\n".encode())
     assert shed == ANSWER.replace(NOBODY.encode(), identity.encode())
 
 
 @pytest.mark.parametrize("value", ["", "canary", NOBODY + "0"])
 async def test_no_other_text_is_given_back(value: str) -> None:
     """Without a UUID each answer has a new one."""
-    shed = Shedding(Room().is_full, ANSWER)
-    answers = {shed.answer(f"POST\r\nX-Request-Id: {value}\r\n\r\n".encode()) for _ in range(2)}
+    answers = {answered(f"POST\r\nX-Request-Id: {value}\r\n\r\n".encode()) for _ in range(2)}
     assert len(answers) == 2
     for answer in answers:
         identity = answer.split(b"X-Request-Id: ")[1][:36].decode()
         assert str(uuid.UUID(identity)) == identity != NOBODY
+
+
+def answered(request: bytes) -> bytes:
+    """Return the answer to `request`, and leave no line to be written later."""
+    shed = Shedding(Room().is_full, ANSWER)
+    try:
+        return shed.answer(request)
+    finally:
+        shed.tell()
 
 
 # The log
