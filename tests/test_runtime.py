@@ -33,7 +33,7 @@ DEMO = Sent(fields=GRANT, authorization=(basic("demo-partner", "demo-secret"),))
 HANG = 30.0  # seconds; a guard, well above what anything takes
 SERVICES = ("", "karmo.auth.v1.TokenService")
 # Whoever waits for calls as long as these let it waits for longer than a test does.
-UNHURRIED = {"drain_timeout": "400s", "termination_grace": "620s"}
+UNHURRIED: Mapping[str, Any] = {"drain_timeout": "400s", "termination_grace": "620s"}
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 

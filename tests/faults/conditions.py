@@ -77,15 +77,13 @@ async def recovers(
     *,
     pid: int | None = None,
     margin: Margin = Margin(),
-    in_flight: Callable[[], int] | None = None,
     within: float = GUARD,
 ) -> AsyncIterator[None]:
     """Let a fault happen inside, and check that the process `pid`, or this one, is over it.
 
     `good` makes a good request, and raises if that is not served. It is awaited
-    once before, so that what stays open for every caller is open. `in_flight` counts
-    what is not over yet, and must come to 0. Raises AssertionError if anything, or
-    more than `margin`, is left `within` seconds after the fault.
+    once before, so that what stays open for every caller is open. Raises AssertionError
+    if more than `margin` is left `within` seconds after the fault.
     """
     await good()
     before = footprint(pid)
@@ -93,12 +91,7 @@ async def recovers(
     await good()
 
     def left() -> str:
-        waiting = in_flight() if in_flight else 0
-        words = (
-            f"{waiting} in flight" if waiting else "",
-            left_over(before, footprint(pid), margin),
-        )
-        return ", ".join(word for word in words if word)
+        return left_over(before, footprint(pid), margin)
 
     try:
         await eventually(lambda: not left(), within=within)

@@ -5,10 +5,9 @@ Each function returns a script, which is run after a request was received whole.
 
 import asyncio
 import itertools
-import random
 from typing import Self
 
-from tests.faults.wire import LOOPBACK, drip, reset
+from tests.faults.wire import LOOPBACK, reset
 from tests.upstream import TOKEN, Script, answer, read_request
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -21,15 +20,6 @@ def resets(*, after: bytes = b"") -> Script:
         writer.write(after)
         await writer.drain()
         reset(writer)
-
-    return script
-
-
-def drips(data: bytes, interval: float) -> Script:
-    """Send `data` one byte at a time, `interval` seconds apart, and close."""
-
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await drip(writer, data, interval)
 
     return script
 
@@ -47,57 +37,6 @@ def endless(piece: bytes = b"1000\r\n" + b" " * 4096 + b"\r\n", *, head: bytes =
             await writer.drain()
 
     return script
-
-
-def closes_without_answer() -> Script:
-    """Close, as an upstream does that has ended."""
-
-    async def script(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        pass
-
-    return script
-
-
-def informational(count: int, then: bytes, *, status: int = 103) -> Script:
-    """Send so many responses before the response (RFC 9110 section 15.2), which is `then`."""
-
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 %d Early\r\n\r\n" % status * count + then)
-        await writer.drain()
-
-    return script
-
-
-def by_chance(bad: Script, good: Script, *, share: float, seed: int = 0) -> Script:
-    """Run `bad` for that part of the requests, from 0 to 1, and `good` for the others.
-
-    Which ones they are is the same for the same `seed`.
-    """
-    lots = random.Random(seed)  # noqa: S311 it must be repeatable, not secret
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        chosen = bad if lots.random() < share else good
-        await chosen(reader, writer)
-
-    return script
-
-
-class Counted:
-    """A script that runs another, and counts: `calls` ever, `running` now, `most` at once."""
-
-    def __init__(self, script: Script) -> None:
-        self._script = script
-        self.calls = self.running = self.most = 0
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Run it."""
-        self.calls += 1
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await self._script(reader, writer)
-        finally:
-            self.running -= 1
 
 
 class KeepAlive:

@@ -33,6 +33,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.timing("what never holds does not hold later either")
 async def test_eventually_waits() -> None:
     """It returns once the condition holds, and fails when it does not in time."""
     asked = itertools.count(1)
@@ -74,6 +75,7 @@ async def child() -> AsyncIterator[tuple[int, Do]]:
         await process.communicate(b"")  # which ends its input
 
 
+@pytest.mark.timing("what never holds does not hold later either")
 @pytest.mark.parametrize(("deed", "left"), [("open", "50 descriptors"), ("grow", "MiB more")])
 async def test_another_process_must_recover(deed: str, left: str) -> None:
     """What a process keeps open, or in memory, is told; once it drops that, all is well."""
@@ -90,29 +92,15 @@ async def nothing() -> None:
     """Be a good request that is served."""
 
 
-async def leak(opened: ExitStack) -> None:
-    """Let files be open in this process after the fault."""
-    async with recovers(nothing, margin=MARGIN, within=0.05):
-        for _ in range(20):
-            opened.callback(os.close, os.open("/dev/null", os.O_RDONLY))
-
-
+@pytest.mark.timing("what never holds does not hold later either")
 async def test_this_process_must_recover() -> None:
     """Descriptors that stay open in this process are seen."""
-    with ExitStack() as opened, pytest.raises(AssertionError, match=r"\d descriptors more"):
-        await leak(opened)
+    with ExitStack() as opened:
+        opened.enter_context(pytest.raises(AssertionError, match=r"\d descriptors more"))
+        async with recovers(nothing, margin=MARGIN, within=0.05):
+            for _ in range(20):
+                opened.callback(os.close, os.open("/dev/null", os.O_RDONLY))
     assert footprint().memory > MIB
-
-
-async def test_what_is_in_flight_must_end() -> None:
-    """What is still in flight after the fault is told, and what ends in time is not."""
-    with pytest.raises(AssertionError, match=r"^3 in flight$"):
-        async with recovers(nothing, margin=MARGIN, in_flight=lambda: 3, within=0.05):
-            pass
-    ending = iter((2, 1, 0))
-    async with recovers(nothing, margin=MARGIN, in_flight=lambda: next(ending)):
-        pass
-    assert next(ending, None) is None
 
 
 async def test_the_next_good_request_must_be_served() -> None:

