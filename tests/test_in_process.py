@@ -846,9 +846,9 @@ async def test_deadline_is_seen_on_both_sides(open_channel: Open) -> None:
     remaining = call.time_remaining()
     await call
     assert remaining is not None
-    # A socket rounds what it carries up.
+    # A socket rounds what it carries up, and the clock of the system may be set meanwhile.
     assert 500 < remaining <= 600
-    assert 500 < seen[0] < 601
+    assert 500 < seen[0] < 700
 
 
 async def test_no_deadline(open_channel: Open) -> None:
@@ -883,7 +883,7 @@ async def test_timeout_in_the_past(open_channel: Open) -> None:
         return request
 
     method = await open_method(open_channel, reach)
-    assert await expiry_of(method(HI, timeout=-1)) == EXPIRED
+    assert await expiry_of(method(HI, timeout=-60)) == EXPIRED
     await method(StringValue(value="next"))
     assert reached == ["next"]
 
