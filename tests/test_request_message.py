@@ -59,12 +59,12 @@ class Scene:
 
     server: GrpcServer
     address: str
+    channel: grpc.aio.Channel
 
     async def good(self) -> None:
-        """Be served."""
-        async with grpc.aio.insecure_channel(self.address) as channel:
-            stub = TokenServiceStub(channel)
-            answer = await stub.ExchangeToken(ExchangeTokenRequest(), timeout=GUARD)
+        """Be served, on one connection, for the server allows few and hears late of their ends."""
+        stub = TokenServiceStub(self.channel)
+        answer = await stub.ExchangeToken(ExchangeTokenRequest(), timeout=GUARD)
         assert answer.access_token == "token"
 
 
@@ -84,7 +84,8 @@ async def listening(seconds: float = GUARD) -> AsyncIterator[Scene]:
     await server.start()
     await server.set_serving(serving=True)
     try:
-        yield Scene(server=server, address=str(address))
+        async with grpc.aio.insecure_channel(str(address)) as channel:
+            yield Scene(server=server, address=str(address), channel=channel)
     finally:
         server.cut()
         await server.stop(GUARD)
@@ -238,8 +239,8 @@ def test_an_end_in_the_moment_of_the_timeout() -> None:
 
 async def test_health_is_told_as_ever() -> None:
     """A check of the health, which is counted nowhere else, is read and answered."""
-    async with listening() as scene, grpc.aio.insecure_channel(scene.address) as channel:
-        check = channel.unary_unary(
+    async with listening() as scene:
+        check = scene.channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             HealthCheckRequest.SerializeToString,
             HealthCheckResponse.FromString,
