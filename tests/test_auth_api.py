@@ -766,3 +766,21 @@ class Pause:
     def __call__(self) -> float:
         """Return the seconds."""
         return retry.LONGEST_PAUSE if self.is_over else 0.0
+
+
+async def test_a_probe_whose_handshake_fails_finds_it_down() -> None:
+    """By TLS a connection is open after the handshake: a port that accepts and closes is down."""
+
+    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    fail_fast = FailFast(pause := Pause())
+    url = f"https://127.0.0.1:{port}/"
+    async with server, AuthApi(url, within(GUARD), fail_fast=fail_fast) as api:
+        for _ in range(retry.DOWN_AFTER):
+            fail_fast.failed()
+        pause.is_over = True
+        await exchange(api)
+        assert fail_fast.is_down
