@@ -29,7 +29,7 @@ check: .venv/complete
 	pytest -q tests/test_generated.py
 	python docs/problem_examples.py --check
 
-# About five minutes; what it prints depends on the machine, the ratios less so.
+# About four minutes; what it prints depends on the machine, the ratios less so.
 # `make bench BASE=<commit>` measures the sidecar of that commit too.
 bench: .venv/complete
 	python -m benchmarks.peers $(if $(BASE),--base $(BASE))
@@ -80,7 +80,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where

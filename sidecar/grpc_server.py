@@ -159,8 +159,9 @@ class GrpcServer:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while await self._has_taken() and self._cutting is None:
-                    pass
+                has_more = True
+                while has_more and self._cutting is None:
+                    has_more = await self._has_taken()
 
     async def _has_taken(self) -> bool:
         """Return whether more calls were taken in so many turns of the loop."""

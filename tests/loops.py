@@ -1,4 +1,4 @@
-"""Tests that run on each event loop: asyncio's own, and uvloop, which the product runs on."""
+"""Tests that run on each event loop: asyncio's, which can skip time, and uvloop, the product's."""
 
 import asyncio
 import inspect
@@ -11,19 +11,26 @@ from typing import Any, TypeAlias
 import pytest
 import uvloop
 
+from tests.virtual_time import SkippingLoop
+
 LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = MappingProxyType(
-    {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    {"asyncio": SkippingLoop, "uvloop": uvloop.new_event_loop}
 )
 # How long a test may take before it fails, in seconds.
-GUARD = 30.0
+GUARD = 60.0
 
 
 Test: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 def on_uvloop(test: Test) -> Callable[..., None]:
-    """Let `test` run as on each loop, but not on asyncio's own, which would fail it."""
+    """Let `test` run as on each loop, but on that of the product alone."""
     return on_each_loop(test, ["uvloop"])
+
+
+def on_skipping_loop(test: Test) -> Callable[..., None]:
+    """Let `test` run as on each loop, but on asyncio's alone, which can skip time."""
+    return on_each_loop(test, ["asyncio"])
 
 
 def on_each_loop(test: Test, loops: Iterable[str] = LOOPS) -> Callable[..., None]:

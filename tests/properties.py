@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 many = settings(
     derandomize=True,  # a red run stays red until its cause is mended
-    max_examples=200,
+    max_examples=100,
     deadline=None,  # how fast an example runs says more of the machine than of us
     suppress_health_check=[HealthCheck.too_slow],  # as above
 )

@@ -191,6 +191,7 @@ async def test_a_call_that_cannot_be_read_gives_its_place_back(
     assert admission.in_flight == 0
 
 
+@pytest.mark.timing("the deadline passes whether the call is slow or not")
 async def test_a_caller_that_leaves_gives_its_place_back(
     open_channel: Open, admission: Admission
 ) -> None:

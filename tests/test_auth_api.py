@@ -21,8 +21,9 @@ from sidecar.credentials import ClientCredentials, RejectedError
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.retry import FailFast
 from sidecar.secret import Secret
-from tests.loops import on_uvloop
+from tests.loops import on_skipping_loop, on_uvloop
 from tests.upstream import TOKEN, Script, Upstream, answer, within
+from tests.virtual_time import skip
 from tests.ways import basic
 
 TIMEOUT = pb.PROBLEM_REASON_UPSTREAM_TIMEOUT
@@ -32,8 +33,10 @@ BAD = pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER
 INTERNAL = pb.PROBLEM_REASON_INTERNAL
 
 # The longest that anything here may take before the test fails, in seconds.
-GUARD = 20
-SHORT = 0.3
+GUARD = 60
+SHORT = 0.1
+# The first is long enough but on a busy machine.
+SHORT_TIMES = (0.3, 3.0, 15.0)
 CREDENTIALS = ClientCredentials(
     client_id=Secret("partner"), client_secret=Secret("s&cret"), authorization=None
 )
@@ -76,9 +79,13 @@ async def exchange(
 
 
 async def soon(upstream: Upstream) -> Token | Problem:
-    """Return what an exchange brings that has little time."""
-    async with AuthApi(upstream.url, within(SHORT)) as api:
-        return await exchange(api)
+    """Return what an exchange brings that has little time, once its request was read."""
+    for seconds in SHORT_TIMES:
+        async with AuthApi(upstream.url, within(seconds)) as api:
+            found = await exchange(api)
+        if upstream.received.is_set():
+            return found
+    raise TimeoutError("the request must be read")
 
 
 def reason_of(outcome: Token | Problem) -> Reason:
@@ -92,11 +99,6 @@ def assert_works(outcome: Token | Problem, token: str = "the.access.token") -> N
     """Assert that `outcome` is the token that was answered."""
     assert isinstance(outcome, Token)
     assert outcome.access_token.reveal() == token
-
-
-def token(**members: object) -> bytes:
-    """Return an answer with the members of a token, of which `members` replaces some."""
-    return answer(200, {**TOKEN, **members})
 
 
 # Scripts
@@ -239,58 +241,28 @@ async def test_the_environment_steers_nothing(
 # Tokens
 
 
+# What a token must hold is in test_auth_answer; here is in what ways HTTP may bring it.
 GOOD_TOKENS = {
-    "a token": (GOOD, 3600),
-    "fraction": (token(expires_in=3599.9), 3599),
-    "written as a float": (token(expires_in=60.0), 60),
-    "exponent": (answer(200, BODY.replace(b"3600", b"3.6e3")), 3600),
-    "one second": (token(expires_in=1), 1),
-    "longest": (token(expires_in=2**31 - 1), 2**31 - 1),
-    "bearer in lower case": (token(token_type="bearer"), 3600),
-    "bearer in upper case": (token(token_type="BEARER"), 3600),
-    "more members": (token(scope="a b", refresh_token="x", extra={"a": [None]}), 3600),
-    "space around": (answer(200, b" \r\n\t" + BODY + b"\n"), 3600),
-    "charset": (answer(200, TOKEN, 'Application/JSON; Charset="UTF-8"'), 3600),
-    "identity": (answer(200, TOKEN, Content_Encoding="identity"), 3600),
-    "chunked": (CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), 3600),
-    "until the end": (b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + BODY, 3600),
-    "early hints": (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + GOOD, 3600),
-    "three interim": (b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + GOOD, 3600),
-    "as large as may be": (answer(200, BODY.ljust(64 * 1024)), 3600),
+    "a token": GOOD,
+    "identity": answer(200, TOKEN, Content_Encoding="identity"),
+    "chunked": CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+    "until the end": b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + BODY,
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + GOOD,
+    "three interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + GOOD,
+    "as large as may be": answer(200, BODY.ljust(64 * 1024)),
 }
 
 
-@pytest.mark.parametrize(("reply", "expires_in"), GOOD_TOKENS.values(), ids=GOOD_TOKENS)
-async def test_a_token_is_read(
-    upstream: Upstream, api: AuthApi, reply: bytes, expires_in: int
-) -> None:
-    """Every way to write a token is read, and its lifetime rounded down to whole seconds."""
+@pytest.mark.parametrize("reply", GOOD_TOKENS.values(), ids=GOOD_TOKENS)
+async def test_a_token_is_read(upstream: Upstream, api: AuthApi, reply: bytes) -> None:
+    """A token is read in every framing that HTTP has."""
     upstream.reply = reply
-    outcome = await exchange(api)
-    assert_works(outcome)
-    assert isinstance(outcome, Token)
-    assert (outcome.expires_in, type(outcome.expires_in)) == (expires_in, int)
-
-
-def without(name: str) -> bytes:
-    """Return an answer that lacks one member of a token."""
-    return answer(200, {key: value for key, value in TOKEN.items() if key != name})
-
-
-def lasting(number: bytes) -> bytes:
-    """Return an answer whose expires_in is `number` as it stands."""
-    return answer(200, BODY.replace(b"3600", number))
+    assert_works(await exchange(api))
 
 
 BAD_TOKENS = {
     "HTML": answer(200, b"<html>login</html>", "text/html"),
-    "token as HTML": answer(200, TOKEN, "text/html"),
-    "no type": answer(200, TOKEN, None),
     "two types": answer(200, TOKEN, "application/json, text/html"),
-    "malformed type": answer(200, TOKEN, "application/json; charset"),
-    "UTF-16": answer(200, TOKEN, "application/json; charset=utf-16"),
-    "Latin-1": answer(200, TOKEN, "application/json; charset=iso-8859-1"),
-    "a problem with 200": answer(200, TOKEN, "application/problem+json"),
     "gzip": answer(200, gzip.compress(BODY), Content_Encoding="gzip"),
     "said to be gzip": answer(200, TOKEN, Content_Encoding="gzip"),
     "many codings": answer(200, TOKEN, Content_Encoding=", ".join(["gzip", "br"] * 5)),
@@ -300,49 +272,7 @@ BAD_TOKENS = {
     "304": b"HTTP/1.1 304 Not Modified\r\n\r\n",
     "600": answer(600, TOKEN),
     "empty": answer(200),
-    "no access_token": without("access_token"),
-    "access_token is null": token(access_token=None),
-    "access_token is a number": token(access_token=7),
-    "access_token is an object": token(access_token={"a": "b"}),
-    "access_token is empty": token(access_token=""),
-    "access_token is not ASCII": token(access_token="tokén"),
-    "access_token has a space": token(access_token="a b"),
-    "access_token has a line end": token(access_token="a\r\nX-Injected: b"),
-    "access_token has a lone surrogate": token(access_token="a\ud800"),
-    "no token_type": without("token_type"),
-    "token_type is mac": token(token_type="mac"),
-    "token_type is a list": token(token_type=["Bearer"]),
-    "token_type is nearly Bearer": token(token_type="Bearer "),
-    "no expires_in": without("expires_in"),
-    "expires_in is 0": token(expires_in=0),
-    "expires_in is 0.9": token(expires_in=0.9),
-    "expires_in is negative": token(expires_in=-3600),
-    "expires_in is text": token(expires_in="3600"),
-    "expires_in is true": token(expires_in=True),
-    "expires_in is null": token(expires_in=None),
-    "expires_in is NaN": lasting(b"NaN"),
-    "expires_in is infinite": lasting(b"Infinity"),
-    "expires_in is 1e400": lasting(b"1e400"),
-    "expires_in is 2^31": token(expires_in=2**31),
-    "expires_in has 5000 digits": lasting(b"9" * 5000),
-    "expires_in has leading zeros": lasting(b"03600"),
-    "error beside a token": token(error="server_error"),
-    "a name twice": answer(200, BODY[:-1] + b',"expires_in":3600}'),
-    "an escaped name twice": answer(200, BODY[:-1] + b',"\\u0065xpires_in":1}'),
-    "list": answer(200, [TOKEN]),
-    "text": answer(200, "token"),
-    "null": answer(200, b"null"),
-    "form": answer(200, b"access_token=a&token_type=bearer&expires_in=3600"),
     "cut short": answer(200, BODY[:-1]),
-    "trailing garbage": answer(200, BODY + b"x"),
-    "two values": answer(200, BODY * 2),
-    "comment": answer(200, b"/**/" + BODY),
-    "deep list": answer(200, b"[" * 60_000),
-    "deep object": answer(200, b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
-    "BOM": answer(200, b"\xef\xbb\xbf" + BODY),
-    "invalid UTF-8": answer(200, BODY.replace(b"the", b"\xff")),
-    "invalid UTF-8 elsewhere": answer(200, BODY[:-1] + b',"a":"\xff"}'),
-    "really UTF-16": answer(200, BODY.decode().encode("utf-16")),
     "one byte too large": answer(200, BODY.ljust(64 * 1024 + 1)),
 }
 
@@ -471,14 +401,7 @@ async def test_a_slow_answer_ends_by_the_total_time(upstream: Upstream, script: 
     assert reason_of(await soon(upstream)) == TIMEOUT
 
 
-async def test_an_answer_that_never_comes_ends_by_the_timeout(upstream: Upstream) -> None:
-    """An upstream that only accepts is given up, and hung up on."""
-    upstream.script = upstream.hang
-    assert reason_of(await soon(upstream)) == TIMEOUT
-    async with asyncio.timeout(GUARD):
-        await upstream.gone.wait()
-
-
+@pytest.mark.timing("it is never accepted, however long it has")
 async def test_a_connection_that_is_never_accepted_ends_by_the_timeout() -> None:
     """The time that it takes to connect is part of the same timeout."""
     with contextlib.ExitStack() as stack:
@@ -492,22 +415,25 @@ async def test_a_connection_that_is_never_accepted_ends_by_the_timeout() -> None
             assert reason_of(await exchange(api)) == TIMEOUT
 
 
-async def test_the_deadline_of_the_caller_wins_when_it_is_shorter(upstream: Upstream) -> None:
-    """The exchange ends with the caller's deadline, long before the timeout that is set."""
-    upstream.script = upstream.hang
-    async with AuthApi(upstream.url, within(100 * GUARD)) as api:
-        end = asyncio.get_running_loop().time() + SHORT
-        assert reason_of(await exchange(api, end)) == TIMEOUT
-        async with asyncio.timeout(GUARD):
-            await upstream.gone.wait()
-
-
-async def test_the_timeout_wins_when_it_is_shorter(upstream: Upstream) -> None:
-    """A caller cannot make an exchange last longer than is set."""
-    upstream.script = upstream.hang
-    async with AuthApi(upstream.url, within(SHORT)) as api:
-        end = asyncio.get_running_loop().time() + 100 * GUARD
-        assert reason_of(await exchange(api, end)) == TIMEOUT
+@pytest.mark.parametrize(("limit", "deadline"), [(60, None), (60, 600), (600, 60)])
+@on_skipping_loop
+async def test_an_answer_that_never_comes_ends_by_the_shorter_time(
+    limit: float, deadline: float | None
+) -> None:
+    """The upstream is given up, and hung up on, by the timeout or the deadline of the caller."""
+    async with Upstream() as upstream, AuthApi(upstream.url, within(limit)) as api:
+        upstream.script = upstream.hang
+        end = deadline and asyncio.get_running_loop().time() + deadline
+        running = asyncio.create_task(api.exchange(CREDENTIALS, deadline=end))
+        await upstream.received.wait()
+        skip(55)
+        await asyncio.sleep(0)
+        assert not running.done()
+        skip(6)
+        with pytest.raises(ProblemError) as caught:
+            await running
+        assert reason_of(caught.value.problem) == TIMEOUT
+        await upstream.gone.wait()
 
 
 @pytest.mark.parametrize("late", [0.0, 0.001, 60.0])
@@ -696,12 +622,12 @@ NOTED: dict[str, tuple[Script, dict[str, object]]] = {
 
 @pytest.mark.parametrize(("script", "notes"), NOTED.values(), ids=NOTED)
 async def test_the_log_learns_how_the_exchange_went(
-    upstream: Upstream, script: Script, notes: dict[str, object]
+    upstream: Upstream, api: AuthApi, script: Script, notes: dict[str, object]
 ) -> None:
     """The access line tells status, duration and kind of fault of the exchange, and no text."""
     upstream.script = script
     with logs.access(logs.Call.of(request_id=None, traceparent=None)) as call:
-        await soon(upstream)
+        await (soon(upstream) if "timeout" in notes.values() else exchange(api))
     duration = call.notes.pop("upstream_ms")
     assert isinstance(duration, float)
     assert call.notes == notes

@@ -249,4 +249,4 @@ class Wishes(RuleBasedStateMachine):
 
 
 TestWishes = Wishes.TestCase
-TestWishes.settings = settings(many, stateful_step_count=20)
+TestWishes.settings = settings(many, max_examples=60, stateful_step_count=20)

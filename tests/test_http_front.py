@@ -8,24 +8,27 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 import pytest
 import trustme
 from starlette.types import Receive, Scope, Send
 
-from sidecar import http_front, lingering, sockets
+from sidecar import http_front, http_listener, lingering, sockets
 from sidecar.http_connection import MAX_CHUNKS, REFUSAL, RefusedError
+from sidecar.http_front import FrontProtocol
 from sidecar.http_limits import Limits
 from sidecar.http_listener import HttpListener
 from sidecar.setting_types import Address
 from sidecar.shedding import Shedding
 from tests.faults.conditions import eventually
-from tests.faults.wire import drip, reset
-from tests.loops import on_each_loop, on_uvloop
+from tests.faults.wire import reset
+from tests.loops import on_each_loop, on_skipping_loop, on_uvloop
+from tests.patience import HANG
 from tests.raw_http import Received, next_answer
 from tests.recorded import recorded
+from tests.virtual_time import skip, skip_until
 
 T = TypeVar("T")
 LARGE = 8 * 1024 * 1024
@@ -111,15 +114,48 @@ async def _reply(send: Send, status: int, body: bytes, *fields: tuple[bytes, byt
     await send({"type": "http.response.body", "body": body})
 
 
+@dataclass(slots=True)
+class Count:
+    """How many bytes the clients of a listener have sent, and how many it has read."""
+
+    sent: int = 0
+    read: int = 0
+
+
+class Counting(FrontProtocol):
+    """Counts what it reads."""
+
+    count: Count
+
+    def data_received(self, data: bytes) -> None:
+        """Read and count."""
+        super().data_received(data)
+        self.count.read += len(data)
+
+
+class Listener(HttpListener):
+    """Counts what its connections read."""
+
+    count: Count
+
+    def _new_protocol(self) -> FrontProtocol:
+        protocol = super()._new_protocol()
+        protocol.__class__ = Counting
+        cast("Counting", protocol).count = self.count
+        return protocol
+
+
 @dataclass(frozen=True, kw_only=True)
 class Client:
     """One connection of a client."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    count: Count
 
     async def send(self, data: bytes) -> None:
         """Send bytes, whatever they are."""
+        self.count.sent += len(data)
         self.writer.write(data)
         await self.writer.drain()
 
@@ -149,7 +185,7 @@ class Scene:
     """A listener and its application."""
 
     app: App
-    listener: HttpListener
+    listener: Listener
     address: Address
     trust: ssl.SSLContext | None
 
@@ -163,6 +199,17 @@ class Scene:
         """The connections that there are."""
         return self.listener._server.server_state.connections
 
+    def are_ending(self, ending: int) -> bool:
+        """Whether so many connections, and no more, are ending."""
+        return [one.transport.is_closing() for one in self.connections].count(True) == ending
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass on the clock, once all that clients have sent is read."""
+        while self.listener.count.read < self.listener.count.sent:  # noqa: ASYNC110 nobody tells
+            await asyncio.sleep(0)
+        skip(seconds)
+        await asyncio.sleep(0)  # what is due runs
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
         """Connect."""
@@ -171,7 +218,7 @@ class Scene:
             self.address.host, self.address.port, ssl=self.trust, server_hostname=name
         )
         try:
-            yield Client(reader=reader, writer=writer)
+            yield Client(reader=reader, writer=writer, count=self.listener.count)
         finally:
             writer.transport.abort()
 
@@ -184,17 +231,32 @@ async def listening(
     app = App()
     served, trust = tls_pair() if over_tls else (None, None)
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
-        chosen: Any = limits
-        listener = HttpListener(
-            app, bound, grace=1, limits=Limits(**chosen), tls=served, shedding=shedding
+        chosen: Any = {"header_timeout": HANG, "request_timeout": HANG} | limits
+        listener = Listener(
+            app, bound, grace=10 * HANG, limits=Limits(**chosen), tls=served, shedding=shedding
         )
+        listener.count = Count()
         await listener.start()
         scene = Scene(app=app, listener=listener, address=sockets.address_of(bound), trust=trust)
         try:
             yield scene
             await eventually(lambda: not scene.connections)
         finally:
-            await listener.stop()
+            await hurried(listener.stop())
+
+
+async def hurried(stop: Awaitable[None]) -> None:
+    """Await the end of a listener that has nothing in hand, without its pauses."""
+    stopping = asyncio.ensure_future(stop)
+    await skip_until(stopping.done)
+    await stopping
+
+
+@pytest.fixture(autouse=True)
+def _linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no connection end because a machine was slow to read its last answer."""
+    for module in (http_front, http_listener, lingering):
+        monkeypatch.setattr(module, "LINGER", HANG)
 
 
 def tls_pair() -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -233,11 +295,17 @@ def told(received: Received) -> tuple[int, str]:
     return received.status, received.body.decode()
 
 
-# Time
+# Time: every limit is of minutes, which pass by `skip` alone
 
 
-HEADER_LATE = (408, "The header must be complete in 0.2 s.")
-REQUEST_LATE = (408, "The request must be complete in 0.4 s.")
+HEADER, WHOLE, KEEP_ALIVE = 60.0, 120.0, 180.0
+TIMES: dict[str, Any] = {
+    "header_timeout": HEADER,
+    "request_timeout": WHOLE,
+    "keep_alive": KEEP_ALIVE,
+}
+HEADER_LATE = (408, "The header must be complete in 60 s.")
+REQUEST_LATE = (408, "The request must be complete in 120 s.")
 CHUNKED = get("/", b"Transfer-Encoding: chunked")
 HALVES = {
     "half a line": (b"GET / HT", HEADER_LATE),
@@ -249,119 +317,108 @@ HALVES = {
 }
 
 
-@on_each_loop
-async def test_half_a_request_is_answered() -> None:
-    """Who stops in the middle of a request is told how long it may take."""
-    cases = {name: data for name, (data, _) in HALVES.items()}
-    async with listening(header_timeout=0.2, request_timeout=0.4) as scene:
-        found = await at_once(scene, cases, refusal)
-        found_later = await at_once(scene, cases, refusal_later)
-    assert found == found_later == {name: expected for name, (_, expected) in HALVES.items()}
+@pytest.mark.parametrize("later", [False, True], ids=["first", "later"])
+@on_skipping_loop
+async def test_half_a_request_is_answered(*, later: bool) -> None:
+    """Who stops in the middle of a request, the first or a later one, is told its time."""
+    async with listening(**TIMES) as scene, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(scene.client()) for _ in HALVES]
+        for client, (data, _) in zip(clients, HALVES.values(), strict=True):
+            if later:
+                assert (await client.ask(post(body=b"1"))).status == 200
+            await client.send(data)
+        await scene.pass_time(WHOLE + 1)
+        found = [told(await client.answer()) for client in clients]
+        assert [await client.end() for client in clients] == [b""] * len(HALVES)
+    assert found == [expected for _, expected in HALVES.values()]
 
 
-async def refusal_later(client: Client, data: bytes) -> tuple[int, str]:
-    """Return the refusal of bytes that come after a good request on the same connection."""
-    assert (await client.ask(post(body=b"1"))).status == 200
-    return await refusal(client, data)
-
-
-@on_each_loop
+@on_skipping_loop
 async def test_a_silent_connection_is_closed() -> None:
     """Who sends nothing gets nothing: there is no request to answer."""
-    async with listening(header_timeout=0.1) as scene, scene.client() as one:
+    async with listening(**TIMES) as scene, scene.client() as one:
+        await eventually(lambda: len(scene.connections) == 1)
+        await scene.pass_time(HEADER + 1)
         assert await one.end() == b""
         assert scene.app.seen == []
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_an_idle_connection_is_closed() -> None:
     """Between requests a connection may idle longer than a header may take, and not for ever."""
-    async with listening(header_timeout=0.1) as scene, scene.client() as one:
-        assert (await one.ask(get())).headers.get("connection") is None
-        await asyncio.sleep(0.3)
-        assert (await one.ask(get())).status == 200
-    async with listening(keep_alive=0.1) as scene, scene.client() as one:
-        assert (await one.ask(get())).headers.get("connection") is None
+    async with listening(**TIMES) as scene, scene.client() as one:
+        for _ in range(2):
+            assert (await one.ask(get())).headers.get("connection") is None
+            await scene.pass_time(KEEP_ALIVE - 1)
+        await scene.pass_time(2)
         assert await one.end() == b""
 
 
 DRIPS = {
-    "header": (b"GET / HTTP/1.1\r\nA: ", HEADER_LATE),
-    "body": (post(length=5000), REQUEST_LATE),
-    "extension of a chunk": (CHUNKED + b"1;", REQUEST_LATE),
+    "header": (b"GET / HTTP/1.1\r\nA: ", HEADER, HEADER_LATE),
+    "body": (post(length=5000), WHOLE, REQUEST_LATE),
+    "extension of a chunk": (CHUNKED + b"1;", WHOLE, REQUEST_LATE),
 }
 
 
-@on_each_loop
-async def test_drops_do_not_prolong() -> None:
+@pytest.mark.parametrize(("data", "limit", "late"), DRIPS.values(), ids=DRIPS)
+@on_skipping_loop
+async def test_drops_do_not_prolong(data: bytes, limit: float, late: tuple[int, str]) -> None:
     """The time of a request is counted from its first byte, however often another comes."""
-    cases = {name: data for name, (data, _) in DRIPS.items()}
-    async with listening(header_timeout=0.2, request_timeout=0.4) as scene:
-        found = await at_once(scene, cases, refusal_of_drops)
-    assert found == {name: expected for name, (_, expected) in DRIPS.items()}
+    async with listening(**TIMES) as scene, scene.client() as one:
+        await one.send(data)
+        for _ in range(9):
+            await scene.pass_time(limit / 10)
+            await one.send(b"a")
+        assert scene.are_ending(0)
+        await scene.pass_time(limit / 10 + 1)
+        assert told(await one.answer()) == late
 
 
-async def refusal_of_drops(client: Client, data: bytes) -> tuple[int, str]:
-    """Return how it ends if something, which would go on for a minute, comes again and again."""
-    await client.send(data)
-    dripping = asyncio.create_task(drip(client.writer, b"a" * 3000, 0.02))
-    try:
-        return told(await client.answer())
-    finally:
-        dripping.cancel()
-
-
-@on_each_loop
+@on_skipping_loop
 async def test_the_time_of_the_header_is_part_of_the_whole() -> None:
-    """Who took long for the header has the less for the body: it ends before who began later."""
+    """Who took long for the header has the less for the body; who began later has the whole."""
     rest = post(length=9)[9:]
     async with (
-        listening(header_timeout=20, request_timeout=0.7) as scene,
+        listening(header_timeout=WHOLE, request_timeout=WHOLE) as scene,
         scene.client() as first,
         scene.client() as second,
     ):
         await first.send(b"POST / HT")
-        await asyncio.sleep(0.3)
-        await second.send(post(length=9))
-        await asyncio.sleep(0.1)
+        await scene.pass_time(WHOLE - 10)
+        assert (await second.ask(get())).status == 200
         await first.send(rest)
-        ends = [asyncio.create_task(client.answer()) for client in (first, second)]
-        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        assert ends[0] in done
-        assert [told(await end) for end in ends] == [(408, WHOLE_LATE)] * 2
+        await second.send(post(length=9))
+        await scene.pass_time(11)
+        assert told(await first.answer()) == REQUEST_LATE
+        assert (await second.ask(b"123456789")).body == b"123456789"
 
 
-WHOLE_LATE = "The request must be complete in 0.7 s."
-
-
-@on_each_loop
-async def test_a_slow_request_in_time_is_served() -> None:
-    """A request that comes in pieces, before its time is over, is answered as any other."""
-    async with listening() as scene, scene.client() as one:
-        await drip(one.writer, post(body=b"piecemeal"), 0.001)
-        assert (await one.answer()).body == b"piecemeal"
-
-
-@on_each_loop
+@on_skipping_loop
 async def test_each_request_has_its_own_time() -> None:
-    """What was spent on one request is not taken from the next, nor is the wait between them."""
-    async with listening(header_timeout=1.0, request_timeout=1.0) as scene, scene.client() as one:
+    """What was spent on one request is not taken from the next, nor is the wait between them.
+
+    It may come byte by byte, as long as it comes in time.
+    """
+    data = post(body=b"piecemeal")
+    async with listening(**TIMES) as scene, scene.client() as one:
         for _ in range(3):
-            await one.send(post(length=2, body=b"a"))
-            await asyncio.sleep(0.4)
-            assert (await one.ask(b"b")).body == b"ab"
+            for byte in data:
+                await one.send(bytes((byte,)))
+                await scene.pass_time((HEADER - 1) / len(data))
+            assert (await one.answer()).body == b"piecemeal"
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_a_request_after_an_early_answer_has_its_own_time() -> None:
     """Of a body that comes late, after its answer, nothing is taken from the request behind it."""
-    async with listening(header_timeout=1.0, request_timeout=5.0) as scene, scene.client() as one:
+    async with listening(**TIMES) as scene, scene.client() as one:
         for _ in range(2):
             await one.send(post("/early", length=2, body=b"a"))
             assert (await one.answer()).status == 413
-            await asyncio.sleep(0.8)
+            await scene.pass_time(WHOLE - 1)
             await one.send(b"b" + get("/next")[:10])
-            await asyncio.sleep(0.6)  # the header of the first began longer ago than it may take
+            await scene.pass_time(HEADER - 1)  # the first began longer ago than it may take
             assert (await one.ask(get("/next")[10:])).body == b"/next"
 
 
@@ -379,7 +436,7 @@ BAD = {
 }
 
 
-@on_each_loop
+@on_uvloop
 async def test_a_bad_head_is_refused() -> None:
     """The application answers for it, which is asked for no path, and the connection ends."""
     cases = {name: data for name, (data, _) in BAD.items()}
@@ -409,7 +466,7 @@ BAD_BODIES = {
 }
 
 
-@on_each_loop
+@on_uvloop
 async def test_a_bad_body_is_refused() -> None:
     """A body that is not HTTP ends its request with 400, while the application reads it."""
     cases = {name: CHUNKED + data for name, data in BAD_BODIES.items()}
@@ -419,7 +476,7 @@ async def test_a_bad_body_is_refused() -> None:
     assert found == dict.fromkeys(cases, (400, "The request must be HTTP/1.1 as RFC 9112 has it."))
 
 
-@on_each_loop
+@on_uvloop
 async def test_a_body_has_a_limit_of_chunks() -> None:
     """A body of 1,024 chunks is read, and of one more refused: each costs time, however small."""
     cases = {"the most": MAX_CHUNKS, "one more": MAX_CHUNKS + 1}
@@ -440,24 +497,19 @@ async def answer_to_chunks(client: Client, data: bytes) -> tuple[int, bytes]:
     return received.status, received.body
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_an_answer_is_not_followed_by_a_refusal() -> None:
     """A body that turns bad, or stops, when its answer is out ends the connection alone."""
-    endings = {"bad": b"canary\r\n", "stopped": b""}
-    async with listening(request_timeout=0.2) as scene:
-        found = await at_once(scene, endings, rest_after_an_answer)
-    assert found == dict.fromkeys(endings, b"")
+    for end in (b"canary\r\n", b""):
+        async with listening(**TIMES) as scene, scene.client() as one:
+            await one.send(get("/early", b"Transfer-Encoding: chunked"))
+            assert (await one.answer()).status == 413
+            await one.send(end)
+            await scene.pass_time(0 if end else WHOLE + 1)
+            assert await one.end() == b""
 
 
-async def rest_after_an_answer(client: Client, data: bytes) -> bytes:
-    """Return what comes after an answer when `data` is all that comes of the body."""
-    await client.send(get("/early", b"Transfer-Encoding: chunked"))
-    assert (await client.answer()).status == 413
-    await client.send(data)
-    return await client.end()
-
-
-@on_each_loop
+@on_uvloop
 async def test_a_body_that_nobody_reads_is_passed_over() -> None:
     """The rest of a body whose answer came early does not become the next request."""
     body = get("/smuggled")
@@ -478,7 +530,7 @@ async def test_a_refusal_of_an_upload_is_read() -> None:
         assert await one.end() == b""
 
 
-@on_each_loop
+@on_uvloop
 async def test_nobody_is_asked_to_go_on_in_vain() -> None:
     """`100 Continue` comes before a body that is wanted, and not before a refusal."""
     expects = b"Expect: 100-continue"
@@ -491,7 +543,7 @@ async def test_nobody_is_asked_to_go_on_in_vain() -> None:
 # Lines that mean nothing
 
 
-@on_each_loop
+@on_uvloop
 async def test_empty_lines_are_passed_over() -> None:
     """Empty lines before a request, or behind one, are left out (RFC 9112 section 2.2)."""
     async with listening() as scene, scene.client() as one:
@@ -503,22 +555,21 @@ async def test_empty_lines_are_passed_over() -> None:
         assert [received.body for received in answers] == [b"/first", b"/second", b"/third"]
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_empty_lines_do_not_prolong() -> None:
     """Who sends but empty lines has sent nothing: its connection is closed, others are served."""
-    async with listening(header_timeout=0.2) as scene, scene.client() as one:
-        ending = asyncio.create_task(one.end())
-        async with scene.client() as other:
-            while not ending.done():
-                one.writer.write(b"\r\n")
-                assert (await other.ask(get())).status == 200
-        assert await ending == b""
+    async with listening(**TIMES) as scene, scene.client() as one, scene.client() as other:
+        for _ in range(10):
+            await one.send(b"\r\n")
+            assert (await other.ask(get())).status == 200
+            await scene.pass_time(HEADER / 10)
+        assert await one.end() == b""
 
 
 # Crowds
 
 
-@on_each_loop
+@on_uvloop
 async def test_who_waits_longest_makes_room() -> None:
     """Where there are too many connections, that is closed which has waited longest."""
     async with (
@@ -534,7 +585,7 @@ async def test_who_waits_longest_makes_room() -> None:
             assert (await first.ask(get())).status == 200
 
 
-@on_each_loop
+@on_uvloop
 async def test_where_nobody_waits_one_more_is_refused() -> None:
     """Where every connection is busy, more are told so, and beyond twice as many cut off."""
     async with listening(connections=2) as scene, held(scene, 2) as busy:
@@ -562,7 +613,7 @@ async def held(scene: Scene, count: int) -> AsyncIterator[list[Client]]:
 # Pipelines
 
 
-@on_each_loop
+@on_uvloop
 async def test_a_pipeline_is_answered_in_order() -> None:
     """A hundred requests at once have a hundred answers, each in its place."""
     async with listening() as scene, scene.client() as one:
@@ -571,7 +622,7 @@ async def test_a_pipeline_is_answered_in_order() -> None:
         assert [int(received.body) for received in answers] == [*range(1, 101)]
 
 
-@on_each_loop
+@on_uvloop
 async def test_a_bad_request_ends_its_pipeline() -> None:
     """Those before it are answered, it is refused, and nothing behind it is read."""
     requests = [get(f"/{number}") for number in range(100)]
@@ -585,12 +636,14 @@ async def test_a_bad_request_ends_its_pipeline() -> None:
         assert scene.app.seen == [*(f"/{number}" for number in range(50)), ""]
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_half_a_request_behind_others_is_answered_too() -> None:
     """The last of a pipeline has the time of a header, from the answer before it."""
-    async with listening(header_timeout=0.2) as scene, scene.client() as one:
+    async with listening(**TIMES) as scene, scene.client() as one:
         await one.send(get() + get() + b"GET / HT")
-        assert [(await one.answer()).status for _ in range(3)] == [200, 200, 408]
+        assert [(await one.answer()).status for _ in range(2)] == [200, 200]
+        await scene.pass_time(HEADER + 1)
+        assert told(await one.answer()) == HEADER_LATE
         assert await one.end() == b""
 
 
@@ -663,13 +716,14 @@ def is_collected(kept: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("count", [1, 3], ids=["one", "a pipeline"])
-@on_each_loop
+@on_skipping_loop
 async def test_who_does_not_read_is_given_up(count: int) -> None:
     """A client that leaves its answers unread does not keep its connection, nor its requests."""
-    async with listening(request_timeout=0.3) as scene, scene.client() as one:
+    async with listening(**TIMES) as scene, scene.client() as one:
         one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's
         await one.send(get("/large") * count)
         await scene.app.held.acquire()
+        await scene.pass_time(WHOLE + 1)
         await eventually(lambda: not scene.connections)
         await eventually(lambda: not scene.listener._server.server_state.tasks)
 
@@ -677,7 +731,7 @@ async def test_who_does_not_read_is_given_up(count: int) -> None:
 @on_each_loop
 async def test_who_reads_in_time_goes_on() -> None:
     """A client that reads late, but in time, gets the whole, and another answer."""
-    async with listening(request_timeout=5) as scene, scene.client() as one:
+    async with listening() as scene, scene.client() as one:
         one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's
         await one.send(get("/large") + get("/next"))
         await scene.app.held.acquire()
@@ -688,22 +742,21 @@ async def test_who_reads_in_time_goes_on() -> None:
         assert protocol._giving_up is None
 
 
-@on_each_loop
-async def test_who_does_not_read_the_last_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@on_skipping_loop
+async def test_who_does_not_read_the_last_answer_is_given_up() -> None:
     """The end of a connection does not wait for ever until its last answer is read."""
-    monkeypatch.setattr(lingering, "LINGER", 0.03)
-    async with listening() as scene, scene.client() as one:
+    async with listening(request_timeout=100 * HANG) as scene, scene.client() as one:
         one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's
         await one.send(get("/large", b"Connection: close"))
+        await scene.app.held.acquire()
+        await scene.pass_time(10 * HANG + 1)
         await eventually(lambda: not scene.connections)
 
 
 # The end
 
 
-@on_each_loop
+@on_uvloop
 async def test_an_old_connection_is_told_to_end() -> None:
     """A connection of some age ends with its next answer, for the client to come anew."""
     async with listening(age=-1.0) as scene, scene.client() as one:
@@ -711,7 +764,7 @@ async def test_an_old_connection_is_told_to_end() -> None:
         assert await one.end() == b""
 
 
-@on_each_loop
+@on_uvloop
 async def test_a_listener_that_retires_ends_connections_with_answers() -> None:
     """It goes on to accept and to answer, but each answer is the last of its connection."""
     async with listening() as scene, scene.client() as one:
@@ -723,22 +776,23 @@ async def test_a_listener_that_retires_ends_connections_with_answers() -> None:
                 assert await client.end() == b""
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_a_listener_that_stops_answers_what_is_in_hand() -> None:
     """It waits for the answers, closes who asks nothing, and then takes nobody."""
     async with listening() as scene, scene.client() as idle, held(scene, 1) as (busy,):
         stopping = asyncio.create_task(scene.listener.stop())
+        await skip_until(lambda: scene.are_ending(1))
         assert await idle.end() == b""
         assert not stopping.done()
         scene.app.release.set()
         assert (await busy.answer()).headers["connection"] == "close"
-        await stopping
+        await leave(scene, idle, busy)
+        await hurried(stopping)
 
 
-@on_each_loop
-async def test_a_request_in_the_last_moment_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+@on_skipping_loop
+async def test_a_request_in_the_last_moment_is_answered() -> None:
     """A request that was on its way when the listener stopped has its answer, however late."""
-    monkeypatch.setattr(http_front, "LINGER", 0.1)
     async with listening() as scene, scene.client() as one:
         await eventually(lambda: len(scene.connections) == 1)
         (protocol,) = scene.connections
@@ -746,13 +800,13 @@ async def test_a_request_in_the_last_moment_is_answered(monkeypatch: pytest.Monk
         protocol.shutdown()
         await one.send(get("/hold"))
         await scene.app.held.acquire()
-        await asyncio.sleep(0.2)  # the moment passes
+        await scene.pass_time(HANG + 1)
         scene.app.release.set()
         assert (await one.answer()).headers["connection"] == "close"
         assert await one.end() == b""
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_a_listener_that_is_cut_ends_now() -> None:
     """What waits is closed, and what is served is ended."""
     async with listening() as scene, scene.client() as idle, held(scene, 1) as (busy,):
@@ -761,7 +815,15 @@ async def test_a_listener_that_is_cut_ends_now() -> None:
         scene.listener.cut()
         assert await idle.end() == b""
         assert (await busy.answer()).status == 500
-        await stopping
+        await leave(scene, idle, busy)
+        await hurried(stopping)
+
+
+async def leave(scene: Scene, *clients: Client) -> None:
+    """Hang up, and wait until the listener knows."""
+    for client in clients:
+        client.writer.transport.abort()
+    await eventually(lambda: not scene.connections)
 
 
 async def no_app(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -770,7 +832,7 @@ async def no_app(_scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.failed", "message": ""})
 
 
-@on_each_loop
+@on_uvloop
 async def test_an_application_that_does_not_start_is_told() -> None:
     """A listener whose application cannot start raises, and serves nothing."""
     bound = sockets.listen(Address("127.0.0.1", 0))
@@ -784,7 +846,7 @@ async def test_an_application_that_does_not_start_is_told() -> None:
 @on_each_loop
 async def test_tls_serves_and_ends_well() -> None:
     """Over TLS requests are answered, and so is what is refused, before the end."""
-    async with listening(over_tls=True, header_timeout=0.3) as scene, scene.client() as one:
+    async with listening(over_tls=True) as scene, scene.client() as one:
         assert (await one.ask(post(body=b"1"))).body == b"1"
         assert told(await one.ask(b"canary\r\n"))[0] == 400
         assert await one.end() == b""
@@ -802,11 +864,13 @@ async def test_tls_has_no_half_close() -> None:
     assert "eof_received" not in log.text  # what asyncio writes if it is asked to go on
 
 
-@on_each_loop
+@on_skipping_loop
 async def test_a_silent_handshake_is_ended() -> None:
     """Who does not shake hands has the time of a header, and holds no connection of ours."""
-    async with listening(over_tls=True, header_timeout=0.1) as scene:
-        reader, writer = await asyncio.open_connection(scene.address.host, scene.address.port)
+    async with listening(over_tls=True, **TIMES) as scene:
+        reader, writer = await connect(scene)
+        await eventually(lambda: len(scene.opening) == 1)
+        await scene.pass_time(HEADER + 1)
         assert await reader.read() == b""
         writer.close()
 
@@ -815,7 +879,7 @@ async def test_a_silent_handshake_is_ended() -> None:
 @on_uvloop
 async def test_handshakes_are_bounded() -> None:
     """Of silent handshakes as many are borne as of connections; beyond, they are closed at once."""
-    async with listening(over_tls=True, connections=3, header_timeout=60) as scene:
+    async with listening(over_tls=True, connections=3) as scene:
         silent = [await connect(scene) for _ in range(6)]
         await eventually(lambda: len(scene.opening) == 6)
         for _ in range(3):
@@ -883,7 +947,7 @@ async def test_a_handshake_in_progress_is_served() -> None:
                 received += tls.read()
         assert not stopping.done()
         writer.close()
-        await stopping
+        await hurried(stopping)
 
 
 def refuses(address: Address) -> bool:

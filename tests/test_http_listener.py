@@ -2,15 +2,16 @@
 
 import socket
 
-import uvloop
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sidecar import sockets
+from sidecar import lingering, sockets
 from sidecar.http_listener import HttpListener
 from sidecar.setting_types import Address
+from tests.loops import on_each_loop
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: sidecar.test\r\n\r\n"
 GUARD = 20  # seconds
@@ -45,8 +46,11 @@ class Late:
             client.close()
 
 
-async def stop_in_a_hurry() -> list[bytes]:
-    """Return what late clients are answered; none of them had been accepted by the loop."""
+@pytest.mark.timing("the clients have sent all, and read what the system keeps for them")
+@on_each_loop
+async def test_late_connections_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is in the backlog when the listener closes gets an answer, not a reset."""
+    monkeypatch.setattr(lingering, "LINGER", 0.02)  # their sockets stay open
     bound = sockets.listen(Address("127.0.0.1", 0))
     late = Late(sockets.address_of(bound))
     listener = HttpListener(Starlette(routes=[Route("/", serve)]), bound, grace=GUARD)
@@ -54,20 +58,6 @@ async def stop_in_a_hurry() -> list[bytes]:
     listener._main_loop.add_done_callback(late.connect)  # the next step closes the listener
     try:
         await listener.stop()
-        return late.statuses()
+        assert late.statuses() == [b"HTTP/1.1 200 OK\r\n"] * 10
     finally:
         late.close()
-
-
-async def test_late_connections_are_served() -> None:
-    """Who is in the backlog when the listener closes gets an answer, not a reset."""
-    assert await stop_in_a_hurry() == [b"HTTP/1.1 200 OK\r\n"] * 10
-
-
-def test_late_connections_are_served_by_uvloop() -> None:
-    """By the loop of the product it is the same."""
-    loop = uvloop.new_event_loop()
-    try:
-        assert loop.run_until_complete(stop_in_a_hurry()) == [b"HTTP/1.1 200 OK\r\n"] * 10
-    finally:
-        loop.close()

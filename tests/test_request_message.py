@@ -1,7 +1,6 @@
 """The message of a call, by a client that sends it late, in part, or never."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -32,10 +31,11 @@ from tests.faults.bad_http2 import Answer, BadClient, connected
 from tests.faults.conditions import eventually
 from tests.faults.http2_abuse import call, head, message
 from tests.recorded import recorded
+from tests.virtual_time import VirtualLoop
 from tests.ways import PUBLIC_URL
 
-GUARD = 20  # seconds; nothing here takes nearly as long
-SOON = 0.2
+GUARD = 60  # seconds; nothing here takes nearly as long
+SOON = 0.05
 # A message that comes whole after that many bytes.
 WHOLE = call()[len(head()) :]
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -59,12 +59,12 @@ class Scene:
 
     server: GrpcServer
     address: str
+    channel: grpc.aio.Channel
 
     async def good(self) -> None:
-        """Be served."""
-        async with grpc.aio.insecure_channel(self.address) as channel:
-            stub = TokenServiceStub(channel)
-            answer = await stub.ExchangeToken(ExchangeTokenRequest(), timeout=GUARD)
+        """Be served, on one connection, for the server allows few and hears late of their ends."""
+        stub = TokenServiceStub(self.channel)
+        answer = await stub.ExchangeToken(ExchangeTokenRequest(), timeout=GUARD)
         assert answer.access_token == "token"
 
 
@@ -84,7 +84,8 @@ async def listening(seconds: float = GUARD) -> AsyncIterator[Scene]:
     await server.start()
     await server.set_serving(serving=True)
     try:
-        yield Scene(server=server, address=str(address))
+        async with grpc.aio.insecure_channel(str(address)) as channel:
+            yield Scene(server=server, address=str(address), channel=channel)
     finally:
         server.cut()
         await server.stop(GUARD)
@@ -95,16 +96,20 @@ def told(answer: Answer) -> tuple[int | None, str]:
     return answer.code, unquote(answer.fields["grpc-message"])
 
 
+PARTS = (b"", message()[:3], message(length=100))
+
+
+@pytest.mark.timing("what is asked for is that it passes, however late")
 @pytest.mark.parametrize("path", ["", WATCH], ids=["unary", "stream"])
-@pytest.mark.parametrize("part", [b"", message()[:3], message(length=100)])
-async def test_a_message_has_its_time(part: bytes, path: str) -> None:
+async def test_a_message_has_its_time(path: str) -> None:
     """A call whose message does not come whole in time is refused with the time that it had."""
     async with listening(SOON) as scene, connected(scene.address) as client:
-        await client.send(begin(part, path=path))
-        code, text = told(await client.answered())
-        assert code == StatusCode.DEADLINE_EXCEEDED.value[0]
-        assert text == "The request message must be complete in 0.2 s."
-        await scene.good()
+        for number, part in enumerate(PARTS):
+            await client.send(begin(part, 2 * number + 1, path))
+        for number in range(len(PARTS)):
+            code, text = told(await client.answered(2 * number + 1))
+            assert code == StatusCode.DEADLINE_EXCEEDED.value[0]
+            assert text == "The request message must be complete in 0.05 s."
 
 
 def begin(part: bytes, stream: int = 1, path: str = "") -> bytes:
@@ -210,28 +215,32 @@ class Silent:
         await asyncio.Event().wait()
 
 
-async def test_an_end_in_the_moment_of_the_timeout() -> None:
+def test_an_end_in_the_moment_of_the_timeout() -> None:
     """A call whose time is over, but not told yet, is not ended a second time."""
-    message, loop = RequestMessage(timeout=SOON, most=MOST), asyncio.get_running_loop()
+    message = RequestMessage(timeout=GUARD, most=MOST)
 
     async def find(_details: object) -> Handler:
         return grpc.unary_unary_rpc_method_handler(Servicer().ExchangeToken)
 
-    details: Any = None  # nothing is asked of it
-    handler: Any = await message.intercept_service(find, details)
-    call = asyncio.create_task(handler.stream_unary(None, Silent()))
-    await asyncio.sleep(0)  # it waits
-    loop.call_later(SOON, message.end)
-    time.sleep(2 * SOON)  # noqa: ASYNC251 both are due when the loop has its next turn
-    with pytest.raises(ProblemError) as caught:
-        await call
-    assert caught.value.problem.definition.name == "REQUEST_TIMEOUT"
+    async def serve() -> None:
+        details: Any = None  # nothing is asked of it
+        handler: Any = await message.intercept_service(find, details)
+        await handler.stream_unary(None, Silent())
+
+    with VirtualLoop() as loop:
+        call = loop.create_task(serve())
+        loop.settle()  # it waits
+        loop.call_later(GUARD, message.end)
+        loop.advance(GUARD)  # both are due at once
+        error = call.exception()
+    assert isinstance(error, ProblemError)
+    assert error.problem.definition.name == "REQUEST_TIMEOUT"
 
 
 async def test_health_is_told_as_ever() -> None:
     """A check of the health, which is counted nowhere else, is read and answered."""
-    async with listening() as scene, grpc.aio.insecure_channel(scene.address) as channel:
-        check = channel.unary_unary(
+    async with listening() as scene:
+        check = scene.channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             HealthCheckRequest.SerializeToString,
             HealthCheckResponse.FromString,

@@ -176,8 +176,8 @@ def test_settings_are_frozen() -> None:
 
 def test_values_that_are_read_already() -> None:
     """Code may give an address, seconds and numbers as what they are."""
-    settings = Settings(rest_listen=Address("::1", 1), auth_api_timeout=0.5, max_in_flight=7)
-    assert (str(settings.rest_listen), settings.auth_api_timeout) == ("[::1]:1", 0.5)
+    settings = Settings(rest_listen=Address("::1", 1), auth_api_timeout=1.5, max_in_flight=7)
+    assert (str(settings.rest_listen), settings.auth_api_timeout) == ("[::1]:1", 1.5)
     assert settings.max_in_flight == 7
 
 

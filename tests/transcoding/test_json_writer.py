@@ -49,7 +49,7 @@ def by_library(message: Any) -> str:
 
 
 @pytest.mark.parametrize("name", TYPES)
-@settings(many, max_examples=80)
+@settings(many, max_examples=30)
 @given(data=st.data())
 def test_agrees_with_the_library(name: str, data: st.DataObject) -> None:
     """Any message is the JSON that protobuf's own library makes of it."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.transcoding.body import Json
@@ -136,7 +136,7 @@ bodies = st.recursive(
 FIELDS = ("name", "shelf.name", "choice.by_title", "choice.by_code", "choice.by_shelf.name")
 
 
-@many
+@settings(many, max_examples=60)
 @given(
     st.sampled_from(FIELDS),
     st.sampled_from(["", "*", "shelf", "choice"]),
@@ -159,7 +159,7 @@ def test_what_the_path_says_is_what_is_called(
     assert str(found) == "7"
 
 
-@many
+@settings(many, max_examples=60)
 @given(queries, bodies, st.booleans())
 def test_what_the_body_says_is_what_is_called(query: str, value: JsonValue, ignore: bool) -> None:
     """Whatever the query says, the field that is the body has the value of the body."""

@@ -174,7 +174,7 @@ def received(request: requests.PreparedRequest) -> tuple[str, Message]:
 
 
 @pytest.mark.parametrize("name", WAYS)
-@settings(many, max_examples=60)
+@settings(many, max_examples=25)
 @given(data=st.data())
 def test_round_trip(name: str, data: st.DataObject) -> None:
     """A message that becomes path, query and body by the rules comes back as it was."""
