@@ -39,7 +39,7 @@ bench: .venv/complete
 overload: .venv/complete
 	python -m benchmarks.overload
 
-# Longer than a test may take: five minutes of load with kills and aborts, all restarts.
+# What takes long or needs a quiet machine: minutes of load with kills, restarts, real proxies.
 soak: .venv/complete
 	pytest -q -s -n 0 -m soak
 

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 
 import grpc
 import httpx2
+import pytest
+import pytest_asyncio
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc import StatusCode
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
@@ -21,7 +23,6 @@ from tests.ways import House, Outcome, Sent, basic, open_house, outcome_of
 
 SECRET = "the-right-secret"
 PER_CLIENT, PER_ADDRESS = 5, 12
-GUESSER, OTHER = "198.51.100.1", "198.51.100.2"
 DENIED = answer(401, {"error": "invalid_client"})
 
 
@@ -42,6 +43,34 @@ async def guarded(trusted_proxies: int = 1, **flags: str) -> AsyncIterator[House
     ) as house:
         house.upstream.script = judge
         yield house
+
+
+@pytest_asyncio.fixture(scope="module", name="_guarded")
+async def _open_house() -> AsyncIterator[House]:
+    async with guarded() as house:
+        yield house
+
+
+@pytest.fixture(name="house")
+def _house_as_new(_guarded: House) -> House:
+    """Give the shared sidecar, whose upstream has seen nothing yet."""
+    _guarded.upstream.requests.clear()
+    return _guarded
+
+
+_ADDRESSES = (f"198.51.100.{number}" for number in range(256))
+
+
+@pytest.fixture(name="guesser")
+def _guesser() -> str:
+    """Give an address that nobody has called from."""
+    return next(_ADDRESSES)
+
+
+@pytest.fixture(name="other")
+def _other() -> str:
+    """Give another one."""
+    return next(_ADDRESSES)
 
 
 def fields(client: str, secret: str) -> dict[str, str]:
@@ -75,58 +104,55 @@ async def by_grpc(
     return Outcome(token={"access_token": response.access_token})
 
 
-async def test_many_secrets_of_one_client() -> None:
-    """Of a thousand wrong secrets the auth-api sees five; others go on; both protocols agree."""
-    async with guarded() as house:
-        statuses: Counter[int] = Counter()
-        for number in range(1000):
-            statuses[(await by_rest(house, GUESSER, secret=f"wrong{number}")).status_code] += 1
-        assert statuses == {401: PER_CLIENT, 429: 1000 - PER_CLIENT}
-        assert len(house.upstream.requests) == PER_CLIENT
-        refused = await by_rest(house, GUESSER)
-        assert 1 <= int(refused.headers["Retry-After"]) <= 60
-        problem = refused.json()
-        assert problem["karmoCode"] == "42920001"
-        assert problem["detail"] == (
-            "There were 5 wrong secrets in a minute for this client from this address. "
-            "Check the secret, and try again later."
-        )
-        assert "www-authenticate" not in refused.headers
-        outcome = await by_grpc(house, GUESSER)
-        assert outcome.code is StatusCode.RESOURCE_EXHAUSTED
-        assert outcome.problem
-        assert outcome.problem["detail"] == problem["detail"]
-        assert outcome.details
-        retry = find_detail(outcome.details, RetryInfo)
-        assert retry
-        assert 1 <= retry.retry_delay.seconds <= 60
-        assert (await by_rest(house, GUESSER, "another")).status_code == 200
-        assert (await by_rest(house, OTHER)).status_code == 200
-        assert (await by_grpc(house, OTHER)).token
+async def test_many_secrets_of_one_client(house: House, guesser: str, other: str) -> None:
+    """Of 200 wrong secrets the auth-api sees five; others go on; both protocols agree."""
+    statuses: Counter[int] = Counter()
+    for number in range(200):
+        statuses[(await by_rest(house, guesser, secret=f"wrong{number}")).status_code] += 1
+    assert statuses == {401: PER_CLIENT, 429: 200 - PER_CLIENT}
+    assert len(house.upstream.requests) == PER_CLIENT
+    refused = await by_rest(house, guesser)
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    problem = refused.json()
+    assert problem["karmoCode"] == "42920001"
+    assert problem["detail"] == (
+        "There were 5 wrong secrets in a minute for this client from this address. "
+        "Check the secret, and try again later."
+    )
+    assert "www-authenticate" not in refused.headers
+    outcome = await by_grpc(house, guesser)
+    assert outcome.code is StatusCode.RESOURCE_EXHAUSTED
+    assert outcome.problem
+    assert outcome.problem["detail"] == problem["detail"]
+    assert outcome.details
+    retry = find_detail(outcome.details, RetryInfo)
+    assert retry
+    assert 1 <= retry.retry_delay.seconds <= 60
+    assert (await by_rest(house, guesser, "another")).status_code == 200
+    assert (await by_rest(house, other)).status_code == 200
+    assert (await by_grpc(house, other)).token
 
 
-async def test_many_clients_from_one_address() -> None:
+async def test_many_clients_from_one_address(house: House, guesser: str, other: str) -> None:
     """Whoever tries one secret on many clients is stopped by the address, by both protocols."""
-    async with guarded() as house:
-        for number in range(PER_ADDRESS // 2):
-            assert (await by_rest(house, GUESSER, f"a{number}", "wrong")).status_code == 401
-            outcome = await by_grpc(house, GUESSER, f"b{number}", "wrong")
-            assert outcome.code is StatusCode.UNAUTHENTICATED
-        seen = len(house.upstream.requests)
-        statuses = {
-            (await by_rest(house, GUESSER, f"c{number}", "wrong")).status_code
-            for number in range(200)
-        }
-        assert statuses == {429}
-        assert len(house.upstream.requests) == seen == PER_ADDRESS
-        assert (await by_rest(house, OTHER)).status_code == 200
+    for number in range(PER_ADDRESS // 2):
+        assert (await by_rest(house, guesser, f"a{number}", "wrong")).status_code == 401
+        outcome = await by_grpc(house, guesser, f"b{number}", "wrong")
+        assert outcome.code is StatusCode.UNAUTHENTICATED
+    seen = len(house.upstream.requests)
+    statuses = {
+        (await by_rest(house, guesser, f"c{number}", "wrong")).status_code for number in range(20)
+    }
+    assert statuses == {429}
+    assert len(house.upstream.requests) == seen == PER_ADDRESS
+    assert (await by_rest(house, other)).status_code == 200
 
 
-async def test_guesses_at_once() -> None:
+async def test_guesses_at_once(guesser: str) -> None:
     """Of a burst of guesses no more get through than the limit and the calls in flight."""
     async with guarded(max_in_flight="8") as house:
         answers = await asyncio.gather(
-            *(by_rest(house, GUESSER, secret=f"wrong{number}") for number in range(50))
+            *(by_rest(house, guesser, secret=f"wrong{number}") for number in range(50))
         )
         counts = Counter(response.status_code for response in answers)
         assert counts[401] <= PER_CLIENT + 8
@@ -134,51 +160,48 @@ async def test_guesses_at_once() -> None:
         assert len(house.upstream.requests) == counts[401]
 
 
-async def test_right_secrets_at_once() -> None:
+async def test_right_secrets_at_once(house: House, other: str) -> None:
     """A client with more calls in flight than wrong secrets are allowed is served."""
-    async with guarded() as house:
-        answers = await asyncio.gather(*(by_rest(house, OTHER) for _ in range(4 * PER_CLIENT)))
-        assert {response.status_code for response in answers} == {200}
+    answers = await asyncio.gather(*(by_rest(house, other) for _ in range(4 * PER_CLIENT)))
+    assert {response.status_code for response in answers} == {200}
 
 
-async def test_a_stranger_locks_nobody_out() -> None:
+async def test_a_stranger_locks_nobody_out(guesser: str, other: str) -> None:
     """Who sends wrong secrets for a client and leaves, again and again, locks out nobody else."""
     async with guarded(max_client_calls="20") as house:
         judge, hold = house.upstream.script, Hold()
         house.upstream.script = hold.script
         for number in range(20):
-            calling = asyncio.create_task(by_rest(house, GUESSER, secret=f"wrong{number}"))
+            calling = asyncio.create_task(by_rest(house, guesser, secret=f"wrong{number}"))
             await hold.wait_for(1)
             calling.cancel()
             await asyncio.gather(calling, return_exceptions=True)
         house.upstream.script = judge
-        assert (await by_rest(house, GUESSER)).status_code == 429
-        assert (await by_rest(house, OTHER)).status_code == 200
-        assert (await by_grpc(house, OTHER)).token
+        assert (await by_rest(house, guesser)).status_code == 429
+        assert (await by_rest(house, other)).status_code == 200
+        assert (await by_grpc(house, other)).token
 
 
-async def test_a_client_that_does_not_know_how_to_send_its_secret() -> None:
+async def test_a_client_that_does_not_know_how_to_send_its_secret(house: House) -> None:
     """A wrong secret by Basic and then in the body, as Go's library sends it, is one guess."""
-    async with guarded() as house:
-        for number in range(PER_CLIENT):
-            outcome = await house.ways["form"](
-                Sent(
-                    fields={"grant_type": "client_credentials"},
-                    authorization=(basic("partner", f"wrong{number}"),),
-                )
+    for number in range(PER_CLIENT):
+        outcome = await house.ways["form"](
+            Sent(
+                fields={"grant_type": "client_credentials"},
+                authorization=(basic("partner", f"wrong{number}"),),
             )
-            assert outcome.status == 401
-            outcome = await house.ways["form"](Sent(fields=fields("partner", f"wrong{number}")))
-            assert outcome.status == 401
-        outcome = await house.ways["form"](Sent(fields=fields("partner", "wrong")))
-        assert outcome.status == 429
+        )
+        assert outcome.status == 401
+        outcome = await house.ways["form"](Sent(fields=fields("partner", f"wrong{number}")))
+        assert outcome.status == 401
+    outcome = await house.ways["form"](Sent(fields=fields("partner", "wrong")))
+    assert outcome.status == 429
 
 
-async def test_success_is_never_limited() -> None:
+async def test_success_is_never_limited(house: House, guesser: str) -> None:
     """A client that knows its secret may ask again and again."""
-    async with guarded() as house:
-        statuses = {(await by_rest(house, GUESSER)).status_code for _ in range(PER_ADDRESS * 3)}
-        assert statuses == {200}
+    statuses = {(await by_rest(house, guesser)).status_code for _ in range(PER_ADDRESS * 3)}
+    assert statuses == {200}
 
 
 async def test_a_header_of_the_client_changes_nothing() -> None:
@@ -191,16 +214,15 @@ async def test_a_header_of_the_client_changes_nothing() -> None:
         assert statuses == [401] * PER_CLIENT + [429]
 
 
-async def test_the_line_tells_who_it_was() -> None:
+async def test_the_line_tells_who_it_was(house: House, guesser: str, other: str) -> None:
     """The access line has the client's address where a proxy told it, and no part of a secret."""
-    async with guarded() as house:
-        with recorded() as log:
-            response = await by_rest(house, GUESSER, secret="canary-secret")
-            line = await log.access_line(response.headers["x-request-id"])
-            await by_grpc(house, OTHER, secret="canary-secret")
-            await log.wait_for(2)
-        assert line["client"] == GUESSER
-        assert [
-            entry.get("client") for entry in log.entries if entry.get("protocol") == "grpc"
-        ] == [OTHER]
-        assert "canary" not in json.dumps(log.entries)
+    with recorded() as log:
+        response = await by_rest(house, guesser, secret="canary-secret")
+        line = await log.access_line(response.headers["x-request-id"])
+        await by_grpc(house, other, secret="canary-secret")
+        await log.wait_for(2)
+    assert line["client"] == guesser
+    assert [entry.get("client") for entry in log.entries if entry.get("protocol") == "grpc"] == [
+        other
+    ]
+    assert "canary" not in json.dumps(log.entries)

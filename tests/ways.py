@@ -20,7 +20,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 )
 from karmo.problem.v1.problem_details_pb2 import ProblemDetails
 
-from sidecar import rest_app, runtime
+from sidecar import runtime
 from sidecar.auth_api import AuthApi
 from sidecar.guard import Guard
 from sidecar.in_process import InProcessChannel
@@ -57,7 +57,7 @@ class Outcome:
 
 
 Way = Callable[[Sent], Awaitable[Outcome]]
-WAYS = ("form", "json", "form in process", "grpc", "grpc in process")
+WAYS = ("form", "json", "grpc", "grpc in process")
 
 
 def basic(client_id: str = "partner", client_secret: str = "secret") -> str:
@@ -110,16 +110,11 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
             TokenService(auth_api, unlimited()),
             cast("grpc.aio.Server", local),  # it takes handlers as a server does
         )
-        app = rest_app.build(runtime.SERVICES, local, public_url=PUBLIC_URL)
         base = f"http://{addresses.rest}"
         rest = await enter(httpx2.AsyncClient(base_url=base, timeout=HANG))
-        in_process = await enter(
-            httpx2.AsyncClient(base_url=base, transport=httpx2.ASGITransport(app), timeout=HANG)
-        )
         ways: dict[str, Way] = {
             "form": _by_form(rest),
             "json": _by_json(rest),
-            "form in process": _by_form(in_process),
             "grpc": _by_grpc(socket),
             "grpc in process": _by_grpc(local),
         }

@@ -378,7 +378,6 @@ async def test_g04_a_call_without_its_message_takes_no_place(
 DEADLINES: Mapping[str, StatusCode] = {
     "0n": StatusCode.DEADLINE_EXCEEDED,
     "0S": StatusCode.DEADLINE_EXCEEDED,
-    "1n": StatusCode.DEADLINE_EXCEEDED,
     "-1S": StatusCode.INTERNAL,
     "1Y": StatusCode.INTERNAL,
     "1": StatusCode.INTERNAL,
