@@ -5,7 +5,6 @@ import contextlib
 import gzip
 import json
 import socket
-import struct
 import uuid
 from collections.abc import AsyncIterator
 
@@ -19,6 +18,7 @@ from sidecar.auth_api import AuthApi
 from sidecar.credentials import ClientCredentials
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.secret import Secret
+from tests.faults.wire import reset
 from tests.loops import on_skipping_loop
 from tests.upstream import TOKEN, Script, Upstream, answer, within
 from tests.virtual_time import skip
@@ -95,11 +95,6 @@ def assert_works(outcome: Token | Problem, token: str = "the.access.token") -> N
     assert outcome.access_token.reveal() == token
 
 
-def token(**members: object) -> bytes:
-    """Return an answer with the members of a token, of which `members` replaces some."""
-    return answer(200, {**TOKEN, **members})
-
-
 # Scripts
 
 
@@ -118,10 +113,7 @@ def resets_after(data: bytes) -> Script:
 
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await sends(data)(_reader, writer)
-        linger_not_at_all = struct.pack("ii", 1, 0)
-        connection = writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not_at_all)
-        writer.transport.abort()
+        reset(writer)
 
     return script
 
@@ -240,116 +232,41 @@ async def test_the_environment_steers_nothing(
 # Tokens
 
 
-GOOD_TOKENS = {
-    "a token": (GOOD, 3600),
-    "fraction": (token(expires_in=3599.9), 3599),
-    "written as a float": (token(expires_in=60.0), 60),
-    "exponent": (answer(200, BODY.replace(b"3600", b"3.6e3")), 3600),
-    "one second": (token(expires_in=1), 1),
-    "longest": (token(expires_in=2**31 - 1), 2**31 - 1),
-    "bearer in lower case": (token(token_type="bearer"), 3600),
-    "bearer in upper case": (token(token_type="BEARER"), 3600),
-    "more members": (token(scope="a b", refresh_token="x", extra={"a": [None]}), 3600),
-    "space around": (answer(200, b" \r\n\t" + BODY + b"\n"), 3600),
-    "charset": (answer(200, TOKEN, 'Application/JSON; Charset="UTF-8"'), 3600),
-    "identity": (answer(200, TOKEN, Content_Encoding="identity"), 3600),
-    "chunked": (CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY), 3600),
-    "until the end": (b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + BODY, 3600),
-    "early hints": (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + GOOD, 3600),
-    "three interim": (b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + GOOD, 3600),
-    "as large as may be": (answer(200, BODY.ljust(64 * 1024)), 3600),
+# What a token is, test_auth_answer.py tells; here is what stands around it.
+GOOD_ANSWERS = {
+    "with its length": GOOD,
+    "identity": answer(200, TOKEN, Content_Encoding="Identity"),  # of any case, by RFC 9110 8.4.1
+    "chunked": CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+    "until the end": b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + BODY,
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + GOOD,
+    "three interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + GOOD,
+    "as large as may be": answer(200, BODY.ljust(64 * 1024)),
 }
 
 
-@pytest.mark.parametrize(("reply", "expires_in"), GOOD_TOKENS.values(), ids=GOOD_TOKENS)
-async def test_a_token_is_read(
-    upstream: Upstream, api: AuthApi, reply: bytes, expires_in: int
-) -> None:
-    """Every way to write a token is read, and its lifetime rounded down to whole seconds."""
+@pytest.mark.parametrize("reply", GOOD_ANSWERS.values(), ids=GOOD_ANSWERS)
+async def test_a_token_is_read(upstream: Upstream, api: AuthApi, reply: bytes) -> None:
+    """Every way in which HTTP can send a token is read."""
     upstream.reply = reply
-    outcome = await exchange(api)
-    assert_works(outcome)
-    assert isinstance(outcome, Token)
-    assert (outcome.expires_in, type(outcome.expires_in)) == (expires_in, int)
+    assert_works(await exchange(api))
 
 
-def without(name: str) -> bytes:
-    """Return an answer that lacks one member of a token."""
-    return answer(200, {key: value for key, value in TOKEN.items() if key != name})
-
-
-def lasting(number: bytes) -> bytes:
-    """Return an answer whose expires_in is `number` as it stands."""
-    return answer(200, BODY.replace(b"3600", number))
-
-
-BAD_TOKENS = {
-    "HTML": answer(200, b"<html>login</html>", "text/html"),
-    "token as HTML": answer(200, TOKEN, "text/html"),
+BAD_ANSWERS = {
+    "no token": answer(200, b"<html>login</html>", "text/html"),
     "no type": answer(200, TOKEN, None),
-    "two types": answer(200, TOKEN, "application/json, text/html"),
-    "malformed type": answer(200, TOKEN, "application/json; charset"),
-    "UTF-16": answer(200, TOKEN, "application/json; charset=utf-16"),
-    "Latin-1": answer(200, TOKEN, "application/json; charset=iso-8859-1"),
-    "a problem with 200": answer(200, TOKEN, "application/problem+json"),
     "gzip": answer(200, gzip.compress(BODY), Content_Encoding="gzip"),
     "said to be gzip": answer(200, TOKEN, Content_Encoding="gzip"),
     "many codings": answer(200, TOKEN, Content_Encoding=", ".join(["gzip", "br"] * 5)),
-    "token with 201": answer(201, TOKEN),
     "204": b"HTTP/1.1 204 No Content\r\n\r\n",
     "204 with a body": answer(204, TOKEN),
     "304": b"HTTP/1.1 304 Not Modified\r\n\r\n",
     "600": answer(600, TOKEN),
     "empty": answer(200),
-    "no access_token": without("access_token"),
-    "access_token is null": token(access_token=None),
-    "access_token is a number": token(access_token=7),
-    "access_token is an object": token(access_token={"a": "b"}),
-    "access_token is empty": token(access_token=""),
-    "access_token is not ASCII": token(access_token="tokén"),
-    "access_token has a space": token(access_token="a b"),
-    "access_token has a line end": token(access_token="a\r\nX-Injected: b"),
-    "access_token has a lone surrogate": token(access_token="a\ud800"),
-    "no token_type": without("token_type"),
-    "token_type is mac": token(token_type="mac"),
-    "token_type is a list": token(token_type=["Bearer"]),
-    "token_type is nearly Bearer": token(token_type="Bearer "),
-    "no expires_in": without("expires_in"),
-    "expires_in is 0": token(expires_in=0),
-    "expires_in is 0.9": token(expires_in=0.9),
-    "expires_in is negative": token(expires_in=-3600),
-    "expires_in is text": token(expires_in="3600"),
-    "expires_in is true": token(expires_in=True),
-    "expires_in is null": token(expires_in=None),
-    "expires_in is NaN": lasting(b"NaN"),
-    "expires_in is infinite": lasting(b"Infinity"),
-    "expires_in is 1e400": lasting(b"1e400"),
-    "expires_in is 2^31": token(expires_in=2**31),
-    "expires_in has 5000 digits": lasting(b"9" * 5000),
-    "expires_in has leading zeros": lasting(b"03600"),
-    "error beside a token": token(error="server_error"),
-    "null error beside a token": token(error=None),
-    "a name twice": answer(200, BODY[:-1] + b',"expires_in":3600}'),
-    "an escaped name twice": answer(200, BODY[:-1] + b',"\\u0065xpires_in":1}'),
-    "list": answer(200, [TOKEN]),
-    "text": answer(200, "token"),
-    "null": answer(200, b"null"),
-    "form": answer(200, b"access_token=a&token_type=bearer&expires_in=3600"),
-    "cut short": answer(200, BODY[:-1]),
-    "trailing garbage": answer(200, BODY + b"x"),
-    "two values": answer(200, BODY * 2),
-    "comment": answer(200, b"/**/" + BODY),
-    "deep list": answer(200, b"[" * 60_000),
-    "deep object": answer(200, b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
-    "BOM": answer(200, b"\xef\xbb\xbf" + BODY),
-    "invalid UTF-8": answer(200, BODY.replace(b"the", b"\xff")),
-    "invalid UTF-8 elsewhere": answer(200, BODY[:-1] + b',"a":"\xff"}'),
-    "really UTF-16": answer(200, BODY.decode().encode("utf-16")),
     "one byte too large": answer(200, BODY.ljust(64 * 1024 + 1)),
 }
 
 
-@pytest.mark.parametrize("reply", BAD_TOKENS.values(), ids=BAD_TOKENS)
+@pytest.mark.parametrize("reply", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 async def test_what_is_no_token_is_a_bad_answer(
     upstream: Upstream, api: AuthApi, reply: bytes
 ) -> None:
@@ -358,8 +275,10 @@ async def test_what_is_no_token_is_a_bad_answer(
     assert reason_of(await exchange(api)) == BAD
 
 
-@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-@pytest.mark.parametrize("to", ["other host", "itself", "metadata service", "nonsense"])
+@pytest.mark.parametrize(
+    ("status", "to"),
+    [(302, "other host"), (307, "itself"), (308, "metadata service"), (301, "nonsense")],
+)
 async def test_a_redirect_is_not_followed(
     upstream: Upstream, api: AuthApi, status: int, to: str
 ) -> None:
@@ -643,14 +562,6 @@ async def test_the_status_of_an_unreadable_error_speaks(
     problem = await exchange(api)
     assert isinstance(problem, Problem)
     assert problem.reason == reason
-
-
-async def test_the_name_of_the_identity_coding_has_no_case(
-    upstream: Upstream, api: AuthApi
-) -> None:
-    """RFC 9110 section 8.4.1: names of codings are compared without regard to case."""
-    upstream.reply = answer(200, TOKEN, Content_Encoding="Identity")
-    assert isinstance(await exchange(api), Token)
 
 
 @pytest.mark.parametrize(
