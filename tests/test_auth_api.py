@@ -6,7 +6,6 @@ import gzip
 import json
 import socket
 import ssl
-import struct
 import uuid
 from collections.abc import AsyncIterator
 
@@ -21,6 +20,7 @@ from sidecar.credentials import ClientCredentials, RejectedError
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.retry import FailFast
 from sidecar.secret import Secret
+from tests.faults.wire import reset
 from tests.loops import on_skipping_loop, on_uvloop
 from tests.upstream import TOKEN, Script, Upstream, answer, within
 from tests.virtual_time import skip
@@ -257,7 +257,7 @@ async def test_a_token_is_read(upstream: Upstream, api: AuthApi, reply: bytes) -
     assert_works(await exchange(api))
 
 
-BAD_TOKENS = {
+BAD_ANSWERS = {
     "HTML": answer(200, b"<html>login</html>", "text/html"),
     "two types": answer(200, TOKEN, "application/json, text/html"),
     "gzip": answer(200, gzip.compress(BODY), Content_Encoding="gzip"),
@@ -699,12 +699,10 @@ async def test_what_is_no_error_of_the_client_library(upstream: Upstream) -> Non
 async def test_a_reset_as_soon_as_it_is_accepted() -> None:
     """An auth-api that resets what it accepts is a lost connection, at whatever moment that is."""
 
-    async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        writer.transport.abort()
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reset(writer)
 
-    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, AuthApi(f"http://127.0.0.1:{port}/", within(GUARD)) as api:
         for _ in range(20):
