@@ -19,6 +19,7 @@ LOSSES = {
         "from h11._receivebuffer import ReceiveBuffer\ndel ReceiveBuffer.maybe_extract_lines",
         "h11._receivebuffer:ReceiveBuffer.maybe_extract_lines",
     ),
+    "a class": ("import h11\ndel h11.Connection", "h11:Connection._receive_buffer"),
     "an attribute": (
         "import h11\nclass Other:\n    def __init__(self, role): pass\nh11.Connection = Other",
         "h11:Connection._receive_buffer",
