@@ -41,6 +41,7 @@ async def guarded(trusted_proxies: int = 1, **flags: str) -> AsyncIterator[House
         trusted_proxies=str(trusted_proxies),
         **flags,
     ) as house:
+        hold.release.set()
         house.upstream.script = judge
         yield house
 
