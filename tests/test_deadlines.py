@@ -164,14 +164,6 @@ async def test_a_deadline_that_is_met_changes_nothing(
     assert len(house.upstream.requests) == 1
 
 
-@pytest.mark.parametrize("limit", ["", "S", "1s", "100000000S"])
-async def test_a_malformed_deadline_is_refused(house: House, rest: Address, limit: str) -> None:
-    """What is no time is a malformed request, and not taken for no limit."""
-    received = await answer_to(rest, post(f"grpc-timeout: {limit}"))
-    assert (received.status, json.loads(received.body)["karmoCode"]) == (400, "40010001")
-    assert house.upstream.requests == []
-
-
 # The timeout that is set
 
 

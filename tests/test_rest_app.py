@@ -549,41 +549,6 @@ async def test_every_problem_has_its_page(house: House, target: str) -> None:
     assert all(entry.karmo_code in text and entry.title in text for entry in shown)
 
 
-@pytest.mark.parametrize("target", PAGES)
-async def test_every_page_is_there_for_programs(house: House, target: str) -> None:
-    """The same as JSON is for who asks for it; its addresses are those of the problems."""
-    received = await page(house, target, f"Accept: {JSON}")
-    assert received.status == 200
-    assert received.headers["content-type"] == JSON
-    assert_headers(received.headers, CACHED)
-    told = json.loads(received.body)
-    entries = told.get("problems", [told])
-    assert [entry["type"] for entry in entries] == [
-        f"{PUBLIC_URL}/problems/{entry['slug']}" for entry in entries
-    ]
-    assert len(entries) == (len(CATALOGUE) if target == "/problems" else 1)
-    for entry in entries:
-        assert {"title", "status", "karmoCode", "meaning", "remedy"} <= entry.keys()
-
-
-@pytest.mark.parametrize(
-    ("accept", "content_type"),
-    [
-        ("Accept: */*", "text/html; charset=utf-8"),
-        (BROWSER, "text/html; charset=utf-8"),
-        ("Accept: text/html;q=0.5, application/json", JSON),
-        ("Accept: application/json;q=0.5, text/html", "text/html; charset=utf-8"),
-        ("Accept: application/*", JSON),
-        ("Accept: image/png", "text/html; charset=utf-8"),
-    ],
-)
-async def test_a_page_is_what_is_accepted(house: House, accept: str, content_type: str) -> None:
-    """A browser gets HTML, a program what it prefers, and nobody 406."""
-    received = await page(house, "/problems/not-found", accept)
-    assert (received.status, received.headers["content-type"]) == (200, content_type)
-    assert received.headers["vary"] == "Accept"
-
-
 @pytest.mark.parametrize("target", ["/problems", "/problems/not-found"])
 async def test_head_of_a_page_is_its_head(house: House, target: str) -> None:
     """HEAD gives what GET does, without the body."""

@@ -101,8 +101,7 @@ async def test_client_of_another_make(serve: Serve) -> None:
 
 # Requests that become no call
 
-TOO_LARGE = {"error": "ContentTooLargeError", "faults": []}
-BAD_TIMEOUT = "grpc-timeout must be given once, as up to 8 digits and one of H M S m u n."
+Refusal = tuple[int, Mapping[str, str], Mapping[str, object]]
 
 
 def malformed(*faults: tuple[str, str | None]) -> dict[str, object]:
@@ -110,177 +109,95 @@ def malformed(*faults: tuple[str, str | None]) -> dict[str, object]:
     return {"error": "MalformedRequestError", "faults": [list(fault) for fault in faults]}
 
 
-REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, object]]] = {
-    "path": (
-        with_body(b"{}", path="/v1/shelves/"),
-        404,
-        {},
-        {"error": "PathNotFoundError", "faults": []},
-    ),
-    "method without a rule": (
-        with_body(b"{}", path="/library.v1.Library/Unbound"),
-        404,
-        {},
-        {"error": "PathNotFoundError", "faults": []},
-    ),
+def bad(*faults: tuple[str, str | None]) -> Refusal:
+    """Return the refusal of a malformed request."""
+    return 400, {}, malformed(*faults)
+
+
+def because(status: int, error: str, **headers: str) -> Refusal:
+    """Return a refusal that has no faults, but maybe `headers`, each of its name in Python."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, named, {"error": error, "faults": []}
+
+
+NOT_FOUND = because(404, "PathNotFoundError")
+NOT_ALLOWED = because(405, "MethodNotAllowedError", allow="GET, HEAD, POST, OPTIONS")
+NO_TYPE = because(415, "UnsupportedMediaTypeError", accept=SUPPORTED)
+TOO_LARGE = because(413, "ContentTooLargeError", connection="close")
+NO_JSON = bad(("The body is not JSON: NaN and Infinity are not JSON.", ""))
+BAD_TIMEOUT = bad(
+    ("grpc-timeout must be given once, as up to 8 digits and one of H M S m u n.", None)
+)
+REFUSED: Mapping[str, tuple[Exchange, Refusal]] = {
+    "path": (with_body(b"{}", path="/v1/shelves/"), NOT_FOUND),
+    "method without a rule": (with_body(b"{}", path="/library.v1.Library/Unbound"), NOT_FOUND),
     "malformed path": (
         with_body(b"{}", path="/v1/%zz"),
-        400,
-        {},
-        malformed(
-            ("The path must hold well-formed percent escapes of UTF-8 only, and no NUL.", None)
-        ),
+        bad(("The path must hold well-formed percent escapes of UTF-8 only, and no NUL.", None)),
     ),
-    "method": (
-        with_body(b"{}", method="PUT"),
-        405,
-        {"allow": "GET, HEAD, POST, OPTIONS"},
-        {"error": "MethodNotAllowedError", "faults": []},
-    ),
+    "method": (with_body(b"{}", method="PUT"), NOT_ALLOWED),
     "HEAD without GET": (
         Exchange(method="HEAD", path="/v1/absent"),
-        405,
-        {"allow": "POST, OPTIONS"},
-        {"error": "MethodNotAllowedError", "faults": []},
+        because(405, "MethodNotAllowedError", allow="POST, OPTIONS"),
     ),
-    "media type": (
-        with_body(b"{}", "text/plain"),
-        415,
-        {"accept": SUPPORTED},
-        {"error": "UnsupportedMediaTypeError", "faults": []},
-    ),
-    "no media type": (
-        Exchange(headers=[("Content-Length", "2")], chunks=(b"{}",)),
-        415,
-        {"accept": SUPPORTED},
-        {"error": "UnsupportedMediaTypeError", "faults": []},
-    ),
+    "media type": (with_body(b"{}", "text/plain"), NO_TYPE),
+    "no media type": (Exchange(headers=[("Content-Length", "2")], chunks=(b"{}",)), NO_TYPE),
     "chunks of no media type": (
         Exchange(headers=[("Transfer-Encoding", "chunked")], chunks=(b"{}",)),
-        415,
-        {"accept": SUPPORTED},
-        {"error": "UnsupportedMediaTypeError", "faults": []},
+        NO_TYPE,
     ),
     "coding": (
         with_body(b"{}", headers=[("Content-Encoding", "gzip")]),
-        415,
-        {"accept-encoding": "identity"},
-        {"error": "UnsupportedMediaTypeError", "faults": []},
+        because(415, "UnsupportedMediaTypeError", accept_encoding="identity"),
     ),
-    "no JSON": (
-        with_body(b"NaN"),
-        400,
-        {},
-        malformed(("The body is not JSON: NaN and Infinity are not JSON.", "")),
-    ),
-    "no object": (
-        with_body(b"[]"),
-        400,
-        {},
-        malformed(("The body must be a JSON object.", "")),
-    ),
+    "no JSON": (with_body(b"NaN"), NO_JSON),
+    "no object": (with_body(b"[]"), bad(("The body must be a JSON object.", ""))),
     "faults of the body": (
         with_body(b'{"name":1,"x":2}'),
-        400,
-        {},
-        malformed(
+        bad(
             ("name must be a string.", "/name"),
             ("The body has a member that is not the name of a field.", "/x"),
         ),
     ),
     "fields in the query": (
         with_body(b"name=a", FORM, query=b"shelf_code=c&theme=d"),
-        400,
-        {},
-        malformed(
+        bad(
             ("shelfCode must not be in the query; send it in the body.", "shelfCode"),
             ("theme must not be in the query; send it in the body.", "theme"),
         ),
     ),
     "bytes in the query": (
         with_body(b"name=a", FORM, query=b"name\xff=%FF"),
-        400,
-        {},
-        malformed(("The query must hold well-formed percent escapes of UTF-8 only.", None)),
+        bad(("The query must hold well-formed percent escapes of UTF-8 only.", None)),
     ),
-    "timeout": (
-        with_body(b"{}", headers=[("grpc-timeout", "1s")]),
-        400,
-        {},
-        malformed((BAD_TIMEOUT, None)),
-    ),
+    "timeout": (with_body(b"{}", headers=[("grpc-timeout", "1s")]), BAD_TIMEOUT),
     "metadata": (
         with_body(b"{}", headers=[("X-Passed", b"\xff")]),
-        400,
-        {},
-        malformed(("The header x-passed must hold printable ASCII characters only.", None)),
+        bad(("The header x-passed must hold printable ASCII characters only.", None)),
     ),
-    "over the limit": (with_body(b" " * 101), 413, {"connection": "close"}, TOO_LARGE),
-    "chunks over the limit": (
-        in_chunks(b" " * 60, b" " * 41),
-        413,
-        {"connection": "close"},
-        TOO_LARGE,
-    ),
+    "over the limit": (with_body(b" " * 101), TOO_LARGE),
+    "chunks over the limit": (in_chunks(b" " * 60, b" " * 41), TOO_LARGE),
     "a length that is too small": (
         Exchange(
             headers=[("Content-Type", FORM), ("Content-Length", "5")],
             chunks=(b"x" * 60, b"x" * 60),
         ),
-        413,
-        {"connection": "close"},
         TOO_LARGE,
     ),
     # Of several faults the first in this order wins.
-    "path before method": (
-        with_body(b"x", "text/plain", method="PUT", path="/x"),
-        404,
-        {},
-        {"error": "PathNotFoundError", "faults": []},
-    ),
-    "method before media type": (
-        with_body(b"x" * 101, "text/plain", method="PUT"),
-        405,
-        {"allow": "GET, HEAD, POST, OPTIONS"},
-        {"error": "MethodNotAllowedError", "faults": []},
-    ),
-    "media type before size": (
-        with_body(b"x" * 101, "text/plain"),
-        415,
-        {"accept": SUPPORTED},
-        {"error": "UnsupportedMediaTypeError", "faults": []},
-    ),
-    "size before JSON": (
-        with_body(b"x" * 101, query=b"name=a"),
-        413,
-        {"connection": "close"},
-        TOO_LARGE,
-    ),
-    "JSON before query": (
-        with_body(b"NaN", query=b"name=a"),
-        400,
-        {},
-        malformed(("The body is not JSON: NaN and Infinity are not JSON.", "")),
-    ),
+    "path before method": (with_body(b"x", "text/plain", method="PUT", path="/x"), NOT_FOUND),
+    "method before media type": (with_body(b"x" * 101, "text/plain", method="PUT"), NOT_ALLOWED),
+    "media type before size": (with_body(b"x" * 101, "text/plain"), NO_TYPE),
+    "size before JSON": (with_body(b"x" * 101, query=b"name=a"), TOO_LARGE),
+    "JSON before query": (with_body(b"NaN", query=b"name=a"), NO_JSON),
     "media type before timeout": (
         with_body(b"x", "text/plain", headers=[("grpc-timeout", "x")]),
-        415,
-        {"accept": SUPPORTED},
-        {"error": "UnsupportedMediaTypeError", "faults": []},
+        NO_TYPE,
     ),
-    "size before timeout": (
-        with_body(b"x" * 101, headers=[("grpc-timeout", "x")]),
-        413,
-        {"connection": "close"},
-        TOO_LARGE,
-    ),
+    "size before timeout": (with_body(b"x" * 101, headers=[("grpc-timeout", "x")]), TOO_LARGE),
     "timeout before query": (
         with_body(b"{}", query=b"name=a", headers=[("grpc-timeout", "x")]),
-        400,
-        {},
-        malformed(
-            ("grpc-timeout must be given once, as up to 8 digits and one of H M S m u n.", None)
-        ),
+        BAD_TIMEOUT,
     ),
 }
 
@@ -288,7 +205,7 @@ REFUSED: Mapping[str, tuple[Exchange, int, Mapping[str, str], Mapping[str, objec
 @pytest.mark.parametrize("name", REFUSED)
 async def test_refused(serve: Serve, name: str) -> None:
     """A request that is no call reaches no handler, and the renderer gets all that is wrong."""
-    exchange, status, headers, body = REFUSED[name]
+    exchange, (status, headers, body) = REFUSED[name]
     app = await serve(refuse, metadata_headers=frozenset({"x-passed"}), max_body_bytes=100)
     answer = await exchange.run(app)
     assert (answer.status, json.loads(answer.body)) == (status, body)
