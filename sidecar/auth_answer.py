@@ -23,6 +23,9 @@ from sidecar.transcoding.strict_json import JsonObject, JsonValue
 _KARMO_CODE = re.compile("[0-9]{8}")
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.12, less the space
 _OAUTH_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
+# The form of the codes of RFC 6749 section 5.2 and its extensions. Gateways send a member of that
+# name as well, with a phrase such as "Bad Request" or "Unauthorized".
+_OAUTH_CODE = re.compile("[a-z][a-z0-9_]{0,63}")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
 _POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
 _SECONDS = re.compile("[0-9]{1,20}")
@@ -81,7 +84,7 @@ def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
     code = members.get("karmoCode")
     if _is_karmo_code(code) and not sent.appear_in(code) and answer.status not in _OF_ITSELF:
         return _withhold(_pass_through(answer, members, code), sent)
-    error = _match(_OAUTH_ERROR, members.get("error"))
+    error = _match(_OAUTH_CODE, members.get("error"))
     if not _is_understood(answer, error, members):
         raise BadAnswerError("an error that the contract does not have")
     reason = nearest(answer.status, error)

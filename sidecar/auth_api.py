@@ -60,6 +60,9 @@ class AuthApi:
         self._client = self._open()
         self._budget = RetryBudget()
         self._fail_fast = fail_fast or FailFast()
+        # The trace event of the HTTP client that says that a connection is open.
+        opens = "start_tls" if token_url.startswith("https:") else "connect_tcp"
+        self._opened = f"connection.{opens}.complete"
 
     async def __aenter__(self) -> Self:
         return self
@@ -182,7 +185,7 @@ class AuthApi:
 
     async def _post(self, call: "_Call", *, is_probe: bool) -> Answer:
         headers, body = auth_request.write(call.credentials)
-        # A connection that opens ends what is down, also if the caller of the probe has left.
+        # An opened connection ends fail-fast, even if the caller of the probe has gone.
         extensions = {"trace": self._trace} if is_probe else None
         try:
             async with self._current().stream(
@@ -195,7 +198,7 @@ class AuthApi:
             raise ForeignError from error
 
     async def _trace(self, event: str, _info: object) -> None:
-        if event == "connection.connect_tcp.complete":
+        if event == self._opened:
             self._note_up()
 
 

@@ -102,7 +102,7 @@ def _check(settings: Settings) -> int:
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
-    signals.prepare(_leave, has_terminal=os.isatty(0))
+    signals.prepare(_leave)
     core_dumps.forbid()
     # Or strangers write lines of gRPC core on standard error, one for each failed handshake.
     # It is read when gRPC is imported.

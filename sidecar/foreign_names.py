@@ -1,6 +1,6 @@
 """Private names of libraries that the sidecar replaces or calls, and the check that they exist.
 
-A release of a library may rename them without a word. A method that replaces one of
+A release of a library may rename them without notice. A method that replaces one of
 them would then never be called, and what it refuses would pass. So the versions are
 bounded in `pyproject.toml`, and the process does not start where a name is missing.
 docs/architecture.md says what each is for. The list may only shrink.
@@ -19,8 +19,8 @@ NAMES = (
     f"{_HTTP}.on_response_complete",
     f"{_HTTP}._unset_keepalive_if_required",
 )
-# An attribute that a class gives its instances, for which it can be made with the arguments.
-INSTANCE_NAME = ("h11:Connection", "h11:SERVER", "_receive_buffer")
+# Attributes that the constructor of a class sets.
+ATTRIBUTES = (("h11:Connection", "_receive_buffer"), (_HTTP, "conn"))
 
 
 def find_missing() -> Iterator[str]:
@@ -30,6 +30,10 @@ def find_missing() -> Iterator[str]:
             pkgutil.resolve_name(name)
         except (ImportError, AttributeError):
             yield name
-    kind, argument, attribute = INSTANCE_NAME
-    if not hasattr(pkgutil.resolve_name(kind)(pkgutil.resolve_name(argument)), attribute):
-        yield f"{kind}.{attribute}"
+    for kind, attribute in ATTRIBUTES:
+        try:
+            is_there = attribute in pkgutil.resolve_name(kind).__init__.__code__.co_names
+        except (ImportError, AttributeError):
+            is_there = False
+        if not is_there:
+            yield f"{kind}.{attribute}"

@@ -69,10 +69,10 @@ class Guard(grpc.aio.ServerInterceptor):
                 await self._abort(context, _INTERNAL)
             except NotImplementedError as error:
                 # Generated servicers answer so for a method that nobody implements.
-                if context.code() not in _UNIMPLEMENTED:
+                is_missing = context.code() in _UNIMPLEMENTED
+                if not is_missing:
                     logs.failure("a handler failed", error)
-                    await self._abort(context, _INTERNAL)
-                await self._abort(context, _UNKNOWN_METHOD)
+                await self._abort(context, _UNKNOWN_METHOD if is_missing else _INTERNAL)
             except Exception as error:  # noqa: BLE001 whatever it is, its text stays here
                 logs.failure("a handler failed", error)
                 await self._abort(context, _INTERNAL)

@@ -95,7 +95,10 @@ class FailFast:
             self._pause()
 
     def give_back(self) -> None:
-        """Tell that a probe was cancelled before it learned anything: the next call may probe."""
+        """Tell that a probe was cancelled before it learned anything.
+
+        The next call may probe, beside a later probe if there is one.
+        """
         self._until = self._now()
 
     def _pause(self) -> None:

@@ -5,7 +5,6 @@ The only module that knows all the others. One process has one event loop.
 
 import asyncio
 import gc
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from socket import socket
@@ -48,7 +47,7 @@ async def run(
     """
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     drain = drain_of(settings)
-    signals.catch(drain, has_terminal=os.isatty(0))
+    signals.catch(drain)
     async with running(settings, embeds_auth_api=embeds_auth_api, drain=drain) as addresses:
         # What lives as long as the process need not be looked at with each large request.
         gc.collect()
@@ -192,6 +191,9 @@ async def _build_service(
     throttle = Throttle(
         client_failures=settings.max_client_failures,
         address_failures=settings.max_address_failures,
+        # A hundred addresses must work together to reach it. One address reaches at most twice
+        # its limit and the calls in flight, for two of its windows may lie in one of the client.
+        all_failures=100 * max(settings.max_client_failures, settings.max_in_flight),
         client_calls=settings.max_client_calls,
     )
     return TokenService(await stack.enter_async_context(auth_api), throttle)

@@ -106,8 +106,7 @@ class Settings(BaseModel):
     )
     max_client_calls: CountField = Field(
         3000,
-        description="the most exchanges in a minute for one client from one address, "
-        "and the most wrong secrets for it from all addresses",
+        description="the most exchanges in a minute for one client from one address",
     )
     lame_duck: DelayField = Field(
         5.0, description="how long to go on accepting, though not ready, once told to stop"

@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -20,15 +21,16 @@ _IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 _ALL = (*_STOP, signal.SIGINT, signal.SIGHUP, *_IGNORED)
 
 
-def catch(drain: Drain, *, has_terminal: bool) -> None:
-    """Let signals drive `drain`. `has_terminal` says whether a terminal may close."""
+def catch(drain: Drain) -> None:
+    """Let signals drive `drain`."""
     loop = asyncio.get_running_loop()
-    for number, handler in _handlers(drain, has_terminal=has_terminal):
+    for number, handler in _handlers(drain, has_terminal=_has_terminal()):
         loop.add_signal_handler(number, handler)
 
 
-def prepare(leave: Callable[[int, object], object], *, has_terminal: bool) -> None:
+def prepare(leave: Callable[[int, object], object]) -> None:
     """Call `leave` for signals that stop, until `catch`; ignore those that do nothing."""
+    has_terminal = _has_terminal()
     for number in _ALL:
         is_ignored = number in _IGNORED or (number == signal.SIGHUP and not has_terminal)
         signal.signal(number, signal.SIG_IGN if is_ignored else leave)
@@ -41,14 +43,19 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def obey(name: str, wish: Callable[[], None]) -> Callable[[], None]:
-    """Return a handler that writes who stops the process, and calls `wish`."""
+def obey(name: str, stop: Callable[[], None]) -> Callable[[], None]:
+    """Return a handler that writes who stops the process, and calls `stop`."""
 
-    def fulfil() -> None:
+    def handler() -> None:
         logs.event("told to stop", by=name)
-        wish()
+        stop()
 
-    return fulfil
+    return handler
+
+
+def _has_terminal() -> bool:
+    """Whether standard input is a terminal, which may close."""
+    return os.isatty(0)
 
 
 def _handlers(

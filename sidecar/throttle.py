@@ -20,7 +20,7 @@ from sidecar.credentials import ClientCredentials, RejectedError
 from sidecar.problems import Problem, ProblemError
 from sidecar.windows import Windows
 
-# Of each kind. Clients that are invented to fill the memory make the oldest windows forgotten.
+# Of each kind. Clients that are invented to fill the memory make old windows forgotten.
 MOST_WINDOWS = 50_000
 _MINUTE = 60.0
 # Addresses from which a client succeeded: for so many seconds, so many of all clients.
@@ -33,15 +33,16 @@ class _FailureLimit:
 
     amount: int
     key: Hashable
+    windows: Windows
     whose: str
 
 
 class Throttle:
     """Limits the exchanges of each client and address, by windows of a minute.
 
-    `client_failures` is the most wrong secrets for one client from one address and
-    `address_failures` from one address. `client_calls` is the most exchanges for one
-    client from one address, and the most wrong secrets for it from all addresses.
+    `client_failures` is the most wrong secrets for one client from one address,
+    `address_failures` from one address, and `all_failures` for one client from all
+    addresses. `client_calls` is the most exchanges for one client from one address.
     `now` gives seconds.
 
     While no wrong secret stands in a window, calls in flight are not limited here. As
@@ -54,14 +55,18 @@ class Throttle:
         *,
         client_failures: int,
         address_failures: int,
+        all_failures: int,
         client_calls: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client_failures = client_failures
         self._address_failures = address_failures
+        self._all_failures = all_failures
         self._client_calls = client_calls
         self._calls = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
-        self._failures = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
+        self._failures_here = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
+        self._failures_of_address = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
+        self._failures_of_client = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
         self._pairs = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
         self._trusted = Windows(TRUST, most=MOST_TRUSTED, now=now)
         self._in_flight: Counter[Hashable] = Counter()
@@ -94,8 +99,8 @@ class Throttle:
         try:
             yield
         except RejectedError:
-            for key in keys:
-                self._failures.add(key)
+            for limit in limits:
+                limit.windows.add(limit.key)
             if credentials.authorization is not None:
                 self._pairs.renew(pair)
             raise
@@ -109,11 +114,20 @@ class Throttle:
             _FailureLimit(
                 amount=self._client_failures,
                 key=here,
+                windows=self._failures_here,
                 whose="for this client from this address",
             ),
-            _FailureLimit(amount=self._address_failures, key=network, whose="from this address"),
             _FailureLimit(
-                amount=self._client_calls, key=client, whose="for this client from all addresses"
+                amount=self._address_failures,
+                key=network,
+                windows=self._failures_of_address,
+                whose="from this address",
+            ),
+            _FailureLimit(
+                amount=self._all_failures,
+                key=client,
+                windows=self._failures_of_client,
+                whose="for this client from all addresses",
             ),
         )
         return limits[:2] if self._trusted.count(here) else limits
@@ -128,12 +142,12 @@ class Throttle:
 
     def _check(self, limit: _FailureLimit) -> None:
         """Raise ProblemError where one more wrong secret would pass `limit`."""
-        failures = self._failures.count(limit.key)
+        failures = limit.windows.count(limit.key)
         if failures >= limit.amount:
             raise _too_many(
                 f"There were {limit.amount} wrong secrets in a minute {limit.whose}. "
                 "Check the secret, and try again later.",
-                self._failures.seconds_left(limit.key),
+                limit.windows.seconds_left(limit.key),
             )
         in_flight = self._in_flight[limit.key]
         if failures and failures + in_flight >= limit.amount:

@@ -4,13 +4,18 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from itertools import islice
+
+# Of so many of the oldest windows the one with the lowest count makes room.
+_CANDIDATES = 8
 
 
 class Windows:
     """Counts by key, each in a window of `seconds`, in memory of a bounded size.
 
-    At most `most` windows are kept: a new one takes the place of the one that ends next.
-    No call does more work than that, whatever has expired. `now` gives seconds.
+    At most `most` windows are kept. A new one takes the place of an old one with a low
+    count, so that invented keys do not end a window that limits somebody. No call does
+    more work than that, whatever has expired. `now` gives seconds.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class Windows:
         self._windows.pop(key, None)
         self._windows[key] = (1, self._now() + self._seconds)
         if len(self._windows) > self._most:
-            self._windows.popitem(last=False)
+            del self._windows[min(islice(self._windows, _CANDIDATES), key=self.count)]
 
     def seconds_left(self, key: Hashable) -> int:
         """Return in how many whole seconds, at least one, the window of `key` is over."""

@@ -207,7 +207,6 @@ INVALID_REQUEST = "The auth-api refused the request as malformed."
 OUTCOMES: Mapping[tuple[int, str | None], tuple[Reason, str | None]] = {
     (400, "invalid_request"): (pb.PROBLEM_REASON_INVALID_REQUEST, INVALID_REQUEST),
     (400, "invalid_grant"): (pb.PROBLEM_REASON_INVALID_REQUEST, INVALID_REQUEST),
-    (400, "INVALID_CLIENT"): (pb.PROBLEM_REASON_INVALID_REQUEST, INVALID_REQUEST),
     (400, "invalid_client"): (pb.PROBLEM_REASON_INVALID_CLIENT, WRONG_CLIENT),
     (400, "unauthorized_client"): (pb.PROBLEM_REASON_UNAUTHORIZED_CLIENT, None),
     (400, "unsupported_grant_type"): (pb.PROBLEM_REASON_UNSUPPORTED_GRANT_TYPE, None),
@@ -255,6 +254,8 @@ def test_error_that_speaks_of_the_auth_api_itself(status: int) -> None:
 UNREAD: Mapping[str, Answer] = {
     "HTML": answer(403, b"<html>canary</html>", "text/html"),
     "no body": answer(403, b"", ""),
+    "a phrase of a gateway": answer(403, {"error": "Forbidden", "message": "canary"}),
+    "two words": answer(403, {"error": "Bad Request"}),
     "text": answer(403, b"canary"),
     "an array": answer(403, [{"error": "invalid_client", "karmoCode": CODE}]),
     "a string": answer(403, "invalid_client"),

@@ -6,7 +6,6 @@ import gzip
 import json
 import socket
 import ssl
-import struct
 import uuid
 from collections.abc import AsyncIterator
 
@@ -21,6 +20,7 @@ from sidecar.credentials import ClientCredentials, RejectedError
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.retry import FailFast
 from sidecar.secret import Secret
+from tests.faults.wire import reset
 from tests.loops import on_skipping_loop, on_uvloop
 from tests.upstream import TOKEN, Script, Upstream, answer, within
 from tests.virtual_time import skip
@@ -119,10 +119,7 @@ def resets_after(data: bytes) -> Script:
 
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await sends(data)(_reader, writer)
-        linger_not_at_all = struct.pack("ii", 1, 0)
-        connection = writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not_at_all)
-        writer.transport.abort()
+        reset(writer)
 
     return script
 
@@ -260,13 +257,12 @@ async def test_a_token_is_read(upstream: Upstream, api: AuthApi, reply: bytes) -
     assert_works(await exchange(api))
 
 
-BAD_TOKENS = {
+BAD_ANSWERS = {
     "HTML": answer(200, b"<html>login</html>", "text/html"),
     "two types": answer(200, TOKEN, "application/json, text/html"),
     "gzip": answer(200, gzip.compress(BODY), Content_Encoding="gzip"),
     "said to be gzip": answer(200, TOKEN, Content_Encoding="gzip"),
     "many codings": answer(200, TOKEN, Content_Encoding=", ".join(["gzip", "br"] * 5)),
-    "token with 201": answer(201, TOKEN),
     "204": b"HTTP/1.1 204 No Content\r\n\r\n",
     "204 with a body": answer(204, TOKEN),
     "304": b"HTTP/1.1 304 Not Modified\r\n\r\n",
@@ -277,7 +273,7 @@ BAD_TOKENS = {
 }
 
 
-@pytest.mark.parametrize("reply", BAD_TOKENS.values(), ids=BAD_TOKENS)
+@pytest.mark.parametrize("reply", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 async def test_what_is_no_token_is_a_bad_answer(
     upstream: Upstream, api: AuthApi, reply: bytes
 ) -> None:
@@ -286,8 +282,10 @@ async def test_what_is_no_token_is_a_bad_answer(
     assert reason_of(await exchange(api)) == BAD
 
 
-@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-@pytest.mark.parametrize("to", ["other host", "itself", "metadata service", "nonsense"])
+@pytest.mark.parametrize(
+    ("status", "to"),
+    [(302, "other host"), (307, "itself"), (308, "metadata service"), (301, "nonsense")],
+)
 async def test_a_redirect_is_not_followed(
     upstream: Upstream, api: AuthApi, status: int, to: str
 ) -> None:
@@ -578,14 +576,6 @@ async def test_the_status_of_an_unreadable_error_speaks(
     assert problem.reason == reason
 
 
-async def test_the_name_of_the_identity_coding_has_no_case(
-    upstream: Upstream, api: AuthApi
-) -> None:
-    """RFC 9110 section 8.4.1: names of codings are compared without regard to case."""
-    upstream.reply = answer(200, TOKEN, Content_Encoding="Identity")
-    assert isinstance(await exchange(api), Token)
-
-
 @pytest.mark.parametrize(
     ("host", "fault"),
     [("127.0.0.1", "ConnectionRefusedError"), ("no-such-host.invalid", "gaierror")],
@@ -709,12 +699,10 @@ async def test_what_is_no_error_of_the_client_library(upstream: Upstream) -> Non
 async def test_a_reset_as_soon_as_it_is_accepted() -> None:
     """An auth-api that resets what it accepts is a lost connection, at whatever moment that is."""
 
-    async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        writer.transport.abort()
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reset(writer)
 
-    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, AuthApi(f"http://127.0.0.1:{port}/", within(GUARD)) as api:
         for _ in range(20):
@@ -766,3 +754,21 @@ class Pause:
     def __call__(self) -> float:
         """Return the seconds."""
         return retry.LONGEST_PAUSE if self.is_over else 0.0
+
+
+async def test_a_probe_whose_handshake_fails_finds_it_down() -> None:
+    """By TLS a connection is open after the handshake: a port that accepts and closes is down."""
+
+    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    fail_fast = FailFast(pause := Pause())
+    url = f"https://127.0.0.1:{port}/"
+    async with server, AuthApi(url, within(GUARD), fail_fast=fail_fast) as api:
+        for _ in range(retry.DOWN_AFTER):
+            fail_fast.failed()
+        pause.is_over = True
+        await exchange(api)
+        assert fail_fast.is_down

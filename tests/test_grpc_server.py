@@ -35,6 +35,7 @@ from sidecar.problems import Problem, ProblemError, find_detail
 from sidecar.runtime import SERVICES
 from sidecar.setting_types import Address
 from tests.faults.conditions import eventually
+from tests.faults.wire import accepts
 from tests.recorded import Line, recorded
 from tests.upstream import answer
 from tests.ways import PUBLIC_URL, House, outcome_of
@@ -233,21 +234,11 @@ async def test_a_stream_that_nobody_reads_can_be_cut_off() -> None:
         call = stream(b"")
         await is_writing.wait()
         stopping = asyncio.create_task(running.server.stop(10 * GUARD))
-        await eventually(partial(is_gone, running.address))
+        await eventually(lambda: not accepts(running.address))
         assert not stopping.done()
         running.server.cut()
         await stopping
         call.cancel()
-
-
-def is_gone(address: str) -> bool:
-    """Return whether nobody listens there."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port))).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 async def test_a_connection_has_few_streams() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import socket
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,7 +22,7 @@ from sidecar.http_listener import HttpListener
 from sidecar.setting_types import Address
 from sidecar.shedding import Shedding
 from tests.faults.conditions import eventually
-from tests.faults.wire import reset
+from tests.faults.wire import accepts, reset
 from tests.loops import on_each_loop, on_skipping_loop, on_uvloop
 from tests.patience import HANG
 from tests.raw_http import Received, next_answer
@@ -936,7 +935,7 @@ async def test_a_handshake_in_progress_is_served() -> None:
         writer.write(outgoing.read())
         incoming.write(await reader.read(65536))
         stopping = asyncio.create_task(scene.listener.stop())
-        await eventually(lambda: refuses(scene.address))
+        await eventually(lambda: not accepts(str(scene.address)))
         tls.do_handshake()
         tls.write(get())
         writer.write(outgoing.read())
@@ -948,12 +947,3 @@ async def test_a_handshake_in_progress_is_served() -> None:
         assert not stopping.done()
         writer.close()
         await hurried(stopping)
-
-
-def refuses(address: Address) -> bool:
-    """Return whether nobody listens there."""
-    try:
-        socket.create_connection((address.host, address.port)).close()
-    except ConnectionRefusedError:
-        return True
-    return False

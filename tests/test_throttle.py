@@ -42,13 +42,18 @@ def credentials(
 
 
 def make(
-    *, client_failures: int = 3, address_failures: int = 100, client_calls: int = 1000
+    *,
+    client_failures: int = 3,
+    address_failures: int = 100,
+    all_failures: int = 1000,
+    client_calls: int = 1000,
 ) -> tuple[Throttle, Clock]:
     """Return a throttle and its clock."""
     clock = Clock()
     made = Throttle(
         client_failures=client_failures,
         address_failures=address_failures,
+        all_failures=all_failures,
         client_calls=client_calls,
         now=clock,
     )
@@ -219,7 +224,7 @@ def test_a_stranger_who_leaves_locks_nobody_out() -> None:
 
 def test_wrong_secrets_from_everywhere() -> None:
     """Guesses from many addresses are bounded, but where the client succeeded it goes on."""
-    made, clock = make(client_calls=20)
+    made, clock = make(all_failures=20)
     assert exchange(made, credentials(), HERE, error=None) is None
     clock.now += TRUST - 60
     refused = [guess(made, 1, f"192.0.3.{number}")[0] for number in range(30)]
@@ -236,7 +241,7 @@ def test_wrong_secrets_from_everywhere() -> None:
 
 def test_a_success_is_forgotten() -> None:
     """An address from which the client succeeded long ago is like any other one."""
-    made, clock = make(client_calls=20)
+    made, clock = make(all_failures=20)
     assert exchange(made, credentials(), HERE, error=None) is None
     clock.now += TRUST
     for number in range(20):
@@ -324,13 +329,13 @@ def test_nothing_of_a_caller_is_kept() -> None:
     """What is remembered is a keyed hash, which tells neither a client nor a secret."""
     made, _ = make()
     exchange(made, credentials("canary-client", "canary-secret", basic=True))
-    kept = [made._calls, made._failures, made._pairs, made._trusted]
-    assert all(windows._windows for windows in kept[:3])
+    kept = [made._calls, made._failures_here, made._failures_of_client, made._pairs]
+    assert all(windows._windows for windows in kept)
     assert "canary" not in "".join(f"{windows._windows}" for windows in kept)
 
 
 CLIENTS, ADDRESSES = ("one", "two"), (HERE, THERE, "192.0.2.3")
-PER_CLIENT, PER_ADDRESS, CALLS, IN_FLIGHT = 3, 5, 12, 4
+PER_CLIENT, PER_ADDRESS, PER_ALL, CALLS, IN_FLIGHT = 3, 5, 8, 12, 4
 Flying = tuple[str, str, AbstractContextManager[None]]
 
 
@@ -340,7 +345,10 @@ class Guessing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.throttle, self.clock = make(
-            client_failures=PER_CLIENT, address_failures=PER_ADDRESS, client_calls=CALLS
+            client_failures=PER_CLIENT,
+            address_failures=PER_ADDRESS,
+            all_failures=PER_ALL,
+            client_calls=CALLS,
         )
         self.failures: list[tuple[float, str, str]] = []
         self.calls: list[tuple[float, str, str]] = []
@@ -394,7 +402,7 @@ class Guessing(RuleBasedStateMachine):
             or calls.count((client, address)) >= CALLS
             or (
                 (client, address) not in self.trusted
-                and reaches(of_all, [who for who, _ in flying].count(client), CALLS)
+                and reaches(of_all, [who for who, _ in flying].count(client), PER_ALL)
             )
         )
 

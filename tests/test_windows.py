@@ -70,6 +70,21 @@ def test_who_is_known_makes_nobody_forgotten() -> None:
     assert [windows.count(name) for name in ("a", "b", "c")] == [1, 1, 3]
 
 
+def test_a_window_that_limits_is_kept() -> None:
+    """However many names are invented, a window with a high count stays until it ends."""
+    clock = Clock()
+    windows = Windows(60, most=100, now=clock)
+    for _ in range(5):
+        windows.add("limited")
+    for number in range(1000):
+        windows.add(number)
+    assert windows.count("limited") == 5
+    clock.now += 60
+    for number in range(200):
+        windows.add(number)
+    assert "limited" not in windows._windows
+
+
 def test_memory_is_bounded() -> None:
     """As many windows as there may be of one kind take less than 16 MiB."""
     windows = Windows(60, most=MOST_WINDOWS, now=Clock())

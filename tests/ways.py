@@ -78,7 +78,9 @@ class House:
 
 def unlimited() -> Throttle:
     """Return a throttle that lets everything pass."""
-    return Throttle(client_failures=10**6, address_failures=10**6, client_calls=10**6)
+    return Throttle(
+        client_failures=10**6, address_failures=10**6, all_failures=10**6, client_calls=10**6
+    )
 
 
 def settings(upstream: Upstream, **flags: str) -> Settings:
