@@ -38,7 +38,7 @@ GUARD = 60  # seconds; nothing here takes nearly as long
 PLACES = 20
 # What reaches the auth-api before an attack, to see that all is well.
 GOOD_CALLS = 2
-# How many frames or calls a flood has.
+# How many frames a flood has. Calls, which have several each, are fewer.
 COUNT = 20_000
 # What a process may take more than before while it is attacked.
 MOST_MEMORY = 64 * MIB
@@ -188,9 +188,9 @@ async def codes(attacked: Attacked, calls: Mapping[str, bytes]) -> dict[str, Sta
 SERVED, REFUSED, CALMED, CLOSED = "served", "refused", "calmed", "closed"
 FLOODS: Mapping[str, tuple[abuse.Flood, str]] = {
     # A server that keeps pace with it serves the last call too.
-    "rapid reset": (abuse.rapid_reset, f"{REFUSED} {SERVED}"),
-    "made you reset": (abuse.made_you_reset, CLOSED),
-    "open streams": (abuse.open_streams, REFUSED),
+    "rapid reset": (lambda count: abuse.rapid_reset(count // 4), f"{REFUSED} {SERVED}"),
+    "made you reset": (lambda count: abuse.made_you_reset(count // 4), CLOSED),
+    "open streams": (lambda count: abuse.open_streams(count // 4), REFUSED),
     "SETTINGS": (abuse.settings_flood, SERVED),
     "PING": (abuse.ping_flood, CALMED),
     "PRIORITY": (abuse.priority_flood, SERVED),
@@ -420,8 +420,8 @@ async def times(semaphore: asyncio.Semaphore, count: int) -> None:
             await semaphore.acquire()
 
 
-async def test_g06_thousands_cancel(attacked: Attacked) -> None:
-    """Each of 2 000 cancelled calls leaves the upstream; neither memory nor descriptors grow."""
+async def test_g06_a_thousand_cancel(attacked: Attacked) -> None:
+    """Each of 1 000 cancelled calls leaves the upstream; neither memory nor descriptors grow."""
     stub = TokenServiceStub(attacked.channel)
     left = Left()
 
@@ -435,7 +435,7 @@ async def test_g06_thousands_cancel(attacked: Attacked) -> None:
 
     async with attacked.survives(memory=8 * MIB):
         attacked.upstream.script = left.script
-        for _ in range(2_000 // PLACES):
+        for _ in range(1_000 // PLACES):
             await wave()
         attacked.upstream.reset()
 
