@@ -41,7 +41,6 @@ async def guarded(trusted_proxies: int = 1, **flags: str) -> AsyncIterator[House
         trusted_proxies=str(trusted_proxies),
         **flags,
     ) as house:
-        hold.release.set()
         house.upstream.script = judge
         yield house
 
@@ -177,6 +176,7 @@ async def test_a_stranger_locks_nobody_out(guesser: str, other: str) -> None:
             await hold.wait_for(1)
             calling.cancel()
             await asyncio.gather(calling, return_exceptions=True)
+        hold.release.set()
         house.upstream.script = judge
         assert (await by_rest(house, guesser)).status_code == 429
         assert (await by_rest(house, other)).status_code == 200
