@@ -61,7 +61,7 @@ class AuthApi:
         self._budget = RetryBudget()
         self._fail_fast = fail_fast or FailFast()
         # The trace event of the HTTP client that says that a connection is open.
-        opens = "start_tls" if token_url.startswith("https:") else "connect_tcp"
+        opens = "start_tls" if token_url.lower().startswith("https:") else "connect_tcp"
         self._opened = f"connection.{opens}.complete"
 
     async def __aenter__(self) -> Self:
