@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.process import ROOT, Ended, path_of_a_terminal, printed, run
+from tests.sidecar_process import ROOT, Ended, path_of_a_terminal, printed, run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

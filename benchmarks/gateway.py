@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.unavailable import UnavailableError
-from tests.process import ROOT, ToolError, path_of_a_terminal, printed, run
+from tests.sidecar_process import ROOT, ToolError, path_of_a_terminal, printed, run
 
 _SOURCES = ROOT / "benchmarks" / "go_gateway"
 _FOLDER = ROOT / ".venv" / "go_gateway"

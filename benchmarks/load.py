@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, cast
 
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 
 CONNECTIONS = 8
 # How long connecting and the first answer may take, in seconds.

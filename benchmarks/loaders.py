@@ -13,8 +13,8 @@ from typing import Protocol
 from benchmarks.grpc_load import GrpcExchange
 from benchmarks.load import Exchange, Http1, Load, measure
 from benchmarks.token_request import TokenRequest
-from sidecar.setting_types import Address
-from tests.process import run
+from sidecar.settings.types import Address
+from tests.sidecar_process import run
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _FAILURE = re.compile(r"Non-2xx or 3xx responses.*|Socket errors.*|unable to .*")

@@ -17,7 +17,7 @@ from typing import cast
 
 import uvloop
 
-from tests.process import serving, started
+from tests.sidecar_process import serving, started
 
 BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
 REQUEST = (

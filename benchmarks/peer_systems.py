@@ -16,8 +16,8 @@ from benchmarks import gateway
 from benchmarks.base_commit import Base
 from benchmarks.token_request import FORM, GRPC, JSON, TokenRequest
 from benchmarks.unavailable import UnavailableError
-from sidecar.setting_types import Address
-from tests.process import BIN, ROOT, SIDECAR, printed, run, serving, started
+from sidecar.settings.types import Address
+from tests.sidecar_process import BIN, ROOT, SIDECAR, printed, run, serving, started
 from tests.transcoding.envoy import envoy, reverse_proxy
 
 # Given the address of the auth-api, it serves and gives its own address.

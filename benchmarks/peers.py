@@ -22,8 +22,8 @@ from benchmarks.peer_systems import DIRECT, SYSTEMS, System
 from benchmarks.processes import Processes, children
 from benchmarks.systems import on_cores, split_cores
 from benchmarks.unavailable import UnavailableError
-from sidecar.setting_types import Address
-from tests.process import ROOT, ToolError
+from sidecar.settings.types import Address
+from tests.sidecar_process import ROOT, ToolError
 
 CONNECTIONS = 32
 _MEBIBYTE = 1024 * 1024

@@ -21,10 +21,10 @@ from google.protobuf.message import Message
 from starlette.routing import Router
 
 from benchmarks.sample import MESSAGE
-from sidecar.http_listener import HttpListener
+from sidecar.http_server.listener import HttpListener
 from sidecar.in_process import InProcessChannel
-from sidecar.setting_types import Address
-from sidecar.sockets import address_of, listen
+from sidecar.process.sockets import address_of, listen
+from sidecar.settings.types import Address
 from sidecar.transcoding import Options, Transcoder
 from tests.transcoding import echo
 from tests.transcoding.envoy import envoy

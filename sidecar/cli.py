@@ -13,9 +13,11 @@ from typing import NoReturn
 
 import uvloop
 
-from sidecar import core_dumps, descriptors, foreign_names, logs, signals
-from sidecar.setting_sources import SettingsError, load
-from sidecar.settings import PREFIX, Settings
+from sidecar import logs
+from sidecar.http_server import foreign_names
+from sidecar.process import core_dumps, file_limits, signals
+from sidecar.settings.model import PREFIX, Settings
+from sidecar.settings.sources import SettingsError, load
 
 # sysexits.h: a wrong setting, or an address that is taken; and a bug of ours.
 EX_CONFIG, EX_SOFTWARE = 78, 70
@@ -89,7 +91,7 @@ def _show(default: object) -> str:
 
 
 def _check(settings: Settings) -> int:
-    from sidecar.certificates import Certificates  # noqa: PLC0415 it brings gRPC, as below
+    from sidecar.tls.certificates import Certificates  # noqa: PLC0415 it brings gRPC, as below
 
     try:
         Certificates.load(settings)
@@ -110,7 +112,7 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     from sidecar import runtime  # noqa: PLC0415 as above
 
     announce = partial(_announce, settings) if embeds_auth_api else _be_silent
-    needed, found = descriptors.provide(
+    needed, found = file_limits.provide(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
     with closing(logs.configure(sys.stdout)):

@@ -1,4 +1,4 @@
-"""Structured records, and the call that they belong to.
+"""Structured log records.
 
 Every line is one JSON object. What may stand in it is decided here: our own
 messages and named values, and of everything else (exceptions, other libraries)
@@ -8,84 +8,27 @@ only what cannot hold a value from a request.
 import json
 import logging
 import os
-import re
 import time
 import traceback
-import uuid
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from sidecar.call import Call, Note, entered, find_call
 from sidecar.log_writer import LogWriter
 
 _OURS = "sidecar"
 _MOST_CAUSES = 5  # they may go in a circle
-# RFC 9562 section 4, of whatever version; to be matched without regard to case.
-UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_UUID = re.compile(UUID, re.IGNORECASE)
-# Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-Value = str | int | float | bool | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """The call in hand: its identity, and what its access line will say.
-
-    The outermost layer of the protocol by which a call came in opens it; all
-    that runs below, in the same task or in one started from it, sees the same.
-    """
-
-    request_id: str
-    traceparent: str | None = None
-    # The IP address of the client, which may be another than that of its socket.
-    address: str = ""
-    notes: dict[str, Value] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, *, request_id: str | None, traceparent: str | None, address: str = "") -> "Call":
-        """Make a call from what the caller sent: an id that is no UUID is replaced by a new one.
-
-        A `traceparent` that is not one (W3C Trace Context) is dropped.
-        """
-        kept = request_id if request_id and _UUID.fullmatch(request_id) else str(uuid.uuid4())
-        known = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
-        return cls(request_id=kept, traceparent=known, address=address)
-
-    def note(self, **notes: Value) -> None:
-        """Add named values to the access line. Never a value that a caller sent."""
-        self.notes.update(notes)
-
-
-_call: ContextVar[Call] = ContextVar("call")
-
-
-def current_call() -> Call:
-    """Return the call in hand; outside of one, a new one that is noted nowhere."""
-    return _call.get(None) or Call.of(request_id=None, traceparent=None)
 
 
 @contextmanager
-def opened(call: Call) -> Iterator[Call]:
-    """Let `call` be the one in hand."""
-    token = _call.set(call)
-    try:
-        yield call
-    finally:
-        _call.reset(token)
-
-
-@contextmanager
-def access(call: Call, **notes: Value) -> Iterator[Call]:
+def access(call: Call, **notes: Note) -> Iterator[Call]:
     """Open `call` and write its one access line at the end, however it ends."""
     start = time.perf_counter()
     call.note(**notes)
-    with opened(call):
+    with entered(call):
         try:
             yield call
         finally:
@@ -95,12 +38,12 @@ def access(call: Call, **notes: Value) -> Iterator[Call]:
             )
 
 
-def event(message: str, **notes: Value) -> None:
+def event(message: str, **notes: Note) -> None:
     """Write one record of the sidecar's own life, with named values."""
     logging.getLogger(_OURS).info(message, extra={"notes": notes})
 
 
-def warning(message: str, **notes: Value) -> None:
+def warning(message: str, **notes: Note) -> None:
     """Write one record of what goes on for now, and needs to be looked at."""
     logging.getLogger(_OURS).warning(message, extra={"notes": notes})
 
@@ -129,7 +72,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        call = _call.get(None)
+        call = find_call()
         ours = record.name.split(".")[0] == _OURS
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),

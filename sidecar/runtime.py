@@ -15,22 +15,25 @@ from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, descriptors, logs, rest_app, signals, tls
-from sidecar.admission import Admission
-from sidecar.auth_api import AuthApi, Timeouts
-from sidecar.certificates import Certificates
-from sidecar.drain import Drain
+from sidecar import admin_app, logs
+from sidecar.auth_api.client import AuthApi, Timeouts
+from sidecar.exchange.service import TokenService
+from sidecar.exchange.throttle import Throttle
 from sidecar.grpc_server import GrpcServer
-from sidecar.guard import Guard
-from sidecar.http_limits import Limits
-from sidecar.http_listener import HttpListener
+from sidecar.http_server.limits import Limits
+from sidecar.http_server.lingering_close import LINGER
+from sidecar.http_server.listener import HttpListener
+from sidecar.http_server.load_shedding import Shedding
 from sidecar.in_process import InProcessChannel
-from sidecar.lingering import LINGER
-from sidecar.settings import Settings
-from sidecar.shedding import Shedding
-from sidecar.sockets import Addresses, Bound, address_of, naming
-from sidecar.throttle import Throttle
-from sidecar.token_service import TokenService
+from sidecar.interceptors.admission import Admission
+from sidecar.interceptors.error_boundary import Guard
+from sidecar.process import file_limits, signals
+from sidecar.process.drain import Drain
+from sidecar.process.sockets import BACKLOG, Addresses, Bound, address_of, naming
+from sidecar.rest import app as rest_app
+from sidecar.settings.model import Settings
+from sidecar.tls import reloading
+from sidecar.tls.certificates import Certificates
 
 SERVICES = (token_service_pb2.DESCRIPTOR.services_by_name["TokenService"],)
 # Beyond the time that calls have to end, for their last answers to be sent, in seconds.
@@ -81,7 +84,7 @@ async def running(
             stack.enter_context(ExitStack()), settings, embeds_auth_api=embeds_auth_api
         )
         certificates = Certificates.load(settings)
-        stack.callback(asyncio.create_task(tls.watch(*certificates.parts)).cancel)
+        stack.callback(asyncio.create_task(reloading.watch(*certificates.parts)).cancel)
         scheme = "https" if certificates.rest else "http"
         public_url = settings.public_url or f"{scheme}://{address_of(bound.rest)}"
         admission = Admission(settings.max_in_flight)
@@ -205,11 +208,12 @@ def _limits(settings: Settings) -> Limits:
         request_timeout=settings.request_timeout,
         keep_alive=settings.rest_keep_alive,
         connections=settings.max_connections,
+        backlog=BACKLOG,
     )
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
-    limits = Limits(connections=descriptors.ASIDE)
+    limits = Limits(connections=file_limits.ASIDE, backlog=BACKLOG)
     listener = HttpListener(app, bound, grace=LINGER + _LAST_BYTES, limits=limits)
     await listener.start()
 

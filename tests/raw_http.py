@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 
 FORM = b"Content-Type: application/x-www-form-urlencoded"
 # How long an answer may take before the test fails, in seconds.

@@ -14,7 +14,7 @@ from benchmarks.load import AnswerEnd, percentile
 from benchmarks.loaders import parse_wrk
 from benchmarks.peer_report import Figures, Report, Run, markdown
 from benchmarks.processes import Processes, children
-from tests.process import ROOT, printed, run
+from tests.sidecar_process import ROOT, printed, run
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 

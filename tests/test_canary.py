@@ -26,11 +26,13 @@ from grpc.aio import AioRpcError
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
-from sidecar import credentials, logs
-from sidecar.auth_answer import Answer, Token
-from sidecar.auth_api import AuthApi
-from sidecar.basic_auth import Basic
-from sidecar.credentials import ClientCredentials, TokenRequest
+from sidecar import logs
+from sidecar.auth_api.client import AuthApi
+from sidecar.auth_api.client_credentials import ClientCredentials
+from sidecar.auth_api.response import Answer, Token
+from sidecar.exchange import credentials
+from sidecar.exchange.basic_auth import Basic
+from sidecar.exchange.credentials import TokenRequest
 from sidecar.problems import ProblemError
 from sidecar.secret import Secret
 from tests.contract.cases import CASES, Case
@@ -395,7 +397,10 @@ FAILING = {name: reply for name, reply in UPSTREAM.items() if "200" not in str(r
 async def test_no_error_of_an_exchange_shows_anything(house: House, reply: bytes) -> None:
     """Neither the text of an error, nor a report of its frames, shows what went to and fro."""
     credentials = ClientCredentials(
-        client_id=Secret(CLIENT_ID), client_secret=Secret(SECRET), authorization=Secret(BASIC)
+        client_id=Secret(CLIENT_ID),
+        client_secret=Secret(SECRET),
+        authorization=Secret(BASIC),
+        encoded=(Secret(BASIC),),
     )
     error = await error_of(house, credentials, reply)
     assert hits(error, repr(error), error.args, error.problem) == []
@@ -433,7 +438,10 @@ HOLDERS: Mapping[str, object] = MappingProxyType(
             authorization=(Secret(BASIC),),
         ),
         "ClientCredentials": ClientCredentials(
-            client_id=Secret(CLIENT_ID), client_secret=Secret(SECRET), authorization=Secret(BASIC)
+            client_id=Secret(CLIENT_ID),
+            client_secret=Secret(SECRET),
+            authorization=Secret(BASIC),
+            encoded=(Secret(BASIC),),
         ),
         "Basic": Basic(
             token=Secret(BASIC),
@@ -486,7 +494,12 @@ def test_every_type_with_a_secret_is_tried() -> None:
     """A type that has a Secret in a field is in the table above."""
     modules = [
         importlib.import_module(f"sidecar.{name}")
-        for name in ("basic_auth", "credentials", "auth_answer")
+        for name in (
+            "exchange.basic_auth",
+            "exchange.credentials",
+            "auth_api.client_credentials",
+            "auth_api.response",
+        )
     ]
     kinds = [kind for module in modules for kind in vars(module).values()]
     with_secrets = {kind.__name__ for kind in kinds if _holds_secret(kind)}

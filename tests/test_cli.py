@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sidecar.settings import Settings
-from tests import process
-from tests.process import BIN, SIDECAR, Ended, as_flags, free, run, serving
-from tests.test_tls import Mount, leaf_of, pair
+from sidecar.settings.model import Settings
+from tests import sidecar_process
+from tests.sidecar_process import BIN, SIDECAR, Ended, as_flags, free, run, serving
+from tests.tls.test_reloading import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Upstream
 from tests.ways import Sent, basic, open_ways
 
@@ -161,8 +161,10 @@ async def test_help_names_every_setting() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(f"{BIN}{os.pathsep}{process.path_of_a_terminal()}", id="as by make run"),
-        pytest.param(process.path_of_a_terminal(), id="by the path of the program"),
+        pytest.param(
+            f"{BIN}{os.pathsep}{sidecar_process.path_of_a_terminal()}", id="as by make run"
+        ),
+        pytest.param(sidecar_process.path_of_a_terminal(), id="by the path of the program"),
     ],
 )
 async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
@@ -173,7 +175,7 @@ async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
     async with serving("dev", env={"PATH": path}) as sidecar:
         tokens = await paste_the_banner(sidecar)
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
-    log = process.log_lines(await sidecar.log.all())
+    log = sidecar_process.log_lines(await sidecar.log.all())
     messages = dict.fromkeys(record["message"] for record in log)
     assert list(messages) == ["serving", "call", "told to stop", "stopping", "stopped"]
     assert [record["by"] for record in log if "by" in record] == ["SIGTERM"]
@@ -195,13 +197,13 @@ async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
 
 
-async def paste_the_banner(sidecar: process.Sidecar) -> list[Mapping[str, str]]:
+async def paste_the_banner(sidecar: sidecar_process.Sidecar) -> list[Mapping[str, str]]:
     """Return what its lines print in a new terminal."""
-    process.find_tool("curl")
-    process.find_tool("grpcurl")
+    sidecar_process.find_tool("curl")
+    sidecar_process.find_tool("grpcurl")
     await sidecar.stderr.find("Stop it with Ctrl-C.")
     lines = [line for line in sidecar.stderr.seen if "curl " in line]
-    terminal = {"PATH": process.path_of_a_terminal()}
+    terminal = {"PATH": sidecar_process.path_of_a_terminal()}
     pasted = [await run("bash", "-c", line, env=terminal) for line in lines]
     assert [end.status for end in pasted] == [0, 0], pasted
     return [json.loads(end.stdout) for end in pasted]
@@ -256,6 +258,6 @@ async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:
     (broken / "__init__.py").write_text(f"raise LookupError({CANARY!r})\n")
     end = await run(*SIDECAR, "dev", *free(), env={"PYTHONPATH": str(tmp_path)})
     assert (end.status, end.stderr) == (70, "")
-    (record,) = process.log_lines(end.stdout)
+    (record,) = sidecar_process.log_lines(end.stdout)
     assert (record["message"], record["error"]) == ("the sidecar failed", "LookupError")
     assert CANARY not in end.stdout

@@ -17,7 +17,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError
 from requests_oauthlib import OAuth2Session
 
-from tests.process import ROOT, Ended, Sidecar, ToolError, find_tool, printed, run, serving
+from tests.sidecar_process import ROOT, Ended, Sidecar, ToolError, find_tool, printed, run, serving
 from tests.verified import verified_claims
 from tests.ways import basic, outcome_of
 

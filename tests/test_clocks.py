@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import TypeAdapter
 
-from sidecar.setting_types import SecondsField
-from sidecar.settings import Settings
-from tests.process import ROOT
+from sidecar.settings.model import Settings
+from sidecar.settings.types import SecondsField
+from tests.sidecar_process import ROOT
 
 SHORTEST = 1.0  # seconds
 PARSE: Callable[[str], float] = TypeAdapter(SecondsField).validate_python

@@ -18,9 +18,11 @@ from grpc import StatusCode
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
-from sidecar import rest_app, runtime, sockets
-from sidecar.http_listener import HttpListener
-from sidecar.setting_types import Address
+from sidecar import runtime
+from sidecar.http_server.listener import HttpListener
+from sidecar.process import sockets
+from sidecar.rest import app as rest_app
+from sidecar.settings.types import Address
 from tests.raw_http import FORM, Received, answer_to, request, sent
 from tests.recorded import recorded
 from tests.ways import PUBLIC_URL, WAYS, House, Sent, open_house

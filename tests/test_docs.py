@@ -13,10 +13,10 @@ import pytest_asyncio
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from sidecar.settings import PREFIX, Settings
+from sidecar.settings.model import PREFIX, Settings
 from sidecar.transcoding import Options
-from tests import process
-from tests.process import ROOT
+from tests import sidecar_process
+from tests.sidecar_process import ROOT
 from tests.transcoding.cases.differences import DIFFERENCES
 from tests.transcoding.test_envoy import CASES
 
@@ -37,19 +37,19 @@ def shown_commands() -> list[str]:
 
 
 @pytest_asyncio.fixture(scope="module", name="sidecar")
-async def _sidecar() -> AsyncIterator[process.Sidecar]:
-    async with process.serving("dev") as sidecar:
+async def _sidecar() -> AsyncIterator[sidecar_process.Sidecar]:
+    async with sidecar_process.serving("dev") as sidecar:
         yield sidecar
 
 
 @pytest.mark.parametrize("command", shown_commands())
-async def test_a_shown_command_runs(command: str, sidecar: process.Sidecar) -> None:
+async def test_a_shown_command_runs(command: str, sidecar: sidecar_process.Sidecar) -> None:
     """A curl or grpcurl command of the documents runs as pasted, and is answered as told."""
-    process.find_tool("grpcurl")
+    sidecar_process.find_tool("grpcurl")
     for name, address in DEFAULTS.items():
         command = command.replace(address, sidecar.addresses[name])
-    path = {"PATH": f"{process.BIN}:{process.path_of_a_terminal()}"}
-    end = await process.run("bash", "-c", command, env=path)
+    path = {"PATH": f"{sidecar_process.BIN}:{sidecar_process.path_of_a_terminal()}"}
+    end = await sidecar_process.run("bash", "-c", command, env=path)
     expected = "invalid_client" if "wrong" in command else ""
     assert expected in end.stdout + end.stderr
     assert (end.status == 0) is (not expected or command.startswith("curl")), end.stderr
@@ -62,13 +62,13 @@ def test_commands_are_found() -> None:
     assert sum("grpcurl" in command for command in commands) >= 5
 
 
-async def test_the_python_example_runs(sidecar: process.Sidecar) -> None:
+async def test_the_python_example_runs(sidecar: sidecar_process.Sidecar) -> None:
     """The script of docs/grpc.md is shown as it is, and prints what is shown."""
     script = (ROOT / "docs/exchange_token.py").read_text("utf-8")
     page = (ROOT / "docs/grpc.md").read_text("utf-8")
     assert f"```python\n{script}```" in page
     moved = script.replace(DEFAULTS["grpc"], sidecar.addresses["grpc"])
-    end = await process.run(sys.executable, "-c", moved)
+    end = await sidecar_process.run(sys.executable, "-c", moved)
     assert end.status == 0, end.stderr
     assert f"```text\n{end.stdout}```" in page
 
@@ -78,7 +78,9 @@ async def test_the_python_example_runs(sidecar: process.Sidecar) -> None:
 TRANSCODING = (ROOT / "docs/transcoding.md").read_text("utf-8")
 
 
-async def test_the_transcoding_example_runs(sidecar: process.Sidecar, tmp_path: Path) -> None:
+async def test_the_transcoding_example_runs(
+    sidecar: sidecar_process.Sidecar, tmp_path: Path
+) -> None:
     """The script of docs/transcoding.md is shown as it is, and serves what runs elsewhere."""
     script = (ROOT / "docs/transcoding_example.py").read_text("utf-8")
     assert f"```python\n{script}```" in TRANSCODING
@@ -86,18 +88,20 @@ async def test_the_transcoding_example_runs(sidecar: process.Sidecar, tmp_path: 
     (tmp_path / "transcoding_example.py").write_text(moved, "utf-8")
     serve, call = re.findall(r"```sh\n(.*?)\n```", TRANSCODING)[:2]
     _, *arguments = serve.replace("docs", str(tmp_path)).replace("8090", "0").split()
-    async with process.started(sys.executable, *arguments) as server:
+    async with sidecar_process.started(sys.executable, *arguments) as server:
         said = await server.stderr.find("running on http://127.0.0.1:")
         address = re.search(r"127\.0\.0\.1:\d+", said)
         assert address
-        end = await process.run("bash", "-c", call.replace("127.0.0.1:8090", address[0]))
+        end = await sidecar_process.run("bash", "-c", call.replace("127.0.0.1:8090", address[0]))
     assert json.loads(end.stdout)["token_type"] == "Bearer", end.stderr
 
 
 async def test_the_descriptor_set_is_made_as_shown(tmp_path: Path) -> None:
     """The commands that make a descriptor set run as pasted, and it holds all that is imported."""
     (shown,) = re.findall(r"```sh\n(site=.*?)```", TRANSCODING, re.DOTALL)
-    end = await process.run("bash", "-ec", shown.replace("library.binpb", f"{tmp_path}/x.binpb"))
+    end = await sidecar_process.run(
+        "bash", "-ec", shown.replace("library.binpb", f"{tmp_path}/x.binpb")
+    )
     assert end.status == 0, end.stderr
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString((tmp_path / "x.binpb").read_bytes()).file:

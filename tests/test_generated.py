@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 from karmo.auth.v1 import token_service_pb2
 
-from tests.process import BIN, ROOT, Ended, run
+from tests.sidecar_process import BIN, ROOT, Ended, run
 
 GENERATED = ROOT / "generated"
 # Beside them the set-up links those of Google.

@@ -1,145 +1,41 @@
-"""The gRPC server around a servicer: health, reflection, addresses, and its access lines."""
+"""The gRPC server around a servicer: health, reflection, addresses, and its end."""
 
 import asyncio
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from google.rpc.error_details_pb2 import RequestInfo
 from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
-from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
-from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
-from karmo.auth.v1.token_service_pb2_grpc import (
-    TokenServiceServicer,
-    TokenServiceStub,
-    add_TokenServiceServicer_to_server,
-)
-from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.admission import Admission
-from sidecar.grpc_server import _OPTIONS, AccessLog, GrpcServer
-from sidecar.in_process import InProcessChannel
-from sidecar.problems import Problem, ProblemError, find_detail
+from sidecar.grpc_server import _OPTIONS, GrpcServer
+from sidecar.interceptors.admission import Admission
 from sidecar.runtime import SERVICES
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
 from tests.faults.wire import accepts
-from tests.recorded import Line, recorded
-from tests.upstream import answer
-from tests.ways import PUBLIC_URL, House, outcome_of
-
-# The longest that anything here may take before the test fails, in seconds.
-GUARD = 60
-# More than any reader gets before it reads, in bytes.
-LARGE = b"." * (16 * 2**20)
-SERVICE = "karmo.auth.v1.TokenService"
-METHOD = f"/{SERVICE}/ExchangeToken"
-LOOPBACK = Address("127.0.0.1", 0)
-FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
-Call = grpc.aio.UnaryUnaryCall[ExchangeTokenRequest, ExchangeTokenResponse]
-# Any: the stub of the health service names the types of none of its methods.
-Stub = Any
-
-
-class Servicer(TokenServiceServicer):
-    """Ends each call as the grant type of its request says."""
-
-    def __init__(self) -> None:
-        self.running = asyncio.Event()
-        self.release = asyncio.Event()
-        self.waiting: asyncio.Queue[None] = asyncio.Queue()
-
-    async def ExchangeToken(  # noqa: N802 the name of the RPC
-        self, request: ExchangeTokenRequest, context: Any
-    ) -> ExchangeTokenResponse:
-        """Answer, fail or wait."""
-        self.running.set()
-        match request.grant_type:
-            case "problem":
-                raise ProblemError(Problem(reason=pb.PROBLEM_REASON_CONFLICT))
-            case "fault":
-                raise ValueError("canary")
-            case "abort":
-                await context.abort(StatusCode.DATA_LOSS, "own words")
-            case "code":
-                context.set_code(StatusCode.ALREADY_EXISTS)
-            case "wait":
-                self.waiting.put_nowait(None)
-                await self.release.wait()
-            case "wait and fail":
-                await self._fail_when_cancelled()
-        return ExchangeTokenResponse(access_token="token")
-
-    async def _fail_when_cancelled(self) -> NoReturn:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            raise ProblemError(Problem(reason=pb.PROBLEM_REASON_UPSTREAM_TIMEOUT)) from None
-        raise AssertionError("it waits for ever")
-
-
-class Running:
-    """A server that has not been made healthy yet, its servicer, and a channel to it."""
-
-    def __init__(
-        self, server: GrpcServer, address: str, servicer: Servicer, channel: grpc.aio.Channel
-    ) -> None:
-        self.server = server
-        self.address = address
-        self.servicer = servicer
-        self.channel = channel
-
-    async def health(self, name: str) -> int:
-        """Return the status of the service of that name, or of all."""
-        stub: Stub = HealthStub(self.channel)
-        response = await stub.Check(HealthCheckRequest(service=name), timeout=GUARD)
-        status: int = response.status
-        return status
-
-    def call(self, grant_type: str, request_id: str) -> Call:
-        """Call the servicer."""
-        return call_of(self.channel, grant_type, request_id)
-
-
-def call_of(
-    channel: grpc.aio.Channel, grant_type: str, request_id: str, timeout: float = GUARD
-) -> Call:
-    """Call the servicer at the other end of `channel`."""
-    return TokenServiceStub(channel).ExchangeToken(
-        ExchangeTokenRequest(grant_type=grant_type),
-        metadata=(("x-request-id", request_id),),
-        timeout=timeout,
-    )
-
-
-@asynccontextmanager
-async def open_server(
-    address: Address = LOOPBACK, *, reflects: bool = True, more: Mapping[str, Any] | None = None
-) -> AsyncIterator[Running]:
-    """Run a server on `address`, with `more` handlers in a service test.Streams."""
-    async with AsyncExitStack() as stack:
-        server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=reflects)
-        servicer = Servicer()
-        add_TokenServiceServicer_to_server(servicer, server.server)
-        generic = grpc.method_handlers_generic_handler("test.Streams", dict(more or {}))
-        server.server.add_generic_rpc_handlers((generic,))
-        bound = server.bind(address)
-        await server.start()
-        stack.push_async_callback(server.stop, 0)
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(bound)))
-        yield Running(server, str(bound), servicer, channel)
+from tests.running_server import (
+    GUARD,
+    LARGE,
+    LOOPBACK,
+    SERVICE,
+    Running,
+    Stub,
+    open_server,
+    reflection,
+)
+from tests.ways import PUBLIC_URL, outcome_of
 
 
 @pytest.fixture
@@ -344,11 +240,6 @@ async def test_a_call_without_end_does_not_keep_the_server(
 # Reflection
 
 
-def reflection(running: Running) -> Stub:
-    """Return the stub of the reflection service, whose stubs know channels without asyncio only."""
-    return ServerReflectionStub(cast("grpc.Channel", running.channel))
-
-
 async def ask(running: Running, request: ServerReflectionRequest) -> Any:
     """Return the answer to one question about the schema."""
     async with asyncio.timeout(GUARD):
@@ -445,175 +336,3 @@ async def test_every_kind_of_address_is_served(host: str) -> None:
     """The server listens on an address of either version of IP, or on the name of loopback."""
     async with open_server(Address(host, 0)) as running:
         assert await running.health("") == HealthCheckResponse.NOT_SERVING
-
-
-# Access lines
-
-
-ENDS: Mapping[str, tuple[StatusCode, Line]] = {
-    "fine": (StatusCode.OK, {"code": "OK"}),
-    "problem": (
-        StatusCode.ABORTED,
-        {"code": "ABORTED", "reason": "CONFLICT", "karmo_code": "40930001"},
-    ),
-    "fault": (
-        StatusCode.INTERNAL,
-        {"code": "INTERNAL", "reason": "INTERNAL", "karmo_code": "50090001"},
-    ),
-    "abort": (StatusCode.DATA_LOSS, {"code": "DATA_LOSS"}),
-    "code": (StatusCode.ALREADY_EXISTS, {"code": "ALREADY_EXISTS"}),
-}
-
-
-def without_measures(line: Line) -> Line:
-    """Return what a line says of the call itself."""
-    measured = {"time", "level", "logger", "message", "request_id", "peer", "duration_ms"}
-    return {name: value for name, value in line.items() if name not in measured}
-
-
-@pytest.mark.parametrize(("grant_type", "code", "said"), [(k, *v) for k, v in ENDS.items()])
-async def test_each_call_has_one_line(
-    running: Running, request_id: str, grant_type: str, code: StatusCode, said: Line
-) -> None:
-    """The line of a call tells its method, its peer and how it ended, as the caller saw it."""
-    with recorded() as log:
-        assert await running.call(grant_type, request_id).code() is code
-        line = await log.access_line(request_id)
-        await running.health("")
-        assert len(log.find(request_id)) == 1
-    assert without_measures(line) == {"protocol": "grpc", "method": METHOD, **said}
-    assert line["peer"].startswith("127.0.0.1:")
-    assert line["duration_ms"] >= 0
-
-
-async def test_a_call_that_is_cancelled_has_its_line(running: Running, request_id: str) -> None:
-    """A caller that leaves is in the log as CANCELLED."""
-    with recorded() as log:
-        call = running.call("wait", request_id)
-        await running.servicer.running.wait()
-        call.cancel()
-        line = await log.access_line(request_id)
-    assert without_measures(line) == {"protocol": "grpc", "method": METHOD, "code": "CANCELLED"}
-
-
-@pytest.mark.timing("the handler has its first turn before a timer of the same loop")
-async def test_a_call_that_is_too_late_has_its_line(request_id: str) -> None:
-    """A call whose deadline passes is in the log as DEADLINE_EXCEEDED, as its caller saw it.
-
-    In process, because over a socket the caller may leave just before the
-    server sees the deadline pass.
-    """
-    async with InProcessChannel(interceptors=(AccessLog(SERVICES),)) as channel:
-        servicer = Servicer()
-        # It takes handlers as a server does.
-        add_TokenServiceServicer_to_server(servicer, cast("grpc.aio.Server", channel))
-        with recorded() as log:
-            call = call_of(channel, "wait", request_id, timeout=0.1)
-            assert await call.code() is StatusCode.DEADLINE_EXCEEDED
-            line = await log.access_line(request_id)
-    assert without_measures(line) == {
-        "protocol": "grpc",
-        "method": METHOD,
-        "code": "DEADLINE_EXCEEDED",
-    }
-
-
-async def test_a_call_that_fails_too_late_has_its_line(running: Running, request_id: str) -> None:
-    """A handler that fails after its caller has left still leaves a line with a code."""
-    with recorded() as log:
-        call = running.call("wait and fail", request_id)
-        await running.servicer.running.wait()
-        call.cancel()
-        line = await log.access_line(request_id)
-    assert line["code"] in {"CANCELLED", "DEADLINE_EXCEEDED"}
-    assert line["reason"] == "UPSTREAM_TIMEOUT"
-
-
-async def test_the_name_of_an_unknown_method_is_not_written(
-    running: Running, request_id: str
-) -> None:
-    """What a caller made up is `unknown` in the log."""
-    metadata = (("x-request-id", request_id),)
-    with recorded() as log:
-        for path in ("/canary.Service/Canary", f"/{SERVICE}/Canary", f"{METHOD}/canary"):
-            call: Any = running.channel.unary_unary(path)
-            assert await call(b"", metadata=metadata).code() is StatusCode.UNIMPLEMENTED
-        lines = await log.access_lines(request_id, 3)
-    for line in lines:
-        assert without_measures(line) == {
-            "protocol": "grpc",
-            "method": "unknown",
-            "code": "UNIMPLEMENTED",
-            "reason": "NOT_FOUND",
-            "karmo_code": "40400001",
-        }
-    assert "canary" not in log.text.lower()
-
-
-async def test_calls_of_health_and_reflection_have_their_lines(
-    running: Running, request_id: str
-) -> None:
-    """The services beside ours are told by their names, streams included."""
-    metadata = (("x-request-id", request_id),)
-    health: Stub = HealthStub(running.channel)
-    question = ServerReflectionRequest(list_services="")
-    with recorded() as log:
-        await health.Check(HealthCheckRequest(), metadata=metadata)
-        stream = reflection(running).ServerReflectionInfo(iter([question]), metadata=metadata)
-        assert len([response async for response in stream]) == 1
-        lines = await log.access_lines(request_id, 2)
-    assert [(line["method"], line["code"]) for line in lines] == [
-        ("/grpc.health.v1.Health/Check", "OK"),
-        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "OK"),
-    ]
-
-
-# The request id
-
-
-async def exchange(house: House, *metadata: tuple[str, str]) -> RequestInfo:
-    """Have the upstream refuse a client, and return what the refusal tells of the request."""
-    house.upstream.reply = answer(401, {"error": "invalid_client"})
-    stub = TokenServiceStub(house.channels["grpc"])
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.ExchangeToken(ExchangeTokenRequest(**FIELDS), metadata=metadata, timeout=GUARD)
-    outcome = outcome_of(caught.value)
-    assert outcome.details is not None
-    info = find_detail(outcome.details, RequestInfo)
-    assert info is not None
-    return info
-
-
-async def test_a_request_id_that_is_a_uuid_is_kept(house: House, request_id: str) -> None:
-    """One id is in the details for the caller, in the log, and in the request upstream."""
-    trace = f"00-{uuid.uuid4().hex}-{'b' * 16}-01"
-    with recorded() as log:
-        info = await exchange(house, ("x-request-id", request_id), ("traceparent", trace))
-        line = await log.access_line(request_id)
-    assert info.request_id == request_id
-    assert line["upstream_status"] == 401
-    assert f"X-Request-Id: {request_id}\r\n".encode() in house.upstream.requests[0]
-    assert f"traceparent: {trace}\r\n".encode() in house.upstream.requests[0]
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        (),
-        (("x-request-id", "canary"), ("traceparent", "canary")),
-        (("x-request-id", ""), ("traceparent", "")),
-        (("x-request-id", f"{uuid.uuid4()} canary"),),
-    ],
-    ids=["none", "text", "empty", "more than a UUID"],
-)
-async def test_another_request_id_is_replaced(
-    house: House, sent: tuple[tuple[str, str], ...]
-) -> None:
-    """Without an id of the right form a new one is made, and what was sent goes nowhere."""
-    with recorded() as log:
-        info = await exchange(house, *sent)
-        await log.access_line(str(uuid.UUID(info.request_id)))
-    assert f"X-Request-Id: {info.request_id}\r\n".encode() in house.upstream.requests[0]
-    assert b"traceparent" not in house.upstream.requests[0]
-    assert b"canary" not in house.upstream.requests[0]
-    assert "canary" not in log.text

@@ -20,9 +20,9 @@ import pytest
 from sidecar import log_writer
 from sidecar.log_writer import DROPPED, MOST_WAITING, LogWriter
 from sidecar.logs import JsonFormatter
-from sidecar.setting_types import Address
-from tests.process import ROOT, SIDECAR, Lines, environment, free, log_lines
+from sidecar.settings.types import Address
 from tests.raw_http import answer_to, request
+from tests.sidecar_process import ROOT, SIDECAR, Lines, environment, free, log_lines
 
 CANARY = "canary-77d0"
 # How long anything may take before the test fails, in seconds.

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any, NoReturn
 import pytest
 
 from sidecar import logs
+from sidecar.call import Call, current_call
 from sidecar.log_writer import LogWriter
-from sidecar.logs import Call, access, current_call
+from sidecar.logs import access
 from tests.recorded import Log, recorded
 
 CANARY = "canary-91c3"
@@ -232,61 +232,7 @@ def test_exception_outside_of_a_handler(log: Log) -> None:
     assert "error" not in entry(log)
 
 
-# The identity of a call
-
-
-@pytest.mark.parametrize("sent", [ID, ID.upper(), "00000000-0000-0000-0000-000000000000"])
-def test_a_request_id_is_kept(sent: str) -> None:
-    """A UUID that the caller sent stays the id of the call, as it was written."""
-    assert Call.of(request_id=sent, traceparent=None).request_id == sent
-
-
-NO_IDS = {
-    "none": None,
-    "empty": "",
-    "text": "abc",
-    "without hyphens": ID.replace("-", ""),
-    "too short": ID[:-1],
-    "too long": ID + "0",
-    "braces": f"{{{ID}}}",
-    "urn": f"urn:uuid:{ID}",
-    "a line end": ID + "\n",
-    "a space": " " + ID,
-    "no hexadecimal": ID[:-1] + "g",
-    "digits outside of ASCII": ID[:-1] + "٣",
-    "two": f"{ID}, {ID}",
-}
-
-
-@pytest.mark.parametrize("sent", NO_IDS.values(), ids=NO_IDS)
-def test_another_id_is_replaced(sent: str | None) -> None:
-    """What is not a UUID is replaced by a new one, each time by another."""
-    made = {Call.of(request_id=sent, traceparent=None).request_id for _ in range(2)}
-    assert len(made) == 2
-    assert all(UUID.fullmatch(request_id) for request_id in made)
-
-
-TRACES: Mapping[str, tuple[str | None, str | None]] = {
-    "right": (TRACE, TRACE),
-    "not sampled": (TRACE[:-2] + "00", TRACE[:-2] + "00"),
-    "none": (None, None),
-    "empty": ("", None),
-    "upper case": (TRACE.upper(), None),
-    "another version": ("01" + TRACE[2:], None),
-    "the forbidden version": ("ff" + TRACE[2:], None),
-    "trace id of zeros": ("00-" + "0" * 32 + TRACE[35:], None),
-    "parent id of zeros": (TRACE[:36] + "0" * 16 + "-01", None),
-    "more at the end": (TRACE + "-00", None),
-    "too short": (TRACE[:-1], None),
-    "a line end": (TRACE + "\n", None),
-    "text": (CANARY, None),
-}
-
-
-@pytest.mark.parametrize(("sent", "kept"), TRACES.values(), ids=TRACES)
-def test_traceparent(sent: str | None, kept: str | None) -> None:
-    """A traceparent of W3C Trace Context is kept, anything else is dropped."""
-    assert Call.of(request_id=None, traceparent=sent).traceparent == kept
+# The call in hand
 
 
 def test_outside_of_a_call(log: Log) -> None:
@@ -525,10 +471,3 @@ def test_a_line_tells_the_call_that_wrote_it(configured: Configured) -> None:
         pass
     writer.close()
     assert json.loads(path.read_text("utf-8"))["request_id"] == ID
-
-
-def test_new_ids_are_uuids() -> None:
-    """An id that we make is one that we would keep."""
-    made = current_call().request_id
-    assert str(uuid.UUID(made)) == made
-    assert Call.of(request_id=made, traceparent=None).request_id == made

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, running_oidc_provider
-from tests.process import Sidecar, serving
+from tests.sidecar_process import Sidecar, serving
 from tests.verified import verified_claims
 from tests.ways import Sent, Way, basic, open_ways
 

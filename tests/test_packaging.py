@@ -9,13 +9,13 @@ from zipfile import ZipFile
 import pytest
 import pytest_asyncio
 
-from tests.process import ROOT, Ended, Sidecar, find_tool, free, run, serving
+from tests.sidecar_process import ROOT, Ended, Sidecar, find_tool, free, run, serving
 from tests.upstream import TOKEN, Upstream
 
 PACKAGES = {"sidecar": ROOT / "sidecar", "karmo": ROOT / "generated/karmo"}
 SAMPLES = {
     "sidecar/cli.py",
-    "sidecar/problem_pages.html",
+    "sidecar/rest/problem_pages.html",
     "karmo/py.typed",
     "karmo/descriptors.binpb",
     "karmo/auth/v1/token_service_pb2.pyi",

@@ -16,10 +16,10 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sidecar import runtime
-from sidecar.setting_sources import load
-from sidecar.sockets import Addresses
+from sidecar.process.sockets import Addresses
+from sidecar.settings.sources import load
 from tests.patience import PATIENT
-from tests.process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_lines, run, serving
+from tests.sidecar_process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_lines, run, serving
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import House, Outcome, Sent, Way, basic, open_ways
 

@@ -21,15 +21,15 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 from karmo.problem.v1.problem_details_pb2 import ProblemDetails
 
 from sidecar import runtime
-from sidecar.auth_api import AuthApi
-from sidecar.guard import Guard
+from sidecar.auth_api.client import AuthApi
+from sidecar.exchange.service import TokenService
+from sidecar.exchange.throttle import Throttle
 from sidecar.in_process import InProcessChannel
+from sidecar.interceptors.error_boundary import Guard
 from sidecar.problems import find_detail
-from sidecar.setting_sources import load
-from sidecar.settings import Settings
-from sidecar.sockets import Addresses
-from sidecar.throttle import Throttle
-from sidecar.token_service import TokenService
+from sidecar.process.sockets import Addresses
+from sidecar.settings.model import Settings
+from sidecar.settings.sources import load
 from tests.patience import HANG, PATIENT
 from tests.upstream import Upstream, within
 

@@ -1,7 +1,7 @@
 """A `grpc.aio.Channel` over handlers in this process: their calls without a socket.
 
 Here belongs what a unary call shows to its two sides, as grpc.aio 1.85 has it over
-a socket; tests/test_in_process.py runs the same cases over both. What the handlers
+a socket; tests/in_process/test_channel.py runs the same cases over both. What the handlers
 do, and what their messages are, does not belong here.
 
 It differs from a socket in this alone:

@@ -16,7 +16,6 @@ from google.protobuf.message_factory import GetMessageClass
 from sidecar.transcoding.body import Body, Content
 from sidecar.transcoding.errors import Fault, Faults, MalformedRequestError, UnfitError
 from sidecar.transcoding.fields import find_rival, map_entry_of
-from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import (
     Parameter,
     ParameterReader,
@@ -26,7 +25,8 @@ from sidecar.transcoding.parameters import (
     text_reader,
 )
 from sidecar.transcoding.percent import decode_form
-from sidecar.transcoding.place import Arguments, is_shown
+from sidecar.transcoding.protojson.location import Arguments, is_shown
+from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import Rule
 
 # JSON names, keys of maps and numbers in lists; None is a key that is not to be shown.

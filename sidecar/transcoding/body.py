@@ -9,12 +9,12 @@ from google.protobuf.descriptor import Descriptor
 
 from sidecar.transcoding.errors import Fault, Faults
 from sidecar.transcoding.fields import find_rival, is_http_body, message_of, rivals_of
-from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import ParameterReader
-from sidecar.transcoding.place import Arguments, Place
+from sidecar.transcoding.protojson.location import Arguments, Place
+from sidecar.transcoding.protojson.reader import JsonReader
+from sidecar.transcoding.protojson.well_known import has_own_json
 from sidecar.transcoding.rules import Rule
 from sidecar.transcoding.strict_json import JsonValue
-from sidecar.transcoding.well_known import has_own_json
 
 
 class Shape(Enum):

@@ -13,10 +13,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from sidecar.transcoding.errors import Fault, Faults, UnfitError
 from sidecar.transcoding.fields import Rivals, find_rival, rivals_of
-from sidecar.transcoding.place import Arguments, is_shown
-from sidecar.transcoding.scalars import scalar_of
-from sidecar.transcoding.structs import DEEPEST
-from sidecar.transcoding.well_known import WELL_KNOWN, has_text, parent_type
+from sidecar.transcoding.protojson.location import Arguments, is_shown
+from sidecar.transcoding.protojson.scalars import scalar_of
+from sidecar.transcoding.protojson.structs import DEEPEST
+from sidecar.transcoding.protojson.well_known import WELL_KNOWN, has_text, parent_type
 
 # From a text, and how many messages there are down to its own. Raises UnfitError.
 ReadText: TypeAlias = Callable[[str, int], Any]

@@ -16,8 +16,9 @@ from google.rpc.status_pb2 import Status
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.transcoding import json_writer, media_type
+from sidecar.transcoding import media_type
 from sidecar.transcoding.errors import Fault, RequestError
+from sidecar.transcoding.protojson import writer as json_writer
 from sidecar.transcoding.status import HTTP_STATUS
 from sidecar.transcoding.strict_json import JsonTree
 

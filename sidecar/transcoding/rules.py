@@ -21,8 +21,8 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from sidecar.transcoding.errors import SchemaFaults
 from sidecar.transcoding.fields import is_http_body, map_entry_of, message_of
+from sidecar.transcoding.protojson.well_known import has_own_json, has_text, parent_type
 from sidecar.transcoding.template import Template, Variable, parse
-from sidecar.transcoding.well_known import has_own_json, has_text, parent_type
 
 _HTTP: Any = annotations_pb2.http  # its stub types the extension as a plain FieldDescriptor
 # RFC 9110 section 5.6.2; "*" is one as well.

@@ -16,8 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sidecar.transcoding import calling, metadata, problem_json
-from sidecar.transcoding.answers import Answer, AnswerWriter
+from sidecar.transcoding import cancellation, metadata, problem_json
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.errors import (
     AnswerError,
@@ -27,11 +26,12 @@ from sidecar.transcoding.errors import (
     RequestError,
     SchemaFaults,
 )
-from sidecar.transcoding.json_reader import JsonReader
-from sidecar.transcoding.json_writer import JsonWriter
 from sidecar.transcoding.options import Options
 from sidecar.transcoding.parameters import ParameterReader
-from sidecar.transcoding.receiving import Reception, raw_path
+from sidecar.transcoding.protojson.reader import JsonReader
+from sidecar.transcoding.protojson.writer import JsonWriter
+from sidecar.transcoding.request_body import Reception, raw_path
+from sidecar.transcoding.responses import Answer, AnswerWriter
 from sidecar.transcoding.router import Match, Router
 from sidecar.transcoding.rules import Rule, read_rules
 from sidecar.transcoding.status import read_status
@@ -147,7 +147,7 @@ class Transcoder:
             timeout=None if deadline is None else _remaining(deadline),
             metadata=metadata.to_metadata(headers.raw, self._passed),
         )
-        message = await calling.result(call, request)
+        message = await cancellation.result(call, request)
         response = _respond(endpoint.answers.write(message, media_type))
         if media_type is not None and accept is not None:
             response.headers["Vary"] = "Accept"

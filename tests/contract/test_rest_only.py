@@ -16,9 +16,10 @@ from karmo.auth.v1.token_service_pb2_grpc import (
     add_TokenServiceServicer_to_server,
 )
 
-from sidecar import rest_app, runtime
-from sidecar.guard import Guard
+from sidecar import runtime
 from sidecar.in_process import InProcessChannel
+from sidecar.interceptors.error_boundary import Guard
+from sidecar.rest import app as rest_app
 from tests.contract.checks import PROBLEM_JSON, check
 from tests.contract.expected import (
     CONTENT_TOO_LARGE,

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 from tests.faults.conditions import no_secret
 from tests.faults.wire import host_and_port
-from tests.process import Sidecar, serving
 from tests.raw_http import FORM, GUARD, Received, answer_to, next_answer
+from tests.sidecar_process import Sidecar, serving
 from tests.upstream import TOKEN, Upstream
 
 CLIENT_ID, SECRET = "client-of-the-abuse", "canary-secret-of-the-abuse"

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from tests.faults.conditions import eventually
 from tests.faults.wire import LOOPBACK, accepts, held_port, host_and_port
-from tests.process import Sidecar, find_tool, started
+from tests.sidecar_process import Sidecar, find_tool, started
 
 # A server of a front: where REST is, and where /readyz is, or None for no check.
 Backend: TypeAlias = "tuple[str, str | None]"

@@ -19,7 +19,7 @@ import httpx2
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
 from tests.faults.wire import host_and_port
 from tests.raw_http import FORM, GUARD, answer_to, request

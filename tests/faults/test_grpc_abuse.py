@@ -23,14 +23,14 @@ from hyperframe.frame import PingFrame, RstStreamFrame, SettingsFrame
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
-from sidecar import descriptors
-from sidecar.setting_types import Address
+from sidecar.process import file_limits
+from sidecar.settings.types import Address
 from tests.faults import http2_abuse as abuse
 from tests.faults.bad_http2 import Answer, BadClient, connected
 from tests.faults.conditions import MIB, Footprint, Margin, footprint, no_secret, recovers
 from tests.faults.wire import host_and_port
-from tests.process import SIDECAR, Sidecar, serving
 from tests.raw_http import FORM, answer_to, request
+from tests.sidecar_process import SIDECAR, Sidecar, serving
 from tests.test_runtime import UNHURRIED
 from tests.upstream import Hold, Upstream
 
@@ -468,7 +468,7 @@ async def test_g07_idle_connections(attacked: Attacked) -> None:
 
 async def test_g07_connections_take_nothing_from_others() -> None:
     """With as many descriptors as suffice by our count, a crowd at gRPC leaves REST and probes."""
-    needed, _ = descriptors.provide(connections=40, calls=5)
+    needed, _ = file_limits.provide(connections=40, calls=5)
     program = ("prlimit", f"--nofile={needed}:{needed}", *SIDECAR)
     async with (
         Upstream() as upstream,

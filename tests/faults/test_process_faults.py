@@ -15,22 +15,13 @@ import pytest
 import trustme
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 from tests.faults.conditions import eventually, footprint, no_secret
 from tests.faults.wire import accepts, host_and_port
-from tests.process import (
-    SIDECAR,
-    Ended,
-    find_tool,
-    free,
-    log_lines,
-    run,
-    serving,
-    started,
-)
 from tests.raw_http import answer_to, request
+from tests.sidecar_process import SIDECAR, Ended, find_tool, free, log_lines, run, serving, started
 from tests.test_runtime import UNHURRIED, Scene, callers, open_scene
-from tests.test_tls import Mount, leaf_of, pair
+from tests.tls.test_reloading import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import Outcome, Sent, Way, basic, open_ways
 

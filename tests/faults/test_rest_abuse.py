@@ -1,7 +1,7 @@
 """What clients may do to REST (rows R1, R3 to R6 and R11 to R17 of the fault matrix).
 
 Rows R7 to R10 and R18 are about what a well-formed request says; they are tested
-where that is read. R2 is in `test_http_front`, and R5 in `test_smuggling`.
+where that is read. R2 is in `test_protocol`, and R5 in `test_smuggling`.
 """
 
 import asyncio
@@ -15,19 +15,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.faults.abused import (
-    BODY,
-    PROBLEM,
-    Scene,
-    abused,
-    answers_to,
-    exchange,
-    identity,
-)
+from tests.faults.abused import BODY, PROBLEM, Scene, abused, answers_to, exchange, identity
 from tests.faults.conditions import MIB, Margin, footprint, recovers
 from tests.faults.wire import reset
 from tests.raw_http import FORM, GUARD, Received, answer_to, next_answer, sent
-from tests.test_tls import EXPIRED, ME, OLD, STRANGER, Mount, ancient, client, pair, trust
+from tests.tls.test_reloading import EXPIRED, ME, OLD, STRANGER, Mount, ancient, client, pair, trust
 from tests.upstream import TOKEN, Hold
 from tests.ways import House, Sent, basic
 

@@ -18,7 +18,7 @@ import pytest
 from tests.faults.conditions import eventually, no_secret
 from tests.faults.front import Haproxy, haproxy
 from tests.faults.load import SECRET, Balancer, Fresh, Grpc, Kept, Tally, Target, offer
-from tests.process import Ended, Sidecar, serving
+from tests.sidecar_process import Ended, Sidecar, serving
 from tests.upstream import TOKEN, Upstream
 
 MANY = str(10**6)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 from tests.faults.abused import abused, answers_to, exchange, identity
 from tests.faults.front import haproxy, nginx
 from tests.faults.wire import host_and_port, reset

@@ -23,12 +23,12 @@ import pytest
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
-from sidecar.setting_types import Address
+from sidecar.settings.types import Address
 from tests.faults.chaos import Chaos
 from tests.faults.conditions import MIB, Footprint, eventually, footprint
 from tests.faults.wire import reset
-from tests.process import Sidecar, log_lines, serving
 from tests.raw_http import FORM, answer_to, request, sent
+from tests.sidecar_process import Sidecar, log_lines, serving
 from tests.upstream import TOKEN, Upstream, answer
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "300"))

@@ -1,7 +1,7 @@
 """The auth-api answers slowly, without end, or with what nobody asked for.
 
 Rows U9, U10, U11, U14, U15, U16 and U19 of the fault matrix, as far as they are about
-the whole process; each form of a bad answer has its case in tests/test_auth_api.py.
+the whole process; each form of a bad answer has its case in tests/auth_api/test_client.py.
 """
 
 import asyncio
@@ -17,17 +17,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
 from tests.faults import scripted
 from tests.faults.conditions import no_secret, recovers
-from tests.faults.upstream_scene import (
-    BAD,
-    BOTH,
-    LOST,
-    SENT,
-    TIMEOUT,
-    TRY,
-    Scene,
-    Told,
-    skip,
-)
+from tests.faults.upstream_scene import BAD, BOTH, LOST, SENT, TIMEOUT, TRY, Scene, Told, skip
 from tests.faults.wire import LOOPBACK
 from tests.upstream import TOKEN, Script, answer
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sidecar import auth_api, retry
+from sidecar.auth_api import client, retry
 from tests.faults import scripted
 from tests.faults.upstream_scene import (
     BOTH,
@@ -36,7 +36,7 @@ from tests.faults.upstream_scene import (
     url_of,
 )
 from tests.faults.wire import LOOPBACK, held_port, host_and_port
-from tests.process import Sidecar, started
+from tests.sidecar_process import Sidecar, started
 from tests.upstream import TOKEN, answer
 from tests.ways import Sent, open_house
 
@@ -101,7 +101,7 @@ def _wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     now = [0.0]
     for name in ("FailFast", "RetryBudget"):
         kept = partial(getattr(retry, name), now=lambda: now[0])
-        monkeypatch.setattr(auth_api, name, kept)
+        monkeypatch.setattr(client, name, kept)
 
     def wait(seconds: float) -> None:
         now[0] += seconds

@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from sidecar import auth_api
-from sidecar.retry import RetryBudget
+from sidecar.auth_api import client
+from sidecar.auth_api.retry import RetryBudget
 from tests.faults.upstream_scene import (
     BOTH,
     BUSY,
@@ -71,7 +71,7 @@ async def test_u21_failures_are_not_multiplied(scene: Scene) -> None:
 async def test_u21_refusals_add_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     """When half of the connections are refused, tries stay below 1.1 a call, and one besides."""
     # Another one may be added each second; here none passes.
-    monkeypatch.setattr(auth_api, "RetryBudget", partial(RetryBudget, now=lambda: 0.0))
+    monkeypatch.setattr(client, "RetryBudget", partial(RetryBudget, now=lambda: 0.0))
     tries = 0
     async with open_scene() as scene:
         for way in BOTH * 25:

@@ -1,6 +1,6 @@
 """The auth-api by https is not who it must be, or one side's certificates change.
 
-Rows U23 and U24 of the fault matrix; what the files themselves may hold is in tests/test_tls.py.
+Rows U23 and U24 of the fault matrix. tests/tls/test_reloading.py has what the files may hold.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from tests.faults.upstream_scene import (
     skip,
 )
 from tests.faults.wire import LOOPBACK
-from tests.test_tls import Mount, leaf_of, pair, trust
+from tests.tls.test_reloading import Mount, leaf_of, pair, trust
 from tests.upstream import TOKEN, Hold, Script, Upstream, answer
 
 OURS, OTHERS = trustme.CA(), trustme.CA()

@@ -6,11 +6,13 @@ from types import MappingProxyType
 
 import h11
 
-from sidecar import client_address, request_head
-from sidecar.auth_answer import Answer, BadAnswerError, interpret
-from sidecar.basic_auth import AuthorizationError, read_authorization
-from sidecar.credentials import ClientCredentials, TokenRequest, check
-from sidecar.http_connection import Connection
+from sidecar import client_address
+from sidecar.auth_api.client_credentials import ClientCredentials
+from sidecar.auth_api.response import Answer, BadAnswerError, interpret
+from sidecar.exchange.basic_auth import AuthorizationError, read_authorization
+from sidecar.exchange.credentials import TokenRequest, check
+from sidecar.http_server import request_head
+from sidecar.http_server.connection import Connection
 from sidecar.problems import ProblemError, to_status
 from sidecar.secret import Secret
 from sidecar.transcoding import media_type, percent, strict_json
@@ -18,7 +20,10 @@ from sidecar.transcoding.errors import MalformedRequestError
 
 Target = Callable[[bytes], None]
 _SENT = ClientCredentials(
-    client_id=Secret("client-canary"), client_secret=Secret("secret-canary"), authorization=None
+    client_id=Secret("client-canary"),
+    client_secret=Secret("secret-canary"),
+    authorization=None,
+    encoded=(),
 )
 
 

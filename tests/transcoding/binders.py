@@ -10,10 +10,10 @@ from google.protobuf.message import Message
 from sidecar.transcoding import strict_json
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.body import Content, Form, Json
-from sidecar.transcoding.codec import parse_form
+from sidecar.transcoding.body_formats import parse_form
 from sidecar.transcoding.errors import Fault, MalformedRequestError, SchemaFaults
-from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import ParameterReader
+from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import Rule, read_rules
 from tests.transcoding.library import method, service
 

@@ -19,8 +19,8 @@ from typing import TypeAlias
 import httpx2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from sidecar.setting_types import Address
-from tests.process import Lines, find_tool
+from sidecar.settings.types import Address
+from tests.sidecar_process import Lines, find_tool
 
 Config: TypeAlias = "Mapping[str, object]"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.body import Json, Raw
 from sidecar.transcoding.errors import MalformedRequestError, SchemaFaults
-from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import ParameterReader
+from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import read_rules
 from tests.properties import any_text, many
 from tests.transcoding.binders import assert_bound, bind, binder, faults_of

@@ -14,8 +14,8 @@ from sidecar.transcoding import strict_json
 from sidecar.transcoding.body import Body, Content, Form, Json, Raw, Shape
 from sidecar.transcoding.errors import Fault, Faults, SchemaFaults
 from sidecar.transcoding.fields import is_http_body, message_of
-from sidecar.transcoding.json_reader import JsonReader
 from sidecar.transcoding.parameters import ParameterReader
+from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import Rule, read_rules
 from tests.transcoding.library import descriptor, method, service
 

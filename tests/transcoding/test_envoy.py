@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 from starlette.routing import Router
 
-from sidecar.http_listener import HttpListener
-from sidecar.setting_types import Address
-from sidecar.sockets import address_of, listen
+from sidecar.http_server.listener import HttpListener
+from sidecar.process.sockets import address_of, listen
+from sidecar.settings.types import Address
 from sidecar.transcoding import Options, Transcoder
 from tests.transcoding import echo
 from tests.transcoding.cases import bodies, known, messages, paths, queries

@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pb2 import MethodDescriptorProto
 
 from sidecar.transcoding.errors import SchemaError, SchemaFaults
 from sidecar.transcoding.rules import Rule, read_rules
-from tests.process import ROOT
+from tests.sidecar_process import ROOT
 from tests.transcoding.library import image, method, post, service
 
 

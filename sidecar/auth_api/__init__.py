@@ -1,0 +1,1 @@
+"""The client of the upstream auth-api: requests, responses, errors and retries."""

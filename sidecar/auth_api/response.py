@@ -1,0 +1,235 @@
+"""What an answer of the auth-api means: a token, or the problem that it is. Without I/O.
+
+Nothing of an answer reaches a caller but what is named here, checked and cut.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import TypeGuard
+
+from karmo.problem.v1 import problem_details_pb2 as pb
+
+from sidecar.auth_api.client_credentials import ClientCredentials
+from sidecar.problems import CATALOGUE, FieldError, Problem, Reason, nearest
+from sidecar.secret import Secret
+from sidecar.transcoding import media_type, strict_json
+from sidecar.transcoding.strict_json import JsonObject, JsonValue
+
+_KARMO_CODE = re.compile("[0-9]{8}")
+_ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.12, less the space
+_OAUTH_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
+# The form of the codes of RFC 6749 section 5.2 and its extensions. Gateways send a member of that
+# name as well, with a phrase such as "Bad Request" or "Unauthorized".
+_OAUTH_CODE = re.compile("[a-z][a-z0-9_]{0,63}")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
+_POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
+_SECONDS = re.compile("[0-9]{1,20}")
+_LONGEST_DELAY = 60
+_LARGEST_INT32 = 2**31 - 1
+# These statuses say when to come back, whatever the body is.
+_UNDERSTOOD_ALONE = frozenset({429, 503, 504})
+# These blame the request or the client. A gateway or a server for another protocol answers with
+# them too, so they count only with an OAuth error (RFC 6749 section 5.2) or a problem document.
+# Any other status means that something else than the auth-api answered.
+_UNDERSTOOD_WITH_ERROR = frozenset({400, 401, 403, 409, 422})
+# These need a header field that speaks of the auth-api and not of us (RFC 9110 sections
+# 15.5.6, 15.5.8 and 15.5.22).
+_OF_ITSELF = frozenset({405, 407, 426})
+# Of its own address the auth-api would not say so in a problem document of the contract.
+_REASONS: Mapping[int, Reason] = MappingProxyType({404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND})
+_DETAILS: Mapping[Reason, str] = MappingProxyType(
+    {
+        pb.PROBLEM_REASON_INVALID_REQUEST: "The auth-api refused the request as malformed.",
+        pb.PROBLEM_REASON_INVALID_CLIENT: "The client is unknown, or its secret is wrong. "
+        "Check client_id and client_secret.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer as it came: its status, the header fields that matter, and its whole body."""
+
+    status: int
+    content_type: str
+    retry_after: str
+    has_challenge: bool  # WWW-Authenticate (RFC 9110 section 11.6.1)
+    body: Secret[bytes]  # it may hold a token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """An access token of the type Bearer that is good for `expires_in` seconds."""
+
+    access_token: Secret[str]
+    expires_in: int
+
+
+class BadAnswerError(Exception):
+    """The auth-api broke its contract. The text says how, and quotes nothing."""
+
+
+def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
+    """Return what `answer` to the credentials `sent` means. Raises BadAnswerError."""
+    if answer.status == 200:
+        return _read_token(answer)
+    if not 400 <= answer.status <= 599:
+        raise BadAnswerError("a status that is neither 200 nor an error")
+    members = _read_error(answer)
+    code = members.get("karmoCode")
+    if _is_karmo_code(code) and not sent.appear_in(code) and answer.status not in _OF_ITSELF:
+        return _withhold(_pass_through(answer, members, code), sent)
+    error = _match(_OAUTH_CODE, members.get("error"))
+    if not _is_understood(answer, error, members):
+        raise BadAnswerError("an error that the contract does not have")
+    reason = nearest(answer.status, error)
+    detail = _DETAILS.get(reason, CATALOGUE[reason].explanation)
+    return Problem(reason=reason, detail=detail, retry_after=_delay(answer, reason))
+
+
+def _is_understood(answer: Answer, error: str | None, members: Mapping[str, JsonValue]) -> bool:
+    """Whether an error says whose fault it is. `members` are those of its body."""
+    if answer.status not in _UNDERSTOOD_WITH_ERROR:
+        return answer.status in _UNDERSTOOD_ALONE
+    # RFC 9110 section 15.5.2: a 401 without a challenge is no answer of an HTTP server that
+    # knows authentication. With one the body does not matter: filters for Basic send HTML.
+    is_challenge = answer.status == 401 and answer.has_challenge
+    return error is not None or is_challenge or (_is_problem(answer) and bool(members))
+
+
+def _is_problem(answer: Answer) -> bool:
+    named = media_type.parse(answer.content_type)
+    return named is not None and named.essence == "application/problem+json"
+
+
+def _read_token(answer: Answer) -> Token:
+    """Read a successful response (RFC 6749 section 5.1)."""
+    named = media_type.parse(answer.content_type)
+    if named is None or named.essence != "application/json" or not named.is_utf8:
+        raise BadAnswerError("a token that is not application/json in UTF-8")
+    members = _parse_object(answer.body.reveal())
+    access_token, token_type = members.get("access_token"), members.get("token_type")
+    expires_in = members.get("expires_in")
+    if "error" in members:
+        raise BadAnswerError("a token and an error at once")
+    if not isinstance(access_token, str) or not _ACCESS_TOKEN.fullmatch(access_token):
+        raise BadAnswerError("an access_token that is not a string of visible ASCII")
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        raise BadAnswerError("a token_type other than Bearer")
+    if not _is_number(expires_in) or not 1 <= expires_in <= _LARGEST_INT32:
+        raise BadAnswerError("an expires_in that is not a number of at least 1")
+    return Token(access_token=Secret(access_token), expires_in=int(expires_in))
+
+
+def _is_number(value: JsonValue) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_karmo_code(value: JsonValue) -> TypeGuard[str]:
+    return isinstance(value, str) and _KARMO_CODE.fullmatch(value) is not None
+
+
+def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
+    """Return the members of a JSON object, less those that are null, which are absent."""
+    try:
+        value = strict_json.parse(body)
+        if isinstance(value, JsonObject):
+            return {name: member for name, member in value.unique().items() if member is not None}
+    except ValueError as error:
+        raise BadAnswerError(f"a body that is not JSON: {error}") from None
+    raise BadAnswerError("a body that is not a JSON object")
+
+
+def _read_error(answer: Answer) -> Mapping[str, JsonValue]:
+    """Return the members of an error's body; none of one that is not understood."""
+    named = media_type.parse(answer.content_type)
+    if named is None or named.essence not in {"application/json", "application/problem+json"}:
+        return {}
+    try:
+        return _parse_object(answer.body.reveal())
+    except BadAnswerError:
+        return {}
+
+
+def _pass_through(answer: Answer, members: Mapping[str, JsonValue], code: str) -> Problem:
+    """Keep what an upstream problem says, but its `status`, which is that of the answer."""
+    error = _match(_OAUTH_ERROR, members.get("error"))
+    # RFC 6749 section 5.2: failed authentication by a header must be answered with 401.
+    status = 401 if error == "invalid_client" else answer.status
+    reason = _REASONS.get(answer.status, nearest(answer.status, error))
+    return Problem(
+        reason=reason,
+        status=status,
+        karmo_code=code,
+        type=_match(_URI, members.get("type")),
+        title=_text(members.get("title")),
+        detail=_text(members.get("detail")),
+        errors=tuple(_field_errors(members.get("karmoErrors"))),
+        oauth_error=error,
+        retry_after=_delay(answer, reason),
+    )
+
+
+def _withhold(problem: Problem, sent: ClientCredentials) -> Problem:
+    """Leave out what would show a caller, or its log, the credentials that were sent."""
+
+    def keep(text: str | None) -> str | None:
+        return None if text is None or sent.appear_in(text) else text
+
+    return replace(
+        problem,
+        type=keep(problem.type),
+        title=keep(problem.title),
+        detail=keep(problem.detail),
+        oauth_error=keep(problem.oauth_error),
+        errors=tuple(
+            error for error in problem.errors if not sent.appear_in(error.detail + error.pointer)
+        ),
+    )
+
+
+def _field_errors(value: JsonValue) -> Iterator[FieldError]:
+    for entry in value if isinstance(value, list) else []:
+        members = dict(entry) if isinstance(entry, JsonObject) else {}
+        detail, pointer = _text(members.get("detail")), _match(_POINTER, members.get("pointer"))
+        if detail is not None and pointer is not None:
+            yield FieldError(detail=detail, pointer=pointer)
+
+
+def _match(pattern: re.Pattern[str], value: JsonValue) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _text(value: JsonValue) -> str | None:
+    """Return `value` on one line, or None for what is no text.
+
+    What cannot be printed becomes a space: it might steer the terminal of a reader.
+    """
+    if not isinstance(value, str):
+        return None
+    printable = "".join(character if character.isprintable() else " " for character in value)
+    return " ".join(printable.split()) or None
+
+
+def _delay(answer: Answer, reason: Reason) -> int | None:
+    """Return the upstream's own delay in seconds, where the reason has one, bounded."""
+    seconds = _read_delay(answer.retry_after)
+    if seconds is None or not CATALOGUE[reason].retry_after_seconds:
+        return None
+    return min(max(seconds, 1), _LONGEST_DELAY)
+
+
+def _read_delay(text: str) -> int | None:
+    """Read Retry-After (RFC 9110 section 10.2.3), seconds or a date; None for anything else."""
+    if _SECONDS.fullmatch(text):
+        return int(text)
+    try:
+        at = parsedate_to_datetime(text)
+        return math.ceil((at - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):  # also a date of no zone, which HTTP has not
+        return None

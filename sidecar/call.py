@@ -1,0 +1,68 @@
+"""The call in hand: its identity, its client's address, and the notes of its access line."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+# RFC 9562 section 4, of whatever version; to be matched without regard to case.
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_UUID = re.compile(UUID, re.IGNORECASE)
+# Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+Note = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The call in hand: its identity, and what its access line will say.
+
+    The outermost layer of the protocol by which a call came in opens it; all
+    that runs below, in the same task or in one started from it, sees the same.
+    """
+
+    request_id: str
+    traceparent: str | None = None
+    # The IP address of the client, which may be another than that of its socket.
+    address: str = ""
+    notes: dict[str, Note] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, *, request_id: str | None, traceparent: str | None, address: str = "") -> "Call":
+        """Make a call from what the caller sent: an id that is no UUID is replaced by a new one.
+
+        A `traceparent` that is not one (W3C Trace Context) is dropped.
+        """
+        kept = request_id if request_id and _UUID.fullmatch(request_id) else str(uuid.uuid4())
+        known = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+        return cls(request_id=kept, traceparent=known, address=address)
+
+    def note(self, **notes: Note) -> None:
+        """Add named values to the access line. Never a value that a caller sent."""
+        self.notes.update(notes)
+
+
+_call: ContextVar[Call] = ContextVar("call")
+
+
+def find_call() -> Call | None:
+    """Return the call in hand, or None outside of one."""
+    return _call.get(None)
+
+
+def current_call() -> Call:
+    """Return the call in hand; outside of one, a new call whose notes are written nowhere."""
+    return _call.get(None) or Call.of(request_id=None, traceparent=None)
+
+
+@contextmanager
+def entered(call: Call) -> Iterator[Call]:
+    """Make `call` the call in hand inside the context."""
+    token = _call.set(call)
+    try:
+        yield call
+    finally:
+        _call.reset(token)

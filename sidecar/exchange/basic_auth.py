@@ -1,0 +1,90 @@
+"""The Authorization header with HTTP Basic credentials (RFC 7617, RFC 6749 section 2.3.1)."""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sidecar.secret import Secret
+from sidecar.transcoding.percent import decode_form
+
+# RFC 9110 section 11.4: credentials = auth-scheme [ 1*SP ( token68 / ... ) ]
+_CREDENTIALS = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +(.*))?", re.DOTALL)
+# RFC 4648 section 4; missing padding is accepted, as by most token endpoints.
+_BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
+# RFC 6749 appendix A.1 and A.2: client_id and client_secret are *VSCHAR, %x20-7E.
+_VSCHARS = re.compile(r"[\x20-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basic:
+    """Decoded credentials; the raw halves are as they stood before form-decoding."""
+
+    token: Secret[str]
+    raw_id: Secret[str]
+    raw_secret: Secret[str]
+    client_id: Secret[str]
+    client_secret: Secret[str]
+
+    @property
+    def encoded(self) -> tuple[Secret[str], ...]:
+        """The forms in which the header holds the credentials, for whoever looks for them."""
+        return (self.raw_id, self.raw_secret, Secret(self.token.reveal().rstrip("=")))
+
+
+class AuthorizationError(Exception):
+    """The header cannot be read. The text says why and what to do, and quotes nothing of it."""
+
+
+def read_authorization(values: Sequence[Secret[str]]) -> Basic | None:
+    """Return the credentials in the Authorization fields of a request.
+
+    None without such a field, or with one of another scheme. Raises AuthorizationError.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise AuthorizationError("Send one Authorization header only.")
+    found = _CREDENTIALS.fullmatch(values[0].reveal())
+    if found is None:
+        raise AuthorizationError(
+            "The Authorization header is malformed; send Basic, a space, and the base64 of "
+            "client_id, a colon and client_secret."
+        )
+    return _decode(found[2] or "") if found[1].lower() == "basic" else None
+
+
+def _decode(token: str) -> Basic:
+    """Decode as RFC 7617 section 2 and then, each half by itself, as RFC 6749 section 2.3.1."""
+    try:
+        text = _decode_base64(token).decode()
+    except ValueError:
+        raise _malformed("are not UTF-8 in base64.") from None
+    raw_id, colon, raw_secret = text.partition(":")
+    if not colon:
+        raise _malformed("hold no colon between client_id and client_secret.")
+    try:
+        client_id, client_secret = decode_form(raw_id), decode_form(raw_secret)
+    except ValueError:
+        raise _malformed("hold a malformed percent escape; write a percent sign as %25.") from None
+    if not _VSCHARS.fullmatch(client_id + client_secret):
+        raise _malformed("must hold printable ASCII characters only.")
+    return Basic(
+        token=Secret(token),
+        raw_id=Secret(raw_id),
+        raw_secret=Secret(raw_secret),
+        client_id=Secret(client_id),
+        client_secret=Secret(client_secret),
+    )
+
+
+def _decode_base64(token: str) -> bytes:
+    if not _BASE64.fullmatch(token):
+        raise ValueError("not base64")
+    if token.endswith("=") and len(token) % 4:
+        raise ValueError("wrong padding")
+    return base64.b64decode(token + "=" * (-len(token) % 4), validate=True)
+
+
+def _malformed(fault: str) -> AuthorizationError:
+    return AuthorizationError(f"The Basic credentials in the Authorization header {fault}")

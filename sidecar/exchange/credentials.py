@@ -1,0 +1,170 @@
+"""Client authentication at the token endpoint (RFC 6749 section 2.3.1), without I/O.
+
+From what either protocol carries, the Basic header and the fields of the
+request, to the credentials for the auth-api or to the problem that they are.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from karmo.problem.v1.problem_details_pb2 import (
+    PROBLEM_REASON_INVALID_CLIENT as INVALID_CLIENT,
+)
+from karmo.problem.v1.problem_details_pb2 import (
+    PROBLEM_REASON_INVALID_REQUEST as INVALID_REQUEST,
+)
+from karmo.problem.v1.problem_details_pb2 import (
+    PROBLEM_REASON_UNSUPPORTED_GRANT_TYPE as UNSUPPORTED_GRANT_TYPE,
+)
+
+from sidecar.auth_api.client_credentials import GRANT_TYPE, ClientCredentials
+from sidecar.exchange.basic_auth import AuthorizationError, Basic, read_authorization
+from sidecar.problems import FieldError, Problem, ProblemError, Reason
+from sidecar.secret import Secret
+
+# Appendix A.1 and A.2: client_id and client_secret are *VSCHAR, %x20-7E.
+_NOT_VSCHAR = re.compile(r"[^\x20-\x7e]")
+
+
+Header = Basic | AuthorizationError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """What a caller sent, by whichever protocol. An empty string is an absent one (section 3.2)."""
+
+    grant_type: str
+    client_id: Secret[str]
+    client_secret: Secret[str]
+    authorization: tuple[Secret[str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fault:
+    reason: Reason
+    detail: str
+    pointer: str | None = None
+
+
+def check(request: TokenRequest) -> ClientCredentials:
+    """Return the credentials that `request` carries.
+
+    Raises ProblemError. Of several faults the first, in the order of `_CHECKS`,
+    gives the reason; every fault of a field is listed.
+    """
+    header = _read_header(request)
+    faults = [fault for find in _CHECKS for fault in find(request, header)]
+    if faults:
+        raise ProblemError(_to_problem(faults))
+    if isinstance(header, Basic):
+        return ClientCredentials(
+            client_id=header.client_id,
+            client_secret=header.client_secret,
+            authorization=request.authorization[0],
+            encoded=header.encoded,
+        )
+    return ClientCredentials(
+        client_id=request.client_id,
+        client_secret=request.client_secret,
+        authorization=None,
+        encoded=(),
+    )
+
+
+def _read_header(request: TokenRequest) -> Header:
+    try:
+        return read_authorization(request.authorization)
+    except AuthorizationError as error:
+        return error
+
+
+def _to_problem(faults: Sequence[_Fault]) -> Problem:
+    first = faults[0]
+    return Problem(
+        reason=first.reason,
+        detail=first.detail,
+        errors=tuple(
+            FieldError(detail=fault.detail, pointer=fault.pointer)
+            for fault in faults
+            if fault.pointer is not None
+        ),
+    )
+
+
+def _header_faults(_request: TokenRequest, header: Header) -> Iterator[_Fault]:
+    if isinstance(header, AuthorizationError):
+        yield _Fault(reason=INVALID_REQUEST, detail=str(header))
+
+
+def _method_faults(request: TokenRequest, header: Header) -> Iterator[_Fault]:
+    """Section 2.3: a client must not use more than one authentication method in a request."""
+    if request.authorization and request.client_secret.reveal():
+        yield _Fault(
+            reason=INVALID_REQUEST,
+            detail="Remove client_secret or the Authorization header: a request must use "
+            "one way of authentication.",
+            pointer="/client_secret",
+        )
+    client_id = request.client_id.reveal()
+    if (
+        isinstance(header, Basic)
+        and client_id
+        and client_id not in (header.raw_id.reveal(), header.client_id.reveal())
+    ):
+        yield _Fault(
+            reason=INVALID_REQUEST,
+            detail="Remove client_id, or send the same one as in the Authorization header.",
+            pointer="/client_id",
+        )
+
+
+def _grant_type_faults(request: TokenRequest, _header: Header) -> Iterator[_Fault]:
+    """Section 4.4.2; section 5.2 tells a missing grant type from an unsupported one."""
+    if not request.grant_type:
+        yield _Fault(
+            reason=INVALID_REQUEST,
+            detail=f"grant_type is missing; send {GRANT_TYPE}.",
+            pointer="/grant_type",
+        )
+    elif request.grant_type != GRANT_TYPE:
+        shown = _NOT_VSCHAR.sub("?", request.grant_type[:64])
+        yield _Fault(
+            reason=UNSUPPORTED_GRANT_TYPE,
+            detail=f"grant_type '{shown}' is not supported; send {GRANT_TYPE}.",
+            pointer="/grant_type",
+        )
+
+
+def _field_faults(request: TokenRequest, _header: Header) -> Iterator[_Fault]:
+    for name, value in (("client_id", request.client_id), ("client_secret", request.client_secret)):
+        if _NOT_VSCHAR.search(value.reveal()):
+            yield _Fault(
+                reason=INVALID_REQUEST,
+                detail=f"{name} must hold printable ASCII characters only.",
+                pointer=f"/{name}",
+            )
+
+
+def _authentication_faults(request: TokenRequest, header: Header) -> Iterator[_Fault]:
+    """Section 5.2: without complete credentials by a supported method it is invalid_client."""
+    if isinstance(header, Basic):
+        proof = (header.client_id, header.client_secret)
+    else:
+        proof = (request.client_id, request.client_secret)
+    is_supported = header is not None or not request.authorization
+    if not is_supported or not all(part.reveal() for part in proof):
+        yield _Fault(
+            reason=INVALID_CLIENT,
+            detail="Send client_id and client_secret: by HTTP Basic authentication, "
+            "or both in the request.",
+        )
+
+
+_CHECKS = (
+    _header_faults,
+    _method_faults,
+    _grant_type_faults,
+    _field_faults,
+    _authentication_faults,
+)

@@ -1,0 +1,56 @@
+"""The servicer: the one implementation of the token exchange, whatever protocol it came in by."""
+
+import asyncio
+
+import grpc
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
+from karmo.auth.v1.token_service_pb2_grpc import TokenServiceServicer
+
+from sidecar.auth_api.client import AuthApi
+from sidecar.call import current_call
+from sidecar.exchange.credentials import TokenRequest, check
+from sidecar.exchange.throttle import Throttle
+from sidecar.secret import Secret
+
+Context = grpc.aio.ServicerContext[ExchangeTokenRequest, ExchangeTokenResponse]
+
+
+class TokenService(TokenServiceServicer):
+    """`karmo.auth.v1.TokenService`, by way of `auth_api`, if the `throttle` lets it.
+
+    Its errors are ProblemErrors.
+    """
+
+    def __init__(self, auth_api: AuthApi, throttle: Throttle) -> None:
+        self._auth_api = auth_api
+        self._throttle = throttle
+
+    async def ExchangeToken(  # noqa: N802 the name of the RPC
+        self, request: ExchangeTokenRequest, context: Context
+    ) -> ExchangeTokenResponse:
+        """Check the request, have the auth-api exchange its credentials, and answer."""
+        credentials = check(
+            TokenRequest(
+                grant_type=request.grant_type,
+                client_id=Secret(request.client_id),
+                client_secret=Secret(request.client_secret),
+                authorization=_authorization(context),
+            )
+        )
+        with self._throttle.attempt(current_call().address, credentials):
+            token = await self._auth_api.exchange(credentials, deadline=_deadline(context))
+        return ExchangeTokenResponse(
+            access_token=token.access_token.reveal(),
+            token_type="Bearer",  # noqa: S106 RFC 6750 section 4, not a secret
+            expires_in=token.expires_in,
+        )
+
+
+def _authorization(context: Context) -> tuple[Secret[str], ...]:
+    metadata = context.invocation_metadata() or ()
+    return tuple(Secret(str(value)) for key, value in metadata if key == "authorization")
+
+
+def _deadline(context: Context) -> float | None:
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else asyncio.get_running_loop().time() + remaining

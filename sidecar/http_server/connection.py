@@ -1,0 +1,122 @@
+"""The parser of one HTTP/1 connection: h11, and what it leaves to its user to decide."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import h11
+from h11._receivebuffer import ReceiveBuffer
+
+from sidecar.http_server import request_head
+from sidecar.transcoding.errors import RequestError
+
+# Where the application finds, in the scope of a request, that it is refused.
+REFUSAL = "sidecar.refusal"
+# Each chunk takes time, however small it is; bodies are not sent in that many.
+MAX_CHUNKS = 1024
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+
+
+class RefusedError(RequestError):
+    """A request that the front does not accept. Its connection ends with the answer."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
+        self.status = status
+
+
+class _Lines(ReceiveBuffer):
+    """What was received, of which no line is cut that is read in two ways.
+
+    h11 cuts the lines of chunks and the trailers here, where it forgives a bare CR or LF.
+    """
+
+    def maybe_extract_next_line(self) -> bytearray | None:
+        """Return the next line, if it is complete. Raises LocalProtocolError."""
+        line = super().maybe_extract_next_line()
+        _check(bytes(line or b""))
+        return line
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """Return the lines up to an empty one, if that is there. Raises LocalProtocolError."""
+        data = bytes(self)
+        # Behind a line end, so that an empty line may also be the first.
+        found = request_head.END.search(b"\n" + data)
+        _check(data[: found.end() - 1] if found else b"")
+        return super().maybe_extract_lines()
+
+    def pass_empty_lines(self) -> None:
+        """Leave out empty lines (RFC 9112 section 2.2)."""
+        found = _EMPTY_LINES.match(bytes(self))
+        if found:
+            self.maybe_extract_at_most(found.end())
+
+
+def _check(lines: bytes) -> None:
+    if request_head.has_bad_line_end(lines):
+        # What h11 expects here; the text that it makes of it reaches nobody.
+        raise h11.LocalProtocolError("a bare CR or LF, or a folded line")
+
+
+class Connection(h11.Connection):
+    """h11, stricter in what it reads, and told when an answer is the last."""
+
+    def __init__(self, is_closing: Callable[[], bool], end_of_life: float) -> None:
+        super().__init__(h11.SERVER, request_head.MAX_BYTES)
+        # h11 has no other place for it.
+        self._receive_buffer = self._lines = _Lines()
+        self._is_closing = is_closing
+        self._end_of_life = end_of_life
+        self._chunks = 0
+        self.has_heard_all = False
+        self.refusal: RefusedError | None = None
+
+    def next_event(self) -> Any:
+        """Return the next event. Raises RemoteProtocolError, and `refusal` tells why."""
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = 0
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            self.refusal = RefusedError(
+                413, f"The body must not come in more than {MAX_CHUNKS} chunks."
+            )
+            raise h11.RemoteProtocolError("too many chunks")
+        return event
+
+    def _next_event(self) -> Any:
+        try:
+            if self.their_state is h11.IDLE:
+                self._lines.pass_empty_lines()
+                request_head.check(self.trailing_data[0])
+            return super().next_event()
+        except request_head.HeadError as error:
+            self.refusal = RefusedError(error.status, error.detail)
+            raise h11.RemoteProtocolError(error.detail) from None
+        except h11.RemoteProtocolError:
+            # Its own text quotes what was sent.
+            self.refusal = RefusedError(400, "The request must be HTTP/1.1 as RFC 9112 has it.")
+            raise
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # one for all its overloads
+        """Return the bytes of `event`; of a last answer, with `Connection: close`."""
+        if isinstance(event, h11.Response) and self._is_last():
+            kept = [pair for pair in event.headers if pair[0] != b"connection"]
+            event = h11.Response(
+                status_code=event.status_code,
+                headers=[*kept, (b"Connection", b"close")],
+                reason=event.reason,
+            )
+        return super().send(event)
+
+    def is_fresh(self) -> bool:
+        """Return whether nothing of a request has come, and its answer will not be the last."""
+        is_idle = self.their_state is h11.IDLE and not self.trailing_data[0]
+        return is_idle and not self._is_last()
+
+    def _is_last(self) -> bool:
+        is_old = asyncio.get_running_loop().time() > self._end_of_life
+        is_heard = self.has_heard_all and not self.trailing_data[0]
+        return self._is_closing() or is_old or is_heard or self.refusal is not None

@@ -1,0 +1,1 @@
+"""The gRPC server interceptors that calls of both protocols pass."""

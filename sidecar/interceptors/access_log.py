@@ -1,0 +1,91 @@
+"""The access log of gRPC: one line for each call."""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+from sidecar import client_address, logs
+from sidecar.call import Call
+from sidecar.interceptors.handlers import (
+    Behavior,
+    Context,
+    Continuation,
+    Handler,
+    is_being_cancelled,
+    rewrap,
+)
+
+
+class AccessLog(grpc.aio.ServerInterceptor):
+    """Opens the call that records belong to, and writes the access line of each call.
+
+    Only names of methods of `services` are written: others are the caller's text.
+    `calls` counts those of which it knows.
+    """
+
+    def __init__(self, services: Iterable[ServiceDescriptor], trusted_proxies: int = 0) -> None:
+        self.calls = 0
+        self._trusted_proxies = trusted_proxies
+        self._methods = frozenset(
+            f"/{service.full_name}/{method.name}"
+            for service in services
+            for method in service.methods
+        )
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Return the handler of the call, with its access line."""
+        self.calls += 1
+        handler = await continuation(handler_call_details)
+        name = handler_call_details.method
+        method = name if name in self._methods else "unknown"
+
+        def log(behavior: Behavior, _handler: Handler) -> Behavior:
+            async def logged(request: Any, context: Context) -> Any:
+                peer = unquote(context.peer()).partition(":")[2]
+                notes = {"protocol": "grpc", "method": method, "peer": peer}
+                with logs.access(_open(context, self._trusted_proxies), **notes) as call:
+                    try:
+                        response = await behavior(request, context)
+                    except BaseException:
+                        call.note(code=_code(context, "UNKNOWN"))
+                        raise
+                    call.note(code=_code(context, "OK"))
+                    return response
+
+            return logged
+
+        return handler and rewrap(handler, log)
+
+
+def _open(context: Context, trusted_proxies: int) -> Call:
+    # A key without the suffix -bin has text for its value.
+    metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
+    told = dict(metadata)
+    forwarded = [value for key, value in metadata if key == "x-forwarded-for"]
+    host = _host(context.peer())
+    call = Call.of(
+        request_id=told.get("x-request-id"),
+        traceparent=told.get("traceparent"),
+        address=client_address.find(host, forwarded, trusted=trusted_proxies),
+    )
+    if call.address != host:
+        call.note(client=call.address)
+    return call
+
+
+def _host(peer: str) -> str:
+    """Return the IP address in what gRPC calls a peer: `ipv4:127.0.0.1:1`, `ipv6:%5B::1%5D:1`."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+
+
+def _code(context: Context, unset: str) -> str:
+    """Return the code of the call as its caller saw it; `unset` if its handler has set none."""
+    if is_being_cancelled():
+        return "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "CANCELLED"
+    code: grpc.StatusCode | None = context.code()
+    return unset if code is None else code.name

@@ -1,0 +1,1 @@
+"""The process: signals, graceful shutdown, sockets and system limits."""

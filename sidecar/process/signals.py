@@ -1,0 +1,77 @@
+"""Handlers of the signals that platforms, terminals and log rotation send.
+
+| signal | sent by | what it does |
+|---|---|---|
+| SIGTERM, SIGQUIT | platforms | begins the drain; a further one ends the phase that it is in |
+| SIGINT | a person at a terminal | begins the drain without the lame duck |
+| SIGHUP | a terminal that closes | as SIGINT, where standard input is a terminal |
+| SIGHUP, SIGUSR1, SIGUSR2 | log rotation | nothing, with a line in the log |
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+from sidecar import logs
+from sidecar.process.drain import Drain
+
+_STOP = (signal.SIGTERM, signal.SIGQUIT)
+_IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
+_ALL = (*_STOP, signal.SIGINT, signal.SIGHUP, *_IGNORED)
+
+
+def catch(drain: Drain) -> None:
+    """Let signals drive `drain`."""
+    loop = asyncio.get_running_loop()
+    for number, handler in _handlers(drain, has_terminal=_has_terminal()):
+        loop.add_signal_handler(number, handler)
+
+
+def prepare(leave: Callable[[int, object], object]) -> None:
+    """Call `leave` for signals that stop, until `catch`; ignore those that do nothing."""
+    has_terminal = _has_terminal()
+    for number in _ALL:
+        is_ignored = number in _IGNORED or (number == signal.SIGHUP and not has_terminal)
+        signal.signal(number, signal.SIG_IGN if is_ignored else leave)
+
+
+def ignore() -> None:
+    """Ignore all of them: the process has ended well, and keeps its status."""
+    for number in _ALL:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+
+
+def obey(name: str, stop: Callable[[], None]) -> Callable[[], None]:
+    """Return a handler that writes who stops the process, and calls `stop`."""
+
+    def handler() -> None:
+        logs.event("told to stop", by=name)
+        stop()
+
+    return handler
+
+
+def _has_terminal() -> bool:
+    """Whether standard input is a terminal, which may close."""
+    return os.isatty(0)
+
+
+def _handlers(
+    drain: Drain, *, has_terminal: bool
+) -> Iterator[tuple[signal.Signals, Callable[[], None]]]:
+    for number in _STOP:
+        yield number, obey(number.name, drain.hasten)
+    yield signal.SIGINT, obey("SIGINT", drain.interrupt)
+    hang_up = obey("SIGHUP", drain.interrupt) if has_terminal else _pass_over("SIGHUP")
+    yield signal.SIGHUP, hang_up
+    for number in _IGNORED:
+        yield number, _pass_over(number.name)
+
+
+def _pass_over(name: str) -> Callable[[], None]:
+    def write() -> None:
+        logs.event("signal ignored", signal=name)
+
+    return write

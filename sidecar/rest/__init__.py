@@ -1,0 +1,1 @@
+"""The public ASGI application: routes, access log, problem documents and problem pages."""

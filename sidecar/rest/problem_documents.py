@@ -1,0 +1,102 @@
+"""Problem documents: the one form that every error of REST has, made of all that they come in."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+from google.protobuf.json_format import MessageToJson
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from karmo.problem.v1 import problem_details_pb2 as pb
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sidecar.call import current_call
+from sidecar.problems import (
+    CATALOGUE,
+    FieldError,
+    Problem,
+    Reason,
+    explained,
+    find_detail,
+    nearest,
+    to_status,
+)
+from sidecar.transcoding import media_type
+from sidecar.transcoding.errors import RequestError
+from sidecar.transcoding.status import HTTP_STATUS
+
+# What only the listener itself says.
+_REASONS: Mapping[int, Reason] = MappingProxyType({503: pb.PROBLEM_REASON_OVERLOADED})
+# RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge
+# and not the body.
+CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
+
+
+class Renderer:
+    """Makes them. `public_url` is the base of the problem types."""
+
+    def __init__(self, public_url: str) -> None:
+        self._public_url = public_url
+
+    def render(self, request: Request, error: RequestError | Status) -> Response:
+        """Answer for the transcoder: a request that is no call, or a call that failed."""
+        if isinstance(error, Status):
+            return self._respond(request, error)
+        problem = Problem(
+            reason=_REASONS.get(error.status) or nearest(error.status),
+            detail=error.detail,
+            errors=tuple(
+                FieldError(detail=fault.detail, pointer=fault.pointer)
+                for fault in error.faults
+                if fault.pointer is not None
+            ),
+        )
+        return self._respond(request, self._status(problem), **error.headers)
+
+    def render_problem(self, request: Request, problem: Problem) -> Response:
+        """Answer with `problem`."""
+        return self._respond(request, self._status(problem))
+
+    def render_http(self, request: Request, error: Exception) -> Response:
+        """Answer for Starlette's own routes."""
+        refusal = cast("HTTPException", error)  # registered for no other
+        reason = nearest(refusal.status_code)
+        problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
+        return self._respond(request, self._status(problem), **(refusal.headers or {}))
+
+    def render_fault(self, request: Request, _error: Exception) -> Response:
+        """Answer for a bug of ours, of which the log tells more."""
+        reason = pb.PROBLEM_REASON_INTERNAL
+        problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
+        return self._respond(request, self._status(problem))
+
+    def render_stopping(self, request: Request) -> Response:
+        """Answer for a process that cannot wait for the request any longer."""
+        problem = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
+        return self._respond(request, self._status(problem), Connection="close")
+
+    def _status(self, problem: Problem) -> Status:
+        request_id = current_call().request_id
+        return to_status(problem, request_id=request_id, public_url=self._public_url)
+
+    def _respond(self, request: Request, status: Status, **headers: str) -> Response:
+        details = find_detail(status, pb.ProblemDetails)
+        if details is None or not 400 <= details.status <= 599:
+            # From a peer that speaks codes only, or that does not know our details.
+            reason = nearest(HTTP_STATUS.get(status.code, 500))
+            return self._respond(request, self._status(explained(reason)), **headers)
+        info = find_detail(status, ErrorInfo) or ErrorInfo()
+        current_call().note(karmo_code=details.karmo_code, reason=info.reason)
+        retry = find_detail(status, RetryInfo)
+        if retry is not None:
+            headers["Retry-After"] = str(retry.retry_delay.seconds)
+        if details.status == 401:  # RFC 9110 section 15.5.2, and nowhere else
+            headers["WWW-Authenticate"] = CHALLENGE
+        return Response(
+            MessageToJson(details, indent=None, ensure_ascii=False),
+            status_code=details.status,
+            media_type=media_type.choose_problem(request.headers.getlist("accept")),
+            headers={"Vary": "Accept", "Content-Language": "en", **headers},
+        )

@@ -1,0 +1,1 @@
+"""The settings: their model, their types and their sources."""

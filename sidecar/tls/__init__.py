@@ -1,0 +1,1 @@
+"""TLS contexts that follow their certificate files."""

@@ -1,0 +1,55 @@
+"""The certificates that the settings name: one part for each side that has some."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sidecar.settings.model import Settings, name_of
+from sidecar.settings.sources import SettingsError
+from sidecar.tls.reloading import ClientTls, ServerTls, TlsFiles
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificates:
+    """What speaks TLS; None for a side that does not, or that needs no files to."""
+
+    rest: ServerTls | None
+    grpc: ServerTls | None
+    auth_api: ClientTls | None
+
+    @classmethod
+    def load(cls, settings: Settings) -> "Certificates":
+        """Read all the files that `settings` name. Raises SettingsError with what is wrong."""
+        faults: list[str] = []
+
+        def part(make: Callable[[TlsFiles, str], P], side: str, ca: str) -> P | None:
+            files = _files(settings, side, ca)
+            try:
+                return make(files, side) if files else None
+            except OSError as error:
+                faults.append(f"{name_of(f'{side}_tls')}_*: {error}")
+                return None
+
+        loaded = cls(
+            rest=part(ServerTls, "rest", "tls_client_ca"),
+            grpc=part(ServerTls, "grpc", "tls_client_ca"),
+            auth_api=part(ClientTls, "auth_api", "tls_ca"),
+        )
+        if faults:
+            raise SettingsError(tuple(faults))
+        return loaded
+
+    @property
+    def parts(self) -> list[ServerTls | ClientTls]:
+        """Those that there are."""
+        return [part for part in (self.rest, self.grpc, self.auth_api) if part]
+
+
+def _files(settings: Settings, side: str, ca: str) -> TlsFiles | None:
+    names = ("tls_certificate", "tls_key", ca)
+    certificate, key, ca_file = (getattr(settings, f"{side}_{name}") for name in names)
+    if not certificate and not ca_file:
+        return None
+    return TlsFiles(certificate=certificate, key=key, ca=ca_file)

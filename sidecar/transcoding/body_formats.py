@@ -1,0 +1,104 @@
+"""Bodies of requests: which can be read, and as what.
+
+What is in a body is not known here: it becomes `Content`, for others to bind.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TypeAlias
+
+from sidecar.transcoding import media_type, strict_json
+from sidecar.transcoding.body import Content, Form, Json, Raw, Shape
+from sidecar.transcoding.errors import Fault, MalformedRequestError, UnsupportedMediaTypeError
+from sidecar.transcoding.percent import decode_form
+
+FORM, JSON = "application/x-www-form-urlencoded", media_type.JSON
+# From the bytes of a body, which may be none. Raises MalformedRequestError.
+Reader: TypeAlias = Callable[[bytes], Content]
+
+
+def choose_reader(
+    shape: Shape, content_type: Sequence[str], content_encoding: Iterable[str]
+) -> Reader:
+    """Return what reads a body of `shape` with these header fields.
+
+    Raises UnsupportedMediaTypeError for a media type, charset or coding that
+    there is no reader for.
+    """
+    if any(coding.strip().lower() not in {"", "identity"} for coding in content_encoding):
+        raise UnsupportedMediaTypeError(
+            "Send the body without Content-Encoding.", headers={"Accept-Encoding": "identity"}
+        )
+    if shape is Shape.NOTHING:
+        return _refuse
+    if shape is Shape.RAW:
+        return lambda body: Raw(content_type=", ".join(content_type), data=body)
+    return _choose_text_reader(_READERS[shape], content_type)
+
+
+def _choose_text_reader(readers: Mapping[str, Reader], content_type: Sequence[str]) -> Reader:
+    named = media_type.parse(content_type[0]) if len(content_type) == 1 else None
+    reader = readers.get(JSON if named.is_json else named.essence) if named else None
+    supported = ", ".join(readers)
+    if named is None or reader is None:
+        raise UnsupportedMediaTypeError(
+            f"Send the body as {' or '.join(readers)}.", headers={"Accept": supported}
+        )
+    if not named.is_utf8:
+        raise UnsupportedMediaTypeError("Send the body in UTF-8.", headers={"Accept": supported})
+    return reader
+
+
+def parse_form(text: str) -> list[tuple[str, str]]:
+    """Return the pairs of `text`, which is application/x-www-form-urlencoded.
+
+    Raises ValueError for a malformed escape and for bytes that are not UTF-8.
+    """
+    pairs = [part.partition("=") for part in text.split("&") if part]
+    return [(decode_form(name), decode_form(value)) for name, _, value in pairs]
+
+
+def _refuse(body: bytes) -> Content:
+    if body:  # google/api/http.proto: without `body` in the rule there is no body
+        raise MalformedRequestError("Send the request without a body.")
+    return None
+
+
+def _read_json(body: bytes) -> Content:
+    if not body:
+        return None
+    try:
+        return Json(value=strict_json.parse(body))
+    except ValueError as error:
+        raise _unreadable(f"The body is not JSON: {error}.") from None
+
+
+def _read_form(body: bytes) -> Content:
+    if not body:
+        return None
+    if _is_json_object(body):  # what curl -d makes of it, for one
+        raise _unreadable(f"The body is JSON; send it with Content-Type: {JSON}.")
+    try:
+        return Form(pairs=parse_form(body.decode()))
+    except ValueError:
+        raise _unreadable("The body must hold well-formed percent escapes of UTF-8 only.") from None
+
+
+def _is_json_object(body: bytes) -> bool:
+    with suppress(ValueError):
+        return body.lstrip().startswith(b"{") and bool(strict_json.parse(body))
+    return False
+
+
+def _unreadable(detail: str) -> MalformedRequestError:
+    return MalformedRequestError.of([Fault(detail=detail, pointer="")])
+
+
+_READERS: Mapping[Shape, Mapping[str, Reader]] = MappingProxyType(
+    {
+        Shape.OBJECT: MappingProxyType({FORM: _read_form, JSON: _read_json}),
+        # A form has names, which a value alone has not.
+        Shape.VALUE: MappingProxyType({JSON: _read_json}),
+    }
+)

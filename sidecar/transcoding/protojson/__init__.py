@@ -1,0 +1,1 @@
+"""The JSON mapping of protobuf (proto3 JSON), compiled from descriptors."""

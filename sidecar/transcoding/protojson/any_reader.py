@@ -1,0 +1,72 @@
+"""From JSON to google.protobuf.Any, which holds a message of a type that the JSON names.
+
+https://github.com/protocolbuffers/protobuf/blob/main/src/google/protobuf/any.proto
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+
+from sidecar.transcoding.errors import Faults, UnfitError
+from sidecar.transcoding.protojson.location import Arguments, Place, Read
+from sidecar.transcoding.protojson.scalars import read_string
+from sidecar.transcoding.protojson.well_known import has_own_json
+from sidecar.transcoding.strict_json import JsonObject, JsonValue
+
+
+class AnyReader:
+    """Reads an object with an ``@type`` as a packed message of that type.
+
+    `reader_of` gives what reads the messages of a type, `pool` has the types.
+    """
+
+    def __init__(self, reader_of: Callable[[Descriptor], Read], pool: DescriptorPool) -> None:
+        self._reader_of = reader_of
+        self._pool = pool
+
+    def read(self, value: JsonValue, place: Place, faults: Faults) -> Arguments:
+        """Return the arguments of the Any; what is wrong is added to `faults`."""
+        if not isinstance(value, JsonObject):
+            faults.append(place.fault("must be a JSON object"))
+            return {}
+        if not value:
+            return {}
+        urls = [given for name, given in value if name == "@type"]
+        descriptor = self._find(urls)
+        if descriptor is None:
+            faults.append(Place(place, "@type", "@type").fault(_A_TYPE))
+            return {}
+        others = JsonObject(pair for pair in value if pair[0] != "@type")
+        count = len(faults)
+        made = self._read(descriptor, others, place, faults)
+        if len(faults) > count:
+            return {}
+        if not made.IsInitialized():
+            faults.append(place.fault("must have all fields that are required"))
+        return {"type_url": urls[0], "value": made.SerializePartialToString()}
+
+    def _find(self, urls: list[JsonValue]) -> Descriptor | None:
+        """Return the type that the only one of `urls` names, after its last slash."""
+        url = urls[0] if len(urls) == 1 else None
+        if not isinstance(url, str) or "/" not in url:
+            return None
+        try:
+            return self._pool.FindMessageTypeByName(read_string(url).rpartition("/")[2])
+        except (KeyError, UnfitError):
+            return None
+
+    def _read(self, descriptor: Descriptor, value: JsonObject, place: Place, faults: Faults) -> Any:
+        make, read = GetMessageClass(descriptor), self._reader_of(descriptor)
+        if not has_own_json(descriptor):
+            return make(**read(value, place, faults))
+        if [name for name, _ in value] != ["value"]:
+            faults.append(place.fault("must have the members @type and value, and no other"))
+            return make()
+        made = read(value[0][1], Place(place, "value", "value"), faults)
+        return make(**made) if isinstance(made, dict) else made
+
+
+_A_TYPE = "must be given once, as the URL of a type that this service knows"

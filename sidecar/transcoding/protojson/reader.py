@@ -1,0 +1,134 @@
+"""From JSON to what makes a message, by plans that are compiled once for each type.
+
+https://protobuf.dev/programming-guides/json/
+
+What is read is not yet a message but the arguments of its constructor, nested
+in the same way, so that path and query can be added. Every fault is collected.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from sidecar.transcoding.errors import Faults, UnfitError, UnknownNameError
+from sidecar.transcoding.fields import map_entry_of
+from sidecar.transcoding.protojson.any_reader import AnyReader
+from sidecar.transcoding.protojson.containers import Element, Leaf, ListPlan, MapPlan, MessagePlan
+from sidecar.transcoding.protojson.location import Place, Read
+from sidecar.transcoding.protojson.scalars import NULL_VALUE, scalar_of
+from sidecar.transcoding.protojson.well_known import ANY, VALUE, WELL_KNOWN, WRAPPERS, assemble
+from sidecar.transcoding.strict_json import JsonValue
+
+
+class JsonReader:
+    """Reads messages and fields of any type. Each type is compiled once.
+
+    `ignore_unknown` passes over members that no field has, and over the names of
+    enum values that no enum has; `ignore_duplicates` lets the last value count of
+    a field that is given several.
+    """
+
+    def __init__(self, *, ignore_unknown: bool = False, ignore_duplicates: bool = False) -> None:
+        self._ignore_unknown = ignore_unknown
+        self._ignore_duplicates = ignore_duplicates
+        # Not by their names: another pool may have another type of the same name.
+        self._plans: dict[Descriptor, MessagePlan] = {}
+        self._incomplete: list[Descriptor] = []
+
+    def message(self, descriptor: Descriptor) -> Read:
+        """Return what reads a message of any type; one of a well-known type is made already."""
+        element = self._complete(self._message(descriptor))
+        return _assembled(element, descriptor).read
+
+    def field(self, field: FieldDescriptor) -> Read:
+        """Return what reads the value of `field`, be it one, a list or a map; null is None."""
+        element = self._complete(self._field(field))
+        if element.takes_null:
+            return element.read
+        return lambda value, *at: None if value is None else element.read(value, *at)
+
+    def _complete(self, element: Element) -> Element:
+        """Compile the types that `element` needs: one by one, for they may form a long chain."""
+        while self._incomplete:
+            descriptor = self._incomplete.pop()
+            for field in descriptor.fields:
+                self._plans[descriptor].add(field, self._field(field))
+        return element
+
+    def _field(self, field: FieldDescriptor) -> Element:
+        entry = map_entry_of(field)
+        if entry is not None:
+            read_key = scalar_of(entry.fields_by_name["key"]).read_text
+            values = self._element(entry.fields_by_name["value"])
+            if entry.fields_by_name["value"].message_type is not None:
+                # In a map protobuf takes no dictionaries and lists for Struct and ListValue.
+                values = _assembled(values, entry.fields_by_name["value"].message_type)
+            return Element(read=MapPlan(field.json_name, read_key, values).read)
+        if field.is_repeated:
+            return Element(read=ListPlan(field.json_name, self._element(field)).read)
+        return self._element(field)
+
+    def _element(self, field: FieldDescriptor) -> Element:
+        if field.message_type is not None:
+            return self._message(field.message_type)
+        is_null = field.enum_type is not None and field.enum_type.full_name == NULL_VALUE
+        return self._leaf(scalar_of(field).read, takes_null=is_null)
+
+    def _message(self, descriptor: Descriptor) -> Element:
+        name = descriptor.full_name
+        if name in WRAPPERS:
+            wrapped = scalar_of(descriptor.fields_by_name["value"])
+            return self._leaf(lambda value: {"value": wrapped.read(value)})
+        if name in WELL_KNOWN:
+            read = WELL_KNOWN[name].read
+            if WELL_KNOWN[name].is_text:
+                return self._leaf(lambda value: read(value, 0))
+            return Element(read=_at_depth(read), takes_null=name == VALUE)
+        if name == ANY:
+            return Element(read=AnyReader(self.message, descriptor.file.pool).read)
+        return Element(read=self._plan(descriptor).read)
+
+    def _plan(self, descriptor: Descriptor) -> MessagePlan:
+        plan = self._plans.get(descriptor)
+        if plan is None:
+            plan = MessagePlan(self._ignore_unknown, self._ignore_duplicates)
+            self._plans[descriptor] = plan
+            self._incomplete.append(descriptor)
+        return plan
+
+    def _leaf(self, read: Leaf, *, takes_null: bool = False) -> Element:
+        def read_at(value: JsonValue, place: Place, faults: Faults) -> object:
+            try:
+                return read(value)
+            except UnfitError as error:
+                if not (self._ignore_unknown and isinstance(error, UnknownNameError)):
+                    faults.append(place.fault(error))
+                return None
+
+        return Element(leaf=read, read=read_at, takes_null=takes_null)
+
+
+def _assembled(element: Element, descriptor: Descriptor) -> Element:
+    """Return what reads a value as a message, if it is one of a well-known type."""
+    if descriptor.full_name not in WELL_KNOWN:
+        return element
+    make = GetMessageClass(descriptor)
+
+    def read_message(value: JsonValue, place: Place, faults: Faults) -> Any:
+        count, made = len(faults), element.read(value, place, faults)
+        return assemble(make, made) if len(faults) == count else None
+
+    return Element(read=read_message, takes_null=element.takes_null)
+
+
+def _at_depth(read: Callable[[JsonValue, int], Any]) -> Read:
+    def read_at(value: JsonValue, place: Place, faults: Faults) -> object:
+        try:
+            return read(value, place.depth + 1)
+        except UnfitError as error:
+            faults.append(place.fault(error))
+            return None
+
+    return read_at

@@ -1,0 +1,180 @@
+"""Scalars and enums: their JSON values and their texts in paths, queries and forms, both ways.
+
+https://protobuf.dev/programming-guides/json/ has the table that is obeyed here.
+A text is read as the JSON string of the same characters would be; where JSON
+has no string for it (true, false, numbers of enums) as the JSON itself.
+"""
+
+import binascii
+import re
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+
+from sidecar.transcoding.errors import UnfitError, UnknownNameError
+from sidecar.transcoding.protojson.numerals import (
+    integer,
+    is_number,
+    read_double,
+    read_float,
+    write_double,
+    write_float,
+)
+from sidecar.transcoding.strict_json import JsonTree, JsonValue
+
+NULL_VALUE = "google.protobuf.NullValue"
+
+_MOST_NAMES = 10
+
+# RFC 4648 sections 4 and 5: either alphabet, padded or not.
+_BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scalar:
+    """How values of one scalar type are read and written.
+
+    `read` takes a JSON value and `read_text` a text; both return what protobuf
+    takes and raise UnfitError. `write` returns the JSON value, and is None for
+    a type whose values are JSON values as they are.
+    """
+
+    read: Callable[[JsonValue], object]
+    read_text: Callable[[str], object]
+    write: Callable[[Any], JsonTree] | None = None
+
+
+def scalar_of(field: FieldDescriptor) -> Scalar:
+    """Return the type of `field`, which is no message."""
+    if field.enum_type is not None:
+        return _enum(field.enum_type)
+    return _SCALARS[field.type]
+
+
+def _read_bool(value: JsonValue) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UnfitError(_A_BOOL)
+
+
+def _read_bool_text(text: str) -> bool:
+    if text in _BOOLS:
+        return _BOOLS[text]
+    raise UnfitError(_A_BOOL)
+
+
+_A_BOOL = "must be true or false"
+_BOOLS = {"true": True, "false": False}
+
+
+def read_string(value: JsonValue) -> str:
+    """Return `value` if it is a string of Unicode characters. Raises UnfitError."""
+    if not isinstance(value, str):
+        raise UnfitError("must be a string")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # JSON can escape a lone surrogate
+            raise UnfitError("must be a string that UTF-8 can encode") from None
+    return value
+
+
+def _read_bytes(value: JsonValue) -> bytes:
+    found = _BASE64.fullmatch(value) if isinstance(value, str) else None
+    if found is None or (found[2] and len(found[0]) % 4):
+        raise UnfitError(_BASE64_WANTED)
+    digits = found[1].replace("-", "+").replace("_", "/")
+    try:
+        return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))
+    except binascii.Error:  # one digit alone is not even a byte
+        raise UnfitError(_BASE64_WANTED) from None
+
+
+_BASE64_WANTED = "must be bytes in base64"
+
+
+def _write_bytes(data: bytes) -> JsonTree:
+    return b64encode(data).decode()
+
+
+def _enum(enum: EnumDescriptor) -> Scalar:
+    if enum.full_name == NULL_VALUE:
+        return _NULL
+    numbers = {value.name: value.number for value in enum.values}
+    # The first name of a number is its own, the others are its aliases.
+    names = {value.number: value.name for value in reversed(enum.values)}
+    # The first ones suffice to see what is wanted.
+    some = ", ".join(value.name for value in enum.values[:_MOST_NAMES])
+    wanted = f"must be one of {some}{', ...' if len(enum.values) > _MOST_NAMES else ''}"
+
+    def find(name: str) -> int:
+        if name in numbers:
+            return numbers[name]
+        raise UnknownNameError(wanted)
+
+    def check(value: JsonValue) -> object:
+        try:
+            number = _INT32.read(value)
+        except UnfitError:
+            raise UnfitError(wanted) from None
+        if enum.is_closed and number not in names:  # an open enum keeps what it does not know
+            raise UnfitError(wanted)
+        return number
+
+    return Scalar(
+        read=lambda value: find(value) if isinstance(value, str) else check(value),
+        read_text=lambda text: check(text) if is_number(text) else find(text),
+        write=lambda number: names.get(number, number),
+    )
+
+
+def _read_null(value: JsonValue) -> int:
+    if value is None or value == "NULL_VALUE" or (type(value) is int and value == 0):
+        return 0
+    raise UnfitError("must be null")
+
+
+def _read_null_text(text: str) -> int:
+    return _read_null({"null": None, "0": 0}.get(text, text))
+
+
+_NULL = Scalar(read=_read_null, read_text=_read_null_text, write=lambda _number: None)
+
+
+def _number(
+    read: Callable[[JsonValue], float], write: Callable[[Any], JsonTree] | None = None
+) -> Scalar:
+    return Scalar(read=read, read_text=read, write=write)
+
+
+_INT32 = _number(integer(-(2**31), 2**31 - 1))
+_UINT32 = _number(integer(0, 2**32 - 1))
+# JavaScript has no integers of 64 bits: they are strings.
+_INT64 = _number(integer(-(2**63), 2**63 - 1), str)
+_UINT64 = _number(integer(0, 2**64 - 1), str)
+
+_SCALARS: Mapping[int, Scalar] = MappingProxyType(
+    {
+        FieldDescriptor.TYPE_DOUBLE: _number(read_double, write_double),
+        FieldDescriptor.TYPE_FLOAT: _number(read_float, write_float),
+        FieldDescriptor.TYPE_INT32: _INT32,
+        FieldDescriptor.TYPE_SINT32: _INT32,
+        FieldDescriptor.TYPE_SFIXED32: _INT32,
+        FieldDescriptor.TYPE_INT64: _INT64,
+        FieldDescriptor.TYPE_SINT64: _INT64,
+        FieldDescriptor.TYPE_SFIXED64: _INT64,
+        FieldDescriptor.TYPE_UINT32: _UINT32,
+        FieldDescriptor.TYPE_FIXED32: _UINT32,
+        FieldDescriptor.TYPE_UINT64: _UINT64,
+        FieldDescriptor.TYPE_FIXED64: _UINT64,
+        FieldDescriptor.TYPE_BOOL: Scalar(read=_read_bool, read_text=_read_bool_text),
+        FieldDescriptor.TYPE_STRING: Scalar(read=read_string, read_text=read_string),
+        FieldDescriptor.TYPE_BYTES: Scalar(
+            read=_read_bytes, read_text=_read_bytes, write=_write_bytes
+        ),
+    }
+)

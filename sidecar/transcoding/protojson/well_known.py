@@ -1,0 +1,166 @@
+"""The well-known types that JSON has as something else than an object of their fields.
+
+https://protobuf.dev/programming-guides/json/ and the files of google/protobuf
+that define them. `Any` is not here, for it needs all other types; nor are the
+wrappers, which are the scalar that they wrap.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from sidecar.transcoding import strict_json
+from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.protojson import structs
+from sidecar.transcoding.strict_json import JsonTree, JsonValue
+
+# Any: the messages are made at run time, of a pool that is not known here.
+_Message = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WellKnown:
+    """How the messages of one type are read and written.
+
+    `read` takes the JSON value and how deep in messages its own lies, and returns
+    what protobuf takes for a field of the type; it raises UnfitError. `is_text`
+    tells that the JSON value is a string, so that its text stands for it without
+    quotes as well, and that its depth does not matter. `write` raises ValueError
+    for a message that has no JSON value.
+    """
+
+    read: Callable[[JsonValue, int], Any]
+    write: Callable[[_Message], JsonTree]
+    is_text: bool
+
+    def read_text(self, text: str, depth: int) -> Any:
+        """Return what the text of a path, query or form is read as. Raises UnfitError."""
+        if self.is_text and not text.startswith('"'):
+            return self.read(text, depth)
+        try:
+            value = strict_json.parse(text.encode())
+        except ValueError:
+            raise UnfitError("must be JSON") from None
+        return self.read(value, depth)
+
+
+def assemble(make: type[Message], value: Any) -> Message:
+    """Return the message of a well-known type that `value` makes as a field of that type."""
+    message: _Message = make()
+    name = make.DESCRIPTOR.full_name
+    if name == STRUCT:
+        message.update(value)
+    elif name == LIST:
+        message.extend(value)
+    else:
+        message = make(**value)
+    assembled: Message = message
+    return assembled
+
+
+def _read_timestamp(value: JsonValue, _depth: int) -> Mapping[str, int]:
+    """Read RFC 3339 section 5.6, in capitals, as the JSON mapping has it."""
+    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise UnfitError(_A_TIMESTAMP)
+    try:
+        moment = datetime.fromisoformat(found[1] + found[3])
+    except ValueError:  # the 30th of February
+        raise UnfitError(_A_TIMESTAMP) from None
+    seconds = (moment - _EPOCH) // timedelta(seconds=1)
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # its offset took it beyond the years
+        raise UnfitError(_A_TIMESTAMP)
+    return {"seconds": seconds, "nanos": _nanos(found[2])}
+
+
+_TIMESTAMP = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?"
+    r"(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_A_TIMESTAMP = "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The years 1 to 9999 (google/protobuf/timestamp.proto).
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+
+def _nanos(fraction: str | None) -> int:
+    return int((fraction or "0").ljust(9, "0"))
+
+
+def _read_duration(value: JsonValue, _depth: int) -> Mapping[str, int]:
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found[2]) > _LONGEST:
+        raise UnfitError("must be a duration in seconds, such as 1.5s")
+    sign = -1 if found[1] else 1
+    return {"seconds": sign * int(found[2]), "nanos": sign * _nanos(found[3])}
+
+
+_DURATION = re.compile(r"(-)?([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
+# 10,000 years (google/protobuf/duration.proto).
+_LONGEST = 315_576_000_000
+
+
+def _read_mask(value: JsonValue, _depth: int) -> Mapping[str, list[str]]:
+    if not isinstance(value, str) or not _MASK.fullmatch(value):
+        raise UnfitError("must be field paths in camel case, such as name,shelf.shelfCode")
+    paths = _CAPITAL.sub(lambda found: f"_{found[0].lower()}", value)
+    return {"paths": paths.split(",") if paths else []}
+
+
+# An underscore would not survive the way to snake case and back.
+_MASK = re.compile(r"(?:[A-Za-z0-9.]+(?:,[A-Za-z0-9.]+)*)?")
+_CAPITAL = re.compile("[A-Z]")
+
+
+def _write_text(message: _Message) -> JsonTree:
+    try:
+        text: str = message.ToJsonString()
+    except ValueError:  # whose text quotes the value
+        name = message.DESCRIPTOR.full_name
+        raise ValueError(f"a {name} holds what its JSON does not have") from None
+    return text
+
+
+WELL_KNOWN: Mapping[str, WellKnown] = MappingProxyType(
+    {
+        f"google.protobuf.{name}": WellKnown(read=read, write=write, is_text=write is _write_text)
+        for name, read, write in (
+            ("Timestamp", _read_timestamp, _write_text),
+            ("Duration", _read_duration, _write_text),
+            ("FieldMask", _read_mask, _write_text),
+            ("Struct", structs.read_struct, structs.write_struct),
+            ("ListValue", structs.read_list, structs.write_list),
+            ("Value", structs.read_value, structs.write_value),
+        )
+    }
+)
+ANY, VALUE = "google.protobuf.Any", "google.protobuf.Value"
+STRUCT, LIST = "google.protobuf.Struct", "google.protobuf.ListValue"
+WRAPPERS = frozenset(
+    f"google.protobuf.{kind}Value"
+    for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
+)
+
+
+def has_own_json(descriptor: Descriptor) -> bool:
+    """Whether the JSON of a message is something else than an object of its fields."""
+    name = descriptor.full_name
+    return name in WELL_KNOWN or name in WRAPPERS or name == ANY
+
+
+def has_text(field: FieldDescriptor) -> bool:
+    """Whether a value of `field` can be given as a text, in a path, a query or a form."""
+    type_ = field.message_type
+    return type_ is None or type_.full_name in WELL_KNOWN or type_.full_name in WRAPPERS
+
+
+def parent_type(field: FieldDescriptor) -> Descriptor | None:
+    """Return the message whose fields can be named after `field` and a dot, or None."""
+    type_ = field.message_type
+    return None if field.is_repeated or type_ is None or has_own_json(type_) else type_

@@ -1,0 +1,168 @@
+"""From messages to JSON, by plans that are compiled once for each type.
+
+https://protobuf.dev/programming-guides/json/
+
+Fields without presence are always written, so that a client need not know the
+defaults; those with presence are written when they are there.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from sidecar.transcoding.fields import map_entry_of
+from sidecar.transcoding.protojson.scalars import scalar_of
+from sidecar.transcoding.protojson.well_known import ANY, WELL_KNOWN, WRAPPERS, has_own_json
+from sidecar.transcoding.strict_json import JsonTree
+
+# Takes a message or the value of a field; raises ValueError for what has no JSON.
+Write: TypeAlias = Callable[[Any], JsonTree]
+
+
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False,
+    allow_nan=False,
+    separators=(",", ":"),
+    check_circular=False,  # a message is a tree
+)
+
+
+def encode(tree: JsonTree) -> bytes:
+    """Return `tree` as JSON in UTF-8."""
+    return _ENCODER.encode(tree).encode()
+
+
+class JsonWriter:
+    """Writes messages and fields of any type. Each type is compiled once."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Descriptor, _MessagePlan] = {}
+        self._incomplete: list[Descriptor] = []
+
+    def message(self, descriptor: Descriptor) -> Write:
+        """Return what writes a message of any type."""
+        return self._complete(self._message(descriptor))
+
+    def _complete(self, write: Write) -> Write:
+        """Compile the types that `write` needs: one by one, for they may form a long chain."""
+        while self._incomplete:
+            descriptor = self._incomplete.pop()
+            for field in descriptor.fields:
+                self._plans[descriptor].add(field, self._value(field))
+        return write
+
+    def _message(self, descriptor: Descriptor) -> Write:
+        name = descriptor.full_name
+        if name in WRAPPERS:
+            write = scalar_of(descriptor.fields_by_name["value"]).write
+            return lambda message: write(message.value) if write else message.value
+        if name in WELL_KNOWN:
+            return WELL_KNOWN[name].write
+        if name == ANY:
+            return _AnyPlan(self, descriptor.file.pool).write
+        return self._plan(descriptor).write
+
+    def field(self, field: FieldDescriptor) -> Write:
+        """Return what writes the value of `field` of a message; of one that is not there, null."""
+        name, write = field.name, self._value(field)
+
+        def write_field(message: Any) -> JsonTree:
+            if field.has_presence and not message.HasField(name):
+                return None
+            return write(getattr(message, name)) if write else getattr(message, name)
+
+        return self._complete(write_field)
+
+    def _value(self, field: FieldDescriptor) -> Write | None:
+        """Return what writes the value of `field`, or None if JSON takes it as it is."""
+        entry = map_entry_of(field)
+        if entry is not None:
+            key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
+            return _write_map(
+                _BOOLS.__getitem__ if key.type == key.TYPE_BOOL else str, self._element(value)
+            )
+        write = self._element(field)
+        return _write_list(write) if field.is_repeated else write
+
+    def _element(self, field: FieldDescriptor) -> Write | None:
+        if field.message_type is not None:
+            return self._message(field.message_type)
+        return scalar_of(field).write
+
+    def _plan(self, descriptor: Descriptor) -> "_MessagePlan":
+        plan = self._plans.get(descriptor)
+        if plan is None:
+            extension = self._extension if descriptor.is_extendable else None
+            plan = self._plans[descriptor] = _MessagePlan(extension)
+            self._incomplete.append(descriptor)
+        return plan
+
+    def _extension(self, field: FieldDescriptor) -> Write:
+        """Return what writes the value of an extension, which is known when one is met."""
+        write = self._value(field)
+        return self._complete(write) if write else lambda value: value
+
+
+_BOOLS = {True: "true", False: "false"}
+
+
+def _write_list(write: Write | None) -> Write:
+    if write is None:
+        return list
+    return lambda values: [write(value) for value in values]
+
+
+def _write_map(write_key: Callable[[Any], str], write: Write | None) -> Write:
+    if write is None:
+        return lambda entries: {write_key(key): value for key, value in entries.items()}
+    return lambda entries: {write_key(key): write(value) for key, value in entries.items()}
+
+
+class _MessagePlan:
+    """Writes a message as an object."""
+
+    def __init__(self, extension: Callable[[FieldDescriptor], Write] | None) -> None:
+        self._fields: list[tuple[str, str, bool, Write | None]] = []
+        self._extension = extension
+
+    def add(self, field: FieldDescriptor, write: Write | None) -> None:
+        self._fields.append((field.name, field.json_name, field.has_presence, write))
+
+    def write(self, message: Message) -> dict[str, JsonTree]:
+        made: dict[str, JsonTree] = {}
+        for name, json_name, has_presence, write in self._fields:
+            if has_presence and not message.HasField(name):
+                continue
+            value = getattr(message, name)
+            made[json_name] = write(value) if write else value
+        if self._extension is not None:
+            for field, value in message.ListFields():
+                if field.is_extension:
+                    made[f"[{field.full_name}]"] = self._extension(field)(value)
+        return made
+
+
+class _AnyPlan:
+    """Writes the message that an Any holds, with its type under ``@type``."""
+
+    def __init__(self, writer: JsonWriter, pool: DescriptorPool) -> None:
+        self._writer = writer
+        self._pool = pool
+
+    def write(self, message: Any) -> JsonTree:
+        if not message.type_url:
+            return {}
+        try:
+            descriptor = self._pool.FindMessageTypeByName(message.type_url.rpartition("/")[2])
+            held = GetMessageClass(descriptor).FromString(message.value)
+        except (KeyError, DecodeError) as error:
+            raise ValueError("a google.protobuf.Any holds what its type does not tell") from error
+        written = self._writer.message(descriptor)(held)
+        if isinstance(written, dict) and not has_own_json(descriptor):
+            return {"@type": message.type_url, **written}
+        return {"@type": message.type_url, "value": written}

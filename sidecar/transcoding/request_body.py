@@ -1,0 +1,107 @@
+"""Receiving: the raw path and the body of a request, as ASGI gives them, within their limits."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from urllib.parse import quote, unquote
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
+
+from sidecar.transcoding.body import Content, Shape
+from sidecar.transcoding.body_formats import Reader, choose_reader
+from sidecar.transcoding.errors import (
+    ClientDisconnectedError,
+    ContentTooLargeError,
+    DeadlinePassedError,
+    Fault,
+    MalformedRequestError,
+)
+
+_LENGTH = re.compile("[0-9]{1,20}")
+
+
+def raw_path(scope: Scope) -> str:
+    """Return the path as the client wrote it, without that of an application around this one.
+
+    A server that lost how it was written gets it encoded anew.
+    """
+    raw = scope.get("raw_path")
+    # A colon that is escaped begins no verb.
+    path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/:")
+    root: str = scope.get("root_path", "")
+    # What comes before is as many segments as the root has, however they are escaped.
+    *before, rest = path.split("/", root.count("/") + 1)
+    is_within = root and unquote("/".join(before)) == root
+    return f"/{rest}" if is_within else path
+
+
+class Reception:
+    """The body of one request, for a rule whose body has `shape`, of at most `limit` bytes.
+
+    Made before anything of the body is read, for what its header tells suffices
+    to refuse it: raises MalformedRequestError, UnsupportedMediaTypeError and
+    ContentTooLargeError.
+    """
+
+    def __init__(self, request: Request, *, shape: Shape, limit: int) -> None:
+        self._request = request
+        self._shape = shape
+        self._limit = limit
+        self._reader: Reader | None = None
+        length = _read_length(request.headers.getlist("content-length"))
+        self._is_http_1 = request.scope["http_version"].startswith("1")
+        # RFC 9112 section 6.3: in later versions a body needs no field to be there.
+        is_absent = not length and "transfer-encoding" not in request.headers
+        self._has_none = self._is_http_1 and is_absent
+        # HttpBody has a media type even if it has no content.
+        if length or shape is Shape.RAW:
+            self._reader = self._choose_reader()
+        if length > limit:
+            raise self._too_large()
+
+    async def read(self, deadline: float | None) -> Content:
+        """Return what was sent, if it was before `deadline`, a time of the event loop.
+
+        Raises UnsupportedMediaTypeError for a body whose length was not told, and
+        ContentTooLargeError, MalformedRequestError, ClientDisconnectedError and
+        DeadlinePassedError.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                data = b"" if self._has_none else await self._read_bytes()
+        except TimeoutError:
+            raise DeadlinePassedError from None
+        return self._reader(data) if self._reader else None
+
+    async def _read_bytes(self) -> bytes:
+        body = bytearray()
+        try:
+            async for chunk in self._request.stream():
+                if chunk and self._reader is None:
+                    self._reader = self._choose_reader()
+                body += chunk
+                if len(body) > self._limit:
+                    raise self._too_large()
+        except ClientDisconnect:
+            raise ClientDisconnectedError from None
+        return bytes(body)
+
+    def _choose_reader(self) -> Reader:
+        headers = self._request.headers
+        return choose_reader(
+            self._shape, headers.getlist("content-type"), headers.getlist("content-encoding")
+        )
+
+    def _too_large(self) -> ContentTooLargeError:
+        return ContentTooLargeError(self._limit, is_last=self._is_http_1)
+
+
+def _read_length(values: Sequence[str]) -> int:
+    """Return the length that is told (RFC 9110 section 8.6). Raises MalformedRequestError."""
+    if not values:
+        return 0
+    if len(values) > 1 or not _LENGTH.fullmatch(values[0]):
+        detail = "Content-Length must be given once, as digits."
+        raise MalformedRequestError.of([Fault(detail=detail)])
+    return int(values[0])

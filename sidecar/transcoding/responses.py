@@ -1,0 +1,69 @@
+"""Answers: the message of a response, one field of it, or content that is not JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from sidecar.transcoding import media_type
+from sidecar.transcoding.errors import AnswerError, NotAcceptableError
+from sidecar.transcoding.fields import is_http_body
+from sidecar.transcoding.media_type import JSON
+from sidecar.transcoding.protojson import writer as json_writer
+from sidecar.transcoding.protojson.writer import JsonWriter
+from sidecar.transcoding.rules import Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The content of an answer, and its media type, if that is known."""
+
+    content: bytes
+    content_type: str | None
+
+
+class AnswerWriter:
+    """Writes the answers of one rule: its message, one field of that, or what HttpBody holds."""
+
+    def __init__(self, rule: Rule, json: JsonWriter) -> None:
+        """Prepare for `rule`, whose types `json` compiles."""
+        field = rule.response_body[0] if rule.response_body else None
+        self._is_raw = is_http_body(field or rule.method.output_type)
+        self._name = field.name if field else None
+        self._write = json.field(field) if field else json.message(rule.method.output_type)
+
+    def choose(self, accept: Sequence[str]) -> str | None:
+        """Return the media type of the answers for a client that sent `Accept` fields.
+
+        None stands for whatever the service tells. Raises NotAcceptableError.
+        """
+        if self._is_raw:
+            return None
+        chosen = media_type.choose_json(accept)
+        if chosen is None:
+            raise NotAcceptableError(JSON)
+        return chosen
+
+    def write(self, message: Message, chosen: str | None) -> Answer:
+        """Return the answer that `message` is. Raises AnswerError."""
+        if self._is_raw:
+            return _raw(getattr(message, self._name) if self._name else message)
+        try:
+            content = json_writer.encode(self._write(message))
+        except (ValueError, TypeError) as error:  # TypeError: text that is not UTF-8 is bytes
+            raise AnswerError(str(error)) from error
+        except RecursionError as error:
+            raise AnswerError("it nests too deeply") from error
+        return Answer(content=content, content_type=chosen)
+
+
+def _raw(body: Any) -> Answer:
+    if body.content_type and not _is_media_type(body.content_type):
+        raise AnswerError("the content_type of a google.api.HttpBody is no media type")
+    return Answer(content=body.data, content_type=body.content_type or None)
+
+
+def _is_media_type(text: str) -> bool:
+    # A quoted string of a parameter could hold the end of the line, and begin another field.
+    return text.isascii() and text.isprintable() and media_type.parse(text) is not None

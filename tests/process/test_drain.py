@@ -1,0 +1,252 @@
+"""The drain on a virtual clock: how long its phases take, and what shortens them."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from sidecar.process.drain import Drain
+from tests.properties import many
+from tests.virtual_time import VirtualLoop
+
+LAME_DUCK, TIMEOUT = 5.0, 20.0
+
+
+class Process:
+    """What the runtime does with a drain, on a loop of its own; the times are of its clock."""
+
+    def __init__(self, loop: VirtualLoop, lame_duck: float, timeout: float) -> None:
+        self.loop = loop
+        self.drain = Drain(lame_duck=lame_duck, timeout=timeout)
+        self.calls = loop.create_future()
+        self.began: float | None = None
+        self.refuses: float | None = None  # when the lame duck was over
+        self.cut: float | None = None
+        self.ended: float | None = None
+        self._task = loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        await self.drain.beginning()
+        self.began = self.loop.time()
+        await self.drain.pass_lame_duck()
+        self.refuses = self.loop.time()
+        await self.drain.end(self.calls, self._cut)
+        self.ended = self.loop.time()
+
+    def _cut(self) -> None:
+        self.cut = self.loop.time()
+        self.calls.set_result(None)
+
+    def end_calls(self) -> None:
+        """Let the last call end."""
+        self.calls.set_result(None)
+
+
+@pytest.fixture(name="process")
+def _run() -> Iterator[Process]:
+    with VirtualLoop() as loop:
+        process = Process(loop, LAME_DUCK, TIMEOUT)
+        loop.settle()
+        yield process
+
+
+def test_nothing_begins_by_itself(process: Process) -> None:
+    """However long nobody wishes for the end, there is none."""
+    process.loop.advance(10**6)
+    assert not process.drain.has_begun
+    assert process.began is None
+
+
+def test_a_drain_without_calls_takes_the_lame_duck(process: Process) -> None:
+    """Routers have all of their time, though no call is in flight, and then it ends at once."""
+    process.drain.begin()
+    process.end_calls()
+    process.loop.advance(TIMEOUT)
+    assert (process.began, process.refuses, process.ended) == (0, LAME_DUCK, LAME_DUCK)
+    assert process.cut is None
+
+
+def test_the_end_waits_for_the_calls(process: Process) -> None:
+    """It ends when the last call does, which is not cut."""
+    process.drain.begin()
+    process.loop.advance(LAME_DUCK + 3)
+    assert (process.refuses, process.ended) == (LAME_DUCK, None)
+    process.end_calls()
+    process.loop.settle()
+    assert process.ended == LAME_DUCK + 3
+    assert process.cut is None
+
+
+def test_calls_that_take_too_long_are_cut(process: Process) -> None:
+    """A call that does not end is cut when its time is over, not before."""
+    process.drain.begin()
+    process.loop.advance(10**6)
+    assert process.cut == process.ended == LAME_DUCK + TIMEOUT
+
+
+def test_a_second_beginning_changes_nothing(process: Process) -> None:
+    """Who asks by /drain what was asked already hastens nothing."""
+    process.drain.begin()
+    process.loop.advance(1)
+    process.drain.begin()
+    process.loop.advance(10**6)
+    assert (process.refuses, process.ended) == (LAME_DUCK, LAME_DUCK + TIMEOUT)
+
+
+def test_each_further_signal_ends_a_phase(process: Process) -> None:
+    """The second signal ends the lame duck, the third cuts the calls."""
+    process.drain.hasten()
+    process.loop.advance(1)
+    process.drain.hasten()
+    process.loop.advance(1)
+    assert (process.refuses, process.ended) == (1, None)
+    process.drain.hasten()
+    process.loop.settle()
+    assert process.cut == process.ended == 2
+
+
+def test_an_interrupt_leaves_out_the_lame_duck(process: Process) -> None:
+    """What a person sends waits for no router, but for the calls."""
+    process.drain.interrupt()
+    process.loop.advance(1)
+    assert (process.refuses, process.ended) == (0, None)
+    process.drain.interrupt()
+    process.loop.settle()
+    assert process.cut == process.ended == 1
+
+
+def test_a_signal_after_drain_ends_the_lame_duck(process: Process) -> None:
+    """A signal after /drain is the second wish, and hastens."""
+    process.drain.begin()
+    process.loop.advance(2)
+    process.drain.hasten()
+    process.loop.settle()
+    assert process.refuses == 2
+
+
+def test_no_lame_duck() -> None:
+    """With no lame duck, calls have all of their own time."""
+    with VirtualLoop() as loop:
+        other = Process(loop, 0, TIMEOUT)
+        other.drain.hasten()
+        loop.advance(10**6)
+        assert (other.refuses, other.ended) == (0, TIMEOUT)
+
+
+def test_what_fails_while_it_ends_is_told(process: Process) -> None:
+    """An exception of what is waited for is not swallowed."""
+    process.drain.begin()
+    ending = process.loop.create_future()
+    end = process.loop.create_task(process.drain.end(ending, process.end_calls))
+    process.loop.settle()
+    ending.set_exception(LookupError())
+    process.loop.settle()
+    assert isinstance(end.exception(), LookupError)
+
+
+class Wishes(RuleBasedStateMachine):
+    """Whatever is wished for when, the drain keeps its promises."""
+
+    _loop: VirtualLoop
+    _process: Process
+
+    @initialize(
+        lame_duck=st.sampled_from((0.0, 0.5, 5.0)), timeout=st.sampled_from((0.5, 5.0, 20.0))
+    )
+    def start(self, lame_duck: float, timeout: float) -> None:
+        """Start a process with one call in flight."""
+        self._lame_duck, self._timeout = lame_duck, timeout
+        self._loop = VirtualLoop()
+        self._process = Process(self._loop, lame_duck, timeout)
+        self._loop.settle()
+        self._refused_by_wish = self._cut_by_wish = False
+        self._calls_ended: float | None = None
+
+    @rule(seconds=st.sampled_from((0.25, 0.5, 1.0, 4.75, 20.0)))
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        self._loop.advance(seconds)
+
+    @rule()
+    def begin(self) -> None:
+        """Ask by /drain, which hastens nothing."""
+        before = self._phase()
+        self._process.drain.begin()
+        self._loop.settle()
+        lame_duck = 1 if self._lame_duck else 2
+        assert self._phase() == max(before, lame_duck) or self._process.calls.done()
+
+    @rule(is_interrupt=st.booleans())
+    def signal(self, is_interrupt: bool) -> None:
+        """Send a signal: it ends the phase that it finds, and no more than that."""
+        before, drain = self._phase(), self._process.drain
+        (drain.interrupt if is_interrupt else drain.hasten)()
+        if before == 1 or (before == 0 and is_interrupt):
+            self._refused_by_wish = True
+        elif before == 2:
+            self._cut_by_wish = True
+        self._loop.settle()
+        skips = is_interrupt and before == 0
+        expected = min(3, before + (2 if skips else 1))
+        if expected == 1 and not self._lame_duck:
+            expected = 2
+        if expected == 2 and self._calls_ended is not None:
+            expected = 3
+        assert self._phase() == expected
+
+    @precondition(lambda self: self._calls_ended is None and not self._process.calls.done())
+    @rule()
+    def end_calls(self) -> None:
+        """Let the call in flight end."""
+        self._calls_ended = self._loop.time()
+        self._process.end_calls()
+        self._loop.settle()
+
+    @invariant()
+    def holds_its_phases(self) -> None:
+        """Check that the lame duck takes its time, unless it was hastened."""
+        process = self._process
+        if process.refuses is not None and not self._refused_by_wish:
+            assert process.began is not None
+            assert process.refuses == process.began + self._lame_duck
+
+    @invariant()
+    def ends_in_time(self) -> None:
+        """Check that the end comes in the time of both phases at the latest."""
+        process = self._process
+        if process.began is not None:
+            latest = process.began + self._lame_duck + self._timeout
+            assert (self._loop.time() if process.ended is None else process.ended) <= latest
+
+    @invariant()
+    def loses_no_call(self) -> None:
+        """Check that no call that may go on is cut, and that the end does not come before it."""
+        process = self._process
+        if process.cut is not None and not self._cut_by_wish:
+            assert process.refuses is not None
+            assert process.cut == process.refuses + self._timeout
+        if process.ended is not None and process.cut is None:
+            assert self._calls_ended is not None
+            assert process.ended >= self._calls_ended
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        if hasattr(self, "_loop"):
+            self._loop.__exit__()
+
+    def _phase(self) -> int:
+        """Return 0 before the drain, 1 in the lame duck, 2 while calls end, 3 after the end."""
+        process = self._process
+        return sum(when is not None for when in (process.began, process.refuses, process.ended))
+
+
+TestWishes = Wishes.TestCase
+TestWishes.settings = settings(many, max_examples=60, stateful_step_count=20)

@@ -1,0 +1,43 @@
+"""File descriptors: the soft limit is raised, the hard one is not passed."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from tests.sidecar_process import SIDECAR, printed, run, serving
+
+URL = "http://127.0.0.1:9/v1/oauth/token"
+SCRIPT = """
+import json, resource, sys
+from sidecar.process import file_limits
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+soft, limit, connections = json.loads(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limit))
+told = file_limits.provide(connections=connections, calls=10)
+print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([64, 8192, 1024], [[3594, 3594], [3594, 8192]]),
+        ([4000, 8192, 1024], [[3594, 4000], [4000, 8192]]),
+        ([64, 512, 1024], [[3594, 512], [512, 512]]),
+    ],
+    ids=["too few", "enough", "too few allowed"],
+)
+async def test_provide(given: Sequence[int], expected: object) -> None:
+    """There are as many as are needed, or as many as the system allows, and never fewer."""
+    end = await run(sys.executable, "-c", SCRIPT, json.dumps(given))
+    assert json.loads(printed(end)) == expected
+
+
+async def test_the_log_tells_of_too_few() -> None:
+    """A process that is allowed fewer than it may need says so, and serves."""
+    limited = ("prlimit", "--nofile=128:128")
+    async with serving("serve", program=(*limited, *SIDECAR), auth_api_token_url=URL) as sidecar:
+        line = json.loads(await sidecar.log.find('"message": "few descriptors"'))
+        assert (line["needed"], line["found"]) == (2 * (1024 + 2 * 64) + 1024 + 32 + 256, 128)

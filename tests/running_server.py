@@ -1,0 +1,132 @@
+"""A gRPC server over a socket, whose servicer ends each call as its request says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NoReturn, cast
+
+import grpc
+from grpc import StatusCode
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
+from karmo.auth.v1.token_service_pb2_grpc import (
+    TokenServiceServicer,
+    TokenServiceStub,
+    add_TokenServiceServicer_to_server,
+)
+from karmo.problem.v1 import problem_details_pb2 as pb
+
+from sidecar.grpc_server import GrpcServer
+from sidecar.interceptors.admission import Admission
+from sidecar.problems import Problem, ProblemError
+from sidecar.runtime import SERVICES
+from sidecar.settings.types import Address
+from tests.ways import PUBLIC_URL
+
+# The longest that anything here may take before the test fails, in seconds.
+GUARD = 60
+# More than any reader gets before it reads, in bytes.
+LARGE = b"." * (16 * 2**20)
+SERVICE = "karmo.auth.v1.TokenService"
+METHOD = f"/{SERVICE}/ExchangeToken"
+LOOPBACK = Address("127.0.0.1", 0)
+FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
+Call = grpc.aio.UnaryUnaryCall[ExchangeTokenRequest, ExchangeTokenResponse]
+# Any: the stub of the health service names the types of none of its methods.
+Stub = Any
+
+
+class Servicer(TokenServiceServicer):
+    """Ends each call as the grant type of its request says."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.release = asyncio.Event()
+        self.waiting: asyncio.Queue[None] = asyncio.Queue()
+
+    async def ExchangeToken(  # noqa: N802 the name of the RPC
+        self, request: ExchangeTokenRequest, context: Any
+    ) -> ExchangeTokenResponse:
+        """Answer, fail or wait."""
+        self.running.set()
+        match request.grant_type:
+            case "problem":
+                raise ProblemError(Problem(reason=pb.PROBLEM_REASON_CONFLICT))
+            case "fault":
+                raise ValueError("canary")
+            case "abort":
+                await context.abort(StatusCode.DATA_LOSS, "own words")
+            case "code":
+                context.set_code(StatusCode.ALREADY_EXISTS)
+            case "wait":
+                self.waiting.put_nowait(None)
+                await self.release.wait()
+            case "wait and fail":
+                await self._fail_when_cancelled()
+        return ExchangeTokenResponse(access_token="token")
+
+    async def _fail_when_cancelled(self) -> NoReturn:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ProblemError(Problem(reason=pb.PROBLEM_REASON_UPSTREAM_TIMEOUT)) from None
+        raise AssertionError("it waits for ever")
+
+
+class Running:
+    """A server that has not been made healthy yet, its servicer, and a channel to it."""
+
+    def __init__(
+        self, server: GrpcServer, address: str, servicer: Servicer, channel: grpc.aio.Channel
+    ) -> None:
+        self.server = server
+        self.address = address
+        self.servicer = servicer
+        self.channel = channel
+
+    async def health(self, name: str) -> int:
+        """Return the status of the service of that name, or of all."""
+        stub: Stub = HealthStub(self.channel)
+        response = await stub.Check(HealthCheckRequest(service=name), timeout=GUARD)
+        status: int = response.status
+        return status
+
+    def call(self, grant_type: str, request_id: str) -> Call:
+        """Call the servicer."""
+        return call_of(self.channel, grant_type, request_id)
+
+
+def call_of(
+    channel: grpc.aio.Channel, grant_type: str, request_id: str, timeout: float = GUARD
+) -> Call:
+    """Call the servicer at the other end of `channel`."""
+    return TokenServiceStub(channel).ExchangeToken(
+        ExchangeTokenRequest(grant_type=grant_type),
+        metadata=(("x-request-id", request_id),),
+        timeout=timeout,
+    )
+
+
+@asynccontextmanager
+async def open_server(
+    address: Address = LOOPBACK, *, reflects: bool = True, more: Mapping[str, Any] | None = None
+) -> AsyncIterator[Running]:
+    """Run a server on `address`, with `more` handlers in a service test.Streams."""
+    async with AsyncExitStack() as stack:
+        server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=reflects)
+        servicer = Servicer()
+        add_TokenServiceServicer_to_server(servicer, server.server)
+        generic = grpc.method_handlers_generic_handler("test.Streams", dict(more or {}))
+        server.server.add_generic_rpc_handlers((generic,))
+        bound = server.bind(address)
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(bound)))
+        yield Running(server, str(bound), servicer, channel)
+
+
+def reflection(running: Running) -> Stub:
+    """Return the stub of the reflection service, whose stubs know channels without asyncio only."""
+    return ServerReflectionStub(cast("grpc.Channel", running.channel))
