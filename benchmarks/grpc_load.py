@@ -13,7 +13,7 @@ _HEADER = 9  # bytes of a frame before its payload
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _ACK = _END_STREAM = 0x1
 _END_HEADERS = 0x4
-_INITIAL_WINDOW, _LARGEST_WINDOW = 65_535, 2**31 - 1
+_INITIAL_WINDOW, _MAX_WINDOW = 65_535, 2**31 - 1
 _MESSAGE_HEAD = 5  # bytes of a gRPC message before its content
 
 
@@ -26,7 +26,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 _OPENING = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     + frame(_SETTINGS, 0, 0)
-    + frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _LARGEST_WINDOW - _INITIAL_WINDOW))
+    + frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _MAX_WINDOW - _INITIAL_WINDOW))
 )
 
 

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from google.api.http_pb2 import HttpRule
 
-from sidecar.transcoding.errors import PathNotFoundError, SchemaFaults
+from sidecar.transcoding.errors import PathNotFoundError, SchemaViolations
 from sidecar.transcoding.router import Router
 from sidecar.transcoding.rules import Rule, read_rules
 from tests.transcoding import library
@@ -44,11 +44,11 @@ _LONG = (
 
 
 def _told_of_path(template: str, path: str) -> str:
-    router, faults = Router[int](), SchemaFaults()
+    router, violations = Router[int](), SchemaViolations()
     method = library.method("Get", HttpRule(get=template))
-    for rule in read_rules([library.service(method)], faults):
+    for rule in read_rules([library.service(method)], violations):
         router.add(rule, 0)
-    faults.check()
+    violations.check()
     return f"{best(lambda: _search(router, path)) * 1e3:8.2f} ms"
 
 
@@ -74,9 +74,9 @@ def _rules(size: int) -> Sequence[Rule]:
         library.method(f"Get{number}", HttpRule(get=template))
         for number, template in enumerate(templates)
     )
-    faults = SchemaFaults()
-    rules = read_rules([library.service(*methods)], faults)
-    faults.check()
+    violations = SchemaViolations()
+    rules = read_rules([library.service(*methods)], violations)
+    violations.check()
     return rules
 
 

@@ -29,9 +29,9 @@ from benchmarks.systems import (
 )
 from sidecar.settings.types import Address
 from sidecar.transcoding import strict_json
-from sidecar.transcoding.errors import Faults
+from sidecar.transcoding.errors import Violations
 from sidecar.transcoding.protojson import writer as json_writer
-from sidecar.transcoding.protojson.location import Place
+from sidecar.transcoding.protojson.location import Location
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter
 from tests.sidecar_process import BIN
@@ -167,7 +167,7 @@ def _our_codec() -> tuple[Read, Write]:
     write_tree = JsonWriter().message(sample.METHOD.input_type)
 
     def read(body: bytes) -> Any:
-        return sample.MESSAGE(**read_tree(strict_json.parse(body), Place(), Faults()))
+        return sample.MESSAGE(**read_tree(strict_json.parse(body), Location(), Violations()))
 
     return read, lambda message: json_writer.encode(write_tree(message))
 

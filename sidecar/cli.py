@@ -39,16 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = vars(known)
     command = parsed.pop("command")
     flags = {name: value for name, value in parsed.items() if value is not None}
-    faults = [_explain(argument) for argument in unknown if argument.startswith("-")]
+    violations = [_explain(argument) for argument in unknown if argument.startswith("-")]
     try:
         settings = load(os.environ, flags, needs_upstream=command != "dev")
     except SettingsError as error:
-        return _fail(*faults, *error.faults)
+        return _fail(*violations, *error.violations)
     if command == "dev" and settings.auth_api_token_url:
-        faults.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
-    faults += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
-    if faults or unknown:
-        return _fail(*faults or ["unexpected arguments; see --help"])
+        violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
+    violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
+    if violations or unknown:
+        return _fail(*violations or ["unexpected arguments; see --help"])
     if command == "check-config":
         return _check(settings)
     return _serve(settings, embeds_auth_api=command == "dev")
@@ -96,7 +96,7 @@ def _check(settings: Settings) -> int:
     try:
         Certificates.load(settings)
     except SettingsError as error:
-        return _fail(*error.faults)
+        return _fail(*error.violations)
     print("The settings are right.")
     return 0
 
@@ -112,7 +112,7 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     from sidecar import runtime  # noqa: PLC0415 as above
 
     announce = partial(_announce, settings) if embeds_auth_api else _be_silent
-    needed, found = file_limits.provide(
+    needed, found = file_limits.raise_soft_limit(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
     with closing(logs.configure(sys.stdout)):
@@ -121,7 +121,7 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
         try:
             uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
         except SettingsError as error:
-            return _fail(*error.faults)
+            return _fail(*error.violations)
         except OSError as error:
             return _fail(str(error))
         except Exception as error:  # noqa: BLE001 its text may quote anything
@@ -130,9 +130,9 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     return 0
 
 
-def _fail(*faults: str) -> int:
-    for fault in faults:
-        print(f"karmo-sidecar: {fault}", file=sys.stderr)
+def _fail(*violations: str) -> int:
+    for violation in violations:
+        print(f"karmo-sidecar: {violation}", file=sys.stderr)
     return EX_CONFIG
 
 

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
-from sidecar.interceptors.error_boundary import Guard
+from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.interceptors.metadata_limit import MetadataLimit
 from sidecar.interceptors.request_message import RequestMessage
 from sidecar.process import sockets
@@ -86,7 +86,7 @@ class GrpcServer:
         self._log = AccessLog(offered, trusted_proxies)
         interceptors = (
             self._log,
-            Guard(public_url),
+            ErrorBoundary(public_url),
             MetadataLimit(_MAX_METADATA),
             self._message,
             admission,

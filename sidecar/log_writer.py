@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 # What may wait to be written, in bytes: some ten thousand lines.
-MOST_WAITING = 4 * 2**20
+MAX_WAITING = 4 * 2**20
 # How long the end of the process may be held up by lines that wait, in seconds.
 CLOSING = 1.0
 DROPPED = "log lines dropped"
@@ -55,7 +55,7 @@ class LogWriter(logging.Handler):
         except Exception:  # noqa: BLE001 whatever it is, its text may quote the arguments
             self._refused += 1
             return
-        if self._accepted - self._settled + len(line) > MOST_WAITING:
+        if self._accepted - self._settled + len(line) > MAX_WAITING:
             self._refused += 1
             return
         self._accepted += len(line)

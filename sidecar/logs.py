@@ -20,7 +20,7 @@ from sidecar.call import Call, Note, entered, find_call
 from sidecar.log_writer import LogWriter
 
 _OURS = "sidecar"
-_MOST_CAUSES = 5  # they may go in a circle
+_MAX_CAUSES = 5  # they may go in a circle
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _template(record: logging.LogRecord) -> str:
 
 
 def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
-    if error is None or depth == _MOST_CAUSES:
+    if error is None or depth == _MAX_CAUSES:
         return {}
     frames = traceback.extract_tb(error.__traceback__)
     cause = error.__cause__ or error.__context__

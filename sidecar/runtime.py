@@ -23,13 +23,13 @@ from sidecar.grpc_server import GrpcServer
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.lingering_close import LINGER
 from sidecar.http_server.listener import HttpListener
-from sidecar.http_server.load_shedding import Shedding
+from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
-from sidecar.interceptors.error_boundary import Guard
+from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import file_limits, signals
 from sidecar.process.drain import Drain
-from sidecar.process.sockets import BACKLOG, Addresses, Bound, address_of, naming
+from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
 from sidecar.rest import app as rest_app
 from sidecar.settings.model import Settings
 from sidecar.tls import reloading
@@ -56,7 +56,7 @@ async def run(
         gc.collect()
         gc.freeze()
         announce(addresses)
-        logs.event("serving", **addresses.told())
+        logs.event("serving", **addresses.by_name())
         await drain.beginning()
         logs.event("stopping")
     logs.event("stopped")
@@ -80,7 +80,7 @@ async def running(
     """
     drain = drain or drain_of(settings)
     async with AsyncExitStack() as stack:
-        bound = Bound.by(
+        bound = Sockets.bind(
             stack.enter_context(ExitStack()), settings, embeds_auth_api=embeds_auth_api
         )
         certificates = Certificates.load(settings)
@@ -96,7 +96,7 @@ async def running(
         await _serve_beside(stack, bound, is_started, drain)
         service = await _build_service(stack, settings, addresses.token_url, certificates)
         add_TokenServiceServicer_to_server(service, server.server)
-        channel = InProcessChannel(interceptors=(Guard(public_url), admission))
+        channel = InProcessChannel(interceptors=(ErrorBoundary(public_url), admission))
         # It takes handlers as a server does, which is all that is asked of it here.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
         rest = _build_rest(settings, channel, admission, certificates, public_url, bound.rest)
@@ -125,7 +125,7 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
 
 
 async def _serve_beside(
-    stack: AsyncExitStack, bound: Bound, is_started: asyncio.Event, drain: Drain
+    stack: AsyncExitStack, bound: Sockets, is_started: asyncio.Event, drain: Drain
 ) -> None:
     """Serve what is not the API: the probes, and the embedded auth-api if there is one."""
     admin = admin_app.build(
@@ -161,7 +161,7 @@ def _build_rest(
         grace=settings.drain_timeout + _LAST_BYTES,
         limits=_limits(settings),
         tls=certificates.rest.context if certificates.rest else None,
-        shedding=Shedding(admission.is_full, refusal),
+        shedding=LoadShedding(admission.is_full, refusal),
     )
 
 
@@ -213,7 +213,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
-    limits = Limits(connections=file_limits.ASIDE, backlog=BACKLOG)
+    limits = Limits(connections=file_limits.AUXILIARY_CONNECTIONS, backlog=BACKLOG)
     listener = HttpListener(app, bound, grace=LINGER + _LAST_BYTES, limits=limits)
     await listener.start()
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TextIO
 import pytest
 
 from sidecar import log_writer
-from sidecar.log_writer import DROPPED, MOST_WAITING, LogWriter
+from sidecar.log_writer import DROPPED, MAX_WAITING, LogWriter
 from sidecar.logs import JsonFormatter
 from sidecar.settings.types import Address
 from tests.raw_http import answer_to, request
@@ -105,7 +105,7 @@ def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:
 
     Before the first line that is written again stands one record, of how many are missing.
     """
-    count = 2 * MOST_WAITING // 1000
+    count = 2 * MAX_WAITING // 1000
     with writing(pipe.writing.fileno()) as writer:
         for number in range(count):
             emit(writer, "%d %s", number, "x" * 1000)
@@ -121,7 +121,7 @@ def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:
     assert dropped["count"] == count - len(numbers)
     assert (dropped["level"], dropped["logger"]) == ("warning", "sidecar")
     assert "request_id" not in dropped
-    assert len(numbers) * 1000 > MOST_WAITING // 2
+    assert len(numbers) * 1000 > MAX_WAITING // 2
 
 
 def test_a_pipe_that_is_read_too_late(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:

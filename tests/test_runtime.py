@@ -116,7 +116,7 @@ async def _run_with_auth_api() -> AsyncIterator[Addresses]:
 @pytest.mark.parametrize("way", ["form", "grpc"])
 async def test_calls_reach_the_embedded_auth_api(embedded: Addresses, way: str) -> None:
     """Both protocols exchange a token once the context is entered."""
-    async with open_ways(embedded.told()) as ways:
+    async with open_ways(embedded.by_name()) as ways:
         outcome = await ways[way](DEMO)
     assert outcome.token
     assert outcome.token["expires_in"] == 3600
@@ -124,7 +124,7 @@ async def test_calls_reach_the_embedded_auth_api(embedded: Addresses, way: str) 
 
 async def test_every_other_listener_answers(embedded: Addresses) -> None:
     """The probes, the health of each service, the pages and the embedded auth-api are there."""
-    async with callers(embedded.told()) as made:
+    async with callers(embedded.by_name()) as made:
         assert [await made.probe(path) for path in ("/livez", "/readyz")] == [200, 200]
         for name in SERVICES:
             health = await made.health.Check(HealthCheckRequest(service=name), timeout=HANG)
@@ -135,7 +135,7 @@ async def test_every_other_listener_answers(embedded: Addresses) -> None:
 
 async def test_problem_types_lead_to_the_rest_listener(embedded: Addresses) -> None:
     """Without a public URL, the type of a problem is an address that answers with its page."""
-    async with callers(embedded.told()) as made:
+    async with callers(embedded.by_name()) as made:
         problem = (await made.ways["form"](Sent())).problem
         assert problem
         assert problem["type"].startswith(f"http://{embedded.rest}/problems/")
@@ -146,7 +146,7 @@ async def test_addresses_are_given_back() -> None:
     """After the end of a sidecar another one can take its very addresses."""
     flags = FREE_PORTS | {"auth_api_token_url": TOKEN_URL}
     async with runtime.running(load({}, flags), embeds_auth_api=False) as first:
-        told = first.told()
+        told = first.by_name()
     taken = {SETTINGS[name]: told[name] for name in ("rest", "grpc", "admin")}
     async with runtime.running(load({}, flags | taken), embeds_auth_api=False) as second:
         assert second == first
@@ -247,12 +247,12 @@ async def test_an_address_in_use_is_told(listener: str) -> None:
 @pytest.mark.parametrize("name", ["rest", "grpc", "admin"])
 async def test_two_sidecars_do_not_share_an_address(house: House, name: str) -> None:
     """The second one on an address refuses to start; the first one keeps all of its calls."""
-    taken = house.addresses.told()[name]
+    taken = house.addresses.by_name()[name]
     flags = {SETTINGS[name]: taken, "auth_api_token_url": TOKEN_URL}
     settings = load({}, FREE_PORTS | flags)
     with pytest.raises(OSError, match=f"{SETTINGS[name].upper()}: cannot listen on {taken}"):
         async with runtime.running(settings, embeds_auth_api=False):
             pytest.fail("the address is shared")
-    async with callers(house.addresses.told()) as made:
+    async with callers(house.addresses.by_name()) as made:
         assert [(await made.ways[way](SENT)).token for way in ("form", "grpc")] == [TOKEN, TOKEN]
         assert await made.probe("/readyz") == 200

@@ -25,7 +25,7 @@ from sidecar.auth_api.client import AuthApi
 from sidecar.exchange.service import TokenService
 from sidecar.exchange.throttle import Throttle
 from sidecar.in_process import InProcessChannel
-from sidecar.interceptors.error_boundary import Guard
+from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.problems import find_detail
 from sidecar.process.sockets import Addresses
 from sidecar.settings.model import Settings
@@ -104,7 +104,7 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
         chosen = settings(upstream, **flags)
         addresses = await enter(runtime.running(chosen, embeds_auth_api=False))
         socket = await enter(grpc.aio.insecure_channel(str(addresses.grpc)))
-        local = await enter(InProcessChannel(interceptors=(Guard(PUBLIC_URL),)))
+        local = await enter(InProcessChannel(interceptors=(ErrorBoundary(PUBLIC_URL),)))
         auth_api = await enter(AuthApi(upstream.url, within(chosen.auth_api_timeout)))
         add_TokenServiceServicer_to_server(
             TokenService(auth_api, unlimited()),

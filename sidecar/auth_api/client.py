@@ -16,7 +16,7 @@ from sidecar import logs
 from sidecar.auth_api import errors, request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.auth_api.errors import ForeignError
-from sidecar.auth_api.response import Answer, BadAnswerError, Token, interpret
+from sidecar.auth_api.response import Answer, BadResponseError, Token, interpret
 from sidecar.auth_api.retry import FailFast, RetryBudget
 from sidecar.call import current_call
 from sidecar.problems import Problem, ProblemError, Reason, explained
@@ -106,7 +106,7 @@ class AuthApi:
             return interpret(answer, call.credentials)
         except TimeoutError:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_TIMEOUT, "timeout") from None
-        except BadAnswerError as error:
+        except BadResponseError as error:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER, str(error)) from None
         except _CLIENT_ERRORS as error:
             raise _error(errors.reason_of(error), errors.name_of(error)) from None
@@ -117,7 +117,7 @@ class AuthApi:
         try:
             return await self._try(call)
         except httpx2.ConnectError as error:
-            pause = retry.wait()
+            pause = retry.jitter()
             now = asyncio.get_running_loop().time()
             is_in_time = now + pause + self._timeouts.connect < end
             if not errors.is_refusal(error) or not is_in_time or not self._budget.spend():
@@ -139,7 +139,7 @@ class AuthApi:
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             self._note_down(error, is_probe=is_probe)
             raise
-        except (*_CLIENT_ERRORS, BadAnswerError, TimeoutError):
+        except (*_CLIENT_ERRORS, BadResponseError, TimeoutError):
             # Something is there: to connect has less time than the whole try.
             self._note_up()
             raise
@@ -194,7 +194,7 @@ class AuthApi:
                 "POST", self._token_url, headers=headers, content=body, extensions=extensions
             ) as response:
                 return await _read_answer(response, call)
-        except (*_CLIENT_ERRORS, BadAnswerError):
+        except (*_CLIENT_ERRORS, BadResponseError):
             raise
         except Exception as error:
             raise ForeignError from error
@@ -217,7 +217,7 @@ async def _read_answer(response: httpx2.Response, call: _Call) -> Answer:
     current_call().note(upstream_status=response.status_code)
     try:
         body = await _read(response)
-    except BadAnswerError:
+    except BadResponseError:
         if response.status_code == HTTPStatus.OK:
             raise
         body = b""  # of an error the status and the header fields say enough
@@ -232,12 +232,12 @@ async def _read_answer(response: httpx2.Response, call: _Call) -> Answer:
 
 async def _read(response: httpx2.Response) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise BadAnswerError("a body in a coding that was not asked for")
+        raise BadResponseError("a body in a coding that was not asked for")
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
-            raise BadAnswerError(f"a body of more than {_MAX_BODY_BYTES} bytes")
+            raise BadResponseError(f"a body of more than {_MAX_BODY_BYTES} bytes")
     return bytes(body)
 
 

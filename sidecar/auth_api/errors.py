@@ -7,7 +7,7 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.problems import Reason
 
-_MOST_CAUSES = 10
+_MAX_CAUSES = 10
 
 
 class ForeignError(Exception):
@@ -55,7 +55,7 @@ def name_of(error: BaseException) -> str:
 
 def _first_cause(error: BaseException) -> BaseException:
     first = error
-    for _ in range(_MOST_CAUSES):  # they may go in a circle
+    for _ in range(_MAX_CAUSES):  # they may go in a circle
         if isinstance(first, ExceptionGroup):  # a name has several addresses, and all failed
             first = first.exceptions[0]
         first = first.__cause__ or first.__context__ or first

@@ -29,8 +29,8 @@ _OAUTH_CODE = re.compile("[a-z][a-z0-9_]{0,63}")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
 _POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
 _SECONDS = re.compile("[0-9]{1,20}")
-_LONGEST_DELAY = 60
-_LARGEST_INT32 = 2**31 - 1
+_MAX_DELAY = 60
+_MAX_INT32 = 2**31 - 1
 # These statuses say when to come back, whatever the body is.
 _UNDERSTOOD_ALONE = frozenset({429, 503, 504})
 # These blame the request or the client. A gateway or a server for another protocol answers with
@@ -70,23 +70,23 @@ class Token:
     expires_in: int
 
 
-class BadAnswerError(Exception):
+class BadResponseError(Exception):
     """The auth-api broke its contract. The text says how, and quotes nothing."""
 
 
 def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
-    """Return what `answer` to the credentials `sent` means. Raises BadAnswerError."""
+    """Return what `answer` to the credentials `sent` means. Raises BadResponseError."""
     if answer.status == 200:
         return _read_token(answer)
     if not 400 <= answer.status <= 599:
-        raise BadAnswerError("a status that is neither 200 nor an error")
+        raise BadResponseError("a status that is neither 200 nor an error")
     members = _read_error(answer)
     code = members.get("karmoCode")
     if _is_karmo_code(code) and not sent.appear_in(code) and answer.status not in _OF_ITSELF:
         return _withhold(_pass_through(answer, members, code), sent)
     error = _match(_OAUTH_CODE, members.get("error"))
     if not _is_understood(answer, error, members):
-        raise BadAnswerError("an error that the contract does not have")
+        raise BadResponseError("an error that the contract does not have")
     reason = nearest(answer.status, error)
     detail = _DETAILS.get(reason, CATALOGUE[reason].explanation)
     return Problem(reason=reason, detail=detail, retry_after=_delay(answer, reason))
@@ -111,18 +111,18 @@ def _read_token(answer: Answer) -> Token:
     """Read a successful response (RFC 6749 section 5.1)."""
     named = media_type.parse(answer.content_type)
     if named is None or named.essence != "application/json" or not named.is_utf8:
-        raise BadAnswerError("a token that is not application/json in UTF-8")
+        raise BadResponseError("a token that is not application/json in UTF-8")
     members = _parse_object(answer.body.reveal())
     access_token, token_type = members.get("access_token"), members.get("token_type")
     expires_in = members.get("expires_in")
     if "error" in members:
-        raise BadAnswerError("a token and an error at once")
+        raise BadResponseError("a token and an error at once")
     if not isinstance(access_token, str) or not _ACCESS_TOKEN.fullmatch(access_token):
-        raise BadAnswerError("an access_token that is not a string of visible ASCII")
+        raise BadResponseError("an access_token that is not a string of visible ASCII")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise BadAnswerError("a token_type other than Bearer")
-    if not _is_number(expires_in) or not 1 <= expires_in <= _LARGEST_INT32:
-        raise BadAnswerError("an expires_in that is not a number of at least 1")
+        raise BadResponseError("a token_type other than Bearer")
+    if not _is_number(expires_in) or not 1 <= expires_in <= _MAX_INT32:
+        raise BadResponseError("an expires_in that is not a number of at least 1")
     return Token(access_token=Secret(access_token), expires_in=int(expires_in))
 
 
@@ -141,8 +141,8 @@ def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
         if isinstance(value, JsonObject):
             return {name: member for name, member in value.unique().items() if member is not None}
     except ValueError as error:
-        raise BadAnswerError(f"a body that is not JSON: {error}") from None
-    raise BadAnswerError("a body that is not a JSON object")
+        raise BadResponseError(f"a body that is not JSON: {error}") from None
+    raise BadResponseError("a body that is not a JSON object")
 
 
 def _read_error(answer: Answer) -> Mapping[str, JsonValue]:
@@ -152,7 +152,7 @@ def _read_error(answer: Answer) -> Mapping[str, JsonValue]:
         return {}
     try:
         return _parse_object(answer.body.reveal())
-    except BadAnswerError:
+    except BadResponseError:
         return {}
 
 
@@ -221,7 +221,7 @@ def _delay(answer: Answer, reason: Reason) -> int | None:
     seconds = _read_delay(answer.retry_after)
     if seconds is None or not CATALOGUE[reason].retry_after_seconds:
         return None
-    return min(max(seconds, 1), _LONGEST_DELAY)
+    return min(max(seconds, 1), _MAX_DELAY)
 
 
 def _read_delay(text: str) -> int | None:

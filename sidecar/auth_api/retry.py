@@ -13,13 +13,13 @@ from collections.abc import Callable
 # Of the exchanges, this part may be tried again, and one more in each second.
 RATIO, PER_SECOND = 0.1, 1.0
 # What may be saved for a burst.
-MOST_SAVED = 10.0
+MAX_SAVED = 10.0
 # The longest that a second try waits, in seconds, so that not all come at once.
-LONGEST_WAIT = 0.05
+MAX_WAIT = 0.05
 # So many connections in a row that cannot be opened mean that the auth-api is down.
 DOWN_AFTER = 5
 # How long it is then left alone, in seconds; twice as long each time that it still is.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 8.0
+FIRST_PAUSE, MAX_PAUSE = 1.0, 8.0
 
 
 class RetryBudget:
@@ -45,7 +45,7 @@ class RetryBudget:
     def _save(self, more: float) -> None:
         now = self._now()
         more += (now - self._at) * PER_SECOND
-        self._saved = min(MOST_SAVED, self._saved + more)
+        self._saved = min(MAX_SAVED, self._saved + more)
         self._at = now
 
 
@@ -90,7 +90,7 @@ class FailFast:
         """
         self._failures += 1
         if is_probe:
-            self._length = min(LONGEST_PAUSE, 2 * self._length)
+            self._length = min(MAX_PAUSE, 2 * self._length)
         if is_probe or self._failures == DOWN_AFTER:
             self._pause()
 
@@ -105,6 +105,6 @@ class FailFast:
         self._until = self._now() + self._length
 
 
-def wait() -> float:
+def jitter() -> float:
     """Return how long a second try waits, in seconds ("full jitter")."""
-    return random.uniform(0.0, LONGEST_WAIT)  # noqa: S311 to spread, not to hide
+    return random.uniform(0.0, MAX_WAIT)  # noqa: S311 to spread, not to hide

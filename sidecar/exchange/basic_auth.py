@@ -86,5 +86,5 @@ def _decode_base64(token: str) -> bytes:
     return base64.b64decode(token + "=" * (-len(token) % 4), validate=True)
 
 
-def _malformed(fault: str) -> AuthorizationError:
-    return AuthorizationError(f"The Basic credentials in the Authorization header {fault}")
+def _malformed(violation: str) -> AuthorizationError:
+    return AuthorizationError(f"The Basic credentials in the Authorization header {violation}")

@@ -41,7 +41,7 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fault:
+class _Violation:
     reason: Reason
     detail: str
     pointer: str | None = None
@@ -54,9 +54,9 @@ def check(request: TokenRequest) -> ClientCredentials:
     gives the reason; every fault of a field is listed.
     """
     header = _read_header(request)
-    faults = [fault for find in _CHECKS for fault in find(request, header)]
-    if faults:
-        raise ProblemError(_to_problem(faults))
+    violations = [violation for find in _CHECKS for violation in find(request, header)]
+    if violations:
+        raise ProblemError(_to_problem(violations))
     if isinstance(header, Basic):
         return ClientCredentials(
             client_id=header.client_id,
@@ -79,28 +79,28 @@ def _read_header(request: TokenRequest) -> Header:
         return error
 
 
-def _to_problem(faults: Sequence[_Fault]) -> Problem:
-    first = faults[0]
+def _to_problem(violations: Sequence[_Violation]) -> Problem:
+    first = violations[0]
     return Problem(
         reason=first.reason,
         detail=first.detail,
         errors=tuple(
-            FieldError(detail=fault.detail, pointer=fault.pointer)
-            for fault in faults
-            if fault.pointer is not None
+            FieldError(detail=violation.detail, pointer=violation.pointer)
+            for violation in violations
+            if violation.pointer is not None
         ),
     )
 
 
-def _header_faults(_request: TokenRequest, header: Header) -> Iterator[_Fault]:
+def _header_violations(_request: TokenRequest, header: Header) -> Iterator[_Violation]:
     if isinstance(header, AuthorizationError):
-        yield _Fault(reason=INVALID_REQUEST, detail=str(header))
+        yield _Violation(reason=INVALID_REQUEST, detail=str(header))
 
 
-def _method_faults(request: TokenRequest, header: Header) -> Iterator[_Fault]:
+def _method_violations(request: TokenRequest, header: Header) -> Iterator[_Violation]:
     """Section 2.3: a client must not use more than one authentication method in a request."""
     if request.authorization and request.client_secret.reveal():
-        yield _Fault(
+        yield _Violation(
             reason=INVALID_REQUEST,
             detail="Remove client_secret or the Authorization header: a request must use "
             "one way of authentication.",
@@ -112,41 +112,41 @@ def _method_faults(request: TokenRequest, header: Header) -> Iterator[_Fault]:
         and client_id
         and client_id not in (header.raw_id.reveal(), header.client_id.reveal())
     ):
-        yield _Fault(
+        yield _Violation(
             reason=INVALID_REQUEST,
             detail="Remove client_id, or send the same one as in the Authorization header.",
             pointer="/client_id",
         )
 
 
-def _grant_type_faults(request: TokenRequest, _header: Header) -> Iterator[_Fault]:
+def _grant_type_violations(request: TokenRequest, _header: Header) -> Iterator[_Violation]:
     """Section 4.4.2; section 5.2 tells a missing grant type from an unsupported one."""
     if not request.grant_type:
-        yield _Fault(
+        yield _Violation(
             reason=INVALID_REQUEST,
             detail=f"grant_type is missing; send {GRANT_TYPE}.",
             pointer="/grant_type",
         )
     elif request.grant_type != GRANT_TYPE:
         shown = _NOT_VSCHAR.sub("?", request.grant_type[:64])
-        yield _Fault(
+        yield _Violation(
             reason=UNSUPPORTED_GRANT_TYPE,
             detail=f"grant_type '{shown}' is not supported; send {GRANT_TYPE}.",
             pointer="/grant_type",
         )
 
 
-def _field_faults(request: TokenRequest, _header: Header) -> Iterator[_Fault]:
+def _field_violations(request: TokenRequest, _header: Header) -> Iterator[_Violation]:
     for name, value in (("client_id", request.client_id), ("client_secret", request.client_secret)):
         if _NOT_VSCHAR.search(value.reveal()):
-            yield _Fault(
+            yield _Violation(
                 reason=INVALID_REQUEST,
                 detail=f"{name} must hold printable ASCII characters only.",
                 pointer=f"/{name}",
             )
 
 
-def _authentication_faults(request: TokenRequest, header: Header) -> Iterator[_Fault]:
+def _authentication_violations(request: TokenRequest, header: Header) -> Iterator[_Violation]:
     """Section 5.2: without complete credentials by a supported method it is invalid_client."""
     if isinstance(header, Basic):
         proof = (header.client_id, header.client_secret)
@@ -154,7 +154,7 @@ def _authentication_faults(request: TokenRequest, header: Header) -> Iterator[_F
         proof = (request.client_id, request.client_secret)
     is_supported = header is not None or not request.authorization
     if not is_supported or not all(part.reveal() for part in proof):
-        yield _Fault(
+        yield _Violation(
             reason=INVALID_CLIENT,
             detail="Send client_id and client_secret: by HTTP Basic authentication, "
             "or both in the request.",
@@ -162,9 +162,9 @@ def _authentication_faults(request: TokenRequest, header: Header) -> Iterator[_F
 
 
 _CHECKS = (
-    _header_faults,
-    _method_faults,
-    _grant_type_faults,
-    _field_faults,
-    _authentication_faults,
+    _header_violations,
+    _method_violations,
+    _grant_type_violations,
+    _field_violations,
+    _authentication_violations,
 )

@@ -21,10 +21,10 @@ from sidecar.exchange.windows import Windows
 from sidecar.problems import Problem, ProblemError
 
 # Of each kind. Clients that are invented to fill the memory make old windows forgotten.
-MOST_WINDOWS = 50_000
+MAX_WINDOWS = 50_000
 _MINUTE = 60.0
 # Addresses from which a client succeeded: for so many seconds, so many of all clients.
-TRUST, MOST_TRUSTED = 24 * 3600.0, 10_000
+TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +63,12 @@ class Throttle:
         self._address_failures = address_failures
         self._all_failures = all_failures
         self._client_calls = client_calls
-        self._calls = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
-        self._failures_here = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
-        self._failures_of_address = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
-        self._failures_of_client = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
-        self._pairs = Windows(_MINUTE, most=MOST_WINDOWS, now=now)
-        self._trusted = Windows(TRUST, most=MOST_TRUSTED, now=now)
+        self._calls = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
+        self._failures_here = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
+        self._failures_of_address = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
+        self._failures_of_client = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
+        self._pairs = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
+        self._trusted = Windows(TRUST, most=MAX_TRUSTED, now=now)
         self._in_flight: Counter[Hashable] = Counter()
         # Nobody can make two names share a window, or read one out of the memory.
         self._salt = secrets.token_bytes(16)

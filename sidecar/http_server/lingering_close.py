@@ -9,7 +9,7 @@ from typing import Any
 LINGER = 1.0
 
 
-class Lingering:
+class LingeringTransport:
     """A transport that ends a connection only after its peer could read the last answer."""
 
     def __init__(self, transport: asyncio.Transport) -> None:

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sidecar.http_server.connection import REFUSAL, RefusedError
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.lingering_close import LINGER
-from sidecar.http_server.load_shedding import Shedding
-from sidecar.http_server.protocol import Front, FrontProtocol
+from sidecar.http_server.load_shedding import LoadShedding
+from sidecar.http_server.protocol import HttpProtocol, ListenerState
 
 _DEFAULTS = Limits()
 _A_MOMENT = 0.02  # seconds
@@ -35,14 +35,14 @@ class HttpListener:
         grace: float,
         limits: Limits = _DEFAULTS,
         tls: ssl.SSLContext | None = None,
-        shedding: Shedding | None = None,
+        shedding: LoadShedding | None = None,
     ) -> None:
         self._bound = bound
         self._tls = _Bounded.of(tls, self._is_full) if tls else None
-        self._front = Front(limits=limits, shedding=shedding)
+        self._front = ListenerState(limits=limits, shedding=shedding)
         self._config = uvicorn.Config(
             _raise_refusals(app),
-            http=FrontProtocol,
+            http=HttpProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -111,9 +111,9 @@ class HttpListener:
                 while self._front.opening:  # noqa: ASYNC110 nobody tells of a handshake that fails
                     await asyncio.sleep(_A_MOMENT)
 
-    def _new_protocol(self) -> FrontProtocol:
+    def _new_protocol(self) -> HttpProtocol:
         state = self._server.server_state
-        return FrontProtocol(self._front, self._config, state, self._server.lifespan.state)
+        return HttpProtocol(self._front, self._config, state, self._server.lifespan.state)
 
     def _handshake(self) -> dict[str, Any]:
         if self._tls is None:

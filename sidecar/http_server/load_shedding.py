@@ -19,7 +19,7 @@ _REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*(%s)[ \t]*\r" % UUID.encode(), 
 _INTERVAL = 1.0  # seconds between two lines of the log
 
 
-class Shedding:
+class LoadShedding:
     """Gives `answer`, a whole HTTP response, to each call while `is_full` says so.
 
     That is asked with the number of calls that were begun and are not answered. In

@@ -21,34 +21,38 @@ from uvicorn.server import ServerState
 from sidecar.http_server import request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError
 from sidecar.http_server.limits import Limits
-from sidecar.http_server.lingering_close import LINGER, Lingering
-from sidecar.http_server.load_shedding import Shedding
+from sidecar.http_server.lingering_close import LINGER, LingeringTransport
+from sidecar.http_server.load_shedding import LoadShedding
 
 
 @dataclass(slots=True)
-class Front:
+class ListenerState:
     """What the connections of one listener share."""
 
     limits: Limits
-    shedding: Shedding | None = None
+    shedding: LoadShedding | None = None
     # Those that are not open yet: by TLS a handshake comes before, of whose failure nobody
     # hears but those that let go.
-    opening: WeakSet["FrontProtocol"] = field(default_factory=WeakSet)
+    opening: WeakSet["HttpProtocol"] = field(default_factory=WeakSet)
     # Those that wait for a request, the one that waits longest first.
-    waiting: dict["FrontProtocol", None] = field(default_factory=dict)
+    waiting: dict["HttpProtocol", None] = field(default_factory=dict)
     # Those whose request came as a whole, and waits for its answer.
-    begun: set["FrontProtocol"] = field(default_factory=set)
+    begun: set["HttpProtocol"] = field(default_factory=set)
     # Whether each answer is to be the last of its connection.
     is_closing: bool = False
 
 
-class FrontProtocol(H11Protocol):
+class HttpProtocol(H11Protocol):
     """One connection of a client."""
 
     conn: Connection
 
     def __init__(
-        self, front: Front, config: Config, server_state: ServerState, app_state: dict[str, Any]
+        self,
+        front: ListenerState,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
     ) -> None:
         super().__init__(config, server_state, app_state)
         self._front = front
@@ -65,7 +69,7 @@ class FrontProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         """Take the connection, in place of the one that waits longest if there are too many."""
         self._front.opening.discard(self)
-        super().connection_made(cast("asyncio.Transport", Lingering(transport)))
+        super().connection_made(cast("asyncio.Transport", LingeringTransport(transport)))
         most = self._front.limits.connections
         if len(self.connections) > most and self._front.waiting:
             oldest = next(iter(self._front.waiting))
@@ -112,7 +116,7 @@ class FrontProtocol(H11Protocol):
         self._front.begun.discard(self)
         self._disarm()
         self._stop_giving_up()
-        cast("Lingering", self.transport).forget()
+        cast("LingeringTransport", self.transport).forget()
 
     def pause_writing(self) -> None:
         """Give a client that does not read its answers as long as one that does not send."""

@@ -26,11 +26,11 @@ from sidecar.problems import Problem, ProblemError, explained
 
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
 # Of one connection, whose watches and questions of tools are few.
-_MOST_STREAMS = 8
+_MAX_STREAMS = 8
 _STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
 _TOO_MANY_STREAMS = Problem(
     reason=pb.PROBLEM_REASON_OVERLOADED,
-    detail=f"There must not be more than {_MOST_STREAMS} streams at once on a connection.",
+    detail=f"There must not be more than {_MAX_STREAMS} streams at once on a connection.",
 )
 
 
@@ -94,7 +94,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
-            whole = cast("Context", _WholeWrites(context))  # it passes on all of its names
+            whole = cast("Context", _UninterruptedWrites(context))  # it passes on all of its names
             with self._one_more(context.peer()), self._known(self._streams):
                 return await finish(behavior(parse(request, handler), whole), whole)
 
@@ -103,7 +103,7 @@ class Admission(grpc.aio.ServerInterceptor):
     @contextmanager
     def _one_more(self, connection: str) -> Iterator[None]:
         """Count a stream of `connection`. Raises ProblemError if it has too many."""
-        if self._connections[connection] >= _MOST_STREAMS:
+        if self._connections[connection] >= _MAX_STREAMS:
             raise ProblemError(_TOO_MANY_STREAMS)
         self._connections[connection] += 1
         try:
@@ -135,7 +135,7 @@ class Admission(grpc.aio.ServerInterceptor):
             task.cancel()
 
 
-class _WholeWrites:
+class _UninterruptedWrites:
     """The context of a stream, in which a write that was begun goes on to its end.
 
     grpc.aio takes no status while there is one, and the caller would wait for ever.

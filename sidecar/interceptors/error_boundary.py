@@ -40,7 +40,7 @@ _INTERNAL = Problem(
 )
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class ErrorBoundary(grpc.aio.ServerInterceptor):
     """Wraps every handler. `public_url` is the base of the problem types."""
 
     def __init__(self, public_url: str) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def call(work: Callable[[], T]) -> T:
+async def run(work: Callable[[], T]) -> T:
     """Return what `work` does, or raise what it raises.
 
     A read of a file, for one, may never end where that is on a mount whose other side
@@ -17,12 +17,12 @@ async def call(work: Callable[[], T]) -> T:
     """
     done: Future[T] = Future()
 
-    def run() -> None:
+    def work_and_settle() -> None:
         done.set_running_or_notify_cancel()  # which keeps it from being cancelled later
         try:
             done.set_result(work())
         except Exception as error:  # noqa: BLE001 it is raised where it is awaited
             done.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=work_and_settle, daemon=True).start()
     return await asyncio.wrap_future(done)

@@ -56,7 +56,7 @@ class Addresses:
     auth_api: Address | None
     token_url: str
 
-    def told(self) -> dict[str, str]:
+    def by_name(self) -> dict[str, str]:
         """Return the addresses that there are, by name."""
         named = {"rest": self.rest, "grpc": self.grpc, "admin": self.admin}
         embedded = {"auth_api": self.auth_api} if self.auth_api else {}
@@ -65,7 +65,7 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
+class Sockets:
     """The sockets of ours. gRPC takes none, so its address comes to them later."""
 
     rest: socket.socket
@@ -73,17 +73,17 @@ class Bound:
     embedded: socket.socket | None
 
     @classmethod
-    def by(cls, stack: ExitStack, settings: Settings, *, embeds_auth_api: bool) -> "Bound":
+    def bind(cls, stack: ExitStack, settings: Settings, *, embeds_auth_api: bool) -> "Sockets":
         """Take the addresses; `stack` gives them back. Raises OSError, whose text names one."""
 
-        def bind(field: str) -> socket.socket:
+        def listen_at(field: str) -> socket.socket:
             with naming(field):
                 return stack.enter_context(closing(listen(getattr(settings, field))))
 
         return cls(
-            rest=bind("rest_listen"),
-            admin=bind("admin_listen"),
-            embedded=bind("dev_auth_api_listen") if embeds_auth_api else None,
+            rest=listen_at("rest_listen"),
+            admin=listen_at("admin_listen"),
+            embedded=listen_at("dev_auth_api_listen") if embeds_auth_api else None,
         )
 
     def addresses(self, grpc_address: Address, token_url: str | None) -> Addresses:

@@ -48,9 +48,9 @@ class Renderer:
             reason=_REASONS.get(error.status) or nearest(error.status),
             detail=error.detail,
             errors=tuple(
-                FieldError(detail=fault.detail, pointer=fault.pointer)
-                for fault in error.faults
-                if fault.pointer is not None
+                FieldError(detail=violation.detail, pointer=violation.pointer)
+                for violation in error.violations
+                if violation.pointer is not None
             ),
         )
         return self._respond(request, self._status(problem), **error.headers)

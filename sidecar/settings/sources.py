@@ -13,16 +13,16 @@ from sidecar.settings.model import PREFIX, Settings, find_conflicts, name_of
 _NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
 # A setting may be in a file, which is named by a variable with this at its end.
 _IN_A_FILE = "_file"
-_MOST_FILE_SIZE = 64 * 1024  # characters
+_MAX_FILE_SIZE = 64 * 1024  # characters
 _TOKEN_URL = frozenset({"auth_api_token_url", f"auth_api_token_url{_IN_A_FILE}"})
 
 
 class SettingsError(Exception):
-    """The settings are wrong. `faults` has one line for each, none of which shows a value."""
+    """The settings are wrong. `violations` has one line for each, none of which shows a value."""
 
-    def __init__(self, faults: tuple[str, ...]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
+    def __init__(self, violations: tuple[str, ...]) -> None:
+        super().__init__("; ".join(violations))
+        self.violations = violations
 
 
 def load(
@@ -39,30 +39,30 @@ def load(
         if name.startswith(PREFIX) and not _NOT_A_SETTING.match(name)
     }
     is_named = not _TOKEN_URL.isdisjoint({*given, *flags})
-    faults = list(_take_from_files(given, flags))
+    violations = list(_take_from_files(given, flags))
     given |= flags
     bad: set[str] = set()
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         found = error.errors(include_input=False)
-        faults += [_explain(fault) for fault in found]
-        bad = {str(fault["loc"][0]) for fault in found}
+        violations += [_explain(violation) for violation in found]
+        bad = {str(violation["loc"][0]) for violation in found}
         settings = Settings.model_validate(
             {name: value for name, value in given.items() if name not in bad}
         )
     # What does not fit beside a bad value may fit beside the right one.
-    faults += [
-        f"{name_of(name)}: {fault}"
-        for name, fault in find_conflicts(settings)
-        if name not in bad and not any(name_of(other) in fault for other in bad)
+    violations += [
+        f"{name_of(name)}: {violation}"
+        for name, violation in find_conflicts(settings)
+        if name not in bad and not any(name_of(other) in violation for other in bad)
     ]
     if needs_upstream and not is_named:
-        faults.append(
+        violations.append(
             f"{name_of('auth_api_token_url')}: must be set to the auth-api's token endpoint"
         )
-    if faults:
-        raise SettingsError(tuple(faults))
+    if violations:
+        raise SettingsError(tuple(violations))
     return settings
 
 
@@ -81,19 +81,20 @@ def _take_from_files(given: dict[str, str], flags: Mapping[str, str]) -> Iterato
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 # Editors and `echo` end a file with a line end, which is no part of the value.
-                text = file.read(_MOST_FILE_SIZE + 1)
+                text = file.read(_MAX_FILE_SIZE + 1)
             given[field] = text.removesuffix("\n").removesuffix("\r")
-            if len(text) > _MOST_FILE_SIZE:
-                yield f"{name_of(name)}: must name a file of at most {_MOST_FILE_SIZE} characters"
+            if len(text) > _MAX_FILE_SIZE:
+                yield f"{name_of(name)}: must name a file of at most {_MAX_FILE_SIZE} characters"
         except OSError as error:
             yield f"{name_of(name)}: must name a file that can be read: {error.strerror}"
         except ValueError:
             yield f"{name_of(name)}: must name a file of text in UTF-8"
 
 
-def _explain(fault: ErrorDetails) -> str:
-    name = name_of(str(fault["loc"][0]))
-    return f"{name}: {_MESSAGES.get(fault['type'], fault['msg'].removeprefix('Value error, '))}"
+def _explain(violation: ErrorDetails) -> str:
+    name = name_of(str(violation["loc"][0]))
+    message = violation["msg"].removeprefix("Value error, ")
+    return f"{name}: {_MESSAGES.get(violation['type'], message)}"
 
 
 _MESSAGES = {

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator
 
 # It stands in the status of every failed call, which must stay small.
-_LONGEST_BASE = 120
+_MAX_BASE = 120
 _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _UNITS = {"ms": 0.001, "s": 1.0}
-_LONGEST_SECONDS = 3600.0
-_LARGEST_COUNT = 1_000_000
+_MAX_SECONDS = 3600.0
+_MAX_COUNT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def _parse_seconds(value: Any, *, may_be_zero: bool = False) -> Any:
         return value
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", value)
     seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
-    if not 0.0 <= seconds <= _LONGEST_SECONDS or not (seconds or may_be_zero):
+    if not 0.0 <= seconds <= _MAX_SECONDS or not (seconds or may_be_zero):
         above = "not below" if may_be_zero else "above"
         raise ValueError(f"must be a time such as 5s or 500ms, {above} 0 and at most 3600s")
     return seconds
@@ -72,8 +72,8 @@ def _parse_seconds(value: Any, *, may_be_zero: bool = False) -> Any:
 def _parse_count(value: Any, *, least: int = 1) -> Any:
     if isinstance(value, int):
         return value
-    if not re.fullmatch("[0-9]{1,7}", value) or not least <= int(value) <= _LARGEST_COUNT:
-        raise ValueError(f"must be a number from {least} to {_LARGEST_COUNT}")
+    if not re.fullmatch("[0-9]{1,7}", value) or not least <= int(value) <= _MAX_COUNT:
+        raise ValueError(f"must be a number from {least} to {_MAX_COUNT}")
     return int(value)
 
 
@@ -95,8 +95,8 @@ def _check_http_url(value: str) -> str:
 
 def _check_base_url(value: str) -> str:
     base = _check_http_url(value).rstrip("/")
-    if len(base) > _LONGEST_BASE:
-        raise ValueError(f"must not be longer than {_LONGEST_BASE} characters")
+    if len(base) > _MAX_BASE:
+        raise ValueError(f"must not be longer than {_MAX_BASE} characters")
     return base
 
 

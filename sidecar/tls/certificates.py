@@ -22,14 +22,14 @@ class Certificates:
     @classmethod
     def load(cls, settings: Settings) -> "Certificates":
         """Read all the files that `settings` name. Raises SettingsError with what is wrong."""
-        faults: list[str] = []
+        violations: list[str] = []
 
         def part(make: Callable[[TlsFiles, str], P], side: str, ca: str) -> P | None:
             files = _files(settings, side, ca)
             try:
                 return make(files, side) if files else None
             except OSError as error:
-                faults.append(f"{name_of(f'{side}_tls')}_*: {error}")
+                violations.append(f"{name_of(f'{side}_tls')}_*: {error}")
                 return None
 
         loaded = cls(
@@ -37,8 +37,8 @@ class Certificates:
             grpc=part(ServerTls, "grpc", "tls_client_ca"),
             auth_api=part(ClientTls, "auth_api", "tls_ca"),
         )
-        if faults:
-            raise SettingsError(tuple(faults))
+        if violations:
+            raise SettingsError(tuple(violations))
         return loaded
 
     @property

@@ -81,7 +81,7 @@ class _Tls:
 
     async def refresh(self) -> None:
         """Take up the files if they were replaced; bad ones are told once, and tried again."""
-        contents, found = await daemon_thread.call(partial(self._load, known=self._contents))
+        contents, found = await daemon_thread.run(partial(self._load, known=self._contents))
         before, self._told = self._told, ""
         if isinstance(found, str):
             self._told = contents.digest + found

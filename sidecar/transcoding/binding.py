@@ -14,7 +14,12 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding.body import Body, Content
-from sidecar.transcoding.errors import Fault, Faults, MalformedRequestError, UnfitError
+from sidecar.transcoding.errors import (
+    InvalidValueError,
+    MalformedRequestError,
+    Violation,
+    Violations,
+)
 from sidecar.transcoding.fields import find_rival, map_entry_of
 from sidecar.transcoding.parameters import (
     Parameter,
@@ -50,38 +55,38 @@ class Binder:
 
         Raises MalformedRequestError with every fault of the three.
         """
-        faults = Faults()
+        violations = Violations()
         values = [
-            variable.read(text, faults)
+            variable.read(text, violations)
             for variable, text in zip(self._variables, variables, strict=True)
         ]
-        queried = self._read_query(query, faults)
-        arguments = self._read_body(content, faults)
+        queried = self._read_query(query, violations)
+        arguments = self._read_body(content, violations)
         rival = self.body.find_rival(arguments, queried)
         if rival is not None:
-            faults.append(_in_query(rival, "must not be given together with the body"))
-        if faults:
-            raise MalformedRequestError.of(faults)
+            violations.append(_in_query(rival, "must not be given together with the body"))
+        if violations:
+            raise MalformedRequestError.of(violations)
         message = self._merge(arguments, queried, values)
-        faults.extend(map(self._missing, _uninitialized(message)))
-        if faults:
-            raise MalformedRequestError.of(faults)
+        violations.extend(map(self._missing, _uninitialized(message)))
+        if violations:
+            raise MalformedRequestError.of(violations)
         return message
 
-    def _read_query(self, query: str, faults: Faults) -> Arguments:
+    def _read_query(self, query: str, violations: Violations) -> Arguments:
         pairs = []
-        for name, text in _pairs(query, faults):
-            fault = self._refuse(name)
-            if fault is None:
+        for name, text in _pairs(query, violations):
+            violation = self._refuse(name)
+            if violation is None:
                 pairs.append((name, text))
             else:
-                faults.append(fault)
-        queried = self._reader.read(self._fields, pairs, faults, _in_query)
+                violations.append(violation)
+        queried = self._reader.read(self._fields, pairs, violations, _in_query)
         for variable, names in self._trespasses(queried):
-            faults.append(_in_query(".".join(names), f"must not be given with {variable}"))
+            violations.append(_in_query(".".join(names), f"must not be given with {variable}"))
         return queried
 
-    def _refuse(self, name: str) -> Fault | None:
+    def _refuse(self, name: str) -> Violation | None:
         """Return what is wrong with a parameter that is not the query's to give."""
         field = self._fields.get(name.partition(".")[0])
         if field is None:
@@ -94,11 +99,11 @@ class Binder:
             return _told(told, "must not be in the query; send it in the body")
         return None
 
-    def _read_body(self, content: Content, faults: Faults) -> Any:
-        arguments = self.body.read(content, faults)
+    def _read_body(self, content: Content, violations: Violations) -> Any:
+        arguments = self.body.read(content, violations)
         for variable, names in self._trespasses(arguments):
             predicate = f"must not be in the body, for the path gives {variable}"
-            faults.append(self.body.place(names).fault(predicate))
+            violations.append(self.body.location(names).violation(predicate))
         return arguments
 
     def _trespasses(self, arguments: Any) -> Iterator[tuple[str, Sequence[str]]]:
@@ -108,10 +113,10 @@ class Binder:
             if names is not None:
                 yield variable.label, names
 
-    def _missing(self, names: _Names) -> Fault:
+    def _missing(self, names: _Names) -> Violation:
         """Return the fault of a field that must be given; only proto2 has such fields."""
         if self.body.owns(self._fields[names[0] or ""].name):
-            return self.body.place(names).fault("must be given")
+            return self.body.location(names).violation("must be given")
         return _told(".".join(filter(None, names)), "must be given")
 
     def _merge(self, arguments: Any, queried: Arguments, values: Sequence[object]) -> Message:
@@ -135,12 +140,12 @@ class _Variable:
         self.label = label(self._chain)
         self._read = text_reader(path[-1])
 
-    def read(self, text: str, faults: Faults) -> object:
-        """Return the value that `text` is; what is wrong goes to `faults`."""
+    def read(self, text: str, violations: Violations) -> object:
+        """Return the value that `text` is; what is wrong goes to `violations`."""
         try:
             return self._read(text, len(self._chain) + 1)
-        except UnfitError as error:
-            faults.append(Fault(detail=f"{self.label} in the path {error}."))
+        except InvalidValueError as error:
+            violations.append(Violation(detail=f"{self.label} in the path {error}."))
             return None
 
     def put(self, arguments: Arguments, value: object) -> None:
@@ -166,13 +171,13 @@ class _Variable:
         return names
 
 
-def _pairs(query: str, faults: Faults) -> Iterator[tuple[str, str | None]]:
+def _pairs(query: str, violations: Violations) -> Iterator[tuple[str, str | None]]:
     for parameter in filter(None, query.split("&")):
         name, _, text = parameter.partition("=")
         decoded = _decode(name)
         if decoded is None:
             detail = "The query must hold well-formed percent escapes of UTF-8 only."
-            faults.append(Fault(detail=detail))
+            violations.append(Violation(detail=detail))
         else:
             yield decoded, _decode(text)
 
@@ -185,12 +190,12 @@ def _decode(text: str) -> str | None:
         return None
 
 
-def _in_query(name: str | None, predicate: str) -> Fault:
-    return Fault(detail=f"{name or 'A parameter'} in the query {predicate}.", parameter=name)
+def _in_query(name: str | None, predicate: str) -> Violation:
+    return Violation(detail=f"{name or 'A parameter'} in the query {predicate}.", parameter=name)
 
 
-def _told(name: str, predicate: str) -> Fault:
-    return Fault(detail=f"{name} {predicate}.", parameter=name)
+def _told(name: str, predicate: str) -> Violation:
+    return Violation(detail=f"{name} {predicate}.", parameter=name)
 
 
 def _uninitialized(message: Message, names: _Names = ()) -> Iterator[_Names]:

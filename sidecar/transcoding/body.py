@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor
 
-from sidecar.transcoding.errors import Fault, Faults
+from sidecar.transcoding.errors import Violation, Violations
 from sidecar.transcoding.fields import find_rival, is_http_body, message_of, rivals_of
 from sidecar.transcoding.parameters import ParameterReader
-from sidecar.transcoding.protojson.location import Arguments, Place
+from sidecar.transcoding.protojson.location import Arguments, Location
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.well_known import has_own_json
 from sidecar.transcoding.rules import Rule
@@ -62,7 +62,7 @@ class Body:
         """Prepare for `rule`, whose types `json` and `parameters` compile."""
         message = rule.method.input_type
         self._field = rule.body[0] if rule.body else None
-        self._place = Place(depth=1 if self._field else 0)
+        self._location = Location(depth=1 if self._field else 0)
         self._rivals = rivals_of(self._field) if self._field else {}
         self._is_whole = rule.body == ()
         self._read_json = json.field(self._field) if self._field else json.message(message)
@@ -75,11 +75,11 @@ class Body:
         """Whether the field `name` of the message is the body's to give."""
         return self._is_whole or (self._field is not None and self._field.name == name)
 
-    def read(self, content: Content, faults: Faults) -> Any:
-        """Return the arguments of the message, or itself; what is wrong goes to `faults`."""
+    def read(self, content: Content, violations: Violations) -> Any:
+        """Return the arguments of the message, or itself; what is wrong goes to `violations`."""
         if content is None:
             return {}
-        value = self._read(content, faults)
+        value = self._read(content, violations)
         return {self._field.name: value} if self._field else value
 
     def find_rival(self, arguments: Any, queried: Arguments) -> str | None:
@@ -87,21 +87,21 @@ class Body:
         is_given = self._field is not None and arguments.get(self._field.name) is not None
         return find_rival(self._rivals, queried) if is_given else None
 
-    def place(self, names: Sequence[str | None]) -> Place:
+    def location(self, names: Sequence[str | None]) -> Location:
         """Return the place in the body of what the JSON names lead to in the message.
 
         None is a name that is not to be shown.
         """
-        place = self._place
+        location = self._location
         for name in names[1:] if self._field else names:
-            place = Place(place, name, name or "")
-        return place
+            location = Location(location, name, name or "")
+        return location
 
-    def _read(self, content: Json | Form | Raw, faults: Faults) -> Any:
+    def _read(self, content: Json | Form | Raw, violations: Violations) -> Any:
         if isinstance(content, Json):
-            return self._read_json(content.value, self._place, faults)
+            return self._read_json(content.value, self._location, violations)
         if isinstance(content, Form):
-            return self._parameters.read(self._names, content.pairs, faults, _in_form)
+            return self._parameters.read(self._names, content.pairs, violations, _in_form)
         return {"content_type": content.content_type, "data": content.data}
 
 
@@ -111,10 +111,10 @@ def _shape(target: Descriptor | None) -> Shape:
     return Shape.RAW if is_http_body(target) else Shape.OBJECT
 
 
-def _in_form(name: str | None, predicate: str) -> Fault:
+def _in_form(name: str | None, predicate: str) -> Violation:
     if name is None:
-        return Place(subject="A parameter").fault(predicate)
-    place = Place()
+        return Location(subject="A parameter").violation(predicate)
+    location = Location()
     for part in name.split("."):
-        place = Place(place, part, name)
-    return place.fault(predicate)
+        location = Location(location, part, name)
+    return location.violation(predicate)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from sidecar.transcoding import media_type, strict_json
 from sidecar.transcoding.body import Content, Form, Json, Raw, Shape
-from sidecar.transcoding.errors import Fault, MalformedRequestError, UnsupportedMediaTypeError
+from sidecar.transcoding.errors import MalformedRequestError, UnsupportedMediaTypeError, Violation
 from sidecar.transcoding.percent import decode_form
 
 FORM, JSON = "application/x-www-form-urlencoded", media_type.JSON
@@ -92,7 +92,7 @@ def _is_json_object(body: bytes) -> bool:
 
 
 def _unreadable(detail: str) -> MalformedRequestError:
-    return MalformedRequestError.of([Fault(detail=detail, pointer="")])
+    return MalformedRequestError.of([Violation(detail=detail, pointer="")])
 
 
 _READERS: Mapping[Shape, Mapping[str, Reader]] = MappingProxyType(

@@ -7,15 +7,15 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.types import Receive
 
-from sidecar.transcoding.errors import AnswerError, ClientDisconnectedError
+from sidecar.transcoding.errors import ClientDisconnectedError, ResponseError
 
 Call = grpc.aio.UnaryUnaryCall[Message, Message]
 
 
-async def result(call: Call, request: Request) -> Message:
+async def response_of(call: Call, request: Request) -> Message:
     """Return the response to `call`, which is cancelled as soon as the client goes away.
 
-    Raises grpc.aio.AioRpcError for a call that failed, AnswerError for a response
+    Raises grpc.aio.AioRpcError for a call that failed, ResponseError for a response
     that cannot be read, and ClientDisconnectedError.
     """
     watcher = asyncio.create_task(_wait_for_disconnect(request.receive))
@@ -32,7 +32,7 @@ async def result(call: Call, request: Request) -> Message:
     finally:
         watcher.cancel()
     if message is None:  # what grpc.aio makes of bytes that are no message
-        raise AnswerError("it is no message of its type")
+        raise ResponseError("it is no message of its type")
     return message
 
 

@@ -1,10 +1,10 @@
 """What can go wrong between an HTTP request and the gRPC call that it stands for.
 
     SchemaError                 the schema cannot be served; raised while building
-    AnswerError                 the service's fault: its answer cannot be sent
+    ResponseError                 the service's fault: its answer cannot be sent
     ClientDisconnectedError     nobody is left to answer
     DeadlinePassedError         the client's deadline passed before it had sent its request
-    UnfitError                  a value that its field cannot take; becomes a Fault
+    InvalidValueError                  a value that its field cannot take; becomes a Fault
     +-- UnknownNameError            which names no value of an enum
     RequestError                the client's fault; has a status and perhaps headers
     +-- PathNotFoundError           404
@@ -26,7 +26,7 @@ _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Violation:
     """One thing that is wrong in a request.
 
     `pointer` is the JSON Pointer (RFC 6901) to the part of the body, `parameter`
@@ -38,48 +38,48 @@ class Fault:
     parameter: str | None = None
 
 
-class Faults(list[Fault]):
+class Violations(list[Violation]):
     """Collects what is wrong with a request, so that all of it is told at once.
 
     Raises MalformedRequestError, of what there is, where the list gets too long
     to be of use: a body of nothing but faults would take memory and time.
     """
 
-    def append(self, fault: Fault) -> None:
+    def append(self, violation: Violation) -> None:
         """Add one."""
-        super().append(fault)
-        if len(self) == _MOST_FAULTS:
+        super().append(violation)
+        if len(self) == _MAX_VIOLATIONS:
             raise MalformedRequestError.of(self)
 
-    def extend(self, faults: Iterable[Fault]) -> None:
+    def extend(self, violations: Iterable[Violation]) -> None:
         """Add several."""
-        for fault in faults:
-            self.append(fault)
+        for violation in violations:
+            self.append(violation)
 
 
-_MOST_FAULTS = 100
+_MAX_VIOLATIONS = 100
 
 
 class SchemaError(Exception):
-    """The services cannot be served as their rules stand. `faults` names every reason."""
+    """The services cannot be served as their rules stand. `violations` names every reason."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
+    def __init__(self, violations: Sequence[str]) -> None:
+        super().__init__("\n".join(violations))
+        self.violations = tuple(violations)
 
 
-class SchemaFaults:
+class SchemaViolations:
     """Collects what is wrong with a schema, so that all of it is told at once."""
 
     def __init__(self) -> None:
-        self._faults: list[str] = []
+        self._violations: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._faults)
+        return len(self._violations)
 
-    def add(self, rule: str, fault: object) -> None:
+    def add(self, rule: str, violation: object) -> None:
         """Add what is wrong with `rule`."""
-        self._faults.append(f"{rule}: {fault}")
+        self._violations.append(f"{rule}: {violation}")
 
     def attempt(
         self, rule: str, read: Callable[_Given, _Read], *args: _Given.args, **kwargs: _Given.kwargs
@@ -93,19 +93,19 @@ class SchemaFaults:
 
     def check(self) -> None:
         """Raise SchemaError if there are any."""
-        if self._faults:
-            raise SchemaError(self._faults)
+        if self._violations:
+            raise SchemaError(self._violations)
 
 
-class AnswerError(Exception):
+class ResponseError(Exception):
     """The service answered with what HTTP or JSON does not have. The text says what that is."""
 
 
-class UnfitError(ValueError):
+class InvalidValueError(ValueError):
     """A value that its field cannot take. The text continues a sentence: "must be a string"."""
 
 
-class UnknownNameError(UnfitError):
+class UnknownNameError(InvalidValueError):
     """A name that no value of an enum has: perhaps of one that a newer schema has."""
 
 
@@ -121,17 +121,21 @@ class RequestError(Exception):
     """A request that cannot be made into a call.
 
     `status` is the HTTP status of the answer, `headers` are those that it must
-    have, `faults` is what is wrong.
+    have, `violations` is what is wrong.
     """
 
     status: int
 
     def __init__(
-        self, detail: str, *, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None
+        self,
+        detail: str,
+        *,
+        violations: Iterable[Violation] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.faults = tuple(faults)
+        self.violations = tuple(violations)
         self.headers = dict(headers or {})
 
 
@@ -191,11 +195,14 @@ class MalformedRequestError(RequestError):
     status = 400
 
     @classmethod
-    def of(cls, faults: Sequence[Fault]) -> "MalformedRequestError":
-        """Make one error of all `faults`, of which there is at least one.
+    def of(cls, violations: Sequence[Violation]) -> "MalformedRequestError":
+        """Make one error of all `violations`, of which there is at least one.
 
         Its detail is that of the first fault, and of all that no pointer leads to.
         """
-        first, *others = faults = list(dict.fromkeys(faults))
-        told = [first.detail, *(fault.detail for fault in others if fault.pointer is None)]
-        return cls(" ".join(told), faults=faults)
+        first, *others = violations = list(dict.fromkeys(violations))
+        told = [
+            first.detail,
+            *(violation.detail for violation in others if violation.pointer is None),
+        ]
+        return cls(" ".join(told), violations=violations)

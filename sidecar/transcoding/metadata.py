@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
-from sidecar.transcoding.errors import Fault, MalformedRequestError
+from sidecar.transcoding.errors import MalformedRequestError, Violation
 
 # As ASGI has them: names are in lower case.
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -82,14 +82,16 @@ def to_metadata(headers: Headers, allowed: frozenset[bytes]) -> Metadata:
     """
     names = allowed - _nominated(headers)
     entries: list[tuple[str, str | bytes]] = []
-    faults = []
+    violations = []
     for name, value in [field for field in headers if field[0] in names]:
         try:
             entries.extend((name.decode(), part) for part in _read(name, value))
         except ValueError as error:
-            faults.append(Fault(detail=f"The header {name.decode()} must hold {error} only."))
-    if faults:
-        raise MalformedRequestError.of(faults)
+            violations.append(
+                Violation(detail=f"The header {name.decode()} must hold {error} only.")
+            )
+    if violations:
+        raise MalformedRequestError.of(violations)
     return tuple(entries)
 
 
@@ -116,7 +118,7 @@ def read_timeout(headers: Headers) -> float | None:
     found = _TIMEOUT.fullmatch(values[0])
     if found is None or len(values) > 1:
         detail = "grpc-timeout must be given once, as up to 8 digits and one of H M S m u n."
-        raise MalformedRequestError.of([Fault(detail=detail)])
+        raise MalformedRequestError.of([Violation(detail=detail)])
     return min(int(found[1]) * _SECONDS[found[2]], _DAY)
 
 

@@ -11,18 +11,18 @@ from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from sidecar.transcoding.errors import Fault, Faults, UnfitError
+from sidecar.transcoding.errors import InvalidValueError, Violation, Violations
 from sidecar.transcoding.fields import Rivals, find_rival, rivals_of
 from sidecar.transcoding.protojson.location import Arguments, is_shown
 from sidecar.transcoding.protojson.scalars import scalar_of
-from sidecar.transcoding.protojson.structs import DEEPEST
+from sidecar.transcoding.protojson.structs import MAX_DEPTH
 from sidecar.transcoding.protojson.well_known import WELL_KNOWN, has_text, parent_type
 
-# From a text, and how many messages there are down to its own. Raises UnfitError.
+# From a text, and how many messages there are down to its own. Raises InvalidValueError.
 ReadText: TypeAlias = Callable[[str, int], Any]
 # From the dotted name of a field, and what is wrong, to the fault. Without a name for
 # one that a client made up and that must not be shown to it again.
-Report: TypeAlias = Callable[[str | None, str], Fault]
+Report: TypeAlias = Callable[[str | None, str], Violation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +80,10 @@ class ParameterReader:
         self,
         fields: Parameters,
         pairs: Iterable[tuple[str, str | None]],
-        faults: Faults,
+        violations: Violations,
         report: Report,
     ) -> Arguments:
-        """Return the arguments of the message that has `fields`; what is wrong goes to `faults`.
+        """Return the arguments of the message that has `fields`; add to `violations`.
 
         A text is None where it could not be decoded, which matters for a known name only.
         """
@@ -91,24 +91,24 @@ class ParameterReader:
         for name, text in pairs:
             chain = find(fields, name)
             if chain is None:
-                faults.extend(self._unknown(name, report))
+                violations.extend(self._unknown(name, report))
                 continue
             try:
                 self._set(made, chain, text)
-            except UnfitError as error:
-                faults.append(report(label(chain), str(error)))
+            except InvalidValueError as error:
+                violations.append(report(label(chain), str(error)))
         return made
 
-    def _unknown(self, name: str, report: Report) -> Iterator[Fault]:
+    def _unknown(self, name: str, report: Report) -> Iterator[Violation]:
         if not self._ignore_unknown:
             yield report(name if is_shown(name) else None, "must be the name of a field")
 
     def _set(self, made: Arguments, chain: Sequence[Parameter], text: str | None) -> None:
         *parents, leaf = chain
         if text is None:
-            raise UnfitError("must hold well-formed percent escapes of UTF-8 only")
+            raise InvalidValueError("must hold well-formed percent escapes of UTF-8 only")
         if leaf.read is None:
-            raise UnfitError(_explain(leaf))
+            raise InvalidValueError(_explain(leaf))
         value = leaf.read(text, len(chain) + 1)
         for parent in parents:
             _check_rivals(parent, made)
@@ -118,7 +118,7 @@ class ParameterReader:
             made.setdefault(leaf.name, []).append(value)
             return
         if leaf.name in made and not self._ignore_duplicates:
-            raise UnfitError("must be given once only")
+            raise InvalidValueError("must be given once only")
         made[leaf.name] = value
 
     def _compile(self, field: FieldDescriptor) -> Parameter:
@@ -135,8 +135,8 @@ class ParameterReader:
 
 def find(fields: Parameters, name: str) -> Sequence[Parameter] | None:
     """Return the fields that lead to the one that `name` is the path of, or None without one."""
-    names = name.split(".", DEEPEST)
-    if len(names) > DEEPEST:
+    names = name.split(".", MAX_DEPTH)
+    if len(names) > MAX_DEPTH:
         return None
     chain = []
     for part in names:
@@ -171,7 +171,7 @@ def _unquote(text: str) -> str:
 def _check_rivals(parameter: Parameter, made: Arguments) -> None:
     rival = find_rival(parameter.rivals, made)
     if rival is not None:
-        raise UnfitError(f"must not be given together with {rival}")
+        raise InvalidValueError(f"must not be given together with {rival}")
 
 
 def _explain(parameter: Parameter) -> str:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.transcoding import media_type
-from sidecar.transcoding.errors import Fault, RequestError
+from sidecar.transcoding.errors import RequestError, Violation
 from sidecar.transcoding.protojson import writer as json_writer
 from sidecar.transcoding.status import HTTP_STATUS
 from sidecar.transcoding.strict_json import JsonTree
@@ -66,11 +66,18 @@ def render(
 
 
 def _tell_request(error: RequestError) -> dict[str, JsonTree]:
-    return {"detail": error.detail, "errors": [_tell_fault(fault) for fault in error.faults]}
+    return {
+        "detail": error.detail,
+        "errors": [_write_violation(violation) for violation in error.violations],
+    }
 
 
-def _tell_fault(fault: Fault) -> JsonTree:
-    members = {"detail": fault.detail, "pointer": fault.pointer, "parameter": fault.parameter}
+def _write_violation(violation: Violation) -> JsonTree:
+    members = {
+        "detail": violation.detail,
+        "pointer": violation.pointer,
+        "parameter": violation.parameter,
+    }
     return {name: member for name, member in members.items() if member is not None}
 
 

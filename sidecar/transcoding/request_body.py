@@ -14,8 +14,8 @@ from sidecar.transcoding.errors import (
     ClientDisconnectedError,
     ContentTooLargeError,
     DeadlinePassedError,
-    Fault,
     MalformedRequestError,
+    Violation,
 )
 
 _LENGTH = re.compile("[0-9]{1,20}")
@@ -36,7 +36,7 @@ def raw_path(scope: Scope) -> str:
     return f"/{rest}" if is_within else path
 
 
-class Reception:
+class RequestBody:
     """The body of one request, for a rule whose body has `shape`, of at most `limit` bytes.
 
     Made before anything of the body is read, for what its header tells suffices
@@ -103,5 +103,5 @@ def _read_length(values: Sequence[str]) -> int:
         return 0
     if len(values) > 1 or not _LENGTH.fullmatch(values[0]):
         detail = "Content-Length must be given once, as digits."
-        raise MalformedRequestError.of([Fault(detail=detail)])
+        raise MalformedRequestError.of([Violation(detail=detail)])
     return int(values[0])

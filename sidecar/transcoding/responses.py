@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from sidecar.transcoding import media_type
-from sidecar.transcoding.errors import AnswerError, NotAcceptableError
+from sidecar.transcoding.errors import NotAcceptableError, ResponseError
 from sidecar.transcoding.fields import is_http_body
 from sidecar.transcoding.media_type import JSON
 from sidecar.transcoding.protojson import writer as json_writer
@@ -16,14 +16,14 @@ from sidecar.transcoding.rules import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ResponseBody:
     """The content of an answer, and its media type, if that is known."""
 
     content: bytes
     content_type: str | None
 
 
-class AnswerWriter:
+class ResponseWriter:
     """Writes the answers of one rule: its message, one field of that, or what HttpBody holds."""
 
     def __init__(self, rule: Rule, json: JsonWriter) -> None:
@@ -45,23 +45,23 @@ class AnswerWriter:
             raise NotAcceptableError(JSON)
         return chosen
 
-    def write(self, message: Message, chosen: str | None) -> Answer:
-        """Return the answer that `message` is. Raises AnswerError."""
+    def write(self, message: Message, chosen: str | None) -> ResponseBody:
+        """Return the answer that `message` is. Raises ResponseError."""
         if self._is_raw:
             return _raw(getattr(message, self._name) if self._name else message)
         try:
             content = json_writer.encode(self._write(message))
         except (ValueError, TypeError) as error:  # TypeError: text that is not UTF-8 is bytes
-            raise AnswerError(str(error)) from error
+            raise ResponseError(str(error)) from error
         except RecursionError as error:
-            raise AnswerError("it nests too deeply") from error
-        return Answer(content=content, content_type=chosen)
+            raise ResponseError("it nests too deeply") from error
+        return ResponseBody(content=content, content_type=chosen)
 
 
-def _raw(body: Any) -> Answer:
+def _raw(body: Any) -> ResponseBody:
     if body.content_type and not _is_media_type(body.content_type):
-        raise AnswerError("the content_type of a google.api.HttpBody is no media type")
-    return Answer(content=body.data, content_type=body.content_type or None)
+        raise ResponseError("the content_type of a google.api.HttpBody is no media type")
+    return ResponseBody(content=body.data, content_type=body.content_type or None)
 
 
 def _is_media_type(text: str) -> bool:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from sidecar.transcoding.errors import (
-    Fault,
     MalformedRequestError,
     MethodNotAllowedError,
     PathNotFoundError,
+    Violation,
 )
 from sidecar.transcoding.percent import decode_segment
 from sidecar.transcoding.rules import Rule
@@ -146,7 +146,7 @@ class _Path:
             segments = tuple(map(decode_segment, raw)) if _DECODED.search(raw_path) else raw
         except ValueError:
             detail = "The path must hold well-formed percent escapes of UTF-8 only, and no NUL."
-            raise MalformedRequestError.of([Fault(detail=detail)]) from None
+            raise MalformedRequestError.of([Violation(detail=detail)]) from None
         return cls(raw=raw, segments=segments)
 
     def with_last(self, raw: str) -> "_Path":

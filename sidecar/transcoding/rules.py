@@ -19,7 +19,7 @@ from google.protobuf.descriptor import (
 )
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from sidecar.transcoding.errors import SchemaFaults
+from sidecar.transcoding.errors import SchemaViolations
 from sidecar.transcoding.fields import is_http_body, map_entry_of, message_of
 from sidecar.transcoding.protojson.well_known import has_own_json, has_text, parent_type
 from sidecar.transcoding.template import Template, Variable, parse
@@ -51,8 +51,8 @@ class Rule:
     response_body: FieldPath
 
 
-def read_rules(services: Iterable[ServiceDescriptor], faults: SchemaFaults) -> list[Rule]:
-    """Return the rules of all unary methods; what is wrong with others goes to `faults`.
+def read_rules(services: Iterable[ServiceDescriptor], violations: SchemaViolations) -> list[Rule]:
+    """Return the rules of all unary methods; what is wrong with others goes to `violations`.
 
     Streaming methods that have rules are named in one warning.
     """
@@ -62,7 +62,7 @@ def read_rules(services: Iterable[ServiceDescriptor], faults: SchemaFaults) -> l
         if method.client_streaming or method.server_streaming:
             streaming.append(method.full_name)
         else:
-            rules.extend(_read_bindings(method, told, faults))
+            rules.extend(_read_bindings(method, told, violations))
     if streaming:
         _LOG.warning("streaming methods are not served over HTTP: %s", ", ".join(streaming))
     return rules
@@ -80,14 +80,14 @@ def _annotated(
 
 
 def _read_bindings(
-    method: MethodDescriptor, told: HttpRule, faults: SchemaFaults
+    method: MethodDescriptor, told: HttpRule, violations: SchemaViolations
 ) -> Iterator[Rule]:
-    yield from _read_rule(f"{method.full_name}: {_name(told)}", method, told, faults)
+    yield from _read_rule(f"{method.full_name}: {_name(told)}", method, told, violations)
     for at, binding in enumerate(told.additional_bindings):
         name = f"{method.full_name}: additional_bindings[{at}].{_name(binding)}"
-        yield from _read_rule(name, method, binding, faults)
+        yield from _read_rule(name, method, binding, violations)
         if binding.additional_bindings:
-            faults.add(name, "additional bindings cannot have more of them")
+            violations.add(name, "additional bindings cannot have more of them")
 
 
 def _name(told: HttpRule) -> str:
@@ -98,32 +98,32 @@ def _name(told: HttpRule) -> str:
 
 
 def _read_rule(
-    name: str, method: MethodDescriptor, told: HttpRule, faults: SchemaFaults
+    name: str, method: MethodDescriptor, told: HttpRule, violations: SchemaViolations
 ) -> Iterator[Rule]:
     """Yield the rule, if it can be served. Of one that cannot everything that is wrong is told."""
-    count = len(faults)
+    count = len(violations)
     pattern = _pattern(told)
     if pattern is None:
-        faults.add(name, "it has none of get, put, post, delete, patch and custom")
+        violations.add(name, "it has none of get, put, post, delete, patch and custom")
         return
     http_method, path = pattern
     if not _TOKEN.fullmatch(http_method):
-        faults.add(name, "its kind must be an HTTP method, or '*' for all")
-    template = faults.attempt(name, parse, path)
+        violations.add(name, "its kind must be an HTTP method, or '*' for all")
+    template = violations.attempt(name, parse, path)
     found = [
-        faults.attempt(name, _resolve, method.input_type, variable)
+        violations.attempt(name, _resolve, method.input_type, variable)
         for variable in (template.variables if template is not None else ())
     ]
-    body = faults.attempt(name, _body, method.input_type, told.body)
-    response_body = faults.attempt(
+    body = violations.attempt(name, _body, method.input_type, told.body)
+    response_body = violations.attempt(
         name, _part, method.output_type, "response_body", told.response_body
     )
-    if template is None or response_body is None or len(faults) > count:
+    if template is None or response_body is None or len(violations) > count:
         return
     variables = tuple(path for path in found if path is not None)
-    for fault in _conflicts(method.input_type, template, variables, body):
-        faults.add(name, fault)
-    if len(faults) == count:
+    for violation in _conflicts(method.input_type, template, variables, body):
+        violations.add(name, violation)
+    if len(violations) == count:
         yield Rule(
             name=name,
             method=method,
@@ -189,8 +189,8 @@ def _conflicts(
         where = f"column {variable.column}: "
         if body is not None and path[: len(body)] == body and leaves_nothing:
             yield f"{where}the body gives all of {whole.full_name}"
-        yield from (f"{where}{fault}" for fault in _exclusions(path, chosen))
-    yield from (f"body: {fault}" for fault in _exclusions(body or (), chosen))
+        yield from (f"{where}{violation}" for violation in _exclusions(path, chosen))
+    yield from (f"body: {violation}" for violation in _exclusions(body or (), chosen))
 
 
 def _exclusions(

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import NoReturn, TypeAlias, TypeGuard
 
 # More than any type has, and less than the limit of `int`.
-_MOST_DIGITS = 1000
+_MAX_DIGITS = 1000
 _DEEPEST = 98
 # From here on not every integer is a float; no type has integers of so many digits.
 _INEXACT, _LONGEST = 2.0**53, 25
@@ -85,7 +85,7 @@ def _refuse_constant(_name: str) -> NoReturn:
 
 
 def _parse_int(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
+    if len(text) > _MAX_DIGITS:
         raise ValueError("a number is too long")
     return int(text)
 

@@ -19,19 +19,19 @@ from starlette.types import Receive, Scope, Send
 from sidecar.transcoding import cancellation, metadata, problem_json
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.errors import (
-    AnswerError,
     ClientDisconnectedError,
     DeadlinePassedError,
     MethodNotAllowedError,
     RequestError,
-    SchemaFaults,
+    ResponseError,
+    SchemaViolations,
 )
 from sidecar.transcoding.options import Options
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter
-from sidecar.transcoding.request_body import Reception, raw_path
-from sidecar.transcoding.responses import Answer, AnswerWriter
+from sidecar.transcoding.request_body import RequestBody, raw_path
+from sidecar.transcoding.responses import ResponseBody, ResponseWriter
 from sidecar.transcoding.router import Match, Router
 from sidecar.transcoding.rules import Rule, read_rules
 from sidecar.transcoding.status import read_status
@@ -49,7 +49,7 @@ class _Endpoint:
     route: str
     binder: Binder
     call: grpc.aio.UnaryUnaryMultiCallable[Message, Message]
-    answers: AnswerWriter
+    answers: ResponseWriter
 
 
 class Transcoder:
@@ -83,10 +83,10 @@ class Transcoder:
         )
         self._writer = JsonWriter()
         self._router = Router[_Endpoint]()
-        faults = SchemaFaults()
-        for rule in read_rules(services, faults):
-            faults.attempt(rule.name, self._router.add, rule, self._prepare(rule))
-        faults.check()
+        violations = SchemaViolations()
+        for rule in read_rules(services, violations):
+            violations.attempt(rule.name, self._router.add, rule, self._prepare(rule))
+        violations.check()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI, HTTP only). A client that went away gets no answer."""
@@ -99,7 +99,7 @@ class Transcoder:
             response = self._render_error(request, error)
         except DeadlinePassedError:
             response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
-        except AnswerError as error:
+        except ResponseError as error:
             _LOG.error("an answer at %s cannot be sent: %s", scope["transcoding.route"], error)
             response = self._render_error(request, Status(code=code_pb2.INTERNAL))
         except grpc.aio.AioRpcError as error:
@@ -118,7 +118,7 @@ class Transcoder:
             route=rule.template.text,
             binder=Binder(rule, self._json, self._parameters),
             call=call,
-            answers=AnswerWriter(rule, self._writer),
+            answers=ResponseWriter(rule, self._writer),
         )
 
     async def _answer(self, request: Request) -> Response:
@@ -133,7 +133,7 @@ class Transcoder:
 
     async def _call(self, request: Request, found: Match[_Endpoint]) -> Response:
         endpoint, headers, options = found.target, request.headers, self._options
-        reception = Reception(
+        reception = RequestBody(
             request, shape=endpoint.binder.body.shape, limit=options.max_body_bytes
         )
         accept = None if options.ignore_accept else headers.getlist("accept")
@@ -147,7 +147,7 @@ class Transcoder:
             timeout=None if deadline is None else _remaining(deadline),
             metadata=metadata.to_metadata(headers.raw, self._passed),
         )
-        message = await cancellation.result(call, request)
+        message = await cancellation.response_of(call, request)
         response = _respond(endpoint.answers.write(message, media_type))
         if media_type is not None and accept is not None:
             response.headers["Vary"] = "Accept"
@@ -177,7 +177,7 @@ def _remaining(deadline: float) -> float:
     return seconds
 
 
-def _respond(answer: Answer) -> Response:
+def _respond(answer: ResponseBody) -> Response:
     response = Response(answer.content)
     if answer.content_type is not None:
         # Not as Starlette's own argument, which would add a charset to text.

@@ -761,7 +761,7 @@ class Pause:
 
     def __call__(self) -> float:
         """Return the seconds."""
-        return retry.LONGEST_PAUSE if self.is_over else 0.0
+        return retry.MAX_PAUSE if self.is_over else 0.0
 
 
 async def test_a_probe_whose_handshake_fails_finds_it_down() -> None:

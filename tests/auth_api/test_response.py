@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.client_credentials import ClientCredentials
-from sidecar.auth_api.response import Answer, BadAnswerError, Token, interpret
+from sidecar.auth_api.response import Answer, BadResponseError, Token, interpret
 from sidecar.exchange.credentials import TokenRequest, check
 from sidecar.problems import CATALOGUE, FieldError, Problem, Reason, to_status
 from sidecar.secret import Secret
@@ -62,7 +62,7 @@ def problem_of(heard: Answer, sent: ClientCredentials = SENT) -> Problem:
 
 def fault_of(heard: Answer) -> str:
     """Return what is wrong with an answer that breaks the contract."""
-    with pytest.raises(BadAnswerError) as raised:
+    with pytest.raises(BadResponseError) as raised:
         interpret(heard, SENT)
     assert raised.value.__cause__ is None
     return str(raised.value)
@@ -618,7 +618,7 @@ def test_any_answer(status: int, content_type: str, retry_after: str, body: byte
     )
     try:
         found = interpret(heard, SENT)
-    except BadAnswerError as error:
+    except BadResponseError as error:
         found = Problem(reason=pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER, detail=str(error))
     if isinstance(found, Token):
         assert found.expires_in >= 1

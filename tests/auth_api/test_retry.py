@@ -98,7 +98,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     def save(self, more: float) -> None:
         """Do the sum that the budget must do."""
-        self.saved = min(retry.MOST_SAVED, self.saved + more)
+        self.saved = min(retry.MAX_SAVED, self.saved + more)
 
     @rule(count=st.integers(1, 30))
     def call(self, count: int) -> None:
@@ -267,7 +267,7 @@ class FailFastMachine(RuleBasedStateMachine):
         admitted: list[bool] = []
         for _ in range(count):
             told = self.fail_fast.admit()
-            assert 0 <= told <= retry.LONGEST_PAUSE
+            assert 0 <= told <= retry.MAX_PAUSE
             assert self.is_down or told == 0
             if self.is_down and told == 0:
                 assert self.clock.now - self.last >= retry.FIRST_PAUSE
@@ -324,6 +324,6 @@ TestFailFastMachine.settings = machines
 
 def test_second_tries_are_spread() -> None:
     """Waits lie anywhere from nothing to 50 ms, so that callers who failed at once come apart."""
-    waits = [retry.wait() for _ in range(1000)]
+    waits = [retry.jitter() for _ in range(1000)]
     assert all(0.0 <= wait <= 0.05 for wait in waits)
     assert min(waits) < 0.01 < 0.04 < max(waits)

@@ -18,7 +18,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 
 from sidecar import runtime
 from sidecar.in_process import InProcessChannel
-from sidecar.interceptors.error_boundary import Guard
+from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.rest import app as rest_app
 from tests.contract.checks import PROBLEM_JSON, check
 from tests.contract.expected import (
@@ -340,7 +340,9 @@ async def post_to(channel: InProcessChannel) -> httpx2.Response:
         return await client.post(PATH, content=FORM_BODY, headers={"Content-Type": FORM})
 
 
-@pytest.mark.parametrize("interceptors", [(Guard(PUBLIC_URL),), ()], ids=["guarded", "bare"])
+@pytest.mark.parametrize(
+    "interceptors", [(ErrorBoundary(PUBLIC_URL),), ()], ids=["guarded", "bare"]
+)
 async def test_a_bug_behind_the_channel(
     interceptors: tuple[grpc.aio.ServerInterceptor, ...],
 ) -> None:

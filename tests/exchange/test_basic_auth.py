@@ -167,10 +167,10 @@ def test_another_scheme(value: str) -> None:
     assert read(value) is None
 
 
-@pytest.mark.parametrize(("value", "fault"), REFUSED.values(), ids=REFUSED)
-def test_refused(value: str, fault: str) -> None:
+@pytest.mark.parametrize(("value", "violation"), REFUSED.values(), ids=REFUSED)
+def test_refused(value: str, violation: str) -> None:
     """A header that cannot be read is refused with what is wrong, never guessed at."""
-    assert fault_of(value) == fault
+    assert fault_of(value) == violation
 
 
 @pytest.mark.parametrize("values", [(basic(), basic()), ("Bearer a", "Bearer b"), ("", "", "")])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.exchange.throttle import MOST_WINDOWS
+from sidecar.exchange.throttle import MAX_WINDOWS
 from sidecar.exchange.windows import Windows
 
 
@@ -87,14 +87,14 @@ def test_a_window_that_limits_is_kept() -> None:
 
 def test_memory_is_bounded() -> None:
     """As many windows as there may be of one kind take less than 16 MiB."""
-    windows = Windows(60, most=MOST_WINDOWS, now=Clock())
+    windows = Windows(60, most=MAX_WINDOWS, now=Clock())
     gc.collect()
     tracemalloc.start()
-    for number in range(MOST_WINDOWS + 1000):
+    for number in range(MAX_WINDOWS + 1000):
         windows.add(number.to_bytes(12, "big") + b"198.51.100.255")
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(windows) == MOST_WINDOWS
+    assert len(windows) == MAX_WINDOWS
     assert used < 16 * 1024 * 1024
 
 

@@ -41,7 +41,7 @@ GOOD_CALLS = 2
 # How many frames a flood has. Calls, which have several each, are fewer.
 COUNT = 20_000
 # What a process may take more than before while it is attacked.
-MOST_MEMORY = 64 * MIB
+MAX_MEMORY = 64 * MIB
 ENHANCE_YOUR_CALM = 11  # of RFC 9113 section 7
 SECRET = "canary-secret-of-the-abuse"
 CLIENT = "canary-client-of-the-abuse"
@@ -91,7 +91,7 @@ class Attacked:
         self.upstream.reset()
 
     @asynccontextmanager
-    async def survives(self, memory: int = MOST_MEMORY) -> AsyncIterator[None]:
+    async def survives(self, memory: int = MAX_MEMORY) -> AsyncIterator[None]:
         """Check that nothing is left of the fault inside but `memory` bytes."""
         self.upstream.reset()
         margin = Margin(memory=memory)
@@ -145,7 +145,7 @@ async def bystander(attacked: Attacked) -> AsyncIterator[Bystander]:
     calling.cancel()
     await asyncio.wait((calling,))
     await attacked.good()
-    assert seen.most.memory - before.memory < MOST_MEMORY
+    assert seen.most.memory - before.memory < MAX_MEMORY
 
 
 async def sent_whole(client: BadClient, data: bytes, stream: int = 1) -> Answer:
@@ -468,7 +468,7 @@ async def test_g07_idle_connections(attacked: Attacked) -> None:
 
 async def test_g07_connections_take_nothing_from_others() -> None:
     """With as many descriptors as suffice by our count, a crowd at gRPC leaves REST and probes."""
-    needed, _ = file_limits.provide(connections=40, calls=5)
+    needed, _ = file_limits.raise_soft_limit(connections=40, calls=5)
     program = ("prlimit", f"--nofile={needed}:{needed}", *SIDECAR)
     async with (
         Upstream() as upstream,

@@ -8,7 +8,7 @@ import h11
 
 from sidecar import client_address
 from sidecar.auth_api.client_credentials import ClientCredentials
-from sidecar.auth_api.response import Answer, BadAnswerError, interpret
+from sidecar.auth_api.response import Answer, BadResponseError, interpret
 from sidecar.exchange.basic_auth import AuthorizationError, read_authorization
 from sidecar.exchange.credentials import TokenRequest, check
 from sidecar.http_server import request_head
@@ -110,7 +110,7 @@ def answer(data: bytes) -> None:
         has_challenge=status == b"401",
         body=Secret(body),
     )
-    with suppress(BadAnswerError):
+    with suppress(BadResponseError):
         assert not _SENT.appear_in(f"{interpret(came, _SENT)}")
 
 

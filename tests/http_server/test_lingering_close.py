@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 
-from sidecar.http_server.lingering_close import Lingering
+from sidecar.http_server.lingering_close import LingeringTransport
 
 
 async def test_a_peer_that_has_reset_is_no_fault() -> None:
@@ -21,7 +21,7 @@ async def test_a_peer_that_has_reset_is_no_fault() -> None:
     transport, _ = await asyncio.get_running_loop().connect_accepted_socket(Protocol, ours)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     theirs.close()
-    lingering = Lingering(transport)
+    lingering = LingeringTransport(transport)
     lingering.close()
     assert lingering.is_closing()
     async with asyncio.timeout(20):

@@ -20,8 +20,8 @@ from sidecar.http_server import protocol as http_protocol
 from sidecar.http_server.connection import MAX_CHUNKS, REFUSAL, RefusedError
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
-from sidecar.http_server.load_shedding import Shedding
-from sidecar.http_server.protocol import FrontProtocol
+from sidecar.http_server.load_shedding import LoadShedding
+from sidecar.http_server.protocol import HttpProtocol
 from sidecar.process import sockets
 from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
@@ -124,7 +124,7 @@ class Count:
     read: int = 0
 
 
-class Counting(FrontProtocol):
+class Counting(HttpProtocol):
     """Counts what it reads."""
 
     count: Count
@@ -140,7 +140,7 @@ class Listener(HttpListener):
 
     count: Count
 
-    def _new_protocol(self) -> FrontProtocol:
+    def _new_protocol(self) -> HttpProtocol:
         protocol = super()._new_protocol()
         protocol.__class__ = Counting
         cast("Counting", protocol).count = self.count
@@ -227,7 +227,7 @@ class Scene:
 
 @asynccontextmanager
 async def listening(
-    *, over_tls: bool = False, shedding: Shedding | None = None, **limits: float
+    *, over_tls: bool = False, shedding: LoadShedding | None = None, **limits: float
 ) -> AsyncIterator[Scene]:
     """Serve, with `limits` in place of some of the usual ones."""
     app = App()

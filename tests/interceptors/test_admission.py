@@ -23,7 +23,7 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
-from sidecar.interceptors.error_boundary import Guard
+from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.interceptors.handlers import Handler
 from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason, find_detail
 from sidecar.runtime import SERVICES
@@ -55,14 +55,14 @@ def admission() -> Admission:
 async def open_channel(request: pytest.FixtureRequest, admission: Admission) -> AsyncIterator[Open]:
     """Open channels of one kind behind the guard and the admission."""
     async with AsyncExitStack() as stack:
-        yield partial(request.param, stack, interceptors=(Guard(PUBLIC_URL), admission))
+        yield partial(request.param, stack, interceptors=(ErrorBoundary(PUBLIC_URL), admission))
 
 
 @pytest.fixture
 async def open_streams(admission: Admission) -> AsyncIterator[Open]:
     """Open such channels that can stream."""
     async with AsyncExitStack() as stack:
-        yield partial(open_socket, stack, interceptors=(Guard(PUBLIC_URL), admission))
+        yield partial(open_socket, stack, interceptors=(ErrorBoundary(PUBLIC_URL), admission))
 
 
 class Waiting:
@@ -137,7 +137,7 @@ async def test_one_call_too_many_is_refused_at_once(
 async def test_both_protocols_share_the_limit(admission: Admission) -> None:
     """A call over a socket and one in process take all of two places, from either protocol."""
     waiting = Waiting()
-    interceptors = (Guard(PUBLIC_URL), admission)
+    interceptors = (ErrorBoundary(PUBLIC_URL), admission)
     async with AsyncExitStack() as stack:
         methods = [
             method_of(await opening(stack, serving(Call=waiting.handle), interceptors))
@@ -323,7 +323,7 @@ async def test_a_call_that_is_ended_may_finish_what_it_holds(
 async def test_a_call_that_is_ended_has_the_line_of_a_refusal(admission: Admission) -> None:
     """The log tells the code that the caller of an ended call saw, not that it was cancelled."""
     waiting = Waiting()
-    interceptors = (AccessLog(SERVICES), Guard(PUBLIC_URL), admission)
+    interceptors = (AccessLog(SERVICES), ErrorBoundary(PUBLIC_URL), admission)
     async with AsyncExitStack() as stack:
         method = method_of(await open_socket(stack, serving(Call=waiting.handle), interceptors))
         identity = str(uuid.uuid4())
@@ -355,7 +355,7 @@ async def test_nothing_is_kept_of_a_call_that_is_ended(admission: Admission) -> 
         return tasks[0]() is None
 
     async with AsyncExitStack() as stack:
-        interceptors = (Guard(PUBLIC_URL), admission)
+        interceptors = (ErrorBoundary(PUBLIC_URL), admission)
         channel = await open_in_process(stack, serving(Call=handle), interceptors)
         call = method_of(channel)(HI)
         await times(waiting.called, 1)

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.interceptors.error_boundary import Guard
+from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.interceptors.handlers import Continuation, Handler, rewrap
 from sidecar.problems import CATALOGUE, FieldError, Problem, ProblemError, Reason, find_detail
 from tests.in_process.test_channel import (
@@ -36,7 +36,7 @@ Fail = Callable[[Any], Awaitable[NoReturn]]
 CANARY = "canary-7f3a"
 HI = StringValue(value="hi")
 PATH = "/test.Case/Call"
-GUARD = Guard(PUBLIC_URL)
+GUARD = ErrorBoundary(PUBLIC_URL)
 
 
 @pytest.fixture(params=[open_in_process, open_socket], ids=["in_process", "socket"])

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.interceptors.error_boundary import Guard
+from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.interceptors.metadata_limit import MetadataLimit
 from tests.in_process.test_channel import Method, method_of, open_socket, serving
 from tests.interceptors.test_error_boundary import HI, assert_problem, failure_of
@@ -41,7 +41,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 async def method_within(stack: AsyncExitStack, most: int, sizes: Sizes) -> Method:
     """Return the method that `sizes` serves, of which a call may have `most` bytes of metadata."""
     interceptors: Sequence[grpc.aio.ServerInterceptor]
-    interceptors = (Guard(PUBLIC_URL), MetadataLimit(most))
+    interceptors = (ErrorBoundary(PUBLIC_URL), MetadataLimit(most))
     return method_of(await open_socket(stack, serving(Call=sizes.handle), interceptors))
 
 
@@ -63,5 +63,7 @@ async def test_what_is_not_served_is_still_told_so(stack: AsyncExitStack) -> Non
     sizes = Sizes()
     known = await method_within(stack, 10_000, sizes)
     assert (await known(HI)).value == "hi"
-    channel = await open_socket(stack, serving(), (Guard(PUBLIC_URL), MetadataLimit(10_000)))
+    channel = await open_socket(
+        stack, serving(), (ErrorBoundary(PUBLIC_URL), MetadataLimit(10_000))
+    )
     assert_problem(await failure_of(method_of(channel)(HI)), pb.PROBLEM_REASON_NOT_FOUND)

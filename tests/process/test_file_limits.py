@@ -15,7 +15,7 @@ from sidecar.process import file_limits
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 soft, limit, connections = json.loads(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limit))
-told = file_limits.provide(connections=connections, calls=10)
+told = file_limits.raise_soft_limit(connections=connections, calls=10)
 print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """
 

@@ -39,14 +39,14 @@ def faults_of(environ: Mapping[str, str], **flags: str) -> tuple[str, ...]:
     """Return every fault of these settings."""
     with pytest.raises(SettingsError) as raised:
         load(environ, flags)
-    assert str(raised.value) == "; ".join(raised.value.faults)
-    return raised.value.faults
+    assert str(raised.value) == "; ".join(raised.value.violations)
+    return raised.value.violations
 
 
 def fault_of(name: str, value: str) -> str:
     """Return the only fault of one environment variable, without its name."""
-    (fault,) = faults_of({f"SIDECAR_{name}": value})
-    told, _, message = fault.partition(": ")
+    (violation,) = faults_of({f"SIDECAR_{name}": value})
+    told, _, message = violation.partition(": ")
     assert told == f"SIDECAR_{name}"
     return message
 
@@ -277,7 +277,9 @@ def test_listeners_must_not_share_an_address(port: str) -> None:
         load({"SIDECAR_REST_LISTEN": f"127.0.0.1:{port}"}, {})
     name = {"9090": "ADMIN", "50051": "GRPC"}[port]
     other = "SIDECAR_REST_LISTEN"
-    assert raised.value.faults == (f"SIDECAR_{name}_LISTEN: must not be the address of {other}",)
+    assert raised.value.violations == (
+        f"SIDECAR_{name}_LISTEN: must not be the address of {other}",
+    )
 
 
 def test_listeners_may_all_take_a_free_port() -> None:
@@ -401,10 +403,10 @@ UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
 }
 
 
-@pytest.mark.parametrize(("flags", "fault"), UNFIT.values(), ids=UNFIT)
-def test_what_does_not_fit_together(flags: Mapping[str, str], fault: str) -> None:
+@pytest.mark.parametrize(("flags", "violation"), UNFIT.values(), ids=UNFIT)
+def test_what_does_not_fit_together(flags: Mapping[str, str], violation: str) -> None:
     """Settings of which one defeats another are a fault that names both."""
-    assert faults_of({}, **flags) == (f"SIDECAR_{fault}",)
+    assert faults_of({}, **flags) == (f"SIDECAR_{violation}",)
 
 
 # Files
@@ -424,8 +426,8 @@ def test_white_space_in_a_file_is_not_taken_away(tmp_path: Path, content: bytes)
     """But for one line end, what is in the file is the value, right or wrong."""
     file = tmp_path / CANARY
     file.write_bytes(content)
-    faults = faults_of({"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)})
-    assert faults == (f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}",)
+    violations = faults_of({"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)})
+    assert violations == (f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}",)
 
 
 BAD_FILES: Mapping[str, str] = {
@@ -436,8 +438,8 @@ BAD_FILES: Mapping[str, str] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "fault"), BAD_FILES.items())
-def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str, fault: str) -> None:
+@pytest.mark.parametrize(("kind", "violation"), BAD_FILES.items())
+def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str, violation: str) -> None:
     """Without its file a setting is one fault, which does not tell the name of the file."""
     file = tmp_path / CANARY
     if kind == "folder":
@@ -447,7 +449,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, kind: str, fault: str) -> No
     environ = {"SIDECAR_AUTH_API_TOKEN_URL_FILE": "" if kind == "nameless" else str(file)}
     with pytest.raises(SettingsError) as raised:
         load(environ, {}, needs_upstream=True)
-    assert raised.value.faults == (f"SIDECAR_AUTH_API_TOKEN_URL_FILE: {fault}",)
+    assert raised.value.violations == (f"SIDECAR_AUTH_API_TOKEN_URL_FILE: {violation}",)
 
 
 def test_a_file_has_a_limit(tmp_path: Path) -> None:
@@ -462,8 +464,8 @@ def test_a_file_has_a_limit(tmp_path: Path) -> None:
 def test_a_value_is_given_once(tmp_path: Path) -> None:
     """A value and a file for it are a fault: one of them is not meant."""
     environ = {"SIDECAR_PUBLIC_URL_FILE": str(tmp_path), "SIDECAR_PUBLIC_URL": "http://h"}
-    faults = faults_of(environ)
-    assert faults == ("SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL",)
+    violations = faults_of(environ)
+    assert violations == ("SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL",)
 
 
 def test_a_flag_wins_over_a_file(tmp_path: Path) -> None:
@@ -558,9 +560,9 @@ def test_bad_url(name: str, value: str, message: str) -> None:
 @pytest.mark.parametrize("value", UNREADABLE_URLS)
 def test_unreadable_url(value: str) -> None:
     """A URL that cannot even be divided is refused, and nothing of it is shown."""
-    fault = fault_of("AUTH_API_TOKEN_URL", value)
-    assert fault.startswith("must ")
-    assert CANARY not in fault
+    violation = fault_of("AUTH_API_TOKEN_URL", value)
+    assert violation.startswith("must ")
+    assert CANARY not in violation
 
 
 @pytest.mark.parametrize(
@@ -630,7 +632,7 @@ def test_every_fault_at_once(by_flag: bool) -> None:
     flags = {name.removeprefix("SIDECAR_").lower(): value for name, value in values.items()}
     with pytest.raises(SettingsError) as raised:
         load({} if by_flag else values, flags if by_flag else {})
-    assert raised.value.faults == tuple(
+    assert raised.value.violations == tuple(
         f"{name}: {message}" for name, (_, message) in EVERYTHING_WRONG.items()
     )
     assert CANARY not in f"{raised.value} {raised.value!r}"
@@ -638,14 +640,14 @@ def test_every_fault_at_once(by_flag: bool) -> None:
 
 def test_what_does_not_fit_is_told_beside_bad_values() -> None:
     """Bad values hide no conflict of others, but those that they are a part of themselves."""
-    faults = faults_of(
+    violations = faults_of(
         {},
         auth_api_timeout=CANARY,  # which a try must be shorter than, and nobody knows if it is
         auth_api_try_timeout="9s",
         lame_duck="50s",
         rest_tls_certificate="/a",
     )
-    assert faults == (
+    assert violations == (
         f"SIDECAR_AUTH_API_TIMEOUT: {SECONDS}",
         (
             "SIDECAR_TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
@@ -662,7 +664,7 @@ def test_the_upstream_is_needed_where_it_is_called() -> None:
     """Without an embedded auth-api the address of another must be given."""
     with pytest.raises(SettingsError) as raised:
         load({"SIDECAR_AUTH_API_TIMEOUT": CANARY}, {}, needs_upstream=True)
-    assert raised.value.faults == (f"SIDECAR_AUTH_API_TIMEOUT: {SECONDS}", MISSING)
+    assert raised.value.violations == (f"SIDECAR_AUTH_API_TIMEOUT: {SECONDS}", MISSING)
 
 
 @pytest.mark.parametrize(
@@ -682,4 +684,4 @@ def test_a_wrong_upstream_is_not_missing() -> None:
     """An address that was given, though wrongly, is told once."""
     with pytest.raises(SettingsError) as raised:
         load({"SIDECAR_AUTH_API_TOKEN_URL": CANARY}, {}, needs_upstream=True)
-    assert raised.value.faults == (f"SIDECAR_AUTH_API_TOKEN_URL: {URL}",)
+    assert raised.value.violations == (f"SIDECAR_AUTH_API_TOKEN_URL: {URL}",)

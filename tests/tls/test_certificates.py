@@ -191,4 +191,4 @@ def test_the_bad_files_of_all_sides_are_told_at_once(tmp_path: Path) -> None:
     }
     with pytest.raises(SettingsError) as caught:
         Certificates.load(settings_of(**flags))
-    assert caught.value.faults == tuple(missing_file(side, tmp_path / side) for side in sides)
+    assert caught.value.violations == tuple(missing_file(side, tmp_path / side) for side in sides)

@@ -11,7 +11,7 @@ from sidecar.transcoding import strict_json
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.body import Content, Form, Json
 from sidecar.transcoding.body_formats import parse_form
-from sidecar.transcoding.errors import Fault, MalformedRequestError, SchemaFaults
+from sidecar.transcoding.errors import MalformedRequestError, SchemaViolations, Violation
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import Rule, read_rules
@@ -21,10 +21,10 @@ from tests.transcoding.library import method, service
 def rule_of(told: str, takes: str = "Book") -> Rule:
     """Return a rule by its template and, after a space, its body."""
     template, _, body = told.partition(" ")
-    faults = SchemaFaults()
+    violations = SchemaViolations()
     made = service(method("Do", HttpRule(post=template, body=body), takes=takes))
-    (rule,) = read_rules([made], faults)
-    faults.check()
+    (rule,) = read_rules([made], violations)
+    violations.check()
     return rule
 
 
@@ -54,10 +54,10 @@ def faults_of(made: Binder, path: str, query: str = "", body: str = "") -> list[
     """Return what is wrong, each after its pointer, or after ? and its parameter, or neither."""
     with pytest.raises(MalformedRequestError) as raised:
         bind(made, path, query, body)
-    return [_line(fault) for fault in raised.value.faults]
+    return [_line(violation) for violation in raised.value.violations]
 
 
-def _line(fault: Fault) -> str:
-    assert fault.pointer is None or fault.parameter is None
-    place = f"?{fault.parameter}" if fault.parameter else fault.pointer or ""
-    return f"{place} {fault.detail}".lstrip()
+def _line(violation: Violation) -> str:
+    assert violation.pointer is None or violation.parameter is None
+    location = f"?{violation.parameter}" if violation.parameter else violation.pointer or ""
+    return f"{location} {violation.detail}".lstrip()

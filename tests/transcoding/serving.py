@@ -52,8 +52,11 @@ def render(_request: Request, error: RequestError | Status) -> Response:
     told = {
         "error": type(error).__name__,
         "faults": [
-            [fault.detail, fault.pointer if fault.parameter is None else fault.parameter]
-            for fault in error.faults
+            [
+                violation.detail,
+                violation.pointer if violation.parameter is None else violation.parameter,
+            ]
+            for violation in error.violations
         ],
     }
     return JSONResponse(told, status_code=error.status, headers=error.headers)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.body import Json, Raw
-from sidecar.transcoding.errors import MalformedRequestError, SchemaFaults
+from sidecar.transcoding.errors import MalformedRequestError, SchemaViolations
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import read_rules
@@ -122,11 +122,11 @@ WRONG_VALUES: Mapping[tuple[str, str], str] = {
 }
 
 
-@pytest.mark.parametrize(("of", "fault"), WRONG_VALUES.items(), ids=repr)
-def test_wrong_value_in_the_path(of: tuple[str, str], fault: str) -> None:
+@pytest.mark.parametrize(("of", "violation"), WRONG_VALUES.items(), ids=repr)
+def test_wrong_value_in_the_path(of: tuple[str, str], violation: str) -> None:
     """A text that its field cannot take is told by the name of the field, and is not quoted."""
     field, text = of
-    assert faults_of(binder(f"/v1/{{{field}}}"), text) == [fault]
+    assert faults_of(binder(f"/v1/{{{field}}}"), text) == [violation]
 
 
 DEEP = "/{tree.left.left.name}/{tree.left.name}/{tree.name}"
@@ -315,7 +315,7 @@ def odd() -> tuple[Binder, Binder]:
     )
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    rules = read_rules([pool.FindServiceByName("odd.v1.Odds")], SchemaFaults())
+    rules = read_rules([pool.FindServiceByName("odd.v1.Odds")], SchemaViolations())
     first, second = (Binder(rule, JsonReader(), ParameterReader()) for rule in rules)
     return first, second
 
@@ -376,12 +376,12 @@ HOSTILE: Mapping[str, int] = {
 }
 
 
-@pytest.mark.parametrize(("query", "faults"), HOSTILE.items(), ids=lambda of: repr(of)[:30])
-def test_hostile_query(query: str, faults: int) -> None:
+@pytest.mark.parametrize(("query", "violations"), HOSTILE.items(), ids=lambda of: repr(of)[:30])
+def test_hostile_query(query: str, violations: int) -> None:
     """Whatever 64 KiB of a query say is read or refused; each fault is told once, up to enough."""
     made = binder("/v1")
-    if faults:
-        assert len(faults_of(made, "", query)) == faults
+    if violations:
+        assert len(faults_of(made, "", query)) == violations
     else:
         assert type(bind(made, "", query)) is type(bind(made, ""))
 

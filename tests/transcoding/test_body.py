@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding import strict_json
 from sidecar.transcoding.body import Body, Content, Form, Json, Raw, Shape
-from sidecar.transcoding.errors import Fault, Faults, SchemaFaults
+from sidecar.transcoding.errors import SchemaViolations, Violation, Violations
 from sidecar.transcoding.fields import is_http_body, message_of
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.protojson.reader import JsonReader
@@ -24,10 +24,10 @@ HTTP_BODY = "google.api.HttpBody"
 
 def rule_of(body: str, takes: str = "Book") -> Rule:
     """Return a rule with such a body; without one if it is empty."""
-    faults = SchemaFaults()
+    violations = SchemaViolations()
     told = HttpRule(post="/v1/x", body=body)
-    (rule,) = read_rules([service(method("Do", told, takes=takes))], faults)
-    faults.check()
+    (rule,) = read_rules([service(method("Do", told, takes=takes))], violations)
+    violations.check()
     return rule
 
 
@@ -42,13 +42,13 @@ def body_of(rule: Rule, *, ignores: bool = False) -> Body:
 
 def read(
     content: Content, body: str = "*", takes: str = "Book", *, ignores: bool = False
-) -> tuple[Message, Faults]:
+) -> tuple[Message, Violations]:
     """Return the message that a body gives, or an empty one and what is wrong with the body."""
-    rule, faults = rule_of(body, takes), Faults()
-    given = body_of(rule, ignores=ignores).read(content, faults)
+    rule, violations = rule_of(body, takes), Violations()
+    given = body_of(rule, ignores=ignores).read(content, violations)
     if isinstance(given, Message):
-        return given, faults
-    return GetMessageClass(rule.method.input_type)(**({} if faults else given)), faults
+        return given, violations
+    return GetMessageClass(rule.method.input_type)(**({} if violations else given)), violations
 
 
 def json(text: str) -> Json:
@@ -143,8 +143,8 @@ READ: Mapping[str, tuple[Content, str, str, object]] = {
 @pytest.mark.parametrize(("content", "body", "takes", "members"), READ.values(), ids=READ)
 def test_read(content: Content, body: str, takes: str, members: object) -> None:
     """A body is the whole message, or one field of it whose value it is and not an object of it."""
-    message, faults = read(content, body, takes)
-    assert faults == []
+    message, violations = read(content, body, takes)
+    assert violations == []
     assert message == parsed(members, message)
 
 
@@ -160,16 +160,16 @@ SINGULAR = ("title", "copies", "mood", "shelf", "printed", "tags", "shelves", "b
 @pytest.mark.parametrize("field", SINGULAR)
 def test_no_value(field: str, content: Content) -> None:
     """Null as the value of a field leaves it unset, and so does a request without content."""
-    message, faults = read(content, field)
-    assert faults == []
+    message, violations = read(content, field)
+    assert violations == []
     assert message.ListFields() == []
 
 
 @pytest.mark.parametrize("takes", ["Book", HTTP_BODY, f"{WELL_KNOWN}.Value"])
 def test_no_content(takes: str) -> None:
     """A request without content is one with an empty message."""
-    message, faults = read(None, "*", takes)
-    assert faults == []
+    message, violations = read(None, "*", takes)
+    assert violations == []
     assert message.ListFields() == []
 
 
@@ -234,19 +234,21 @@ WRONG: Mapping[tuple[str, str], list[str]] = {
 }
 
 
-@pytest.mark.parametrize(("of", "faults"), WRONG.items(), ids=repr)
-def test_wrong_json(of: tuple[str, str], faults: list[str]) -> None:
+@pytest.mark.parametrize(("of", "violations"), WRONG.items(), ids=repr)
+def test_wrong_json(of: tuple[str, str], violations: list[str]) -> None:
     """What is wrong with JSON is told by its place in the body, without a value or an odd name."""
     body, text = of
     found = told(read(json(text), body)[1])
-    assert found == faults
+    assert found == violations
     assert "canary" not in str(found)
 
 
-def told(faults: Iterable[Fault]) -> list[str]:
+def told(violations: Iterable[Violation]) -> list[str]:
     """Return the details after their pointers; nothing of a body is a parameter of the query."""
-    assert all(fault.pointer is not None and fault.parameter is None for fault in faults)
-    return [f"{fault.pointer} {fault.detail}".lstrip() for fault in faults]
+    assert all(
+        violation.pointer is not None and violation.parameter is None for violation in violations
+    )
+    return [f"{violation.pointer} {violation.detail}".lstrip() for violation in violations]
 
 
 WRONG_FORMS: Mapping[tuple[str, str], list[str]] = {
@@ -272,11 +274,11 @@ WRONG_FORMS: Mapping[tuple[str, str], list[str]] = {
 }
 
 
-@pytest.mark.parametrize(("of", "faults"), WRONG_FORMS.items(), ids=repr)
-def test_wrong_form(of: tuple[str, str], faults: list[str]) -> None:
+@pytest.mark.parametrize(("of", "violations"), WRONG_FORMS.items(), ids=repr)
+def test_wrong_form(of: tuple[str, str], violations: list[str]) -> None:
     """Everything that is wrong with a form is told by where it would be if it were JSON."""
     body, text = of
-    assert told(read(form(text), body)[1]) == faults
+    assert told(read(form(text), body)[1]) == violations
 
 
 LAX: Mapping[str, Content] = {
@@ -288,8 +290,8 @@ LAX: Mapping[str, Content] = {
 @pytest.mark.parametrize("content", LAX.values(), ids=LAX)
 def test_what_may_be_ignored(content: Content) -> None:
     """Unknown names and duplicates are faults of either kind of body, or passed over in both."""
-    message, faults = read(content, ignores=True)
-    assert faults == []
+    message, violations = read(content, ignores=True)
+    assert violations == []
     assert message == parsed({"title": "a", "shelf": {"name": "c"}}, message)
     assert len(read(content)[1]) == 3
 
@@ -319,14 +321,14 @@ def test_find_rival(field: str, value: object, queried: str, rival: str | None) 
 )
 def test_place(body: str, names: list[str], pointer: str) -> None:
     """The place of a field of the message is one in the body."""
-    place = body_of(rule_of(body)).place(names)
-    assert place.fault("x") == Fault(detail=f"{names[-1]} x.", pointer=pointer)
+    location = body_of(rule_of(body)).location(names)
+    assert location.violation("x") == Violation(detail=f"{names[-1]} x.", pointer=pointer)
 
 
 def test_place_of_a_whole_body() -> None:
     """The place of the field that is the body is the body."""
-    place = body_of(rule_of("shelf")).place(["shelf"])
-    assert place.fault("x") == Fault(detail="The body x.", pointer="")
+    location = body_of(rule_of("shelf")).location(["shelf"])
+    assert location.violation("x") == Violation(detail="The body x.", pointer="")
 
 
 @pytest.mark.parametrize(

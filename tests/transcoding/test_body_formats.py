@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.transcoding.body import Content, Form, Json, Raw, Shape
 from sidecar.transcoding.body_formats import choose_reader, parse_form
-from sidecar.transcoding.errors import Fault, MalformedRequestError, UnsupportedMediaTypeError
+from sidecar.transcoding.errors import MalformedRequestError, UnsupportedMediaTypeError, Violation
 from sidecar.transcoding.strict_json import JsonObject
 from tests.properties import many
 
@@ -137,7 +137,7 @@ def test_no_body(content_type: list[str]) -> None:
     with pytest.raises(MalformedRequestError) as raised:
         reader(b" ")
     assert raised.value.detail == "Send the request without a body."
-    assert raised.value.faults == ()
+    assert raised.value.violations == ()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_unreadable_json(body: bytes, detail: str) -> None:
     """A body that is not JSON is a fault of the whole body, and the text says why."""
     with pytest.raises(MalformedRequestError) as raised:
         read(body, JSON)
-    assert raised.value.faults == (Fault(detail=detail, pointer=""),)
+    assert raised.value.violations == (Violation(detail=detail, pointer=""),)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_no_json(body: bytes) -> None:
     """Anything else that is not JSON is refused alike, and is not quoted."""
     with pytest.raises(MalformedRequestError, match=r"^The body is not JSON: .*\.$") as raised:
         read(body, JSON)
-    assert "canary" not in str(raised.value.faults)
+    assert "canary" not in str(raised.value.violations)
 
 
 # Forms
@@ -232,7 +232,7 @@ def test_unreadable_form(body: bytes) -> None:
     """A form with a malformed escape or without UTF-8 is a fault of the whole body."""
     with pytest.raises(MalformedRequestError) as raised:
         read(body, FORM)
-    assert raised.value.faults == (Fault(detail=ESCAPES, pointer=""),)
+    assert raised.value.violations == (Violation(detail=ESCAPES, pointer=""),)
 
 
 @pytest.mark.parametrize("body", [b'{"canary":"b"}', b' \n{"a":1,"a":2} ', b'{"a": "100%"}'])
@@ -241,7 +241,7 @@ def test_json_that_is_sent_as_a_form(body: bytes) -> None:
     with pytest.raises(MalformedRequestError) as raised:
         read(body, FORM)
     detail = "The body is JSON; send it with Content-Type: application/json."
-    assert raised.value.faults == (Fault(detail=detail, pointer=""),)
+    assert raised.value.violations == (Violation(detail=detail, pointer=""),)
 
 
 @pytest.mark.parametrize("text", ["{}", "{", "{a=b", '{"a"=b', '["a"]', '"a"=b', "null"])
@@ -265,7 +265,7 @@ def test_any_body(content_type: str, body: bytes) -> None:
     try:
         content = read(body, content_type)
     except MalformedRequestError as error:
-        pointers = [fault.pointer for fault in error.faults]
+        pointers = [violation.pointer for violation in error.violations]
         assert pointers == [""]
     else:
         assert content is None or isinstance(content, Json if content_type == JSON else Form)

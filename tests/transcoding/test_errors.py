@@ -6,20 +6,20 @@ import pytest
 
 from sidecar.transcoding.errors import (
     ContentTooLargeError,
-    Fault,
-    Faults,
     MalformedRequestError,
     MethodNotAllowedError,
     NotAcceptableError,
     PathNotFoundError,
     RequestError,
     SchemaError,
-    SchemaFaults,
+    SchemaViolations,
     UnsupportedMediaTypeError,
+    Violation,
+    Violations,
 )
 
-ONE, TWO = Fault(detail="One.", pointer="/a"), Fault(detail="Two.", pointer="/b")
-OTHER, LAST = Fault(detail="Other."), Fault(detail="Last.", parameter="last")
+ONE, TWO = Violation(detail="One.", pointer="/a"), Violation(detail="Two.", pointer="/b")
+OTHER, LAST = Violation(detail="Other."), Violation(detail="Last.", parameter="last")
 ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
     "path": (
         PathNotFoundError(),
@@ -83,34 +83,34 @@ def test_error(error: RequestError, status: int, detail: str, headers: Mapping[s
 
 def test_faults_are_kept() -> None:
     """A malformed request tells all that is wrong with it, in order."""
-    assert MalformedRequestError.of([ONE, OTHER]).faults == (ONE, OTHER)
+    assert MalformedRequestError.of([ONE, OTHER]).violations == (ONE, OTHER)
 
 
 def test_a_fault_is_told_once() -> None:
     """What is wrong twice in the same way is told once."""
     error = MalformedRequestError.of([OTHER, ONE, OTHER])
-    assert (error.detail, error.faults) == ("Other.", (OTHER, ONE))
+    assert (error.detail, error.violations) == ("Other.", (OTHER, ONE))
 
 
 def test_faults_come_to_an_end() -> None:
     """The hundredth fault ends the search, and all hundred are told."""
-    faults = Faults()
-    some = [Fault(detail=f"{number}.", pointer="/a") for number in range(200)]
-    faults.extend(some[:99])
+    violations = Violations()
+    some = [Violation(detail=f"{number}.", pointer="/a") for number in range(200)]
+    violations.extend(some[:99])
     with pytest.raises(MalformedRequestError) as raised:
-        faults.append(some[99])
-    assert raised.value.faults == tuple(some[:100])
+        violations.append(some[99])
+    assert raised.value.violations == tuple(some[:100])
 
 
 def test_errors_without_faults() -> None:
     """An error of the request as a whole has none."""
-    assert PathNotFoundError().faults == ()
+    assert PathNotFoundError().violations == ()
 
 
 def test_schema_error() -> None:
     """What is wrong with a schema is told one line for each fault."""
     error = SchemaError(["a: wrong", "b: wrong"])
-    assert (str(error), error.faults) == ("a: wrong\nb: wrong", ("a: wrong", "b: wrong"))
+    assert (str(error), error.violations) == ("a: wrong\nb: wrong", ("a: wrong", "b: wrong"))
 
 
 def refuse(rule: str) -> str:
@@ -122,21 +122,23 @@ def refuse(rule: str) -> str:
 
 def test_schema_faults_are_collected() -> None:
     """All faults are told at once, each with its rule, and what follows a fault is still done."""
-    faults = SchemaFaults()
-    made = [faults.attempt(rule, refuse, rule) for rule in ("library.A", "library.B", "library.C")]
-    faults.add("library.D", "strange")
-    assert len(faults) == 3
+    violations = SchemaViolations()
+    made = [
+        violations.attempt(rule, refuse, rule) for rule in ("library.A", "library.B", "library.C")
+    ]
+    violations.add("library.D", "strange")
+    assert len(violations) == 3
     with pytest.raises(SchemaError) as raised:
-        faults.check()
+        violations.check()
     told = ("library.A: wrong", "library.C: wrong", "library.D: strange")
-    assert raised.value.faults == told
+    assert raised.value.violations == told
     assert made == [None, "library.B", None]
 
 
 def test_schema_without_faults() -> None:
     """Without faults there is nothing to tell, and a bug of ours is not taken for one."""
-    faults = SchemaFaults()
-    assert faults.attempt("library.A", int, "1") == 1
+    violations = SchemaViolations()
+    assert violations.attempt("library.A", int, "1") == 1
     with pytest.raises(KeyError):
-        faults.attempt("library.B", dict[str, int]().__getitem__, "bug")
-    faults.check()
+        violations.attempt("library.B", dict[str, int]().__getitem__, "bug")
+    violations.check()

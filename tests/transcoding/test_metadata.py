@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.transcoding.errors import Fault, MalformedRequestError
+from sidecar.transcoding.errors import MalformedRequestError, Violation
 from sidecar.transcoding.metadata import (
     Metadata,
     check_names,
@@ -147,9 +147,9 @@ def test_value_that_metadata_cannot_carry(value: bytes) -> None:
     headers = [(b"authorization", b"canary" + value), (b"x-request-id", value), (b"x", value)]
     with pytest.raises(MalformedRequestError) as raised:
         to_metadata(headers, ALLOWED)
-    assert raised.value.faults == (
-        Fault(detail="The header authorization must hold printable ASCII characters only."),
-        Fault(detail="The header x-request-id must hold printable ASCII characters only."),
+    assert raised.value.violations == (
+        Violation(detail="The header authorization must hold printable ASCII characters only."),
+        Violation(detail="The header x-request-id must hold printable ASCII characters only."),
     )
 
 
@@ -217,9 +217,9 @@ def test_binary_value_that_is_not_base64(value: bytes) -> None:
     headers = [(b"x-bin", b"YQ"), (b"x-bin", value), (b"authorization", b"\t"), (b"y-bin", value)]
     with pytest.raises(MalformedRequestError) as raised:
         to_metadata(headers, ALLOWED | {b"x-bin"})
-    assert raised.value.faults == (
-        Fault(detail="The header x-bin must hold base64 (RFC 4648 section 4) only."),
-        Fault(detail="The header authorization must hold printable ASCII characters only."),
+    assert raised.value.violations == (
+        Violation(detail="The header x-bin must hold base64 (RFC 4648 section 4) only."),
+        Violation(detail="The header authorization must hold printable ASCII characters only."),
     )
 
 
@@ -425,7 +425,7 @@ def test_no_timeout() -> None:
     assert read_timeout([(b"x-grpc-timeout", b"1S"), (b"timeout", b"1S")]) is None
 
 
-TIMEOUT_FAULT = Fault(
+TIMEOUT_FAULT = Violation(
     detail="grpc-timeout must be given once, as up to 8 digits and one of H M S m u n."
 )
 
@@ -435,11 +435,11 @@ def test_malformed_timeout(value: bytes) -> None:
     """Anything else is a fault, and is not quoted."""
     with pytest.raises(MalformedRequestError) as raised:
         read_timeout([(b"grpc-timeout", value)])
-    assert raised.value.faults == (TIMEOUT_FAULT,)
+    assert raised.value.violations == (TIMEOUT_FAULT,)
 
 
 def test_repeated_timeout() -> None:
     """Two timeouts are a fault, even equal ones."""
     with pytest.raises(MalformedRequestError) as raised:
         read_timeout([(b"grpc-timeout", b"1S"), (b"grpc-timeout", b"1S")])
-    assert raised.value.faults == (TIMEOUT_FAULT,)
+    assert raised.value.violations == (TIMEOUT_FAULT,)

@@ -38,12 +38,12 @@ QUERIES: Mapping[str, list[str]] = {
 
 
 @pytest.mark.parametrize("ignore", [False, True])
-@pytest.mark.parametrize(("query", "faults"), QUERIES.items(), ids=repr)
-def test_fields_of_the_body(query: str, faults: list[str], ignore: bool) -> None:
+@pytest.mark.parametrize(("query", "violations"), QUERIES.items(), ids=repr)
+def test_fields_of_the_body(query: str, violations: list[str], ignore: bool) -> None:
     """A parameter that names a field of the body is refused always, and its value is not told."""
     made = binder("/v1 *", "Shelf", ignore_unknown=ignore, ignore_duplicates=ignore)
     found = faults_of(made, "", query, '{"name":"a"}')
-    assert found == faults
+    assert found == violations
     assert "canary" not in str(found)
 
 
@@ -103,12 +103,14 @@ TRESPASSES: Mapping[tuple[str, str, str, str], list[str]] = {
 
 
 @pytest.mark.parametrize("ignore", [False, True])
-@pytest.mark.parametrize(("request_", "faults"), TRESPASSES.items(), ids=repr)
-def test_trespasses(request_: tuple[str, str, str, str], faults: list[str], ignore: bool) -> None:
+@pytest.mark.parametrize(("request_", "violations"), TRESPASSES.items(), ids=repr)
+def test_trespasses(
+    request_: tuple[str, str, str, str], violations: list[str], ignore: bool
+) -> None:
     """A value for what the path or the body owns is refused, whatever it is and is called."""
     told, *parts = request_
     found = faults_of(binder(told, ignore_duplicates=ignore), *parts)
-    assert found == faults
+    assert found == violations
     assert "canary" not in str(found)
 
 

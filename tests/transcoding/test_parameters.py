@@ -14,7 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.transcoding.errors import Fault, Faults, MalformedRequestError
+from sidecar.transcoding.errors import MalformedRequestError, Violation, Violations
 from sidecar.transcoding.parameters import ParameterReader, find, label
 from tests.properties import any_text, many
 from tests.transcoding.library import descriptor, service
@@ -26,18 +26,18 @@ BOOK = descriptor("Book", LIBRARY)
 READER = ParameterReader()
 
 
-def report(name: str | None, predicate: str) -> Fault:
+def report(name: str | None, predicate: str) -> Violation:
     """Return the fault of a field by its name, or of ? where the name is not to be shown."""
-    return Fault(detail=f"{name or '?'} {predicate}")
+    return Violation(detail=f"{name or '?'} {predicate}")
 
 
 def read(
     pairs: Pairs, of: Descriptor = BOOK, *, by: ParameterReader = READER
 ) -> tuple[Message, list[str]]:
     """Return the message that is made of `pairs`, and what is wrong with them."""
-    faults = Faults()
-    arguments = by.read(by.fields(of), pairs, faults, report)
-    return GetMessageClass(of)(**arguments), [fault.detail for fault in faults]
+    violations = Violations()
+    arguments = by.read(by.fields(of), pairs, violations, report)
+    return GetMessageClass(of)(**arguments), [violation.detail for violation in violations]
 
 
 def book(**members: object) -> Message:
@@ -248,17 +248,17 @@ WRONG: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("query", "faults"), WRONG.items(), ids=repr)
-def test_wrong(query: str, faults: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("query", "violations"), WRONG.items(), ids=repr)
+def test_wrong(query: str, violations: tuple[str, ...]) -> None:
     """Everything that is wrong is told in order, by the JSON names of the fields."""
-    assert read(pairs_of(query))[1] == [*faults]
+    assert read(pairs_of(query))[1] == [*violations]
 
 
 def test_a_text_that_could_not_be_decoded() -> None:
     """Such a text is told of at a name that is known, be it of a field with a text or without."""
     pairs: Pairs = [("title", None), ("shelf", None), ("tags", "a"), ("nope", None)]
-    faults = [f"title {ESCAPES}", f"shelf {ESCAPES}", f"nope {NO_FIELD}"]
-    assert read(pairs) == (book(tags=["a"]), faults)
+    violations = [f"title {ESCAPES}", f"shelf {ESCAPES}", f"nope {NO_FIELD}"]
+    assert read(pairs) == (book(tags=["a"]), violations)
 
 
 def test_a_name_that_is_known_is_told_however_long_or_odd() -> None:
@@ -275,8 +275,8 @@ def test_unknown_names_may_be_ignored() -> None:
     pairs = [*pairs_of("nope=1&title=a&shelf.x=1&=&title.x=1&tags[]=1"), ("y", None)]
     assert read(pairs, by=lax) == (book(title="a"), [])
     wrong = [*pairs_of("x=1&shelves=x&title=a&title=b"), ("name", None)]
-    faults = [f"shelves {ONLY_JSON}", f"title {ONCE}", f"name {ESCAPES}"]
-    assert read(wrong, by=lax)[1] == faults
+    violations = [f"shelves {ONLY_JSON}", f"title {ONCE}", f"name {ESCAPES}"]
+    assert read(wrong, by=lax)[1] == violations
 
 
 def test_duplicates_may_be_ignored() -> None:
@@ -300,11 +300,11 @@ def leaf_at(depth: int) -> str:
     return ".".join(["tree", *["left"] * (depth - 2), "leaf"])
 
 
-@pytest.mark.parametrize(("depth", "faults"), [(99, []), (100, []), (101, [f"? {NO_FIELD}"])])
-def test_deepest_name(depth: int, faults: list[str]) -> None:
+@pytest.mark.parametrize(("depth", "violations"), [(99, []), (100, []), (101, [f"? {NO_FIELD}"])])
+def test_deepest_name(depth: int, violations: list[str]) -> None:
     """A name of a hundred fields is read, which is as deep as the service can read it again."""
     message, found = read([(leaf_at(depth).replace("leaf", "name"), "a")])
-    assert found == faults
+    assert found == violations
     assert type(message).FromString(message.SerializeToString()) == message
 
 
@@ -312,8 +312,8 @@ def test_deepest_name(depth: int, faults: list[str]) -> None:
 def test_deepest_value(brackets: int) -> None:
     """JSON at the end of a name is read as long as the service can read it again."""
     text, most = "[" * brackets + "]" * brackets, 101 - 2 * brackets
-    message, faults = read([(leaf_at(most), text)])
-    assert faults == []
+    message, violations = read([(leaf_at(most), text)])
+    assert violations == []
     assert type(message).FromString(message.SerializeToString()) == message
     assert read([(leaf_at(most + 1), text)])[1] == [f"{leaf_at(most + 1)} must not nest so deeply"]
 
@@ -334,10 +334,10 @@ HOSTILE: Mapping[str, tuple[Pairs, int]] = {
 @pytest.mark.parametrize(("pairs", "number"), HOSTILE.values(), ids=HOSTILE)
 def test_hostile(pairs: Pairs, number: int) -> None:
     """What a query of 64 KiB can hold is read or refused, each parameter once, until enough is."""
-    faults = Faults()
+    violations = Violations()
     with suppress(MalformedRequestError):
-        READER.read(READER.fields(BOOK), pairs, faults, report)
-    assert len(faults) == number
+        READER.read(READER.fields(BOOK), pairs, violations, report)
+    assert len(violations) == number
 
 
 # Types
@@ -361,8 +361,8 @@ def field_of(name: str, number: int, json_name: str) -> FieldDescriptorProto:
 def test_json_name_goes_first() -> None:
     """Where one field has the name of another as its JSON name, the name is that one's."""
     type_ = type_of(field_of("a", 1, "b"), field_of("b", 2, "c"))
-    message, faults = read([("a", "1"), ("c", "2")], type_)
-    assert faults == []
+    message, violations = read([("a", "1"), ("c", "2")], type_)
+    assert violations == []
     assert message == GetMessageClass(type_)(a="1", b="2")
     assert read([("b", "1")], type_)[0] == GetMessageClass(type_)(a="1")
 
@@ -396,6 +396,6 @@ names = st.lists(part | any_text, max_size=4).map(".".join)
 def test_any_parameters(pairs: Pairs, unknown: bool, duplicates: bool) -> None:
     """Any parameters at all are a message that can be sent, or faults that quote no value."""
     reader = ParameterReader(ignore_unknown=unknown, ignore_duplicates=duplicates)
-    message, faults = read(pairs, by=reader)
+    message, violations = read(pairs, by=reader)
     assert type(message).FromString(message.SerializeToString()) == message
-    assert len(faults) <= len(pairs)
+    assert len(violations) <= len(pairs)

@@ -21,13 +21,13 @@ from starlette.responses import Response
 
 from sidecar.transcoding.errors import (
     ContentTooLargeError,
-    Fault,
     MalformedRequestError,
     MethodNotAllowedError,
     NotAcceptableError,
     PathNotFoundError,
     RequestError,
     UnsupportedMediaTypeError,
+    Violation,
 )
 from sidecar.transcoding.problem_json import render
 from tests.properties import any_text, many
@@ -65,13 +65,13 @@ def failed(*details: Message | Packed, code: int = Code.UNAVAILABLE, message: st
 
 def test_problem_of_a_request() -> None:
     """A request that is no call is told by its status, its detail and where its faults are."""
-    faults = [
-        Fault(detail="The field a must be a string.", pointer="/a/0~1"),
-        Fault(detail="The body is wrong.", pointer=""),
-        Fault(detail="The parameter b is unknown.", parameter="b"),
-        Fault(detail="The header c is wrong."),
+    violations = [
+        Violation(detail="The field a must be a string.", pointer="/a/0~1"),
+        Violation(detail="The body is wrong.", pointer=""),
+        Violation(detail="The parameter b is unknown.", parameter="b"),
+        Violation(detail="The header c is wrong."),
     ]
-    response = answer(MalformedRequestError("Four things.", faults=faults))
+    response = answer(MalformedRequestError("Four things.", violations=violations))
     assert bytes(response.body).decode() == (
         '{"title":"Bad Request","status":400,"detail":"Four things.","errors":['
         '{"detail":"The field a must be a string.","pointer":"/a/0~1"},'

@@ -11,21 +11,21 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from sidecar.transcoding.errors import AnswerError, NotAcceptableError, SchemaFaults
+from sidecar.transcoding.errors import NotAcceptableError, ResponseError, SchemaViolations
 from sidecar.transcoding.protojson.writer import JsonWriter
-from sidecar.transcoding.responses import Answer, AnswerWriter
+from sidecar.transcoding.responses import ResponseBody, ResponseWriter
 from sidecar.transcoding.rules import read_rules
 from tests.transcoding.library import method, service
 
 JSON, HTTP_BODY = "application/json", "google.api.HttpBody"
 
 
-def writer(gives: str, field: str = "") -> tuple[AnswerWriter, type[Message]]:
+def writer(gives: str, field: str = "") -> tuple[ResponseWriter, type[Message]]:
     """Return what writes the answers of a rule, and what makes the messages that it answers."""
-    told, faults = HttpRule(get="/v1/x", response_body=field), SchemaFaults()
-    (rule,) = read_rules([service(method("Do", told, gives=gives))], faults)
-    faults.check()
-    return AnswerWriter(rule, JsonWriter()), GetMessageClass(rule.method.output_type)
+    told, violations = HttpRule(get="/v1/x", response_body=field), SchemaViolations()
+    (rule,) = read_rules([service(method("Do", told, gives=gives))], violations)
+    violations.check()
+    return ResponseWriter(rule, JsonWriter()), GetMessageClass(rule.method.output_type)
 
 
 def written(gives: str, field: str = "", /, **members: object) -> str:
@@ -109,9 +109,9 @@ def test_raw(of: tuple[str, str], content_type: str) -> None:
     answers, make = writer(*of)
     body = {"content_type": content_type, "data": b"\xff\0"}
     message = make(**({of[1]: body} if of[1] else body))
-    wanted = Answer(content=b"\xff\0", content_type=content_type or None)
+    wanted = ResponseBody(content=b"\xff\0", content_type=content_type or None)
     assert answers.write(message, None) == wanted
-    assert answers.write(make(), None) == Answer(content=b"", content_type=None)
+    assert answers.write(make(), None) == ResponseBody(content=b"", content_type=None)
 
 
 SPLIT = ("a/b\r\nx:y", 'a/b;c="\r\nx:y"', 'a/b;c="\\\n"', "a/b\0", 'a/b;c="\0"', "a/b\n")
@@ -121,7 +121,7 @@ SPLIT = ("a/b\r\nx:y", 'a/b;c="\r\nx:y"', 'a/b;c="\\\n"', "a/b\0", 'a/b;c="\0"',
 def test_raw_of_no_media_type(content_type: str) -> None:
     """What is no media type is not sent as one: it could begin another field of the header."""
     answers, make = writer(HTTP_BODY)
-    with pytest.raises(AnswerError) as raised:
+    with pytest.raises(ResponseError) as raised:
         answers.write(make(content_type=content_type), None)
     assert str(raised.value) == "the content_type of a google.api.HttpBody is no media type"
 
@@ -154,7 +154,7 @@ def test_what_has_no_json(name: str) -> None:
     """A message that JSON cannot hold is no answer; what it holds is not told."""
     members, told = NO_JSON[name]
     answers, make = writer("Known")
-    with pytest.raises(AnswerError) as raised:
+    with pytest.raises(ResponseError) as raised:
         answers.write(make(**members), JSON)
     assert str(raised.value) == told
 
@@ -166,7 +166,7 @@ def test_what_nests_without_end() -> None:
     for _ in range(3000):
         held = Any(type_url="x/google.protobuf.Any", value=held.SerializeToString())
     message = make(an_any={"type_url": held.type_url, "value": held.value})
-    with pytest.raises(AnswerError, match=r"^it nests too deeply$"):
+    with pytest.raises(ResponseError, match=r"^it nests too deeply$"):
         answers.write(message, JSON)
 
 
@@ -180,10 +180,10 @@ def test_text_that_is_not_utf8() -> None:
     file.service.add(name="Olds", method=[does])
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    (rule,) = read_rules([pool.FindServiceByName("old.v1.Olds")], SchemaFaults())
+    (rule,) = read_rules([pool.FindServiceByName("old.v1.Olds")], SchemaViolations())
     message = GetMessageClass(rule.method.output_type).FromString(b"\x0a\x01\xff")
-    with pytest.raises(AnswerError):
-        AnswerWriter(rule, JsonWriter()).write(message, JSON)
+    with pytest.raises(ResponseError):
+        ResponseWriter(rule, JsonWriter()).write(message, JSON)
 
 
 VENDOR = "application/vnd.library.v1+json"

@@ -10,11 +10,11 @@ import pytest
 from google.api.http_pb2 import CustomHttpPattern, HttpRule
 
 from sidecar.transcoding.errors import (
-    Fault,
     MalformedRequestError,
     MethodNotAllowedError,
     PathNotFoundError,
-    SchemaFaults,
+    SchemaViolations,
+    Violation,
 )
 from sidecar.transcoding.router import Router
 from sidecar.transcoding.rules import read_rules
@@ -31,10 +31,10 @@ def router(*rules: str) -> Router[str]:
     """Return a router that finds rules, which are given as `rule_of` takes them."""
     made = Router[str]()
     methods = (method(f"Do{number}", rule_of(told)) for number, told in enumerate(rules))
-    faults = SchemaFaults()
-    for rule in read_rules([service(*methods)], faults):
+    violations = SchemaViolations()
+    for rule in read_rules([service(*methods)], violations):
         made.add(rule, f"{rule.http_method} {rule.template.text}")
-    faults.check()
+    violations.check()
     return made
 
 
@@ -142,7 +142,9 @@ MALFORMED = (
     # The escape of one character in two segments.
     "/v1/files/%C3/%A9",
 )
-FAULT = Fault(detail="The path must hold well-formed percent escapes of UTF-8 only, and no NUL.")
+FAULT = Violation(
+    detail="The path must hold well-formed percent escapes of UTF-8 only, and no NUL."
+)
 
 
 @pytest.mark.parametrize("path", MALFORMED)
@@ -150,7 +152,7 @@ def test_malformed_path(path: str) -> None:
     """A malformed escape, what is not UTF-8, and NUL are faults of the request, and not quoted."""
     with pytest.raises(MalformedRequestError) as raised:
         SHELVES.find("GET", path)
-    assert raised.value.faults == (FAULT,)
+    assert raised.value.violations == (FAULT,)
 
 
 METHODS = router(

@@ -8,7 +8,7 @@ import pytest
 from google.api.http_pb2 import CustomHttpPattern, HttpRule
 from google.protobuf.descriptor_pb2 import MethodDescriptorProto
 
-from sidecar.transcoding.errors import SchemaError, SchemaFaults
+from sidecar.transcoding.errors import SchemaError, SchemaViolations
 from sidecar.transcoding.rules import Rule, read_rules
 from tests.sidecar_process import ROOT
 from tests.transcoding.library import image, method, post, service
@@ -16,9 +16,9 @@ from tests.transcoding.library import image, method, post, service
 
 def rules_of(*methods: MethodDescriptorProto) -> list[Rule]:
     """Return the rules of a library of `methods`. Raises SchemaError."""
-    faults = SchemaFaults()
-    rules = read_rules([service(*methods)], faults)
-    faults.check()
+    violations = SchemaViolations()
+    rules = read_rules([service(*methods)], violations)
+    violations.check()
     return rules
 
 
@@ -141,10 +141,10 @@ service = pool.FindServiceByName("library.v1.Library")
 method = service.methods[0]
 assert not method.GetOptions().ListFields()
 
-from sidecar.transcoding.errors import SchemaFaults
+from sidecar.transcoding.errors import SchemaViolations
 from sidecar.transcoding.rules import read_rules
 
-print(*(rule.template.text for rule in read_rules([service], SchemaFaults())))
+print(*(rule.template.text for rule in read_rules([service], SchemaViolations())))
 """
 
 
@@ -265,8 +265,8 @@ def test_wrong(name: str) -> None:
     told, expected = WRONG[name]
     with pytest.raises(SchemaError) as raised:
         rules_of(method("Open", told, takes="Book", gives="Book"))
-    (fault,) = raised.value.faults
-    assert fault.startswith(f"library.v1.Library.Open: {expected}")
+    (violation,) = raised.value.violations
+    assert violation.startswith(f"library.v1.Library.Open: {expected}")
 
 
 def test_path_and_body_of_a_oneof() -> None:
@@ -297,7 +297,7 @@ def test_all_faults_at_once() -> None:
             method("Shut", post("/a")),
             method("Lend", post("/a/")),
         )
-    assert [fault.split(":")[0] for fault in raised.value.faults] == [
+    assert [violation.split(":")[0] for violation in raised.value.violations] == [
         "library.v1.Library.Open",
         "library.v1.Library.Open",
         "library.v1.Library.Lend",

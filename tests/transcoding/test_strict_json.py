@@ -112,12 +112,12 @@ def test_value(data: bytes, value: JsonValue) -> None:
     assert same(parse(data), value)
 
 
-@pytest.mark.parametrize(("data", "fault"), REFUSED.values(), ids=REFUSED)
-def test_refused(data: bytes, fault: str) -> None:
+@pytest.mark.parametrize(("data", "violation"), REFUSED.values(), ids=REFUSED)
+def test_refused(data: bytes, violation: str) -> None:
     """What Python's parser would let pass or choke on is refused in words of ours."""
     with pytest.raises(ValueError, match=r".") as raised:
         parse(data)
-    assert str(raised.value) == fault
+    assert str(raised.value) == violation
 
 
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED)

@@ -104,14 +104,17 @@ async def test_client_of_another_make(serve: Serve) -> None:
 Refusal = tuple[int, Mapping[str, str], Mapping[str, object]]
 
 
-def malformed(*faults: tuple[str, str | None]) -> dict[str, object]:
+def malformed(*violations: tuple[str, str | None]) -> dict[str, object]:
     """Return what is told of a malformed request."""
-    return {"error": "MalformedRequestError", "faults": [list(fault) for fault in faults]}
+    return {
+        "error": "MalformedRequestError",
+        "faults": [list(violation) for violation in violations],
+    }
 
 
-def bad(*faults: tuple[str, str | None]) -> Refusal:
+def bad(*violations: tuple[str, str | None]) -> Refusal:
     """Return the refusal of a malformed request."""
-    return 400, {}, malformed(*faults)
+    return 400, {}, malformed(*violations)
 
 
 def because(status: int, error: str, **headers: str) -> Refusal:
@@ -670,7 +673,7 @@ def faults_of(channel: grpc.aio.Channel, *services: ServiceDescriptor) -> list[s
     """Return every reason why these services cannot be served."""
     with pytest.raises(SchemaError) as raised:
         Transcoder(services, channel)
-    return list(raised.value.faults)
+    return list(raised.value.violations)
 
 
 async def test_every_fault_of_one_rule(channel: grpc.aio.Channel) -> None:

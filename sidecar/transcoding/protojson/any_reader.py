@@ -10,8 +10,8 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from sidecar.transcoding.errors import Faults, UnfitError
-from sidecar.transcoding.protojson.location import Arguments, Place, Read
+from sidecar.transcoding.errors import InvalidValueError, Violations
+from sidecar.transcoding.protojson.location import Arguments, Location, Read
 from sidecar.transcoding.protojson.scalars import read_string
 from sidecar.transcoding.protojson.well_known import has_own_json
 from sidecar.transcoding.strict_json import JsonObject, JsonValue
@@ -27,25 +27,25 @@ class AnyReader:
         self._reader_of = reader_of
         self._pool = pool
 
-    def read(self, value: JsonValue, place: Place, faults: Faults) -> Arguments:
-        """Return the arguments of the Any; what is wrong is added to `faults`."""
+    def read(self, value: JsonValue, location: Location, violations: Violations) -> Arguments:
+        """Return the arguments of the Any; what is wrong is added to `violations`."""
         if not isinstance(value, JsonObject):
-            faults.append(place.fault("must be a JSON object"))
+            violations.append(location.violation("must be a JSON object"))
             return {}
         if not value:
             return {}
         urls = [given for name, given in value if name == "@type"]
         descriptor = self._find(urls)
         if descriptor is None:
-            faults.append(Place(place, "@type", "@type").fault(_A_TYPE))
+            violations.append(Location(location, "@type", "@type").violation(_A_TYPE))
             return {}
         others = JsonObject(pair for pair in value if pair[0] != "@type")
-        count = len(faults)
-        made = self._read(descriptor, others, place, faults)
-        if len(faults) > count:
+        count = len(violations)
+        made = self._read(descriptor, others, location, violations)
+        if len(violations) > count:
             return {}
         if not made.IsInitialized():
-            faults.append(place.fault("must have all fields that are required"))
+            violations.append(location.violation("must have all fields that are required"))
         return {"type_url": urls[0], "value": made.SerializePartialToString()}
 
     def _find(self, urls: list[JsonValue]) -> Descriptor | None:
@@ -55,17 +55,21 @@ class AnyReader:
             return None
         try:
             return self._pool.FindMessageTypeByName(read_string(url).rpartition("/")[2])
-        except (KeyError, UnfitError):
+        except (KeyError, InvalidValueError):
             return None
 
-    def _read(self, descriptor: Descriptor, value: JsonObject, place: Place, faults: Faults) -> Any:
+    def _read(
+        self, descriptor: Descriptor, value: JsonObject, location: Location, violations: Violations
+    ) -> Any:
         make, read = GetMessageClass(descriptor), self._reader_of(descriptor)
         if not has_own_json(descriptor):
-            return make(**read(value, place, faults))
+            return make(**read(value, location, violations))
         if [name for name, _ in value] != ["value"]:
-            faults.append(place.fault("must have the members @type and value, and no other"))
+            violations.append(
+                location.violation("must have the members @type and value, and no other")
+            )
             return make()
-        made = read(value[0][1], Place(place, "value", "value"), faults)
+        made = read(value[0][1], Location(location, "value", "value"), violations)
         return make(**made) if isinstance(made, dict) else made
 
 

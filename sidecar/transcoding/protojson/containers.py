@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from sidecar.transcoding.errors import Fault, Faults, UnfitError
+from sidecar.transcoding.errors import InvalidValueError, Violation, Violations
 from sidecar.transcoding.fields import Rivals, find_rival, rivals_of
-from sidecar.transcoding.protojson.location import Arguments, Place, Read
+from sidecar.transcoding.protojson.location import Arguments, Location, Read
 from sidecar.transcoding.strict_json import JsonObject, JsonValue, is_array
 
-# Raises UnfitError.
+# Raises InvalidValueError.
 Leaf: TypeAlias = Callable[[JsonValue], Any]
 
 
@@ -22,7 +22,7 @@ Leaf: TypeAlias = Callable[[JsonValue], Any]
 class Element:
     """How one value is read: `read` takes any, and tells of its faults.
 
-    `leaf` is a faster way for values without others in them; it raises UnfitError,
+    `leaf` is a faster way for values without others in them; it raises InvalidValueError,
     and what it refuses is for `read` to judge.
     """
 
@@ -30,12 +30,12 @@ class Element:
     read: Read
     takes_null: bool = False
 
-    def take(self, value: JsonValue, place: Place, faults: Faults) -> Any:
+    def take(self, value: JsonValue, location: Location, violations: Violations) -> Any:
         """Read an element of a list or map, where null is no value."""
         if value is None and not self.takes_null:
-            faults.append(place.fault("must not be null"))
+            violations.append(location.violation("must not be null"))
             return None
-        return self.read(value, place, faults)
+        return self.read(value, location, violations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,9 @@ class _Member:
     rivals: Rivals
     element: Element
 
-    def at(self, place: Place) -> Place:
-        """Return its place in the object at `place`."""
-        return Place(place, self.json_name, self.json_name)
+    def at(self, location: Location) -> Location:
+        """Return its place in the object at `location`."""
+        return Location(location, self.json_name, self.json_name)
 
 
 class MessagePlan:
@@ -69,21 +69,23 @@ class MessagePlan:
         self._members.setdefault(field.name, member)
         self._members[field.json_name] = member
 
-    def read(self, value: JsonValue, place: Place, faults: Faults) -> Arguments:
+    def read(self, value: JsonValue, location: Location, violations: Violations) -> Arguments:
         """Return the arguments that the object `value` stands for."""
         if not isinstance(value, JsonObject):
-            faults.append(place.fault("must be a JSON object"))
+            violations.append(location.violation("must be a JSON object"))
             return {}
         made: Arguments = {}
         find = self._members.get
         for name, given in value:
             member = find(name)
             if member is None:
-                faults.extend(self._unknown(name, place))
+                violations.extend(self._unknown(name, location))
                 continue
             field, element = member.name, member.element
             if field in made or member.rivals:
-                faults.extend(map(member.at(place).fault, self._conflicts(member, given, made)))
+                violations.extend(
+                    map(member.at(location).violation, self._conflicts(member, given, made))
+                )
             if given is None and not element.takes_null:
                 made[field] = None  # which its constructor takes for nothing
                 continue
@@ -91,15 +93,15 @@ class MessagePlan:
                 try:
                     made[field] = element.leaf(given)
                     continue
-                except UnfitError:
+                except InvalidValueError:
                     pass  # it is read again, with its place
-            made[field] = element.read(given, member.at(place), faults)
+            made[field] = element.read(given, member.at(location), violations)
         return made
 
-    def _unknown(self, name: str, place: Place) -> Iterator[Fault]:
+    def _unknown(self, name: str, location: Location) -> Iterator[Violation]:
         if not self._ignore_unknown:
-            detail = f"{place.subject} has a member that is not the name of a field."
-            yield Fault(detail=detail, pointer=place.told(name, "").pointer)
+            detail = f"{location.subject} has a member that is not the name of a field."
+            yield Violation(detail=detail, pointer=location.member(name, "").pointer)
 
     def _conflicts(self, member: _Member, given: JsonValue, made: Arguments) -> Iterator[str]:
         if member.name in made and not self._ignore_duplicates:
@@ -116,19 +118,19 @@ class ListPlan:
         self._subject = f"An element of {name}"
         self._element = element
 
-    def read(self, value: JsonValue, place: Place, faults: Faults) -> list[Any]:
+    def read(self, value: JsonValue, location: Location, violations: Violations) -> list[Any]:
         """Return the elements."""
         if not is_array(value):
-            faults.append(place.fault("must be a list"))
+            violations.append(location.violation("must be a list"))
             return []
         leaf, take = self._element.leaf, self._element.take
         if leaf is not None:
             try:
                 return [leaf(element) for element in value]
-            except UnfitError:
+            except InvalidValueError:
                 pass  # each is read again, with its place
         made = (
-            take(element, Place(place, index, self._subject), faults)
+            take(element, Location(location, index, self._subject), violations)
             for index, element in enumerate(value)
         )
         return [element for element in made if element is not None]
@@ -142,20 +144,20 @@ class MapPlan:
         self._read_key = read_key
         self._element = element
 
-    def read(self, value: JsonValue, place: Place, faults: Faults) -> dict[Any, Any]:
+    def read(self, value: JsonValue, location: Location, violations: Violations) -> dict[Any, Any]:
         """Return the values by their keys."""
         if not isinstance(value, JsonObject):
-            faults.append(place.fault("must be a JSON object"))
+            violations.append(location.violation("must be a JSON object"))
             return {}
         made: dict[Any, Any] = {}
         for name, given in value:
             try:
                 key = self._read_key(name)
-            except UnfitError as error:
-                faults.append(place.told(name, f"A key of {self._name}").fault(error))
+            except InvalidValueError as error:
+                violations.append(location.member(name, f"A key of {self._name}").violation(error))
                 continue
-            entry = place.told(name, f"A value of {self._name}")
+            entry = location.member(name, f"A value of {self._name}")
             if key in made:
-                faults.append(entry.fault("has a key that was given before"))
-            made[key] = self._element.take(given, entry, faults)
+                violations.append(entry.violation("has a key that was given before"))
+            made[key] = self._element.take(given, entry, violations)
         return {key: element for key, element in made.items() if element is not None}

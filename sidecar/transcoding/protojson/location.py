@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from sidecar.transcoding.errors import Fault, Faults
+from sidecar.transcoding.errors import Violation, Violations
 from sidecar.transcoding.strict_json import JsonValue
 
 # What of a client's names is shown to it again: nothing that could be more than a name.
@@ -13,10 +13,10 @@ _SHOWN = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 # What the constructors of protobuf take: of a message its arguments again, or itself.
 Arguments: TypeAlias = dict[str, Any]
 # Returns what a value is read as; where it adds to the faults, that is not used.
-Read: TypeAlias = Callable[[JsonValue, "Place", Faults], Any]
+Read: TypeAlias = Callable[[JsonValue, "Location", Violations], Any]
 
 
-class Place:
+class Location:
     """Where in a body a value is; made for each that has others in it, and so made fast.
 
     `subject` is what a sentence about the value begins with; `depth` is how many
@@ -27,7 +27,7 @@ class Place:
 
     def __init__(
         self,
-        parent: "Place | None" = None,
+        parent: "Location | None" = None,
         token: str | int | None = None,
         subject: str = "The body",
         *,
@@ -46,22 +46,22 @@ class Place:
     def pointer(self) -> str:
         """The JSON Pointer, as far as it can be shown; RFC 6901 section 3 has the escapes."""
         tokens: list[str] = []
-        place: Place | None = self
-        while place is not None and place.parent is not None:
-            if place.token is None:
+        location: Location | None = self
+        while location is not None and location.parent is not None:
+            if location.token is None:
                 tokens.clear()  # what it holds could not be found without it
             else:
-                tokens.append(str(place.token).replace("~", "~0").replace("/", "~1"))
-            place = place.parent
+                tokens.append(str(location.token).replace("~", "~0").replace("/", "~1"))
+            location = location.parent
         return "".join(f"/{token}" for token in reversed(tokens))
 
-    def fault(self, predicate: object) -> Fault:
+    def violation(self, predicate: object) -> Violation:
         """Return what is wrong here; `predicate` ends the sentence, without its full stop."""
-        return Fault(detail=f"{self.subject} {predicate}.", pointer=self.pointer)
+        return Violation(detail=f"{self.subject} {predicate}.", pointer=self.pointer)
 
-    def told(self, name: str, subject: str) -> "Place":
+    def member(self, name: str, subject: str) -> "Location":
         """Return the place of a member whose name is the client's, which may be odd."""
-        return Place(self, name if is_shown(name) else None, subject)
+        return Location(self, name if is_shown(name) else None, subject)
 
 
 def is_shown(name: str) -> bool:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from decimal import Decimal
 
-from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.errors import InvalidValueError
 from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
 # RFC 8259 section 6, but with zeros in front, as every integer parser takes them.
@@ -26,7 +26,7 @@ def is_number(text: str) -> bool:
 
 
 def integer(lowest: int, highest: int) -> Callable[[JsonValue], int]:
-    """Return what reads integers from `lowest` to `highest`. It raises UnfitError."""
+    """Return what reads integers from `lowest` to `highest`. It raises InvalidValueError."""
     wanted = f"must be an integer from {lowest} to {highest}"
 
     def read(value: JsonValue) -> int:
@@ -37,7 +37,7 @@ def integer(lowest: int, highest: int) -> Callable[[JsonValue], int]:
         else:
             number = int(value) if isinstance(value, float) and value.is_integer() else None
         if number is None or not lowest <= number <= highest:
-            raise UnfitError(wanted)
+            raise InvalidValueError(wanted)
         return number
 
     return read
@@ -52,12 +52,12 @@ def _to_integer(text: str) -> int | None:
 
 
 def read_double(value: JsonValue) -> float:
-    """Return the double that a value is. Raises UnfitError."""
+    """Return the double that a value is. Raises InvalidValueError."""
     return _read(value, to_double)
 
 
 def read_float(value: JsonValue) -> float:
-    """Return a double that a float can hold, if need be after rounding. Raises UnfitError."""
+    """Return a double that a float can hold, rounded if necessary. Raises InvalidValueError."""
     return _read(value, _to_float)
 
 
@@ -65,18 +65,18 @@ def _read(value: JsonValue, check: Callable[[float], float]) -> float:
     if isinstance(value, float) or type(value) is int:
         return check(value)
     if not isinstance(value, str) or not (value in _NOT_FINITE or is_number(value)):
-        raise UnfitError("must be a number")
+        raise InvalidValueError("must be a number")
     return _NOT_FINITE[value] if value in _NOT_FINITE else check(float(value))
 
 
 def to_double(number: float) -> float:
-    """Return `number`, which may be an integer, as a double. Raises UnfitError if it is none."""
+    """Return `number` as a double. Raises InvalidValueError for one that has none."""
     try:
         double = float(number)
     except OverflowError:
         double = math.inf
     if math.isinf(double):
-        raise UnfitError("must be a number that a double can hold")
+        raise InvalidValueError("must be a number that a double can hold")
     return double
 
 
@@ -86,7 +86,7 @@ def _to_float(number: float) -> float:
         try:
             _FLOAT.pack(double)  # takes what rounds down to the largest one
         except OverflowError:
-            raise UnfitError("must be a number that a float can hold") from None
+            raise InvalidValueError("must be a number that a float can hold") from None
     return double
 
 

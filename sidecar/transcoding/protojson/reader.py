@@ -12,11 +12,11 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from sidecar.transcoding.errors import Faults, UnfitError, UnknownNameError
+from sidecar.transcoding.errors import InvalidValueError, UnknownNameError, Violations
 from sidecar.transcoding.fields import map_entry_of
 from sidecar.transcoding.protojson.any_reader import AnyReader
 from sidecar.transcoding.protojson.containers import Element, Leaf, ListPlan, MapPlan, MessagePlan
-from sidecar.transcoding.protojson.location import Place, Read
+from sidecar.transcoding.protojson.location import Location, Read
 from sidecar.transcoding.protojson.scalars import NULL_VALUE, scalar_of
 from sidecar.transcoding.protojson.well_known import ANY, VALUE, WELL_KNOWN, WRAPPERS, assemble
 from sidecar.transcoding.strict_json import JsonValue
@@ -99,12 +99,12 @@ class JsonReader:
         return plan
 
     def _leaf(self, read: Leaf, *, takes_null: bool = False) -> Element:
-        def read_at(value: JsonValue, place: Place, faults: Faults) -> object:
+        def read_at(value: JsonValue, location: Location, violations: Violations) -> object:
             try:
                 return read(value)
-            except UnfitError as error:
+            except InvalidValueError as error:
                 if not (self._ignore_unknown and isinstance(error, UnknownNameError)):
-                    faults.append(place.fault(error))
+                    violations.append(location.violation(error))
                 return None
 
         return Element(leaf=read, read=read_at, takes_null=takes_null)
@@ -116,19 +116,19 @@ def _assembled(element: Element, descriptor: Descriptor) -> Element:
         return element
     make = GetMessageClass(descriptor)
 
-    def read_message(value: JsonValue, place: Place, faults: Faults) -> Any:
-        count, made = len(faults), element.read(value, place, faults)
-        return assemble(make, made) if len(faults) == count else None
+    def read_message(value: JsonValue, location: Location, violations: Violations) -> Any:
+        count, made = len(violations), element.read(value, location, violations)
+        return assemble(make, made) if len(violations) == count else None
 
     return Element(read=read_message, takes_null=element.takes_null)
 
 
 def _at_depth(read: Callable[[JsonValue, int], Any]) -> Read:
-    def read_at(value: JsonValue, place: Place, faults: Faults) -> object:
+    def read_at(value: JsonValue, location: Location, violations: Violations) -> object:
         try:
-            return read(value, place.depth + 1)
-        except UnfitError as error:
-            faults.append(place.fault(error))
+            return read(value, location.depth + 1)
+        except InvalidValueError as error:
+            violations.append(location.violation(error))
             return None
 
     return read_at

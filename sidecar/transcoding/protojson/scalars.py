@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from sidecar.transcoding.errors import UnfitError, UnknownNameError
+from sidecar.transcoding.errors import InvalidValueError, UnknownNameError
 from sidecar.transcoding.protojson.numerals import (
     integer,
     is_number,
@@ -28,7 +28,7 @@ from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
 NULL_VALUE = "google.protobuf.NullValue"
 
-_MOST_NAMES = 10
+_MAX_NAMES = 10
 
 # RFC 4648 sections 4 and 5: either alphabet, padded or not.
 _BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})")
@@ -39,7 +39,7 @@ class Scalar:
     """How values of one scalar type are read and written.
 
     `read` takes a JSON value and `read_text` a text; both return what protobuf
-    takes and raise UnfitError. `write` returns the JSON value, and is None for
+    takes and raise InvalidValueError. `write` returns the JSON value, and is None for
     a type whose values are JSON values as they are.
     """
 
@@ -58,13 +58,13 @@ def scalar_of(field: FieldDescriptor) -> Scalar:
 def _read_bool(value: JsonValue) -> bool:
     if isinstance(value, bool):
         return value
-    raise UnfitError(_A_BOOL)
+    raise InvalidValueError(_A_BOOL)
 
 
 def _read_bool_text(text: str) -> bool:
     if text in _BOOLS:
         return _BOOLS[text]
-    raise UnfitError(_A_BOOL)
+    raise InvalidValueError(_A_BOOL)
 
 
 _A_BOOL = "must be true or false"
@@ -72,26 +72,26 @@ _BOOLS = {"true": True, "false": False}
 
 
 def read_string(value: JsonValue) -> str:
-    """Return `value` if it is a string of Unicode characters. Raises UnfitError."""
+    """Return `value` if it is a string of Unicode characters. Raises InvalidValueError."""
     if not isinstance(value, str):
-        raise UnfitError("must be a string")
+        raise InvalidValueError("must be a string")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:  # JSON can escape a lone surrogate
-            raise UnfitError("must be a string that UTF-8 can encode") from None
+            raise InvalidValueError("must be a string that UTF-8 can encode") from None
     return value
 
 
 def _read_bytes(value: JsonValue) -> bytes:
     found = _BASE64.fullmatch(value) if isinstance(value, str) else None
     if found is None or (found[2] and len(found[0]) % 4):
-        raise UnfitError(_BASE64_WANTED)
+        raise InvalidValueError(_BASE64_WANTED)
     digits = found[1].replace("-", "+").replace("_", "/")
     try:
         return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))
     except binascii.Error:  # one digit alone is not even a byte
-        raise UnfitError(_BASE64_WANTED) from None
+        raise InvalidValueError(_BASE64_WANTED) from None
 
 
 _BASE64_WANTED = "must be bytes in base64"
@@ -108,8 +108,8 @@ def _enum(enum: EnumDescriptor) -> Scalar:
     # The first name of a number is its own, the others are its aliases.
     names = {value.number: value.name for value in reversed(enum.values)}
     # The first ones suffice to see what is wanted.
-    some = ", ".join(value.name for value in enum.values[:_MOST_NAMES])
-    wanted = f"must be one of {some}{', ...' if len(enum.values) > _MOST_NAMES else ''}"
+    some = ", ".join(value.name for value in enum.values[:_MAX_NAMES])
+    wanted = f"must be one of {some}{', ...' if len(enum.values) > _MAX_NAMES else ''}"
 
     def find(name: str) -> int:
         if name in numbers:
@@ -119,10 +119,10 @@ def _enum(enum: EnumDescriptor) -> Scalar:
     def check(value: JsonValue) -> object:
         try:
             number = _INT32.read(value)
-        except UnfitError:
-            raise UnfitError(wanted) from None
+        except InvalidValueError:
+            raise InvalidValueError(wanted) from None
         if enum.is_closed and number not in names:  # an open enum keeps what it does not know
-            raise UnfitError(wanted)
+            raise InvalidValueError(wanted)
         return number
 
     return Scalar(
@@ -135,7 +135,7 @@ def _enum(enum: EnumDescriptor) -> Scalar:
 def _read_null(value: JsonValue) -> int:
     if value is None or value == "NULL_VALUE" or (type(value) is int and value == 0):
         return 0
-    raise UnfitError("must be null")
+    raise InvalidValueError("must be null")
 
 
 def _read_null_text(text: str) -> int:

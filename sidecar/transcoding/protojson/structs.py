@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, NoneType
 from typing import Any
 
-from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.errors import InvalidValueError
 from sidecar.transcoding.protojson.numerals import to_double
 from sidecar.transcoding.protojson.scalars import read_string
 from sidecar.transcoding.strict_json import JsonObject, JsonTree, JsonValue, is_array
 
 # What the parsers of protobuf take: messages within each other, entries of maps included.
-DEEPEST = 100
+MAX_DEPTH = 100
 
 # Any: the messages are made at run time, of a pool that is not known here.
 _Message = Any
@@ -25,21 +25,21 @@ _Tree = bool | str | float | dict[str, Any] | list[Any] | None
 
 
 def read_struct(value: JsonValue, depth: int) -> dict[str, _Tree]:
-    """Return what a Struct is made of, which lies in `depth` messages. Raises UnfitError."""
+    """Return what a Struct is made of, which lies in `depth` messages. Raises InvalidValueError."""
     if not isinstance(value, JsonObject):
-        raise UnfitError("must be an object")
+        raise InvalidValueError("must be an object")
     return _to_dict(value, depth)
 
 
 def read_list(value: JsonValue, depth: int) -> list[_Tree]:
-    """Return what a ListValue is made of, which lies in `depth` messages. Raises UnfitError."""
+    """Return the arguments of a ListValue in `depth` messages. Raises InvalidValueError."""
     if not is_array(value):
-        raise UnfitError("must be a list")
+        raise InvalidValueError("must be a list")
     return _to_list(value, depth)
 
 
 def read_value(value: JsonValue, depth: int) -> Mapping[str, _Tree]:
-    """Return what a Value is made of, which lies in `depth` messages. Raises UnfitError."""
+    """Return what a Value is made of, which lies in `depth` messages. Raises InvalidValueError."""
     tree = _to_tree(value, depth)
     # Zero is the number of the only value of NullValue.
     return {_KINDS[type(tree)]: 0 if tree is None else tree}
@@ -59,8 +59,8 @@ _KINDS: Mapping[type, str] = MappingProxyType(
 
 def _to_tree(value: JsonValue, depth: int) -> _Tree:
     """Return what a Value at `depth` holds."""
-    if depth > DEEPEST:
-        raise UnfitError("must not nest so deeply")
+    if depth > MAX_DEPTH:
+        raise InvalidValueError("must not nest so deeply")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -76,7 +76,7 @@ def _to_dict(members: JsonObject, depth: int) -> dict[str, _Tree]:
     # The Struct, its entry and the Value in that: three messages.
     made = {read_string(name): _to_tree(member, depth + 2) for name, member in members}
     if len(made) < len(members):
-        raise UnfitError("must not have a name twice in an object")
+        raise InvalidValueError("must not have a name twice in an object")
     return made
 
 

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from sidecar.transcoding import strict_json
-from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.errors import InvalidValueError
 from sidecar.transcoding.protojson import structs
 from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
@@ -29,7 +29,7 @@ class WellKnown:
     """How the messages of one type are read and written.
 
     `read` takes the JSON value and how deep in messages its own lies, and returns
-    what protobuf takes for a field of the type; it raises UnfitError. `is_text`
+    what protobuf takes for a field of the type; it raises InvalidValueError. `is_text`
     tells that the JSON value is a string, so that its text stands for it without
     quotes as well, and that its depth does not matter. `write` raises ValueError
     for a message that has no JSON value.
@@ -40,13 +40,13 @@ class WellKnown:
     is_text: bool
 
     def read_text(self, text: str, depth: int) -> Any:
-        """Return what the text of a path, query or form is read as. Raises UnfitError."""
+        """Return what the text of a path, query or form is read as. Raises InvalidValueError."""
         if self.is_text and not text.startswith('"'):
             return self.read(text, depth)
         try:
             value = strict_json.parse(text.encode())
         except ValueError:
-            raise UnfitError("must be JSON") from None
+            raise InvalidValueError("must be JSON") from None
         return self.read(value, depth)
 
 
@@ -68,14 +68,14 @@ def _read_timestamp(value: JsonValue, _depth: int) -> Mapping[str, int]:
     """Read RFC 3339 section 5.6, in capitals, as the JSON mapping has it."""
     found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise UnfitError(_A_TIMESTAMP)
+        raise InvalidValueError(_A_TIMESTAMP)
     try:
         moment = datetime.fromisoformat(found[1] + found[3])
     except ValueError:  # the 30th of February
-        raise UnfitError(_A_TIMESTAMP) from None
+        raise InvalidValueError(_A_TIMESTAMP) from None
     seconds = (moment - _EPOCH) // timedelta(seconds=1)
     if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # its offset took it beyond the years
-        raise UnfitError(_A_TIMESTAMP)
+        raise InvalidValueError(_A_TIMESTAMP)
     return {"seconds": seconds, "nanos": _nanos(found[2])}
 
 
@@ -96,7 +96,7 @@ def _nanos(fraction: str | None) -> int:
 def _read_duration(value: JsonValue, _depth: int) -> Mapping[str, int]:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or int(found[2]) > _LONGEST:
-        raise UnfitError("must be a duration in seconds, such as 1.5s")
+        raise InvalidValueError("must be a duration in seconds, such as 1.5s")
     sign = -1 if found[1] else 1
     return {"seconds": sign * int(found[2]), "nanos": sign * _nanos(found[3])}
 
@@ -108,7 +108,7 @@ _LONGEST = 315_576_000_000
 
 def _read_mask(value: JsonValue, _depth: int) -> Mapping[str, list[str]]:
     if not isinstance(value, str) or not _MASK.fullmatch(value):
-        raise UnfitError("must be field paths in camel case, such as name,shelf.shelfCode")
+        raise InvalidValueError("must be field paths in camel case, such as name,shelf.shelfCode")
     paths = _CAPITAL.sub(lambda found: f"_{found[0].lower()}", value)
     return {"paths": paths.split(",") if paths else []}
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.transcoding import strict_json
-from sidecar.transcoding.errors import Faults
-from sidecar.transcoding.protojson.location import Place
+from sidecar.transcoding.errors import Violations
+from sidecar.transcoding.protojson.location import Location
 from sidecar.transcoding.protojson.reader import JsonReader
 from tests.properties import many
 from tests.transcoding.library import descriptor, service
@@ -34,10 +34,10 @@ def type_of(name: str) -> Descriptor:
 
 def read(name: str, body: str, by: JsonReader = READER) -> Message | list[str]:
     """Return the message that `body` is, or what is wrong with it, each after its pointer."""
-    faults = Faults()
-    made = by.message(type_of(name))(strict_json.parse(body.encode()), Place(), faults)
-    if faults:
-        return [f"{fault.pointer} {fault.detail}".lstrip() for fault in faults]
+    violations = Violations()
+    made = by.message(type_of(name))(strict_json.parse(body.encode()), Location(), violations)
+    if violations:
+        return [f"{violation.pointer} {violation.detail}".lstrip() for violation in violations]
     return GetMessageClass(type_of(name))(**made)
 
 
@@ -65,7 +65,7 @@ def test_agrees_with_the_library(name: str, data: st.DataObject, *, keeps_names:
     assert bytes_of(read(name, body)) == bytes_of(message)
 
 
-def faults(name: str, body: str, **ignores: bool) -> list[str]:
+def violations(name: str, body: str, **ignores: bool) -> list[str]:
     """Return what is wrong with a body, each after its pointer."""
     made = read(name, body, JsonReader(**ignores))
     assert isinstance(made, list)
@@ -118,7 +118,7 @@ WRONG: Mapping[tuple[str, str], list[str]] = {
 @pytest.mark.parametrize("of", WRONG, ids=repr)
 def test_wrong(of: tuple[str, str]) -> None:
     """Everything that is wrong is told where it is, and nothing of what was sent."""
-    found = faults(*of)
+    found = violations(*of)
     assert found == WRONG[of]
     assert "canary" not in str(found)
 
@@ -157,10 +157,10 @@ def test_any_of_a_message_that_lacks_a_field() -> None:
     reader = JsonReader().message(pool.FindMessageTypeByName("old.v1.Holder"))
     told = {}
     for members in ("", ',"key":"a"', ',"key":1'):
-        found = Faults()
+        found = Violations()
         body = f'{{"held":{{"@type":"x/old.v1.Old"{members}}}}}'
-        reader(strict_json.parse(body.encode()), Place(), found)
-        told[members] = [f"{fault.pointer} {fault.detail}" for fault in found]
+        reader(strict_json.parse(body.encode()), Location(), found)
+        told[members] = [f"{violation.pointer} {violation.detail}" for violation in found]
     assert told == {
         "": ["/held held must have all fields that are required."],
         ',"key":"a"': [],
@@ -188,7 +188,7 @@ def test_what_is_ignored(of: tuple[str, str]) -> None:
 
 def test_other_faults_of_enums_are_not_ignored() -> None:
     """A value that is no name at all is a fault however much is ignored."""
-    assert faults("Scalars", '{"aMood":true}', ignore_unknown=True) == [
+    assert violations("Scalars", '{"aMood":true}', ignore_unknown=True) == [
         "/aMood aMood must be one of MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY."
     ]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.body_formats import choose_reader
-from sidecar.transcoding.errors import SchemaFaults
+from sidecar.transcoding.errors import SchemaViolations
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.router import Router
@@ -103,11 +103,11 @@ BOOK = descriptor("Book", LIBRARY)
 
 
 def _router() -> Router[tuple[str, Binder]]:
-    router, faults = Router[tuple[str, Binder]](), SchemaFaults()
+    router, violations = Router[tuple[str, Binder]](), SchemaViolations()
     json, parameters = JsonReader(), ParameterReader()
-    for rule in read_rules([LIBRARY], faults):
+    for rule in read_rules([LIBRARY], violations):
         router.add(rule, (rule.method.name, Binder(rule, json, parameters)))
-    faults.check()
+    violations.check()
     return router
 
 

@@ -8,13 +8,13 @@ import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.errors import InvalidValueError
 from sidecar.transcoding.protojson.scalars import Scalar, scalar_of
 from tests.transcoding.library import descriptor, service
 
 LIBRARY = service()
 SCALARS, KNOWN = descriptor("Scalars", LIBRARY), descriptor("Known", LIBRARY)
-LARGEST_FLOAT = 3.4028234663852886e38
+MAX_FLOAT = 3.4028234663852886e38
 INTEGERS: Mapping[str, tuple[int, int]] = {
     "an_int32": (-(2**31), 2**31 - 1),
     "a_sint32": (-(2**31), 2**31 - 1),
@@ -51,11 +51,11 @@ def test_integers(name: str) -> None:
         assert same(written, str(value) if "64" in name else value)
     for wrong in (lowest - 1, highest + 1):
         told = f"^must be an integer from {lowest} to {highest}$"
-        with pytest.raises(UnfitError, match=told):
+        with pytest.raises(InvalidValueError, match=told):
             made.read(wrong)
-        with pytest.raises(UnfitError, match=told):
+        with pytest.raises(InvalidValueError, match=told):
             made.read(str(wrong))
-        with pytest.raises(UnfitError, match=told):
+        with pytest.raises(InvalidValueError, match=told):
             made.read_text(str(wrong))
 
 
@@ -84,7 +84,7 @@ READ: Mapping[str, tuple[tuple[Any, Any], ...]] = {
         (1, 1.0),
         ("NaN", math.nan),
         ("Infinity", math.inf),
-        (LARGEST_FLOAT, LARGEST_FLOAT),
+        (MAX_FLOAT, MAX_FLOAT),
         # What rounds to the largest float: less than half a step more.
         (3.4028235677973e38, 3.4028235677973e38),
         ("3.4028235e38", 3.4028235e38),
@@ -185,7 +185,7 @@ WRONG: Mapping[str, tuple[Any, ...]] = {
 )
 def test_wrong(name: str, value: Any) -> None:
     """Anything else is refused in a sentence of ours, in which the value is not."""
-    with pytest.raises(UnfitError, match=r"^must be ") as raised:
+    with pytest.raises(InvalidValueError, match=r"^must be ") as raised:
         scalar(name).read(value)
     assert "canary" not in str(raised.value)
 
@@ -201,7 +201,7 @@ def test_wrong(name: str, value: Any) -> None:
 )
 def test_wrong_text(name: str, text: str) -> None:
     """A text that is nothing of the kind is refused."""
-    with pytest.raises(UnfitError, match=r"^must be "):
+    with pytest.raises(InvalidValueError, match=r"^must be "):
         scalar(name).read_text(text)
 
 
@@ -224,9 +224,9 @@ def test_closed_enum() -> None:
     """An enum of proto2 takes no number that none of its values has; one of proto3 does."""
     assert enum_of("proto3").read(2) == enum_of("proto3").read_text("2") == 2
     told = r"^must be one of OPEN, GOOD, FINE$"
-    with pytest.raises(UnfitError, match=told):
+    with pytest.raises(InvalidValueError, match=told):
         enum_of("proto2").read(2)
-    with pytest.raises(UnfitError, match=told):
+    with pytest.raises(InvalidValueError, match=told):
         enum_of("proto2").read_text("2")
 
 
@@ -241,7 +241,9 @@ def test_two_names_of_one_number() -> None:
 def test_many_names() -> None:
     """Of an enum with many values the first are told."""
     kind = FieldDescriptorProto.DESCRIPTOR.fields_by_name["type"]
-    with pytest.raises(UnfitError, match=r"^must be one of TYPE_DOUBLE, (TYPE_\w+, ){9}\.\.\.$"):
+    with pytest.raises(
+        InvalidValueError, match=r"^must be one of TYPE_DOUBLE, (TYPE_\w+, ){9}\.\.\.$"
+    ):
         scalar_of(kind).read("x")
 
 
@@ -260,8 +262,8 @@ WRITTEN: Mapping[str, tuple[tuple[Any, Any], ...]] = {
         (0.10000000149011612, 0.1),
         (16777216.0, 16777216.0),
         (1.00000011920929, 1.0000001),
-        (LARGEST_FLOAT, 3.4028235e38),
-        (-LARGEST_FLOAT, -3.4028235e38),
+        (MAX_FLOAT, 3.4028235e38),
+        (-MAX_FLOAT, -3.4028235e38),
         (1.401298464324817e-45, 1.4013e-45),
         (math.nan, "NaN"),
         (-math.inf, "-Infinity"),

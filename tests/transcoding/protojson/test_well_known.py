@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding import strict_json
-from sidecar.transcoding.errors import UnfitError
+from sidecar.transcoding.errors import InvalidValueError
 from sidecar.transcoding.protojson.well_known import WELL_KNOWN, assemble, has_own_json
 from sidecar.transcoding.strict_json import JsonValue
 from tests.transcoding.library import descriptor, service
@@ -167,14 +167,14 @@ WRONG: Mapping[tuple[str, str], tuple[str, ...]] = {
 def test_wrong(of: tuple[str, str], text: str) -> None:
     """Anything else is refused, with what it must be."""
     kind, told = of
-    with pytest.raises(UnfitError) as raised:
+    with pytest.raises(InvalidValueError) as raised:
         filled(kind, json_of(text))
     assert str(raised.value) == told
 
 
 def test_a_number_that_no_double_can_hold() -> None:
     """An integer of a thousand digits is no number of a Value."""
-    with pytest.raises(UnfitError, match=r"^must be a number that a double can hold$"):
+    with pytest.raises(InvalidValueError, match=r"^must be a number that a double can hold$"):
         filled("Value", json_of("1" * 999))
 
 
@@ -192,7 +192,7 @@ def test_text(kind: str, text: str) -> None:
 @pytest.mark.parametrize("kind", ["Value", "Struct", "ListValue"])
 def test_text_that_is_no_json(kind: str, text: str) -> None:
     """What has any JSON is given as JSON, and not guessed."""
-    with pytest.raises(UnfitError, match=r"^must be JSON$"):
+    with pytest.raises(InvalidValueError, match=r"^must be JSON$"):
         WELL_KNOWN[f"google.protobuf.{kind}"].read_text(text, 1)
 
 
