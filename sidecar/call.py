@@ -2,10 +2,12 @@
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+from sidecar import client_address
 
 # RFC 9562 section 4, of whatever version; to be matched without regard to case.
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -39,6 +41,27 @@ class Call:
         kept = request_id if request_id and _UUID.fullmatch(request_id) else str(uuid.uuid4())
         known = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
         return cls(request_id=kept, traceparent=known, address=address)
+
+    @classmethod
+    def received(
+        cls, fields: Iterable[tuple[str, str]], peer: str, *, trusted_proxies: int
+    ) -> "Call":
+        """Return the call that a request with these header `fields` begins.
+
+        `fields` are header fields or metadata, with names in lower case. `peer` is the IP
+        address of the connection. Of X-Forwarded-For the last `trusted_proxies` are believed.
+        """
+        pairs = list(fields)
+        values = dict(pairs)
+        forwarded = [value for name, value in pairs if name == "x-forwarded-for"]
+        call = cls.of(
+            request_id=values.get("x-request-id"),
+            traceparent=values.get("traceparent"),
+            address=client_address.find(peer, forwarded, trusted=trusted_proxies),
+        )
+        if call.address != peer:
+            call.note(client=call.address)
+        return call
 
     def note(self, **notes: Note) -> None:
         """Add named values to the access line. Never a value that a caller sent."""

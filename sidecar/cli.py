@@ -17,7 +17,9 @@ from sidecar import logs
 from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, signals
 from sidecar.settings.model import PREFIX, Settings
+from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.settings.sources import SettingsError, load
+from sidecar.settings.types import as_text
 
 # sysexits.h: a wrong setting, or an address that is taken; and a bug of ours.
 EX_CONFIG, EX_SOFTWARE = 78, 70
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         described = commands.add_parser(command, help=told, description=told, allow_abbrev=False)
         for name, field in Settings.model_fields.items():
             flag, variable = f"--{name.replace('_', '-')}", f"{PREFIX}{name.upper()}"
-            meaning = f"{field.description} ({variable}; default: {_show(field.default)})"
+            meaning = f"{field.description} ({variable}; default: {as_text(field.default)})"
             described.add_argument(flag, metavar="VALUE", help=meaning)
     return parser
 
@@ -79,15 +81,6 @@ def _parser() -> argparse.ArgumentParser:
 def _explain(argument: str) -> str:
     """Return what is wrong with an unknown flag, whose value may be a secret."""
     return f"{argument.partition('=')[0]}: is not a flag; see --help"
-
-
-def _show(default: object) -> str:
-    """Return a default as it would be written."""
-    if isinstance(default, float):
-        return f"{default:g}s"
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return "none" if default is None else str(default)
 
 
 def _check(settings: Settings) -> int:
@@ -115,7 +108,7 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     needed, found = file_limits.raise_soft_limit(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
-    with closing(logs.configure(sys.stdout)):
+    with closing(logs.configure(sys.stdout, closing=SHUTDOWN_MARGIN.log)):
         if found < needed:
             logs.warning("few descriptors", needed=needed, found=found)
         try:

@@ -1,4 +1,4 @@
-"""The gRPC server: its interceptors, its access log, its health, and its schema for tools."""
+"""The gRPC server: interceptors, limits of connections, health and reflection."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,45 +22,45 @@ _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
 # Their stubs name the type of descriptors by its implementation.
 _REFLECTION: Any = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _MAX_METADATA = 16 * 1024  # bytes
-# What one connection may ask for, in the names of gRPC core. Times are in milliseconds.
+# Options of gRPC core for one connection. Times are in milliseconds.
 _OPTIONS = (
-    # Or two processes on one port split the calls between them without a word.
+    # Without it two processes on one port would silently share the calls.
     ("grpc.so_reuseport", 0),
-    # As much as a REST request may be.
-    ("grpc.max_receive_message_length", 16 * 1024),
-    # Beyond the first, requests are refused by chance, beyond the second surely.
+    # Above the first size requests are refused sometimes, above the second always.
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA),
-    # Many more than calls are let in: cancelled ones count until their handlers have ended.
+    # Far more than calls in flight: cancelled calls count until their handlers have ended.
     ("grpc.max_concurrent_streams", 200),
-    # Until a client acknowledges them these limits bind it hardly: see MetadataLimit.
+    # Until a client acknowledges these limits, they barely bind it: see MetadataLimit.
     ("grpc.http2.settings_timeout", 10_000),
-    # A connection is given up when it is old, when nothing is called, and when its peer is gone.
+    # A connection ends when it is old, when it is idle, and when its peer is gone.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.max_connection_idle_ms", 900_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Well-meaning clients ping each 10 seconds at the most; three pings too early are too many.
+    # Correct clients ping every 10 s or less often. The third early ping ends the connection.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
 )
-# How long none must come at the end for there to be no more calls: so many turns of the loop,
-# however long, of so many seconds.
+# At the end: wait for 10 turns of the loop, of 5 ms or more, without a new call.
 _TURNS, _TURN = 10, 0.005
-_LAST_ANSWERS = 0.5  # seconds in which what was ended at once is told
 
 
 class GrpcServer:
-    """A gRPC server for `services`, whose servicers are still to be added to `server`.
+    """A gRPC server for `services`. Their servicers are added to `server` afterwards.
 
-    `public_url` is the base of the problem types. `reflects` lets tools such as
-    grpcurl ask for the schema. With `credentials` it speaks TLS and nothing else.
-    Of the client's address `trusted_proxies` are believed. A new connection has
-    `handshake_timeout` seconds to speak HTTP/2, which also the end waits for, and the
-    message of a call `message_timeout`. Of more than `connections` at once the last
-    ones are closed unheard; as many calls may wait for their message.
+    * `public_url`: the base of the problem types.
+    * `reflects`: whether tools such as grpcurl may ask for the schema.
+    * `credentials`: with them the server speaks TLS only.
+    * `trusted_proxies`: how many proxies before the server add to `x-forwarded-for`.
+    * `handshake_timeout`: seconds in which a new connection must speak HTTP/2. A shutdown
+      waits for it too.
+    * `message_timeout`: seconds in which the request message of a call must arrive.
+    * `max_message_bytes`: the largest request message.
+    * `connections`: open connections, at most; further ones are closed at once. Also the
+      number of calls that may wait for their request message.
     """
 
     def __init__(
@@ -74,16 +74,17 @@ class GrpcServer:
         trusted_proxies: int = 0,
         handshake_timeout: float = 5.0,
         message_timeout: float = 10.0,
+        max_message_bytes: int = 16 * 1024,
         connections: int = 1024,
     ) -> None:
         self._admission = admission
-        self._message = RequestMessage(timeout=message_timeout, most=connections)
+        self._message = RequestMessage(timeout=message_timeout, capacity=connections)
         self._cutting: asyncio.Task[None] | None = None
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
-        offered = [*services, _HEALTH, *([_REFLECTION] if reflects else [])]
-        self._log = AccessLog(offered, trusted_proxies)
+        served = [*services, _HEALTH, *([_REFLECTION] if reflects else [])]
+        self._log = AccessLog(served, trusted_proxies)
         interceptors = (
             self._log,
             ErrorBoundary(public_url),
@@ -93,70 +94,72 @@ class GrpcServer:
         )
         options = (
             *_OPTIONS,
+            ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.server_handshake_timeout_ms", round(handshake_timeout * 1000)),
             ("grpc.max_allowed_incoming_connections", connections),
         )
         self.server = grpc.aio.server(interceptors=interceptors, options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
-            names = [service.full_name for service in offered]
+            names = [service.full_name for service in served]
             reflection.enable_server_reflection(names, self.server)
 
     def bind(self, address: Address) -> Address:
-        """Take the address; return it with its port, if that was 0. Raises OSError."""
-        # gRPC takes no socket of ours, and tells of a busy port by lines of its own on
-        # standard error. So the address is tried first.
+        """Listen on `address`; return it with the port in use. Raises OSError."""
+        # gRPC takes no open socket, and reports a busy port by lines on standard error. So the
+        # address is tried first.
         sockets.listen(address).close()
         try:
             if self._credentials is None:
                 port = self.server.add_insecure_port(str(address))
             else:
                 port = self.server.add_secure_port(str(address), self._credentials)
-        except RuntimeError:  # pragma: no cover - taken since, which no test can time
+        except RuntimeError:  # pragma: no cover - in use since then, which no test can time
             raise OSError(f"cannot listen on {address}") from None
         return Address(address.host, port)
 
     async def start(self) -> None:
-        """Begin to answer calls, though not yet healthy."""
+        """Begin to answer calls. The health is NOT_SERVING until `set_serving`."""
         await self.set_serving(serving=False)
         await self.server.start()
 
     async def set_serving(self, *, serving: bool) -> None:
-        """Tell those who ask for the health of the server, or of a service of it."""
+        """Set the health of the server and of each service (gRPC health checking protocol)."""
         response = health_pb2.HealthCheckResponse
         status = response.SERVING if serving else response.NOT_SERVING
         for name in self._health_names:
             await self._health.set(name, status)
 
     async def stop(self, grace: float) -> None:
-        """Send callers elsewhere, end all streams, and give calls `grace` seconds to end."""
+        """Send GOAWAY, end all streams, and give calls in flight `grace` seconds to end."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
-        # Of a caller who never leaves there are always more.
-        await self._take_what_came(grace / 2)
+        # A caller that goes on calling must not use up the whole time.
+        await self._accept_received_calls(grace / 2)
         self._admission.end_streams()
         await self.server.stop(end - loop.time())
         if self._cutting is not None:
             await self._cutting
 
-    def cut(self) -> None:
-        """Let `stop` wait no longer: end what it waits for, and say why to who still listens."""
+    def cut(self, grace: float) -> None:
+        """Make `stop` end: refuse the waiting calls, cancel the others after `grace` seconds."""
         self._message.end()
-        self._cutting = asyncio.create_task(self.server.stop(_LAST_ANSWERS))
+        self._cutting = asyncio.create_task(self.server.stop(grace))
 
-    async def _take_what_came(self, seconds: float) -> None:
-        """Wait until every call that gRPC has received has its handler; it would cancel the others.
+    async def _accept_received_calls(self, seconds: float) -> None:
+        """Wait until each call that gRPC core has received has its handler.
 
-        It does not tell how many there are, but gives them one by one while there are some.
+        `stop` of grpc.aio would cancel the others. Core does not tell how many there are: it
+        hands them over one by one.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 has_more = True
                 while has_more and self._cutting is None:
-                    has_more = await self._has_taken()
+                    has_more = await self._has_new_calls()
 
-    async def _has_taken(self) -> bool:
-        """Return whether more calls were taken in so many turns of the loop."""
+    async def _has_new_calls(self) -> bool:
+        """Return whether a new call came in `_TURNS` turns of the loop."""
         before = self._log.calls
         for _ in range(_TURNS):
             await asyncio.sleep(_TURN)

@@ -13,8 +13,6 @@ from threading import Thread
 
 # What may wait to be written, in bytes: some ten thousand lines.
 MAX_WAITING = 4 * 2**20
-# How long the end of the process may be held up by lines that wait, in seconds.
-CLOSING = 1.0
 DROPPED = "log lines dropped"
 
 _AT_ONCE = 100  # lines; more in one write would only make room later
@@ -33,9 +31,10 @@ class LogWriter(logging.Handler):
     `logging` does with errors by itself shows the arguments of the record.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, closing: float = 1.0) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._closing = closing
         # Its `put` may be interrupted by itself, as when a finalizer writes a record.
         self._queue: SimpleQueue[bytes] = SimpleQueue()
         self._is_closed = False
@@ -62,12 +61,12 @@ class LogWriter(logging.Handler):
         self._queue.put(line)
 
     def close(self) -> None:
-        """Write what waits, for `CLOSING` seconds at most. What is emitted later is lost."""
+        """Write the waiting lines, for `closing` seconds at most. Later records are dropped."""
         # `logging` closes every handler again when the interpreter ends.
         if not self._is_closed:
             self._is_closed = True
             self._queue.put(_END)
-            self._thread.join(CLOSING)
+            self._thread.join(self._closing)
         super().close()
 
     def _run(self) -> None:

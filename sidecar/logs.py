@@ -103,16 +103,19 @@ def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
     }
 
 
-def configure(stream: TextIO | None) -> LogWriter:
+def configure(stream: TextIO | None, *, closing: float) -> LogWriter:
     """Send every record of the process to `stream` as JSON, until what is returned is closed.
 
     Its file descriptor is what is written to; None, which is what `sys.stdout` is when
-    the process was started without one, is for nowhere. From other libraries only
+    the process was started without one, is for nowhere. `closing` is the time in seconds
+    that closing may take. From other libraries only
     warnings and worse are taken: httpx2 tells the address of every request at INFO and
     its headers at DEBUG.
     """
     # Something has to be opened: the number of a closed stream goes to the next socket.
-    writer = LogWriter(stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY))
+    writer = LogWriter(
+        stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY), closing=closing
+    )
     writer.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[writer], level=logging.WARNING, force=True)
     logging.getLogger(_OURS).setLevel(logging.INFO)

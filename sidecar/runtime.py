@@ -21,7 +21,6 @@ from sidecar.exchange.service import TokenService
 from sidecar.exchange.throttle import Throttle
 from sidecar.grpc_server import GrpcServer
 from sidecar.http_server.limits import Limits
-from sidecar.http_server.lingering_close import LINGER
 from sidecar.http_server.listener import HttpListener
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.in_process import InProcessChannel
@@ -32,12 +31,11 @@ from sidecar.process.drain import Drain
 from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
 from sidecar.rest import app as rest_app
 from sidecar.settings.model import Settings
+from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.tls import reloading
 from sidecar.tls.certificates import Certificates
 
 SERVICES = (token_service_pb2.DESCRIPTOR.services_by_name["TokenService"],)
-# Beyond the time that calls have to end, for their last answers to be sent, in seconds.
-_LAST_BYTES = 1.0
 
 
 async def run(
@@ -117,10 +115,10 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
 
     def cut() -> None:
         admission.end_calls()
-        server.cut()
+        server.cut(SHUTDOWN_MARGIN.responses / 2)
         rest.cut()
 
-    grace = drain.timeout + _LAST_BYTES
+    grace = drain.timeout + SHUTDOWN_MARGIN.responses
     await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)
 
 
@@ -151,17 +149,16 @@ def _build_rest(
         channel,
         public_url=public_url,
         trusted_proxies=settings.trusted_proxies,
-        admission=admission,
     )
     refusal = rest_app.prepare(admission.overloaded, public_url)
     return HttpListener(
         app,
         bound,
         # The drain ends what takes too long before that.
-        grace=settings.drain_timeout + _LAST_BYTES,
+        grace=settings.drain_timeout + SHUTDOWN_MARGIN.responses,
         limits=_limits(settings),
         tls=certificates.rest.context if certificates.rest else None,
-        shedding=LoadShedding(admission.is_full, refusal),
+        load_shedding=LoadShedding(admission.is_full, refusal),
     )
 
 
@@ -214,7 +211,7 @@ def _limits(settings: Settings) -> Limits:
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
     limits = Limits(connections=file_limits.AUXILIARY_CONNECTIONS, backlog=BACKLOG)
-    listener = HttpListener(app, bound, grace=LINGER + _LAST_BYTES, limits=limits)
+    listener = HttpListener(app, bound, grace=SHUTDOWN_MARGIN.admin_listener, limits=limits)
     await listener.start()
 
     async def stop() -> None:

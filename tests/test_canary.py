@@ -29,7 +29,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 from sidecar import logs
 from sidecar.auth_api.client import AuthApi
 from sidecar.auth_api.client_credentials import ClientCredentials
-from sidecar.auth_api.response import Answer, Token
+from sidecar.auth_api.response import Response, Token
 from sidecar.exchange import credentials
 from sidecar.exchange.basic_auth import Basic
 from sidecar.exchange.credentials import TokenRequest
@@ -451,7 +451,7 @@ HOLDERS: Mapping[str, object] = MappingProxyType(
             client_secret=Secret(SECRET),
         ),
         "Token": Token(access_token=Secret(ACCESS_TOKEN), expires_in=1),
-        "Answer": Answer(
+        "Response": Response(
             status=200,
             content_type="application/json",
             retry_after="",
@@ -504,7 +504,7 @@ def test_every_type_with_a_secret_is_tried() -> None:
     kinds = [kind for module in modules for kind in vars(module).values()]
     with_secrets = {kind.__name__ for kind in kinds if _holds_secret(kind)}
     assert with_secrets <= HOLDERS.keys()
-    assert {"Basic", "TokenRequest", "ClientCredentials", "Token", "Answer"} <= with_secrets
+    assert {"Basic", "TokenRequest", "ClientCredentials", "Token", "Response"} <= with_secrets
 
 
 def _holds_secret(kind: object) -> bool:

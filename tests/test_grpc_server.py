@@ -132,7 +132,7 @@ async def test_a_stream_that_nobody_reads_can_be_cut_off() -> None:
         stopping = asyncio.create_task(running.server.stop(10 * GUARD))
         await eventually(lambda: not accepts(running.address))
         assert not stopping.done()
-        running.server.cut()
+        running.server.cut(0.5)
         await stopping
         call.cancel()
 

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO, TextIO
 
 import pytest
 
-from sidecar import log_writer
 from sidecar.log_writer import DROPPED, MAX_WAITING, LogWriter
 from sidecar.logs import JsonFormatter
 from sidecar.settings.types import Address
@@ -40,9 +39,9 @@ def emit(writer: LogWriter, message: object, *arguments: object) -> None:
 
 
 @contextmanager
-def writing(descriptor: int) -> Iterator[LogWriter]:
-    """Give a writer as `configure` makes it, and close it."""
-    with closing(LogWriter(descriptor)) as writer:
+def writing(descriptor: int, seconds: float = 1.0) -> Iterator[LogWriter]:
+    """Give a writer as `configure` makes it, and close it within `seconds`."""
+    with closing(LogWriter(descriptor, closing=seconds)) as writer:
         writer.setFormatter(JsonFormatter())
         yield writer
 
@@ -124,10 +123,9 @@ def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:
     assert len(numbers) * 1000 > MAX_WAITING // 2
 
 
-def test_a_pipe_that_is_read_too_late(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_is_read_too_late(pipe: Pipe) -> None:
     """`close` gives up a write that does not return, and the process need not wait for it."""
-    monkeypatch.setattr(log_writer, "CLOSING", 0.01)
-    with writing(pipe.writing.fileno()) as writer:
+    with writing(pipe.writing.fileno(), seconds=0.01) as writer:
         emit(writer, "x" * 2 * PIPE_SIZE)
         writer.close()
         assert writer._thread.is_alive()

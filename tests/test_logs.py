@@ -431,7 +431,9 @@ def configured(tmp_path: Path) -> Iterator[Configured]:
 
         def configure(name: str) -> tuple[Path, LogWriter]:
             stream = stack.enter_context((tmp_path / name).open("w"))
-            return tmp_path / name, stack.enter_context(closing(logs.configure(stream)))
+            return tmp_path / name, stack.enter_context(
+                closing(logs.configure(stream, closing=1.0))
+            )
 
         yield configure
     root.handlers[:] = handlers

@@ -1,4 +1,7 @@
-"""The upstream auth-api: the only user of the HTTP client library, whose exceptions end here."""
+"""The client of the auth-api's token endpoint, with timeouts, one retry and fail-fast.
+
+Only this module and `errors` know the HTTP client library. Its exceptions end here.
+"""
 
 import asyncio
 import ssl
@@ -16,24 +19,24 @@ from sidecar import logs
 from sidecar.auth_api import errors, request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.auth_api.errors import ForeignError
-from sidecar.auth_api.response import Answer, BadResponseError, Token, interpret
-from sidecar.auth_api.retry import FailFast, RetryBudget
+from sidecar.auth_api.fail_fast import FailFast
+from sidecar.auth_api.response import BadResponseError, Response, Token, interpret
+from sidecar.auth_api.retry import RetryBudget
 from sidecar.call import current_call
 from sidecar.problems import Problem, ProblemError, Reason, explained
 from sidecar.secret import Secret
 
 _MAX_BODY_BYTES = 64 * 1024
-# No connection is used twice: what an answer left in the library's buffer beyond its
-# length would be taken for the next caller's answer, token included.
-# How many there are at once is the business of admission.
+# No connection is used twice: bytes that follow a response in the library's buffer would be
+# the next caller's response, with its token. Admission control limits their number.
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-# What may leave the HTTP client: errors of its own, of TLS 1.3 in place of an answer, and others.
+# Errors of the HTTP client: its own, TLS errors that come in place of a response, and others.
 _CLIENT_ERRORS = (httpx2.TransportError, ssl.SSLError, ForeignError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long things may take, in seconds: to connect, one try, and all of an exchange."""
+    """Timeouts in seconds: to open a connection, for one try, for a whole exchange."""
 
     connect: float = 0.5
     one_try: float = 2.0
@@ -41,10 +44,10 @@ class Timeouts:
 
 
 class AuthApi:
-    """The token endpoint of the auth-api, by one client for all exchanges.
+    """Exchanges credentials at the token endpoint of the auth-api.
 
-    `tls` gives the context for connections by https, which may be another one later;
-    without one the store of the operating system is trusted.
+    `tls` returns the current SSL context for https; without it the certificate store of the
+    operating system is trusted.
     """
 
     def __init__(
@@ -62,9 +65,9 @@ class AuthApi:
         self._client = self._open()
         self._budget = RetryBudget()
         self._fail_fast = fail_fast or FailFast()
-        # The trace event of the HTTP client that says that a connection is open.
-        opens = "start_tls" if token_url.lower().startswith("https:") else "connect_tcp"
-        self._opened = f"connection.{opens}.complete"
+        # The trace event of the HTTP client for an open connection.
+        step = "start_tls" if token_url.lower().startswith("https:") else "connect_tcp"
+        self._open_event = f"connection.{step}.complete"
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,17 +78,17 @@ class AuthApi:
     async def exchange(self, credentials: ClientCredentials, *, deadline: float | None) -> Token:
         """Return a token for `credentials`.
 
-        `deadline` is the caller's, in the time of the event loop. Raises
-        RejectedError where the auth-api took them for wrong ones, and ProblemError for
-        anything else, also when the deadline or a timeout passes.
+        `deadline` is the caller's, in the time of the event loop. Raises RejectedError if
+        the auth-api rejects the credentials, and ProblemError for every other failure, also
+        when the deadline or a timeout passes.
         """
         call = _Call(credentials=credentials)
         start = time.perf_counter()
         try:
             outcome = await self._interpret(call, deadline)
         except ProblemError as error:
-            # RFC 6749 section 2.3.1: each 401 counts as a wrong secret, also one whose body is
-            # broken or late, or guessing would be free.
+            # RFC 6749 section 2.3.1: each 401 counts as a wrong secret, also one with a broken
+            # or late body. Else guessing would be free.
             if call.status == HTTPStatus.UNAUTHORIZED:
                 raise RejectedError(error.problem) from None
             raise
@@ -98,12 +101,12 @@ class AuthApi:
         raise (RejectedError if is_rejected else ProblemError)(outcome)
 
     async def _interpret(self, call: "_Call", deadline: float | None) -> Token | Problem:
-        """Return what the answer to `call` means. Raises ProblemError where there is none."""
+        """Return the interpreted response to `call`. Raises ProblemError if there is none."""
         end = asyncio.get_running_loop().time() + self._timeouts.total
         try:
             async with asyncio.timeout_at(end if deadline is None else min(end, deadline)) as limit:
-                answer = await self._ask(call, cast("float", limit.when()))
-            return interpret(answer, call.credentials)
+                response = await self._ask(call, cast("float", limit.when()))
+            return interpret(response, call.credentials)
         except TimeoutError:
             raise _error(pb.PROBLEM_REASON_UPSTREAM_TIMEOUT, "timeout") from None
         except BadResponseError as error:
@@ -111,8 +114,8 @@ class AuthApi:
         except _CLIENT_ERRORS as error:
             raise _error(errors.reason_of(error), errors.name_of(error)) from None
 
-    async def _ask(self, call: "_Call", end: float) -> Answer:
-        """Return the answer, by a second try if the first found nobody and there is time."""
+    async def _ask(self, call: "_Call", end: float) -> Response:
+        """Return the response, from a second try if the first was refused and there is time."""
         self._budget.earn()
         try:
             return await self._try(call)
@@ -126,7 +129,7 @@ class AuthApi:
         await asyncio.sleep(pause)
         return await self._try(call)
 
-    async def _try(self, call: "_Call") -> Answer:
+    async def _try(self, call: "_Call") -> Response:
         seconds = self._fail_fast.admit()
         if seconds:
             raise _error(
@@ -135,12 +138,12 @@ class AuthApi:
         is_probe = self._fail_fast.is_down
         try:
             async with asyncio.timeout(self._timeouts.one_try):
-                answer = await self._post(call, is_probe=is_probe)
+                response = await self._post(call, is_probe=is_probe)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             self._note_down(error, is_probe=is_probe)
             raise
         except (*_CLIENT_ERRORS, BadResponseError, TimeoutError):
-            # Something is there: to connect has less time than the whole try.
+            # The connection was open: its timeout is shorter than that of the whole try.
             self._note_up()
             raise
         except asyncio.CancelledError:
@@ -148,7 +151,7 @@ class AuthApi:
                 self._fail_fast.give_back()
             raise
         self._note_up()
-        return answer
+        return response
 
     def _note_down(self, error: Exception, *, is_probe: bool) -> None:
         was_down = self._fail_fast.is_down
@@ -162,13 +165,13 @@ class AuthApi:
         self._fail_fast.succeeded()
 
     def _open(self) -> httpx2.AsyncClient:
-        """Return a client that trusts what is to be trusted now."""
+        """Return a client with the current SSL context."""
         self._context = self._tls() if self._tls else None
         client = httpx2.AsyncClient(
             verify=self._context or True,
             follow_redirects=False,  # a redirect would send the credentials elsewhere
             trust_env=False,  # neither a proxy nor a .netrc may steer them
-            # One deadline covers each try; by this alone a connection is known not to open.
+            # One timeout covers each try. This one tells that a connection did not open.
             timeout=httpx2.Timeout(None, connect=self._timeouts.connect),
             limits=_LIMITS,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -177,42 +180,42 @@ class AuthApi:
         return client
 
     def _current(self) -> httpx2.AsyncClient:
-        """Return the client, a new one if the certificates are others than before.
+        """Return the client, a new one if the SSL context has changed.
 
-        The one before is not closed: it keeps no connection but those in use.
+        The old client is not closed: it has no connections but those in use.
         """
         if self._tls and self._tls() is not self._context:
             self._client = self._open()
         return self._client
 
-    async def _post(self, call: "_Call", *, is_probe: bool) -> Answer:
+    async def _post(self, call: "_Call", *, is_probe: bool) -> Response:
         headers, body = request.write(call.credentials)
-        # An opened connection ends fail-fast, even if the caller of the probe has gone.
+        # An open connection ends fail-fast, even if the caller of the probe has gone away.
         extensions = {"trace": self._trace} if is_probe else None
         try:
             async with self._current().stream(
                 "POST", self._token_url, headers=headers, content=body, extensions=extensions
             ) as response:
-                return await _read_answer(response, call)
+                return await _read_response(response, call)
         except (*_CLIENT_ERRORS, BadResponseError):
             raise
         except Exception as error:
             raise ForeignError from error
 
     async def _trace(self, event: str, _info: object) -> None:
-        if event == self._opened:
+        if event == self._open_event:
             self._note_up()
 
 
 @dataclass(slots=True, kw_only=True)
 class _Call:
-    """One exchange: what is sent, and the HTTP status of the answer once its head has come."""
+    """One exchange: the credentials sent, and the HTTP status once the head has come."""
 
     credentials: ClientCredentials
     status: int | None = None
 
 
-async def _read_answer(response: httpx2.Response, call: _Call) -> Answer:
+async def _read_response(response: httpx2.Response, call: _Call) -> Response:
     call.status = response.status_code
     current_call().note(upstream_status=response.status_code)
     try:
@@ -220,8 +223,8 @@ async def _read_answer(response: httpx2.Response, call: _Call) -> Answer:
     except BadResponseError:
         if response.status_code == HTTPStatus.OK:
             raise
-        body = b""  # of an error the status and the header fields say enough
-    return Answer(
+        body = b""  # the status and the header fields of an error say enough
+    return Response(
         status=response.status_code,
         content_type=response.headers.get("content-type", ""),
         retry_after=response.headers.get("retry-after", ""),
@@ -232,7 +235,7 @@ async def _read_answer(response: httpx2.Response, call: _Call) -> Answer:
 
 async def _read(response: httpx2.Response) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise BadResponseError("a body in a coding that was not asked for")
+        raise BadResponseError("a body with a Content-Encoding")
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
@@ -242,6 +245,6 @@ async def _read(response: httpx2.Response) -> bytes:
 
 
 def _error(reason: Reason, fault: str, retry_after: int | None = None) -> ProblemError:
-    """Make the error that the caller reads; `fault` is for the log alone."""
+    """Return the error for the caller, and note `fault`, which is only for the log."""
     current_call().note(upstream_fault=fault)
     return ProblemError(replace(explained(reason), retry_after=retry_after))

@@ -1,4 +1,4 @@
-"""What an error of the HTTP client means: for the caller, for the log, and for a second try."""
+"""Errors of the HTTP client: the reason and the fault name of each, and which may be retried."""
 
 import ssl
 
@@ -11,14 +11,14 @@ _MAX_CAUSES = 10
 
 
 class ForeignError(Exception):
-    """Whatever left the HTTP client and is no error class of its own, as its cause.
+    """An exception that left the HTTP client and is no error class of its own, as its cause.
 
-    For example AttributeError: of a connection that is reset as soon as it opens, anyio asks
-    a socket that uvloop has already taken away.
+    For example AttributeError: when a connection is reset as it opens, anyio asks a socket
+    that uvloop has already removed.
     """
 
 
-# The most specific class that an error of the library is decides.
+# The first class that matches decides; subclasses come before their base.
 _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (httpx2.TimeoutException, pb.PROBLEM_REASON_UPSTREAM_TIMEOUT),
     (httpx2.ConnectError, pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE),
@@ -30,11 +30,10 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
 
 
 def reason_of(error: Exception) -> Reason:
-    """Return what its caller is told of `error`, which is of the library, of ssl or foreign."""
-    # Somebody is there, but not to be trusted, or does not trust us, which by TLS 1.3 it says
-    # in place of an answer: that the library does not take for an error of its own. A
-    # handshake that was cut short by the time to connect has a cause of that kind too,
-    # which says only that more was to come.
+    """Return the reason of `error`, which is of the library, of ssl or a ForeignError."""
+    # TLS: the certificate of the auth-api is not trusted, or ours is not. With TLS 1.3 the
+    # second comes in place of a response, as an ssl.SSLError. A handshake that the connect
+    # timeout ended has an ssl.SSLError as its cause too, but is a timeout.
     kinds = (httpx2.ConnectError, ssl.SSLError)
     if isinstance(error, kinds) and isinstance(_first_cause(error), ssl.SSLError):
         return pb.PROBLEM_REASON_UPSTREAM_CONNECTION_LOST
@@ -42,9 +41,9 @@ def reason_of(error: Exception) -> Reason:
 
 
 def name_of(error: BaseException) -> str:
-    """Return the type of `error` and that of its first cause, which tells refused from unknown.
+    """Return the fault name for the log: the types of `error` and of its first cause.
 
-    Of TLS it says in the words of OpenSSL what is wrong; a host in them is the one that is set.
+    For TLS the reason of OpenSSL follows. A host name in it is that of the token URL.
     """
     first = _first_cause(error)
     words = first.reason if isinstance(first, ssl.SSLError) else None
@@ -56,12 +55,12 @@ def name_of(error: BaseException) -> str:
 def _first_cause(error: BaseException) -> BaseException:
     first = error
     for _ in range(_MAX_CAUSES):  # they may go in a circle
-        if isinstance(first, ExceptionGroup):  # a name has several addresses, and all failed
+        if isinstance(first, ExceptionGroup):  # a name with several addresses: all failed
             first = first.exceptions[0]
         first = first.__cause__ or first.__context__ or first
     return first
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the system itself said that nobody listens: nothing of the request was sent."""
+    """Whether the connection was refused or reset as it opened: no request was sent."""
     return isinstance(_first_cause(error), ConnectionError)

@@ -1,4 +1,4 @@
-"""The request to the auth-api: header fields and a form. Without I/O."""
+"""The request to the auth-api: its header fields and its form. Without I/O."""
 
 from importlib.metadata import version
 from urllib.parse import urlencode
@@ -15,7 +15,7 @@ _HEADERS = {
 
 
 def write(credentials: ClientCredentials) -> tuple[dict[str, str], bytes]:
-    """Return the header fields and the body that carry `credentials` as they came."""
+    """Return the header fields and the body of an exchange, with `credentials` as they came."""
     call = current_call()
     headers = _HEADERS | {"X-Request-Id": call.request_id}
     if call.traceparent:

@@ -1,6 +1,6 @@
-"""What an answer of the auth-api means: a token, or the problem that it is. Without I/O.
+"""Responses of the auth-api, interpreted as a token or a problem. Without I/O.
 
-Nothing of an answer reaches a caller but what is named here, checked and cut.
+Only the members named here reach a caller, checked and limited in length.
 """
 
 import math
@@ -23,24 +23,24 @@ from sidecar.transcoding.strict_json import JsonObject, JsonValue
 _KARMO_CODE = re.compile("[0-9]{8}")
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.12, less the space
 _OAUTH_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
-# The form of the codes of RFC 6749 section 5.2 and its extensions. Gateways send a member of that
-# name as well, with a phrase such as "Bad Request" or "Unauthorized".
+# The form of the codes of RFC 6749 section 5.2 and its extensions. Gateways send a member of
+# that name too, with a phrase such as "Bad Request" or "Unauthorized".
 _OAUTH_CODE = re.compile("[a-z][a-z0-9_]{0,63}")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
 _POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
 _SECONDS = re.compile("[0-9]{1,20}")
 _MAX_DELAY = 60
 _MAX_INT32 = 2**31 - 1
-# These statuses say when to come back, whatever the body is.
+# Statuses that are understood whatever the body is: they say when to try again.
 _UNDERSTOOD_ALONE = frozenset({429, 503, 504})
-# These blame the request or the client. A gateway or a server for another protocol answers with
-# them too, so they count only with an OAuth error (RFC 6749 section 5.2) or a problem document.
-# Any other status means that something else than the auth-api answered.
+# Statuses that blame the request or the client. Gateways and other servers use them too, so they
+# count only with an OAuth error (RFC 6749 section 5.2) or a problem document. Any other status
+# means that something else than the auth-api responded.
 _UNDERSTOOD_WITH_ERROR = frozenset({400, 401, 403, 409, 422})
-# These need a header field that speaks of the auth-api and not of us (RFC 9110 sections
-# 15.5.6, 15.5.8 and 15.5.22).
+# Statuses whose required header field is about the auth-api and not about this service
+# (RFC 9110 sections 15.5.6, 15.5.8 and 15.5.22).
 _OF_ITSELF = frozenset({405, 407, 426})
-# Of its own address the auth-api would not say so in a problem document of the contract.
+# A problem document with 404 is about something in the request, not about the token URL.
 _REASONS: Mapping[int, Reason] = MappingProxyType({404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND})
 _DETAILS: Mapping[Reason, str] = MappingProxyType(
     {
@@ -52,8 +52,8 @@ _DETAILS: Mapping[Reason, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """An answer as it came: its status, the header fields that matter, and its whole body."""
+class Response:
+    """A response of the auth-api: its status, the relevant header fields, and its whole body."""
 
     status: int
     content_type: str
@@ -64,55 +64,58 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """An access token of the type Bearer that is good for `expires_in` seconds."""
+    """An access token of the type Bearer that is valid for `expires_in` seconds."""
 
     access_token: Secret[str]
     expires_in: int
 
 
 class BadResponseError(Exception):
-    """The auth-api broke its contract. The text says how, and quotes nothing."""
+    """A response that breaks the contract. The text says how, and quotes nothing of it."""
 
 
-def interpret(answer: Answer, sent: ClientCredentials) -> Token | Problem:
-    """Return what `answer` to the credentials `sent` means. Raises BadResponseError."""
-    if answer.status == 200:
-        return _read_token(answer)
-    if not 400 <= answer.status <= 599:
+def interpret(response: Response, sent: ClientCredentials) -> Token | Problem:
+    """Return the token or the problem in the response to the credentials `sent`.
+
+    Raises BadResponseError.
+    """
+    if response.status == 200:
+        return _read_token(response)
+    if not 400 <= response.status <= 599:
         raise BadResponseError("a status that is neither 200 nor an error")
-    members = _read_error(answer)
+    members = _read_error(response)
     code = members.get("karmoCode")
-    if _is_karmo_code(code) and not sent.appear_in(code) and answer.status not in _OF_ITSELF:
-        return _withhold(_pass_through(answer, members, code), sent)
+    if _is_karmo_code(code) and not sent.appear_in(code) and response.status not in _OF_ITSELF:
+        return _withhold(_pass_through(response, members, code), sent)
     error = _match(_OAUTH_CODE, members.get("error"))
-    if not _is_understood(answer, error, members):
+    if not _is_understood(response, error, members):
         raise BadResponseError("an error that the contract does not have")
-    reason = nearest(answer.status, error)
+    reason = nearest(response.status, error)
     detail = _DETAILS.get(reason, CATALOGUE[reason].explanation)
-    return Problem(reason=reason, detail=detail, retry_after=_delay(answer, reason))
+    return Problem(reason=reason, detail=detail, retry_after=_delay(response, reason))
 
 
-def _is_understood(answer: Answer, error: str | None, members: Mapping[str, JsonValue]) -> bool:
-    """Whether an error says whose fault it is. `members` are those of its body."""
-    if answer.status not in _UNDERSTOOD_WITH_ERROR:
-        return answer.status in _UNDERSTOOD_ALONE
-    # RFC 9110 section 15.5.2: a 401 without a challenge is no answer of an HTTP server that
-    # knows authentication. With one the body does not matter: filters for Basic send HTML.
-    is_challenge = answer.status == 401 and answer.has_challenge
-    return error is not None or is_challenge or (_is_problem(answer) and bool(members))
+def _is_understood(response: Response, error: str | None, members: Mapping[str, JsonValue]) -> bool:
+    """Whether an error tells whose fault it is. `members` are the members of its body."""
+    if response.status not in _UNDERSTOOD_WITH_ERROR:
+        return response.status in _UNDERSTOOD_ALONE
+    # RFC 9110 section 15.5.2: a 401 must have a challenge. With one the body does not matter:
+    # filters for Basic authentication send HTML.
+    is_challenge = response.status == 401 and response.has_challenge
+    return error is not None or is_challenge or (_is_problem(response) and bool(members))
 
 
-def _is_problem(answer: Answer) -> bool:
-    named = media_type.parse(answer.content_type)
+def _is_problem(response: Response) -> bool:
+    named = media_type.parse(response.content_type)
     return named is not None and named.essence == "application/problem+json"
 
 
-def _read_token(answer: Answer) -> Token:
+def _read_token(response: Response) -> Token:
     """Read a successful response (RFC 6749 section 5.1)."""
-    named = media_type.parse(answer.content_type)
+    named = media_type.parse(response.content_type)
     if named is None or named.essence != "application/json" or not named.is_utf8:
         raise BadResponseError("a token that is not application/json in UTF-8")
-    members = _parse_object(answer.body.reveal())
+    members = _parse_object(response.body.reveal())
     access_token, token_type = members.get("access_token"), members.get("token_type")
     expires_in = members.get("expires_in")
     if "error" in members:
@@ -135,7 +138,7 @@ def _is_karmo_code(value: JsonValue) -> TypeGuard[str]:
 
 
 def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
-    """Return the members of a JSON object, less those that are null, which are absent."""
+    """Return the members of a JSON object. A member that is null counts as absent."""
     try:
         value = strict_json.parse(body)
         if isinstance(value, JsonObject):
@@ -145,23 +148,23 @@ def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
     raise BadResponseError("a body that is not a JSON object")
 
 
-def _read_error(answer: Answer) -> Mapping[str, JsonValue]:
-    """Return the members of an error's body; none of one that is not understood."""
-    named = media_type.parse(answer.content_type)
+def _read_error(response: Response) -> Mapping[str, JsonValue]:
+    """Return the members of an error's body; none of a body that is not understood."""
+    named = media_type.parse(response.content_type)
     if named is None or named.essence not in {"application/json", "application/problem+json"}:
         return {}
     try:
-        return _parse_object(answer.body.reveal())
+        return _parse_object(response.body.reveal())
     except BadResponseError:
         return {}
 
 
-def _pass_through(answer: Answer, members: Mapping[str, JsonValue], code: str) -> Problem:
-    """Keep what an upstream problem says, but its `status`, which is that of the answer."""
+def _pass_through(response: Response, members: Mapping[str, JsonValue], code: str) -> Problem:
+    """Return the problem of an upstream problem document; `status` is that of the response."""
     error = _match(_OAUTH_ERROR, members.get("error"))
     # RFC 6749 section 5.2: failed authentication by a header must be answered with 401.
-    status = 401 if error == "invalid_client" else answer.status
-    reason = _REASONS.get(answer.status, nearest(answer.status, error))
+    status = 401 if error == "invalid_client" else response.status
+    reason = _REASONS.get(response.status, nearest(response.status, error))
     return Problem(
         reason=reason,
         status=status,
@@ -171,12 +174,12 @@ def _pass_through(answer: Answer, members: Mapping[str, JsonValue], code: str) -
         detail=_text(members.get("detail")),
         errors=tuple(_field_errors(members.get("karmoErrors"))),
         oauth_error=error,
-        retry_after=_delay(answer, reason),
+        retry_after=_delay(response, reason),
     )
 
 
 def _withhold(problem: Problem, sent: ClientCredentials) -> Problem:
-    """Leave out what would show a caller, or its log, the credentials that were sent."""
+    """Remove texts that contain the credentials `sent`: callers write problems to their logs."""
 
     def keep(text: str | None) -> str | None:
         return None if text is None or sent.appear_in(text) else text
@@ -206,9 +209,9 @@ def _match(pattern: re.Pattern[str], value: JsonValue) -> str | None:
 
 
 def _text(value: JsonValue) -> str | None:
-    """Return `value` on one line, or None for what is no text.
+    """Return `value` on one line, or None for a value that is no text.
 
-    What cannot be printed becomes a space: it might steer the terminal of a reader.
+    Characters that cannot be printed become spaces: they could control a reader's terminal.
     """
     if not isinstance(value, str):
         return None
@@ -216,9 +219,9 @@ def _text(value: JsonValue) -> str | None:
     return " ".join(printable.split()) or None
 
 
-def _delay(answer: Answer, reason: Reason) -> int | None:
-    """Return the upstream's own delay in seconds, where the reason has one, bounded."""
-    seconds = _read_delay(answer.retry_after)
+def _delay(response: Response, reason: Reason) -> int | None:
+    """Return the delay in seconds that the upstream gives, bounded; None if the reason has none."""
+    seconds = _read_delay(response.retry_after)
     if seconds is None or not CATALOGUE[reason].retry_after_seconds:
         return None
     return min(max(seconds, 1), _MAX_DELAY)
@@ -231,5 +234,5 @@ def _read_delay(text: str) -> int | None:
     try:
         at = parsedate_to_datetime(text)
         return math.ceil((at - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError):  # also a date of no zone, which HTTP has not
+    except (ValueError, TypeError, OverflowError):  # also a date without a zone
         return None

@@ -1,4 +1,4 @@
-"""The parser of one HTTP/1 connection: h11, and what it leaves to its user to decide."""
+"""The parser of one HTTP/1 connection: h11, with stricter rules."""
 
 import asyncio
 import re
@@ -11,15 +11,15 @@ from h11._receivebuffer import ReceiveBuffer
 from sidecar.http_server import request_head
 from sidecar.transcoding.errors import RequestError
 
-# Where the application finds, in the scope of a request, that it is refused.
+# The key in the scope of a request under which the application finds its refusal.
 REFUSAL = "sidecar.refusal"
-# Each chunk takes time, however small it is; bodies are not sent in that many.
+# Each chunk costs time, however small it is. Clients send far fewer.
 MAX_CHUNKS = 1024
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
 class RefusedError(RequestError):
-    """A request that the front does not accept. Its connection ends with the answer."""
+    """A request that the listener refuses. Its connection closes with the response."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail, headers={"Connection": "close"})
@@ -27,9 +27,9 @@ class RefusedError(RequestError):
 
 
 class _Lines(ReceiveBuffer):
-    """What was received, of which no line is cut that is read in two ways.
+    """h11's receive buffer, which refuses lines that parsers read differently.
 
-    h11 cuts the lines of chunks and the trailers here, where it forgives a bare CR or LF.
+    h11 cuts the lines of chunks and the trailers here, and accepts a bare CR or LF in them.
     """
 
     def maybe_extract_next_line(self) -> bytearray | None:
@@ -41,39 +41,40 @@ class _Lines(ReceiveBuffer):
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """Return the lines up to an empty one, if that is there. Raises LocalProtocolError."""
         data = bytes(self)
-        # Behind a line end, so that an empty line may also be the first.
-        found = request_head.END.search(b"\n" + data)
-        _check(data[: found.end() - 1] if found else b"")
+        # Behind a line end, so that the first line may be an empty one.
+        end = request_head.END.search(b"\n" + data)
+        _check(data[: end.end() - 1] if end else b"")
         return super().maybe_extract_lines()
 
-    def pass_empty_lines(self) -> None:
-        """Leave out empty lines (RFC 9112 section 2.2)."""
-        found = _EMPTY_LINES.match(bytes(self))
-        if found:
-            self.maybe_extract_at_most(found.end())
+    def skip_empty_lines(self) -> None:
+        """Remove empty lines before a request (RFC 9112 section 2.2)."""
+        lines = _EMPTY_LINES.match(bytes(self))
+        if lines:
+            self.maybe_extract_at_most(lines.end())
 
 
 def _check(lines: bytes) -> None:
     if request_head.has_bad_line_end(lines):
-        # What h11 expects here; the text that it makes of it reaches nobody.
+        # h11 expects this error here. Its text reaches no client.
         raise h11.LocalProtocolError("a bare CR or LF, or a folded line")
 
 
 class Connection(h11.Connection):
-    """h11, stricter in what it reads, and told when an answer is the last."""
+    """h11, stricter in what it reads; adds `Connection: close` to a last response."""
 
     def __init__(self, is_closing: Callable[[], bool], end_of_life: float) -> None:
         super().__init__(h11.SERVER, request_head.MAX_BYTES)
-        # h11 has no other place for it.
         self._receive_buffer = self._lines = _Lines()
         self._is_closing = is_closing
         self._end_of_life = end_of_life
         self._chunks = 0
-        self.has_heard_all = False
+        # Whether the head that comes next was checked before it came here.
+        self.is_head_checked = False
+        self.has_eof = False
         self.refusal: RefusedError | None = None
 
     def next_event(self) -> Any:
-        """Return the next event. Raises RemoteProtocolError, and `refusal` tells why."""
+        """Return the next event. Raises RemoteProtocolError, with the cause in `refusal`."""
         event = self._next_event()
         if isinstance(event, h11.Request):
             self._chunks = 0
@@ -89,34 +90,36 @@ class Connection(h11.Connection):
     def _next_event(self) -> Any:
         try:
             if self.their_state is h11.IDLE:
-                self._lines.pass_empty_lines()
-                request_head.check(self.trailing_data[0])
+                self._lines.skip_empty_lines()
+                if not self.is_head_checked:
+                    request_head.check(self.trailing_data[0])
+                self.is_head_checked = False
             return super().next_event()
         except request_head.HeadError as error:
             self.refusal = RefusedError(error.status, error.detail)
             raise h11.RemoteProtocolError(error.detail) from None
         except h11.RemoteProtocolError:
-            # Its own text quotes what was sent.
+            # Its own text quotes the request.
             self.refusal = RefusedError(400, "The request must be HTTP/1.1 as RFC 9112 has it.")
             raise
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # one for all its overloads
-        """Return the bytes of `event`; of a last answer, with `Connection: close`."""
+        """Return the bytes of `event`; of a last response, with `Connection: close`."""
         if isinstance(event, h11.Response) and self._is_last():
-            kept = [pair for pair in event.headers if pair[0] != b"connection"]
+            headers = [pair for pair in event.headers if pair[0] != b"connection"]
             event = h11.Response(
                 status_code=event.status_code,
-                headers=[*kept, (b"Connection", b"close")],
+                headers=[*headers, (b"Connection", b"close")],
                 reason=event.reason,
             )
         return super().send(event)
 
     def is_fresh(self) -> bool:
-        """Return whether nothing of a request has come, and its answer will not be the last."""
+        """Return whether no byte of a request is here, and its response will not be the last."""
         is_idle = self.their_state is h11.IDLE and not self.trailing_data[0]
         return is_idle and not self._is_last()
 
     def _is_last(self) -> bool:
         is_old = asyncio.get_running_loop().time() > self._end_of_life
-        is_heard = self.has_heard_all and not self.trailing_data[0]
-        return self._is_closing() or is_old or is_heard or self.refusal is not None
+        is_ended = self.has_eof and not self.trailing_data[0]
+        return self._is_closing() or is_old or is_ended or self.refusal is not None

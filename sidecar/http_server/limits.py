@@ -1,22 +1,28 @@
-"""What one HTTP listener bears."""
+"""Limits of one HTTP listener."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one listener bears. Times are in seconds.
+    """Limits of one listener; times are in seconds.
 
-    `header_timeout` and `request_timeout` are for the header and for the whole of a
-    request, from its first byte, and of a new connection from its beginning.
-    `keep_alive` is how long a connection may idle between requests, `age` about how
-    long it lives before it is told to close, for the load to spread anew. `backlog` is
-    how many connections the system accepts before the listener does.
+    * `header_timeout`, `request_timeout`: from the first byte of a request to the end of
+      its head, and of its body. A new connection begins with the first of them.
+    * `keep_alive`: how long a connection may idle between requests.
+    * `age`: after about this time a connection is told to close, so that clients spread
+      over replicas again.
+    * `linger`: how long a connection is read from after its last response. Data that
+      nobody reads causes a reset, which can destroy the response (RFC 9112 section 9.6).
+    * `connections`: open connections, at most. Beyond it the longest idle one is closed,
+      or the new one is refused with 503.
+    * `backlog`: connections that the system accepts before the listener does, at most.
     """
 
     header_timeout: float = 5.0
     request_timeout: float = 10.0
     keep_alive: float = 75.0
     age: float = 600.0
+    linger: float = 1.0
     connections: int = 1024
     backlog: int = 1024

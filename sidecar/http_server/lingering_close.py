@@ -1,19 +1,22 @@
-"""A transport that ends well: what was written last is read, or given up in bounded time."""
+"""A transport that closes without destroying its last response (lingering close)."""
 
 import asyncio
 from contextlib import suppress
 from typing import Any
 
-# How long a connection is read from after its last answer, so that the answer is not
-# lost with the reset that unread data causes; in seconds.
-LINGER = 1.0
+# A peer that does not read is aborted after this many times the linger time.
+_ABORT_AFTER = 10
 
 
 class LingeringTransport:
-    """A transport that ends a connection only after its peer could read the last answer."""
+    """Wraps a transport: `close` ends the writing, and reads on for `linger` seconds.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    Every other name is that of the wrapped transport.
+    """
+
+    def __init__(self, transport: asyncio.Transport, linger: float) -> None:
         self._transport = transport
+        self._linger = linger
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
@@ -24,32 +27,32 @@ class LingeringTransport:
         return bool(self._timers) or self._transport.is_closing()
 
     def close(self) -> None:
-        """Write what is left and the end, read on for a moment, and then close.
+        """Write the rest and the end of the stream, read on for a while, and then close.
 
-        A peer that does not even read is given up.
+        The connection of a peer that does not read is aborted.
         """
         if self.is_closing():
             return
         later = asyncio.get_running_loop().call_later
         self._timers = (
-            later(LINGER, self._transport.close),
-            later(10 * LINGER, self._transport.abort),
+            later(self._linger, self._transport.close),
+            later(_ABORT_AFTER * self._linger, self._transport.abort),
         )
         if self._transport.can_write_eof():
             self._end_writing()
         else:
-            self._transport.close()  # by TLS an end of one direction cannot be told
+            self._transport.close()  # TLS cannot end one direction alone
 
     def _end_writing(self) -> None:
         try:
             self._transport.write_eof()
-        except OSError:  # the peer has reset, which the loop is still to tell
+        except OSError:  # the peer has reset the connection, and the loop does not know yet
             self._transport.abort()
             return
-        with suppress(RuntimeError):  # it was not paused
+        with suppress(RuntimeError):  # reading was not paused
             self._transport.resume_reading()
 
     def forget(self) -> None:
-        """Give the timers back: the connection is gone."""
+        """Cancel the timers: the connection is gone."""
         for timer in self._timers:
             timer.cancel()

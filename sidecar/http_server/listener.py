@@ -1,9 +1,8 @@
-"""One HTTP listener: an ASGI application on a socket of ours, by an embedded uvicorn."""
+"""An HTTP listener: one ASGI application on one listening socket, by an embedded uvicorn."""
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -12,19 +11,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.http_server.connection import REFUSAL, RefusedError
 from sidecar.http_server.limits import Limits
-from sidecar.http_server.lingering_close import LINGER
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.protocol import HttpProtocol, ListenerState
+from sidecar.tls.forwarding_context import ForwardingContext
 
 _DEFAULTS = Limits()
-_A_MOMENT = 0.02  # seconds
+_POLL_INTERVAL = 0.02  # seconds
 
 
 class HttpListener:
-    """Serves `app` on `bound` from `start` to `stop`, which gives it `grace` seconds to end.
+    """Serves `app` on the socket `bound` from `start` to `stop`.
 
-    With `tls` it speaks nothing else. While `shedding` is full it answers what it can
-    see to be a call, whose connection is kept; what is harder to see is for `app`.
+    `grace` is the time in seconds that `stop` gives to requests in flight. With `tls` the
+    listener speaks TLS only. While `load_shedding` is full, the listener answers each plain
+    POST itself and keeps the connection; every other request is for `app`.
     """
 
     def __init__(
@@ -35,11 +35,12 @@ class HttpListener:
         grace: float,
         limits: Limits = _DEFAULTS,
         tls: ssl.SSLContext | None = None,
-        shedding: LoadShedding | None = None,
+        load_shedding: LoadShedding | None = None,
     ) -> None:
         self._bound = bound
-        self._tls = _Bounded.of(tls, self._is_full) if tls else None
-        self._front = ListenerState(limits=limits, shedding=shedding)
+        self._limits = limits
+        self._tls = tls
+        self._state = ListenerState(limits=limits, load_shedding=load_shedding)
         self._config = uvicorn.Config(
             _raise_refusals(app),
             http=HttpProtocol,
@@ -55,10 +56,10 @@ class HttpListener:
         self._server = uvicorn.Server(self._config)
 
     async def start(self) -> None:
-        """Start the application and answer requests.
+        """Start the application, and answer requests. Raises RuntimeError if it does not start.
 
-        `uvicorn.Server.serve` does the same, but takes the process's signals and
-        knows no time for the handshake of TLS.
+        `uvicorn.Server.serve` does the same, but it takes over the signals of the process
+        and has no timeout for TLS handshakes.
         """
         self._config.load()
         loop = asyncio.get_running_loop()
@@ -70,15 +71,15 @@ class HttpListener:
         server = await loop.create_server(
             self._new_protocol,
             sock=self._bound,
-            backlog=self._front.limits.backlog,
+            backlog=self._limits.backlog,
             **self._handshake(),
         )
         self._server.servers = [server]
         self._main_loop = asyncio.create_task(self._server.main_loop())
 
     def retire(self) -> None:
-        """Go on, but let each answer be the last of its connection."""
-        self._front.is_closing = True
+        """Go on serving, and close each connection with its next response."""
+        self._state.is_closing = True
 
     async def stop(self) -> None:
         """Stop listening, let requests in flight end, then stop the application."""
@@ -87,13 +88,13 @@ class HttpListener:
         await self._main_loop
         await self._close()
         await self._server.shutdown(sockets=[self._bound])
-        if self._front.shedding is not None:
-            self._front.shedding.tell()
+        if self._state.load_shedding is not None:
+            self._state.load_shedding.report()
 
     async def _close(self) -> None:
-        """Listen no more, and serve who connected before: closing alone would reset them."""
+        """Stop listening, and serve the connections in the backlog: else they are reset."""
         late: list[socket.socket] = []
-        with suppress(OSError):  # there are no more, or no descriptors for them
+        with suppress(OSError):  # no more connections, or no descriptors for them
             while True:
                 late.append(self._bound.accept()[0])
         for server in self._server.servers:
@@ -101,67 +102,56 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         for connection in late:
             connection.setblocking(False)
-        taken = [
+        accepting = [
             loop.connect_accepted_socket(self._new_protocol, connection, **self._handshake())
             for connection in late
         ]
         with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER):
-                await asyncio.gather(*taken, return_exceptions=True)  # who left needs nothing
-                while self._front.opening:  # noqa: ASYNC110 nobody tells of a handshake that fails
-                    await asyncio.sleep(_A_MOMENT)
+            async with asyncio.timeout(self._limits.linger):
+                await asyncio.gather(*accepting, return_exceptions=True)  # some clients have left
+                while self._state.opening:  # noqa: ASYNC110 nothing reports a failed handshake
+                    await asyncio.sleep(_POLL_INTERVAL)
 
     def _new_protocol(self) -> HttpProtocol:
         state = self._server.server_state
-        return HttpProtocol(self._front, self._config, state, self._server.lifespan.state)
+        return HttpProtocol(self._state, self._config, state, self._server.lifespan.state)
 
     def _handshake(self) -> dict[str, Any]:
+        """Return the arguments for TLS of what accepts connections."""
         if self._tls is None:
             return {}
-        seconds = self._front.limits.header_timeout
-        # The last answer is out, and many clients never say that they have heard the end.
-        ends = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": LINGER}
-        return {"ssl": self._tls, **ends}
+        return {
+            "ssl": ForwardingContext.to(self._choose_context),
+            "ssl_handshake_timeout": self._limits.header_timeout,
+            # After the last response: many clients never send their own close_notify.
+            "ssl_shutdown_timeout": self._limits.linger,
+        }
 
-    def _is_full(self) -> bool:
-        """Return whether there are more connections than those that are served and refused."""
-        count = len(self._front.opening) + len(self._server.server_state.connections)
-        return count > 2 * self._front.limits.connections
+    def _choose_context(self) -> ssl.SSLContext:
+        """Return the context of a new connection. Raises ConnectionError if there are too many.
+
+        The handshake comes before the protocol could count the connection.
+        """
+        count = len(self._state.opening) + len(self._server.server_state.connections)
+        # As many as are served may be in the middle of being refused.
+        if count > 2 * self._limits.connections:
+            raise ConnectionAbortedError("there are too many connections")
+        return cast("ssl.SSLContext", self._tls)  # called by a listener that has one
 
     def end_idle(self) -> None:
-        """End the connections that wait for a request, without a last moment for one to come."""
-        for connection in tuple(self._front.waiting):
+        """Close every idle connection at once."""
+        for connection in tuple(self._state.waiting):
             connection.end()
 
     def cut(self) -> None:
-        """Let `stop` wait no longer: end what waits, and have the application end the rest."""
+        """Make `stop` end: close idle connections, and cancel the requests in flight."""
         self.end_idle()
         for task in tuple(self._server.server_state.tasks):
             task.cancel()
 
 
-class _Bounded(ssl.SSLContext):
-    """Begins no handshake while `is_full`: it comes before the protocol could count it."""
-
-    within: ssl.SSLContext
-    is_full: Callable[[], bool]
-
-    @classmethod
-    def of(cls, within: ssl.SSLContext, is_full: Callable[[], bool]) -> "_Bounded":
-        """Return one that gives connections the context `within`."""
-        made = cls(ssl.PROTOCOL_TLS_SERVER)
-        made.within, made.is_full = within, is_full
-        return made
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """Begin a connection, as asyncio and uvloop do for each. Raises ConnectionError."""
-        if self.is_full():
-            raise ConnectionAbortedError("there are too many connections")
-        return self.within.wrap_bio(*args, **kwargs)
-
-
 def _raise_refusals(app: ASGIApp) -> ASGIApp:
-    """Let a request that is refused while `app` reads it end there, with RefusedError."""
+    """Raise RefusedError in `app` where it reads a request that the protocol has refused."""
 
     async def read_on(scope: Scope, receive: Receive, send: Send) -> None:
         async def receive_unless_refused() -> Message:

@@ -1,8 +1,8 @@
-"""Shedding: the answer to calls for which there is no room, ready before they come.
+"""Load shedding: a prepared response for requests beyond the limit of calls in flight.
 
-To read such a call, make a problem of it and write its line costs about a third of
-serving it: of three times as many calls as can be served, none would be. An answer
-that is only to be sent costs so little that those that are let in are still served.
+To parse such a request, make a problem document and write an access line costs about a
+third of serving it. At three times the load that can be served, nothing would be served.
+A prepared response costs so little that the admitted calls are still served.
 """
 
 import asyncio
@@ -13,36 +13,36 @@ from collections.abc import Callable
 from sidecar import logs
 from sidecar.call import UUID
 
-# Stands in the answer where its own identity is to be.
+# Stands in the prepared response where its request id goes.
 NOBODY = str(uuid.UUID(int=0))
 _REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*(%s)[ \t]*\r" % UUID.encode(), re.IGNORECASE)
 _INTERVAL = 1.0  # seconds between two lines of the log
 
 
 class LoadShedding:
-    """Gives `answer`, a whole HTTP response, to each call while `is_full` says so.
+    """Gives a prepared response to each request for which `is_full` is true.
 
-    That is asked with the number of calls that were begun and are not answered. In
-    `answer` stands NOBODY for the request id. The calls have no access lines but a
-    line for all of a second.
+    `is_full` takes the number of requests that the listener has begun and not answered.
+    `response` is a whole HTTP response, with NOBODY for the request id. Shed requests have
+    no access lines; one line of the log counts those of a second.
     """
 
-    def __init__(self, is_full: Callable[[int], bool], answer: bytes) -> None:
+    def __init__(self, is_full: Callable[[int], bool], response: bytes) -> None:
         self.is_full = is_full
-        self._answer = answer
+        self._response = response
         self._count = 0
 
-    def answer(self, request: bytes) -> bytes:
+    def respond(self, request: bytes) -> bytes:
         """Return the response to `request`, and count it."""
         if not self._count:
-            asyncio.get_running_loop().call_later(_INTERVAL, self.tell)
+            asyncio.get_running_loop().call_later(_INTERVAL, self.report)
         self._count += 1
-        found = _REQUEST_ID.search(request)
-        identity = found[1] if found else str(uuid.uuid4()).encode()
-        return self._answer.replace(NOBODY.encode(), identity)
+        match = _REQUEST_ID.search(request)
+        request_id = match[1] if match else str(uuid.uuid4()).encode()
+        return self._response.replace(NOBODY.encode(), request_id)
 
-    def tell(self) -> None:
-        """Write what was counted since the last time, if anything."""
+    def report(self) -> None:
+        """Write a line with the number of requests shed since the last line, if any."""
         if self._count:
             logs.warning("calls refused", reason="OVERLOADED", count=self._count)
         self._count = 0

@@ -1,10 +1,10 @@
-"""The HTTP front: what a client may do to a connection, and for how long.
+"""The protocol of one HTTP/1 connection: uvicorn's, with limits, strict parsing and shedding.
 
-uvicorn's protocol for h11 has no limit of time on a request, forgives what may be
-smuggled, leaves a client that half-closed without its answer, and answers broken
-HTTP in plain text. Here all of that is settled, by overriding what it calls. What
-cannot be accepted is given to the application as `scope[REFUSAL]`, a RequestError,
-so that every refusal is logged and answered in the application's own form.
+uvicorn's protocol for h11 has no time limit for a request, accepts heads that can be
+smuggled past it, drops a client that half-closed before its response, and answers broken
+HTTP in plain text. This subclass overrides the methods that decide these. It gives a
+request that it refuses to the application as `scope[REFUSAL]`, a RequestError, so that
+every refusal is logged and answered in the application's own form.
 """
 
 import asyncio
@@ -14,31 +14,28 @@ from typing import Any, cast
 from weakref import WeakSet
 
 import h11
-from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from sidecar.http_server import request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError
 from sidecar.http_server.limits import Limits
-from sidecar.http_server.lingering_close import LINGER, LingeringTransport
+from sidecar.http_server.lingering_close import LingeringTransport
 from sidecar.http_server.load_shedding import LoadShedding
 
 
 @dataclass(slots=True)
 class ListenerState:
-    """What the connections of one listener share."""
+    """State that the connections of one listener share."""
 
     limits: Limits
-    shedding: LoadShedding | None = None
-    # Those that are not open yet: by TLS a handshake comes before, of whose failure nobody
-    # hears but those that let go.
+    load_shedding: LoadShedding | None = None
+    # Connections in the TLS handshake. Nothing reports a failed one, hence the weak set.
     opening: WeakSet["HttpProtocol"] = field(default_factory=WeakSet)
-    # Those that wait for a request, the one that waits longest first.
+    # Idle connections, the longest idle one first.
     waiting: dict["HttpProtocol", None] = field(default_factory=dict)
-    # Those whose request came as a whole, and waits for its answer.
+    # Connections with a whole plain POST that is not answered yet.
     begun: set["HttpProtocol"] = field(default_factory=set)
-    # Whether each answer is to be the last of its connection.
+    # Whether each response closes its connection.
     is_closing: bool = False
 
 
@@ -47,44 +44,40 @@ class HttpProtocol(H11Protocol):
 
     conn: Connection
 
-    def __init__(
-        self,
-        front: ListenerState,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-    ) -> None:
-        super().__init__(config, server_state, app_state)
-        self._front = front
-        front.opening.add(self)
+    def __init__(self, listener: ListenerState, *uvicorn: Any) -> None:
+        """Join `listener`; `uvicorn` are the arguments of the base class."""
+        super().__init__(*uvicorn)
+        self._listener, self._limits = listener, listener.limits
+        listener.opening.add(self)
         self._began: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._timed: object = None
-        self._giving_up: asyncio.TimerHandle | None = None
-        age = front.limits.age * random.uniform(0.9, 1.1)  # noqa: S311 to spread, not to hide
-        self.conn = Connection(lambda: front.is_closing, self.loop.time() + age)
+        self._abort_timer: asyncio.TimerHandle | None = None
+        age = self._limits.age * random.uniform(0.9, 1.1)  # noqa: S311 to spread, not to hide
+        self.conn = Connection(lambda: listener.is_closing, self.loop.time() + age)
 
-    # What asyncio calls
+    # Called by asyncio
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
-        """Take the connection, in place of the one that waits longest if there are too many."""
-        self._front.opening.discard(self)
-        super().connection_made(cast("asyncio.Transport", LingeringTransport(transport)))
-        most = self._front.limits.connections
-        if len(self.connections) > most and self._front.waiting:
-            oldest = next(iter(self._front.waiting))
-            del self._front.waiting[oldest]
+        """Accept the connection; beyond the limit close the longest idle one, or refuse this."""
+        self._listener.opening.discard(self)
+        lingering = LingeringTransport(transport, self._limits.linger)
+        super().connection_made(cast("asyncio.Transport", lingering))
+        limit = self._limits.connections
+        if len(self.connections) > limit and self._listener.waiting:
+            oldest = next(iter(self._listener.waiting))
+            del self._listener.waiting[oldest]
             oldest.transport.abort()
-        elif len(self.connections) > 2 * most:  # those that are being refused are some of them
+        elif len(self.connections) > 2 * limit:  # this counts those that are being refused
             transport.abort()
-        elif len(self.connections) > most:
-            self._refuse(RefusedError(503, f"There must not be more than {most} connections."))
+        elif len(self.connections) > limit:
+            self._refuse(RefusedError(503, f"There must not be more than {limit} connections."))
             return
         self._began = self.loop.time()
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read what was sent, unless the last answer is out."""
+        """Parse `data`, unless the last response is written."""
         if self.transport.is_closing() or self.conn.refusal or self._shed(data):
             return
         before, cycle = self.conn.their_state, self.cycle
@@ -93,82 +86,81 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
         is_next = self.conn.their_state is h11.IDLE or self.cycle is not cycle
         if before is h11.SEND_BODY and is_next:
-            # A body has ended whose answer came early: what follows has its own time.
+            # A body has ended whose response was early. The next request has its own time.
             self._disarm()
             self._began = self.loop.time() if self.conn.trailing_data[0] else None
         self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override] # what asyncio takes
-        """Keep the connection for the answer if the client has but ended its own direction.
+        """Return whether to keep the connection for the response: the client only half-closed.
 
-        By TLS there is no such half; the client is gone.
+        TLS has no half-close: the client is gone.
         """
         if self.transport.is_closing() or self.scheme == "https" or self._is_waiting():
             return False
-        self.conn.has_heard_all = True
+        self.conn.has_eof = True
         return not self.cycle.more_body
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything at once, also after a reset."""
+        """Free everything at once, also after a reset."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        self._front.waiting.pop(self, None)
-        self._front.begun.discard(self)
+        self._listener.waiting.pop(self, None)
+        self._listener.begun.discard(self)
         self._disarm()
-        self._stop_giving_up()
+        self._cancel_abort()
         cast("LingeringTransport", self.transport).forget()
 
     def pause_writing(self) -> None:
-        """Give a client that does not read its answers as long as one that does not send."""
+        """Abort a client that does not read its responses within the request timeout."""
         super().pause_writing()
-        self._giving_up = self.loop.call_later(
-            self._front.limits.request_timeout, self.transport.abort
-        )
+        self._abort_timer = self.loop.call_later(self._limits.request_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Go on writing."""
         super().resume_writing()
-        self._stop_giving_up()
+        self._cancel_abort()
 
-    # What uvicorn calls
+    # Called by uvicorn
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 uvicorn's text
-        """Refuse what is not HTTP."""
-        self._refuse(cast("RefusedError", self.conn.refusal))  # told with the error of h11
+        """Refuse broken HTTP."""
+        self._refuse(cast("RefusedError", self.conn.refusal))  # set with the error of h11
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, if it has come, or wait for one."""
-        self._front.begun.discard(self)
+        """Go on with the next request if it is there, else wait for one."""
+        self._listener.begun.discard(self)
         if self.conn.trailing_data[0]:
             self._began = self.loop.time()
         super().on_response_complete()
         self._watch()
 
     def shutdown(self) -> None:
-        """Close when the request in hand is answered, or if none comes in a last moment."""
+        """Close after the response in hand; an idle connection closes after the linger time."""
         if self._is_waiting():
-            self.loop.call_later(LINGER, self.end)
+            self.loop.call_later(self._limits.linger, self.end)
         else:
             self.cycle.keep_alive = False
 
     def end(self) -> None:
-        """Close the connection if it waits for a request."""
+        """Close the connection if it is idle."""
         if self._is_waiting():
             self.transport.close()
 
-    # What both lead to
+    # Common to both
 
     def _shed(self, data: bytes) -> bool:
-        """Answer a whole request as it came, if there is no room for what it asks."""
-        front, shedding = self._front, self._front.shedding
-        is_able = not self.flow.write_paused and self.conn.is_fresh()
-        if not (shedding and is_able and request_head.is_whole_post(data)):
+        """Write the prepared response to a whole plain POST if there are too many calls."""
+        listener, load_shedding = self._listener, self._listener.load_shedding
+        is_ready = not self.flow.write_paused and self.conn.is_fresh()
+        if not (load_shedding and is_ready and request_head.is_whole_post(data)):
             return False
-        if not shedding.is_full(len(front.begun)):
-            # Many may be read before the first of them has its place.
-            front.begun.add(self)
+        if not load_shedding.is_full(len(listener.begun)):
+            # Many requests may be read before the first of them is a call in flight.
+            listener.begun.add(self)
+            self.conn.is_head_checked = True
             return False
-        self.transport.write(shedding.answer(data))
+        self.transport.write(load_shedding.respond(data))
         self._began = None
         self.on_response_complete()
         return True
@@ -178,13 +170,13 @@ class HttpProtocol(H11Protocol):
         return cycle is None or cycle.response_complete
 
     def _watch(self) -> None:
-        """Arm the deadline of what is being waited for: a header, the rest of a body, or none."""
+        """Arm the timer for what the connection waits for: a head, the rest of a body, or none."""
         state = self.conn.their_state
         if self._is_waiting() and not self.conn.refusal and not self.transport.is_closing():
-            self._front.waiting.setdefault(self)
+            self._listener.waiting.setdefault(self)
         else:
-            self._front.waiting.pop(self, None)
-        limits = self._front.limits
+            self._listener.waiting.pop(self, None)
+        limits = self._limits
         seconds = {h11.IDLE: limits.header_timeout, h11.SEND_BODY: limits.request_timeout}
         if self._began is None or state not in seconds or self.conn.refusal:
             self._disarm()
@@ -199,28 +191,27 @@ class HttpProtocol(H11Protocol):
             self._deadline.cancel()
         self._deadline = self._timed = None
 
-    def _stop_giving_up(self) -> None:
-        if self._giving_up is not None:
-            self._giving_up.cancel()
-        self._giving_up = None
+    def _cancel_abort(self) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._abort_timer = None
 
     def _expire(self) -> None:
-        limits = self._front.limits
         if self._timed is h11.SEND_BODY:
-            late = f"The request must be complete in {limits.request_timeout:g} s."
+            detail = f"The request must be complete in {self._limits.request_timeout:g} s."
         elif self.conn.trailing_data[0]:
-            late = f"The header must be complete in {limits.header_timeout:g} s."
+            detail = f"The header must be complete in {self._limits.header_timeout:g} s."
         else:
             self.transport.close()
             return
-        self._refuse(RefusedError(408, late))
+        self._refuse(RefusedError(408, detail))
 
     def _refuse(self, refusal: RefusedError) -> None:
         """Have the application answer `refusal`: in the request in hand, or in place of one."""
         self.conn.refusal = refusal
         self._watch()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.close()  # there is an answer already
+            self.transport.close()  # the response has begun
         elif self._is_waiting():
             self._answer(refusal)
         else:

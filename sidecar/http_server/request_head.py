@@ -1,8 +1,8 @@
-"""The head of an HTTP/1 request, checked as it was sent, before a parser reads it.
+"""Checks of the head of an HTTP/1 request, before a parser reads it. Without I/O.
 
-Parsers forgive what RFC 9112 lets them forgive, and not all the same. Where a proxy
-and the server behind it differ, one request can hide another, so nothing that is
-read in two ways passes here. Without I/O.
+RFC 9112 lets parsers accept some broken heads, and parsers differ in which. Where a proxy
+and the server behind it differ, one request can hide another (request smuggling). So
+every head that parsers may read differently is refused here.
 """
 
 import re
@@ -11,25 +11,25 @@ MAX_BYTES = 16 * 1024
 MAX_LINE_BYTES = 8 * 1024
 MAX_FIELDS = 64
 
-# Where parsers see the end, those included that take a bare LF for the end of a line.
+# The end of a head, as strict parsers see it and those that accept a bare LF.
 END = re.compile(rb"\n\r?\n")
 # RFC 9112 section 3, with the characters of RFC 9110 section 5.6.2 and RFC 3986.
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/1\.([01])\r\n")
 # Section 2.2: a bare CR or LF. Section 5.2: a line that continues the one before it.
 _BAD_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
-# The white space around a value is taken off afterwards: a pattern that does so takes
-# time that grows with the square of it.
+# The white space around a value is stripped afterwards: a pattern for it takes time that
+# grows with the square of its length.
 _FIELD = re.compile(rb"\n([^:\r\n]*):([^\r\n]*)\r")
 # RFC 9110 section 7.2: uri-host [":" port], where RFC 3986 lets the host be empty.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 
-# A POST of HTTP/1.1 with nothing in its head that anybody could read in two ways.
+# A POST of HTTP/1.1 with a head that all parsers read alike.
 _PLAIN_POST = re.compile(
     rb"POST [\x21-\x7e]+ HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0\r\n]*\r\n)*\r\n"
 )
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r", re.IGNORECASE)
-# Fields that ask for more than an answer, or by which the end of the body is another.
+# Fields that ask for more than a response, or that change where the body ends.
 _MORE = re.compile(
     rb"\n(?:transfer-encoding:|expect:|upgrade:|connection:(?![ \t]*keep-alive[ \t]*\r))",
     re.IGNORECASE,
@@ -37,7 +37,7 @@ _MORE = re.compile(
 
 
 class HeadError(Exception):
-    """The head cannot be accepted, with the HTTP status and the detail that say so."""
+    """A head that is refused with this HTTP status and detail."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -46,7 +46,7 @@ class HeadError(Exception):
 
 
 def check(data: bytes) -> None:
-    """Check as much of a head as `data` begins with. Raises HeadError."""
+    """Check the head, or the part of one, that `data` begins with. Raises HeadError."""
     end = END.search(data)
     head = data[: end.end()] if end else data
     line_end = head.find(b"\n") + 1
@@ -59,9 +59,9 @@ def check(data: bytes) -> None:
 
 
 def is_whole_post(data: bytes) -> bool:
-    """Whether `data` is one POST to its last byte, which is to be answered and no more.
+    """Whether `data` is exactly one plain POST whose head passes `check`.
 
-    Where that is not plain to see it is False.
+    False for a request that needs a parser: chunks, `Expect`, `Upgrade`, a second request.
     """
     head = _PLAIN_POST.match(data)
     if head is None or _MORE.search(head[0]):
@@ -75,7 +75,7 @@ def is_whole_post(data: bytes) -> bool:
 
 
 def has_bad_line_end(data: bytes) -> bool:
-    """Whether a line of `data` ends with less than CR LF, or continues the one before it."""
+    """Whether a line of `data` ends with a bare CR or LF, or continues the line before it."""
     return _BAD_LINE_END.search(data) is not None
 
 
@@ -92,15 +92,15 @@ def _check_lines(head: bytes, line_end: int) -> None:
 
 def _check_fields(head: bytes, line_end: int) -> None:
     is_1_1 = head[line_end - 3 : line_end - 2] == b"1"
-    found = _FIELD.findall(head, line_end - 1)
-    fields = [(name.lower(), value.strip(b" \t")) for name, value in found]
+    raw = _FIELD.findall(head, line_end - 1)
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in raw]
     hosts = [value for name, value in fields if name == b"host"]
     # RFC 9112 section 3.2.
     if len(hosts) > 1 or (is_1_1 and not hosts) or not all(map(_HOST.fullmatch, hosts)):
         raise HeadError(400, "There must be one Host field, which names a host.")
     codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
     lengths = [value for name, value in fields if name == b"content-length"]
-    # RFC 9112 sections 6.1 to 6.3: what says twice how long the body is may be an attack.
+    # RFC 9112 sections 6.1 to 6.3: two lengths of one body may be an attack.
     if len(lengths) + len(codings) > 1 or not all(map(bytes.isdigit, lengths)):
         raise HeadError(400, "The length of the body must be told once, by a number or by chunks.")
     if codings and (codings != [b"chunked"] or not is_1_1):

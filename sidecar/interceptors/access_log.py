@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from sidecar import client_address, logs
+from sidecar import logs
 from sidecar.call import Call
 from sidecar.interceptors.handlers import (
     Behavior,
@@ -20,10 +20,10 @@ from sidecar.interceptors.handlers import (
 
 
 class AccessLog(grpc.aio.ServerInterceptor):
-    """Opens the call that records belong to, and writes the access line of each call.
+    """Enters the call for the records of its task, and writes its access line.
 
-    Only names of methods of `services` are written: others are the caller's text.
-    `calls` counts those of which it knows.
+    The names of methods of `services` are written; any other name is text of the caller
+    and is written as "unknown". `calls` is the number of calls so far.
     """
 
     def __init__(self, services: Iterable[ServiceDescriptor], trusted_proxies: int = 0) -> None:
@@ -64,18 +64,8 @@ class AccessLog(grpc.aio.ServerInterceptor):
 
 def _open(context: Context, trusted_proxies: int) -> Call:
     # A key without the suffix -bin has text for its value.
-    metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
-    told = dict(metadata)
-    forwarded = [value for key, value in metadata if key == "x-forwarded-for"]
-    host = _host(context.peer())
-    call = Call.of(
-        request_id=told.get("x-request-id"),
-        traceparent=told.get("traceparent"),
-        address=client_address.find(host, forwarded, trusted=trusted_proxies),
-    )
-    if call.address != host:
-        call.note(client=call.address)
-    return call
+    metadata = ((key, str(value)) for key, value in context.invocation_metadata() or ())
+    return Call.received(metadata, _host(context.peer()), trusted_proxies=trusted_proxies)
 
 
 def _host(peer: str) -> str:

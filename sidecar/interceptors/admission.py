@@ -1,7 +1,7 @@
-"""Admission: how many calls there may be at once, by both protocols together.
+"""Admission control: a limit of calls in flight, for both protocols together.
 
-One more is refused at once. It waits for nothing, since whoever waits in a queue
-is answered when the caller has gone, and all are late.
+A call beyond the limit is refused at once. There is no queue: queued calls are answered
+after their callers gave up.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from sidecar.interceptors.handlers import (
 from sidecar.problems import Problem, ProblemError, explained
 
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
-# Of one connection, whose watches and questions of tools are few.
+# Open streams of one connection, at most: health watches and reflection need few.
 _MAX_STREAMS = 8
 _STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
 _TOO_MANY_STREAMS = Problem(
@@ -35,48 +35,48 @@ _TOO_MANY_STREAMS = Problem(
 
 
 class Admission(grpc.aio.ServerInterceptor):
-    """Lets at most `most` calls run at once, and can end what runs.
+    """Limits the calls in flight to `limit`, and can end calls and streams.
 
-    The health is told whatever happens. A stream, such as a watch of it, may stay open
-    for ever: it is no call, and each connection may have a few.
+    `Health/Check` is always served. A stream, such as a health watch, may stay open for
+    ever: it does not count as a call in flight, and each connection may have a few.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self.overloaded = Problem(
             reason=pb.PROBLEM_REASON_OVERLOADED,
-            detail=f"The service is busy with {most} calls, the most at once. "
-            "Try again after a moment.",
+            detail=f"The service has {limit} calls in flight, its limit. Try again in a moment.",
         )
         self._calls: _Tasks = set()
         self._streams: _Tasks = set()
-        self._connections: Counter[str] = Counter()  # how many streams each has
+        self._connections: Counter[str] = Counter()  # open streams by connection
         self._ended: _Tasks = set()
 
     @property
     def in_flight(self) -> int:
-        """How many calls there are now."""
+        """The number of calls in flight."""
         return len(self._calls)
 
     def is_full(self, begun: int = 0) -> bool:
-        """Return whether one more call is refused, as `overloaded`.
+        """Return whether one more call would be refused with `overloaded`.
 
-        `begun` calls may be on their way here, or be some of those that run.
+        `begun` is the number of requests that a listener has begun. Some of them may be in
+        flight already.
         """
-        return max(len(self._calls), begun) >= self._most
+        return max(len(self._calls), begun) >= self._limit
 
     def end_streams(self) -> None:
-        """End every stream that is open, with the problem that the service stops."""
+        """End every open stream with SERVICE_STOPPING."""
         self._end(self._streams)
 
     def end_calls(self) -> None:
-        """End every call that runs, likewise."""
+        """End every call in flight with SERVICE_STOPPING."""
         self._end(self._calls)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Return the handler of the call, which is then known here."""
+        """Return the handler of the call, counted or watched."""
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method == _CHECK_HEALTH:
             return handler
@@ -94,7 +94,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
-            whole = cast("Context", _UninterruptedWrites(context))  # it passes on all of its names
+            whole = cast("Context", _UninterruptedWrites(context))  # it forwards every other name
             with self._one_more(context.peer()), self._known(self._streams):
                 return await finish(behavior(parse(request, handler), whole), whole)
 
@@ -115,7 +115,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _known(self, tasks: "_Tasks") -> Iterator[None]:
-        """Keep the current task in `tasks`, and tell its caller if it is we who end it."""
+        """Keep the current task in `tasks`. Raises ProblemError if `_end` has cancelled it."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         tasks.add(task)
         try:
@@ -136,9 +136,9 @@ class Admission(grpc.aio.ServerInterceptor):
 
 
 class _UninterruptedWrites:
-    """The context of a stream, in which a write that was begun goes on to its end.
+    """The context of a stream whose writes are not interrupted by a cancellation.
 
-    grpc.aio takes no status while there is one, and the caller would wait for ever.
+    grpc.aio accepts no status during a write, so the caller would wait for ever.
     """
 
     def __init__(self, context: Context) -> None:
@@ -148,7 +148,7 @@ class _UninterruptedWrites:
         return getattr(self._context, name)
 
     async def write(self, message: Any) -> None:
-        """Write `message`, also when the stream is being ended."""
+        """Write `message` to its end, also when the task is cancelled."""
         writing = asyncio.ensure_future(self._context.write(message))
         try:
             await asyncio.shield(writing)

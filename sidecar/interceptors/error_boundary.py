@@ -1,8 +1,7 @@
-"""The guard: the interceptor through which every failure of a call leaves as a mapped status.
+"""An interceptor that turns every exception of a call into a google.rpc.Status.
 
-Without it grpc.aio sends the text of any exception to the caller, that of its
-decoder included, and leaves a caller waiting when a handler is cancelled from
-within.
+Without it grpc.aio sends the text of exceptions to callers, also that of its decoder, and
+leaves a caller waiting when a handler is cancelled from within.
 """
 
 import asyncio
@@ -32,16 +31,16 @@ from sidecar.interceptors.handlers import (
 )
 from sidecar.problems import Problem, ProblemError, find_detail, to_status
 
-# grpc.aio returns what was set, a StatusCode or its number.
+# grpc.aio returns the code as it was set: a StatusCode or its number.
 _UNIMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED.value[0])
 _INTERNAL = Problem(
     reason=pb.PROBLEM_REASON_INTERNAL,
-    detail="The service met a fault of its own; report it with the request id.",
+    detail="The service failed. Report it with the request id.",
 )
 
 
 class ErrorBoundary(grpc.aio.ServerInterceptor):
-    """Wraps every handler. `public_url` is the base of the problem types."""
+    """Wraps every handler. `public_url` is the base URL of the problem types."""
 
     def __init__(self, public_url: str) -> None:
         self._public_url = public_url
@@ -49,12 +48,12 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
-        """Return the handler of the call, guarded; for an unknown method, one that says so."""
+        """Return the wrapped handler; for an unknown method, a handler that says so."""
         handler = await continuation(handler_call_details)
-        return rewrap(handler or UNKNOWN, self._guard)
+        return rewrap(handler or UNKNOWN, self._wrap)
 
-    def _guard(self, behavior: Behavior, handler: Handler) -> Behavior:
-        async def guarded(request: Any, context: Context) -> Any:
+    def _wrap(self, behavior: Behavior, handler: Handler) -> Behavior:
+        async def bounded(request: Any, context: Context) -> Any:
             try:
                 return await finish(behavior(parse(request, handler), context), context)
             except AbortError:
@@ -66,28 +65,29 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
                     raise
                 await self._abort(context, _INTERNAL)
             except NotImplementedError as error:
-                # Generated servicers answer so for a method that nobody implements.
+                # Generated servicers raise this for a method that is not implemented.
                 is_missing = context.code() in _UNIMPLEMENTED
                 if not is_missing:
                     logs.failure("a handler failed", error)
                 await self._abort(context, UNKNOWN_METHOD if is_missing else _INTERNAL)
-            except Exception as error:  # noqa: BLE001 whatever it is, its text stays here
+            except Exception as error:  # noqa: BLE001 its text must not leave the process
                 logs.failure("a handler failed", error)
                 await self._abort(context, _INTERNAL)
 
-        return guarded
+        return bounded
 
     async def _abort(self, context: Context, problem: Problem) -> NoReturn:
         call = current_call()
         karmo_code = problem.karmo_code or problem.definition.karmo_code
         call.note(reason=problem.definition.name, karmo_code=karmo_code)
         status = to_status(problem, request_id=call.request_id, public_url=self._public_url)
-        told = rpc_status.to_status(status)
-        await context.abort(told.code, told.details, (*told.trailing_metadata, *_pushback(status)))
+        grpc_status = rpc_status.to_status(status)
+        trailing = (*grpc_status.trailing_metadata, *_pushback(status))
+        await context.abort(grpc_status.code, grpc_status.details, trailing)
 
 
 def _pushback(status: Status) -> Iterator[tuple[str, str]]:
-    """Yield what tells gRPC libraries that retry by themselves when they may (gRFC A6)."""
+    """Yield the metadata that tells gRPC libraries when they may retry (gRFC A6)."""
     retry = find_detail(status, RetryInfo)
     if retry is not None:
         yield "grpc-retry-pushback-ms", str(retry.retry_delay.seconds * 1000)

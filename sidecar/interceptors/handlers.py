@@ -1,4 +1,4 @@
-"""RPC handlers as interceptors see them: their types, and what wraps and calls them."""
+"""RPC handlers: their types, and functions that wrap and call them."""
 
 import asyncio
 import inspect
@@ -12,9 +12,9 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.problems import Problem, ProblemError
 
-# One interceptor serves methods of every type, so none can be named here.
+# One interceptor serves methods of all message types.
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stub alone
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic only in its stub
 Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 Behavior = Callable[[Any, Context], Any]
 
@@ -27,11 +27,10 @@ _UNREADABLE = Problem(
 
 
 def rewrap(handler: Handler, wrap: Callable[[Behavior, Handler], Behavior]) -> Handler:
-    """Return `handler` with its behavior replaced by what `wrap` makes of it.
+    """Return `handler` with its behavior replaced by `wrap(behavior, handler)`.
 
-    The new behavior is a coroutine function whatever the handler streams: it
-    writes its responses to the context, or returns the only one. A single
-    request reaches it as bytes when the call came over a socket.
+    The new behavior must be a coroutine function: it writes streamed responses to the
+    context, and returns a single one. Over a socket a single request comes as bytes.
     """
     kind = (handler.request_streaming, handler.response_streaming)
     name, make = _KINDS[kind]
@@ -43,16 +42,16 @@ def rewrap(handler: Handler, wrap: Callable[[Behavior, Handler], Behavior]) -> H
 
 
 def is_being_cancelled() -> bool:
-    """Whether the call itself is to end, and not something that its handler waited for.
+    """Whether the call itself is cancelled, and not only something that its handler awaits.
 
-    `context.cancelled()` cannot tell: it is still False when the handler is cancelled.
+    `context.cancelled()` does not tell: it is still False when the handler is cancelled.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def finish(result: Any, context: Context) -> Any:
-    """Wait for what a handler returned: its response, or a stream of them, which is written."""
+    """Await the response that a handler returned, or write its stream of responses."""
     if not inspect.isasyncgen(result):
         return await result
     async for response in result:
@@ -61,7 +60,7 @@ async def finish(result: Any, context: Context) -> Any:
 
 
 def parse(request: Any, handler: Handler) -> Any:
-    """Return the message that `request` is. Raises ProblemError for bytes that are none."""
+    """Return the message in `request`. Raises ProblemError for bytes that are no message."""
     if not isinstance(request, bytes) or handler.request_deserializer is None:
         return request
     try:
@@ -71,7 +70,7 @@ def parse(request: Any, handler: Handler) -> Any:
 
 
 async def refuse_unknown(_request: object, _context: Context) -> NoReturn:
-    """Be the handler of what is not served. Raises ProblemError."""
+    """Handle a call of an unknown method. Raises ProblemError."""
     raise ProblemError(UNKNOWN_METHOD)
 
 

@@ -1,7 +1,7 @@
-"""The message of a call that sends one alone, which must come whole and in time.
+"""An interceptor that reads the request message of unary-request calls, within a time limit.
 
-grpc.aio waits for it before it calls a handler: for ever, outside of every limit, and
-without a word to a caller that ends its call before it.
+grpc.aio reads it before it calls a handler: without a time limit, outside of every other
+limit, and without an answer to a caller that ends its call without a message.
 """
 
 import asyncio
@@ -27,8 +27,9 @@ _MISSING = Problem(
     reason=pb.PROBLEM_REASON_INVALID_REQUEST, detail="The call must have a request message."
 )
 _STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
-_A_MOMENT = 0.05  # seconds
-# Such a handler is called at once.
+# Seconds in which gRPC core reports a message that it has refused.
+_REFUSAL_DELAY = 0.05
+# grpc.aio calls a streaming handler without waiting for a message.
 _UNKNOWN: Handler = grpc.stream_stream_rpc_method_handler(refuse_unknown)
 _STREAMING: dict[bool, tuple[str, Callable[..., Handler]]] = {
     False: ("unary_unary", grpc.stream_unary_rpc_method_handler),
@@ -38,49 +39,49 @@ _STREAMING: dict[bool, tuple[str, Callable[..., Handler]]] = {
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Wait:
-    """A call that waits until `limit`, and the problem that it has then."""
+    """A call that waits for its message until `limit`, and fails with `problem` then."""
 
     limit: asyncio.Timeout
     problem: Problem
 
     def end(self, problem: Problem) -> None:
-        """Let it wait no longer."""
+        """End the wait now, with `problem`."""
         if not self.limit.expired():
             self.problem = problem
             self.limit.reschedule(0)
 
 
 class RequestMessage(grpc.aio.ServerInterceptor):
-    """Gives each message `timeout` seconds to come, counted from the head of its call.
+    """Waits `timeout` seconds for each message, from the start of its call.
 
-    Of more than `most` calls that wait for theirs, the one that has waited longest is
-    refused: to refuse the newest would let whoever sends none keep out all others.
+    At most `capacity` calls wait. Beyond it the longest waiting call is refused: if the
+    newest were, a caller that sends no messages could keep out all others.
     """
 
-    def __init__(self, *, timeout: float, most: int) -> None:
+    def __init__(self, *, timeout: float, capacity: int) -> None:
         self._timeout = timeout
-        self._most = most
+        self._capacity = capacity
         self._late = Problem(
             reason=pb.PROBLEM_REASON_REQUEST_TIMEOUT,
             detail=f"The request message must be complete in {timeout:g} s.",
         )
         self._crowded = Problem(
             reason=pb.PROBLEM_REASON_OVERLOADED,
-            detail=f"There must not be more than {most} calls at once without their message.",
+            detail=f"There must not be more than {capacity} calls at once without their message.",
         )
-        self._waits: dict[_Wait, None] = {}  # in the order of their beginning
+        self._waits: dict[_Wait, None] = {}  # the longest waiting one first
 
     def end(self) -> None:
-        """Refuse every call that waits, for the service stops."""
+        """Refuse every waiting call, because the service stops."""
         for wait in self._waits:
             wait.end(_STOPPING)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
-        """Return the handler of the call, which reads the message itself.
+        """Return a handler that reads the message itself.
 
-        What is not served is refused without one.
+        A call of an unknown method is refused without waiting for its message.
         """
         handler = await continuation(handler_call_details)
         if handler is None:
@@ -107,14 +108,14 @@ class RequestMessage(grpc.aio.ServerInterceptor):
         finally:
             self._waits.pop(wait, None)
         if message is grpc.aio.EOF:
-            # Also when gRPC has refused the message, which it tells by a cancellation.
-            await asyncio.sleep(_A_MOMENT)
+            # The same comes for a message that core refuses; then it cancels this call.
+            await asyncio.sleep(_REFUSAL_DELAY)
             raise ProblemError(_MISSING)
         return message
 
     def _begin(self, wait: _Wait) -> None:
         self._waits[wait] = None
-        if len(self._waits) > self._most:
+        if len(self._waits) > self._capacity:
             longest = next(iter(self._waits))
             del self._waits[longest]
             longest.end(self._crowded)

@@ -15,11 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sidecar import client_address, logs
+from sidecar import logs
 from sidecar.call import Call, current_call, entered
 from sidecar.http_server.connection import REFUSAL
 from sidecar.http_server.load_shedding import NOBODY
-from sidecar.interceptors.admission import Admission
 from sidecar.problems import Problem
 from sidecar.rest import problem_pages
 from sidecar.rest.problem_documents import Renderer
@@ -42,12 +41,11 @@ def build(
     *,
     public_url: str,
     trusted_proxies: int = 0,
-    admission: Admission | None = None,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`, which it closes at its end.
 
     `public_url` is the base of the problem types. Of the client's address
-    `trusted_proxies` are believed. What `admission` has no room for is not even read.
+    `trusted_proxies` are believed.
     """
     renderer = Renderer(public_url)
     transcoder = Transcoder(services, channel, options=OPTIONS, render_error=renderer.render)
@@ -63,15 +61,8 @@ def build(
         lifespan=lifespan,
     )
 
-    async def admit(scope: Scope, receive: Receive, send: Send) -> None:
-        if admission is None or not admission.is_full():
-            await transcoder(scope, receive, send)
-            return
-        response = renderer.render_problem(Request(scope), admission.overloaded)
-        await response(scope, receive, send)
-
     # Not a Mount, which would take from Starlette what it answers with 405.
-    app.router.default = admit
+    app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
     return AccessLog(app, renderer, trusted_proxies)
@@ -151,18 +142,14 @@ def _to_origin_form(scope: Scope) -> None:
 
 
 def _open(scope: Scope, trusted_proxies: int) -> Call:
-    """Open the call, and let the application see its identity in place of what the client sent."""
-    headers = [(name, value) for name, value in scope["headers"] if name not in _IDENTITY]
-    sent = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _IDENTITY}
+    """Return the call that a request begins, and put its identity into the headers of `scope`.
+
+    The application sees it in place of what the client sent.
+    """
+    fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
     peer = scope["client"][0] if scope.get("client") else ""
-    forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
-    call = Call.of(
-        request_id=sent.get(b"x-request-id"),
-        traceparent=sent.get(b"traceparent"),
-        address=client_address.find(peer, forwarded, trusted=trusted_proxies),
-    )
-    if call.address != peer:
-        call.note(client=call.address)
+    call = Call.received(fields, peer, trusted_proxies=trusted_proxies)
+    headers = [(name, value) for name, value in scope["headers"] if name not in _IDENTITY]
     headers.append((b"x-request-id", call.request_id.encode()))
     if call.traceparent:
         headers.append((b"traceparent", call.traceparent.encode()))

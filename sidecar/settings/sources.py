@@ -1,4 +1,4 @@
-"""Where settings come from: the environment, files that it names, and the flags of a command."""
+"""Sources of settings: environment variables, files that they name, and command-line flags."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,18 +7,19 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sidecar.settings.model import PREFIX, Settings, find_conflicts, name_of
+from sidecar.settings.conflicts import find_conflicts
+from sidecar.settings.model import PREFIX, Settings, name_of
 
-# Kubernetes puts these into every container beside a Service that is named `sidecar`.
+# Kubernetes sets these variables in every container when a Service is named `sidecar`.
 _NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
-# A setting may be in a file, which is named by a variable with this at its end.
-_IN_A_FILE = "_file"
+# The suffix of a variable that names a file with the value of a setting.
+_FILE_SUFFIX = "_file"
 _MAX_FILE_SIZE = 64 * 1024  # characters
-_TOKEN_URL = frozenset({"auth_api_token_url", f"auth_api_token_url{_IN_A_FILE}"})
+_TOKEN_URL = frozenset({"auth_api_token_url", f"auth_api_token_url{_FILE_SUFFIX}"})
 
 
 class SettingsError(Exception):
-    """The settings are wrong. `violations` has one line for each, none of which shows a value."""
+    """The settings are wrong. `violations` has one line for each; no line shows a value."""
 
     def __init__(self, violations: tuple[str, ...]) -> None:
         super().__init__("; ".join(violations))
@@ -28,30 +29,30 @@ class SettingsError(Exception):
 def load(
     environ: Mapping[str, str], flags: Mapping[str, str], *, needs_upstream: bool = False
 ) -> Settings:
-    """Return the settings that `environ` and, before it, `flags` (by field name) give.
+    """Return the settings from `environ` and `flags` (by field name). A flag wins.
 
-    `needs_upstream` says that the token endpoint must be among them. Raises
-    SettingsError with every fault.
+    `needs_upstream`: the URL of the token endpoint is required. Raises SettingsError with
+    every violation.
     """
-    given = {
+    values = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
         if name.startswith(PREFIX) and not _NOT_A_SETTING.match(name)
     }
-    is_named = not _TOKEN_URL.isdisjoint({*given, *flags})
-    violations = list(_take_from_files(given, flags))
-    given |= flags
+    is_named = not _TOKEN_URL.isdisjoint({*values, *flags})
+    violations = list(_read_files(values, flags))
+    values |= flags
     bad: set[str] = set()
     try:
-        settings = Settings.model_validate(given)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        found = error.errors(include_input=False)
-        violations += [_explain(violation) for violation in found]
-        bad = {str(violation["loc"][0]) for violation in found}
+        details = error.errors(include_input=False)
+        violations += [_explain(detail) for detail in details]
+        bad = {str(detail["loc"][0]) for detail in details}
         settings = Settings.model_validate(
-            {name: value for name, value in given.items() if name not in bad}
+            {name: value for name, value in values.items() if name not in bad}
         )
-    # What does not fit beside a bad value may fit beside the right one.
+    # A setting that contradicts a bad value may fit the right one.
     violations += [
         f"{name_of(name)}: {violation}"
         for name, violation in find_conflicts(settings)
@@ -66,23 +67,26 @@ def load(
     return settings
 
 
-def _take_from_files(given: dict[str, str], flags: Mapping[str, str]) -> Iterator[str]:
-    """Put what is in files in the place of their names, but for `flags`. Yields the faults."""
-    for name in [name for name in given if name.endswith(_IN_A_FILE)]:
-        field = name.removesuffix(_IN_A_FILE)
+def _read_files(values: dict[str, str], flags: Mapping[str, str]) -> Iterator[str]:
+    """Replace the names of files in `values` by their contents. Yields the violations.
+
+    A file is not read where one of the `flags` has the same setting.
+    """
+    for name in [name for name in values if name.endswith(_FILE_SUFFIX)]:
+        field = name.removesuffix(_FILE_SUFFIX)
         if field not in Settings.model_fields:
-            continue  # it is told as what is not a setting
-        path = Path(given.pop(name))
+            continue  # reported as an unknown setting
+        path = Path(values.pop(name))
         if field in flags:
             continue
-        if field in given:
+        if field in values:
             yield f"{name_of(name)}: must not be set beside {name_of(field)}"
             continue
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                # Editors and `echo` end a file with a line end, which is no part of the value.
+                # Editors and `echo` add a line end, which is not part of the value.
                 text = file.read(_MAX_FILE_SIZE + 1)
-            given[field] = text.removesuffix("\n").removesuffix("\r")
+            values[field] = text.removesuffix("\n").removesuffix("\r")
             if len(text) > _MAX_FILE_SIZE:
                 yield f"{name_of(name)}: must name a file of at most {_MAX_FILE_SIZE} characters"
         except OSError as error:
@@ -91,10 +95,10 @@ def _take_from_files(given: dict[str, str], flags: Mapping[str, str]) -> Iterato
             yield f"{name_of(name)}: must name a file of text in UTF-8"
 
 
-def _explain(violation: ErrorDetails) -> str:
-    name = name_of(str(violation["loc"][0]))
-    message = violation["msg"].removeprefix("Value error, ")
-    return f"{name}: {_MESSAGES.get(violation['type'], message)}"
+def _explain(detail: ErrorDetails) -> str:
+    name = name_of(str(detail["loc"][0]))
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{name}: {_MESSAGES.get(detail['type'], message)}"
 
 
 _MESSAGES = {

@@ -1,7 +1,7 @@
-"""The types of settings: what each kind of value may be, and how it is written.
+"""Types of settings: parsers of their values.
 
-The text of a fault continues a sentence that begins with the name of the setting,
-and never shows the value.
+The text of a ValueError continues a sentence that begins with the name of the setting, and
+never shows the value.
 """
 
 import ipaddress
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
-# It stands in the status of every failed call, which must stay small.
+# It is part of the status of every failed call, which must stay small.
 _MAX_BASE = 120
 _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _UNITS = {"ms": 0.001, "s": 1.0}
@@ -24,7 +24,7 @@ _MAX_COUNT = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a listener listens: a host and a port, of which 0 means any free one."""
+    """The address of a listener: a host and a port. Port 0 means any free port."""
 
     host: str
     port: int
@@ -42,13 +42,13 @@ class Address:
 def _parse_address(value: str | Address) -> Address:
     if isinstance(value, Address):
         return value
-    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
-    if found is None or int(found[3]) > 65535:
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
+    if match is None or int(match[3]) > 65535:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
-    host = found[1] or found[2]
+    host = match[1] or match[2]
     if host != "localhost":
         _check_ip(host)
-    return Address(host, int(found[3]))
+    return Address(host, int(match[3]))
 
 
 def _check_ip(host: str) -> None:
@@ -61,8 +61,8 @@ def _check_ip(host: str) -> None:
 def _parse_seconds(value: Any, *, may_be_zero: bool = False) -> Any:
     if isinstance(value, float):
         return value
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", value)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", value)
+    seconds = float(match[1]) * _UNITS[match[2]] if match else -1.0
     if not 0.0 <= seconds <= _MAX_SECONDS or not (seconds or may_be_zero):
         above = "not below" if may_be_zero else "above"
         raise ValueError(f"must be a time such as 5s or 500ms, {above} 0 and at most 3600s")
@@ -82,11 +82,11 @@ def _check_http_url(value: str) -> str:
         raise ValueError("must hold visible ASCII characters only")
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and parts.port != 0
-        usable = usable and _HOST.fullmatch(parts.hostname or "") is not None
+        is_usable = parts.scheme in {"http", "https"} and parts.port != 0
+        is_usable = is_usable and _HOST.fullmatch(parts.hostname or "") is not None
     except ValueError:  # its text would quote the value
-        usable = False
-    if not usable:
+        is_usable = False
+    if not is_usable:
         raise ValueError("must be an absolute http:// or https:// URL")
     if set("@?#") & set(value):
         raise ValueError("must hold no user, password, query or fragment")
@@ -104,6 +104,15 @@ def _parse_path(value: Any) -> Any:
     if value == "" or "\0" in str(value):
         raise ValueError("must be the path of a file")
     return Path(value)
+
+
+def as_text(value: object) -> str:
+    """Return the value of a setting as it would be written."""
+    if isinstance(value, float):
+        return f"{value:g}s"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)
 
 
 AddressField = Annotated[Address, BeforeValidator(_parse_address)]

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 
 from sidecar import logs
 from sidecar.process import daemon_thread
 from sidecar.secret import Secret
+from sidecar.tls.forwarding_context import ForwardingContext
 
 # RFC 7468 section 11, and RFC 1421 section 4.6.1.1 as OpenSSL writes it.
 _ENCRYPTED = re.compile(rb"BEGIN ENCRYPTED PRIVATE KEY|Proc-Type: 4,ENCRYPTED")
@@ -122,13 +123,12 @@ class ServerTls(_Tls):
         if files.certificate is None:
             raise OSError(f"{name} must have a certificate and its key")
         super().__init__(files, name, ssl.PROTOCOL_TLS_SERVER)
-        self._front = _Front(ssl.PROTOCOL_TLS_SERVER)
-        self._front.current = lambda: self._context
+        self._forwarding = ForwardingContext.to(lambda: self._context)
 
     @property
     def context(self) -> ssl.SSLContext:
         """The context for `create_server` of an event loop, the same for good."""
-        return self._front
+        return self._forwarding
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials for one port of a gRPC server, which follow the files."""
@@ -150,21 +150,6 @@ class ServerTls(_Tls):
                 return None if told is before else _configuration(told)
 
         return fetch
-
-
-class _Front(ssl.SSLContext):
-    """Gives each new connection the context of the moment; has no certificate of its own.
-
-    Not by `sni_callback`: it exchanges the certificates, but neither the keys of the
-    session tickets nor the store of sessions, by which a client could resume what
-    it began with a certificate that is trusted no longer.
-    """
-
-    current: Callable[[], ssl.SSLContext]
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """Begin a connection, as asyncio and uvloop do for each."""
-        return self.current().wrap_bio(*args, **kwargs)
 
 
 class ClientTls(_Tls):

@@ -14,11 +14,11 @@ import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar import logs
-from sidecar.auth_api import errors, retry
+from sidecar.auth_api import errors
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
+from sidecar.auth_api.fail_fast import DOWN_AFTER, MAX_PAUSE, FailFast
 from sidecar.auth_api.response import Token
-from sidecar.auth_api.retry import FailFast
 from sidecar.call import Call, entered
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.secret import Secret
@@ -726,7 +726,7 @@ async def test_a_connection_that_opens_ends_what_is_down(upstream: Upstream) -> 
     upstream.script = upstream.hang
     fail_fast = FailFast(pause := Pause())
     async with AuthApi(upstream.url, within(GUARD), fail_fast=fail_fast) as api:
-        for _ in range(retry.DOWN_AFTER):
+        for _ in range(DOWN_AFTER):
             fail_fast.failed()
         assert reason_of(await exchange(api)) == UNAVAILABLE
         pause.is_over = True
@@ -743,7 +743,7 @@ async def test_a_probe_that_is_cancelled_is_given_back(upstream: Upstream) -> No
     """A caller who leaves before the connection is open leaves the probe to the next one."""
     fail_fast = FailFast(pause := Pause())
     async with AuthApi(upstream.url, within(GUARD), fail_fast=fail_fast) as api:
-        for _ in range(retry.DOWN_AFTER):
+        for _ in range(DOWN_AFTER):
             fail_fast.failed()
         pause.is_over = True
         probe = asyncio.create_task(exchange(api))
@@ -761,7 +761,7 @@ class Pause:
 
     def __call__(self) -> float:
         """Return the seconds."""
-        return retry.MAX_PAUSE if self.is_over else 0.0
+        return MAX_PAUSE if self.is_over else 0.0
 
 
 async def test_a_probe_whose_handshake_fails_finds_it_down() -> None:
@@ -775,7 +775,7 @@ async def test_a_probe_whose_handshake_fails_finds_it_down() -> None:
     fail_fast = FailFast(pause := Pause())
     url = f"https://127.0.0.1:{port}/"
     async with server, AuthApi(url, within(GUARD), fail_fast=fail_fast) as api:
-        for _ in range(retry.DOWN_AFTER):
+        for _ in range(DOWN_AFTER):
             fail_fast.failed()
         pause.is_over = True
         await exchange(api)

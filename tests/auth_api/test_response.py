@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.client_credentials import ClientCredentials
-from sidecar.auth_api.response import Answer, BadResponseError, Token, interpret
+from sidecar.auth_api.response import BadResponseError, Response, Token, interpret
 from sidecar.exchange.credentials import TokenRequest, check
 from sidecar.problems import CATALOGUE, FieldError, Problem, Reason, to_status
 from sidecar.secret import Secret
@@ -34,10 +34,10 @@ def answer(
     *,
     retry_after: str = "",
     challenge: bool = False,
-) -> Answer:
+) -> Response:
     """Return an answer; a `body` that is not bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(
+    return Response(
         status=status,
         content_type=content_type,
         retry_after=retry_after,
@@ -46,21 +46,21 @@ def answer(
     )
 
 
-def token_of(heard: Answer) -> tuple[str, int]:
+def token_of(heard: Response) -> tuple[str, int]:
     """Return the token that the answer holds, and its lifetime."""
     token = interpret(heard, SENT)
     assert isinstance(token, Token)
     return token.access_token.reveal(), token.expires_in
 
 
-def problem_of(heard: Answer, sent: ClientCredentials = SENT) -> Problem:
+def problem_of(heard: Response, sent: ClientCredentials = SENT) -> Problem:
     """Return the problem that the answer is."""
     problem = interpret(heard, sent)
     assert isinstance(problem, Problem)
     return problem
 
 
-def fault_of(heard: Answer) -> str:
+def fault_of(heard: Response) -> str:
     """Return what is wrong with an answer that breaks the contract."""
     with pytest.raises(BadResponseError) as raised:
         interpret(heard, SENT)
@@ -77,7 +77,7 @@ def token(**changed: object) -> dict[str, object]:
 
 ENDLESS = b'{"access_token": "canary", "token_type": "Bearer", "expires_in": %s}'
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
-GOOD: Mapping[str, tuple[Answer, tuple[str, int]]] = {
+GOOD: Mapping[str, tuple[Response, tuple[str, int]]] = {
     "the usual": (answer(200, TOKEN), ("the.access.token", 3600)),
     "charset": (answer(200, TOKEN, "application/json;charset=UTF-8"), ("the.access.token", 3600)),
     "quoted charset": (
@@ -119,7 +119,7 @@ BOTH = "a token and an error at once"
 STRANGE = "a status that is neither 200 nor an error"
 UNKNOWN = "an error that the contract does not have"
 
-BAD_TOKENS: Mapping[str, tuple[Answer, str]] = {
+BAD_TOKENS: Mapping[str, tuple[Response, str]] = {
     "no media type": (answer(200, TOKEN, ""), NOT_JSON),
     "malformed media type": (answer(200, TOKEN, "json"), NOT_JSON),
     "another media type": (answer(200, TOKEN, "text/html"), NOT_JSON),
@@ -177,13 +177,13 @@ BROKEN_BODIES: Mapping[str, bytes] = {
 
 
 @pytest.mark.parametrize(("heard", "expected"), GOOD.values(), ids=GOOD)
-def test_token(heard: Answer, expected: tuple[str, int]) -> None:
+def test_token(heard: Response, expected: tuple[str, int]) -> None:
     """A token of the contract is read, its lifetime in whole seconds rounded down."""
     assert token_of(heard) == expected
 
 
 @pytest.mark.parametrize(("heard", "fault"), BAD_TOKENS.values(), ids=BAD_TOKENS)
-def test_bad_token(heard: Answer, fault: str) -> None:
+def test_bad_token(heard: Response, fault: str) -> None:
     """Whatever is not a whole token is none, and the log learns why."""
     assert fault_of(heard) == fault
 
@@ -252,7 +252,7 @@ def test_error_that_speaks_of_the_auth_api_itself(status: int) -> None:
     assert fault_of(answer(status, WHOLE)) == UNKNOWN
 
 
-UNREAD: Mapping[str, Answer] = {
+UNREAD: Mapping[str, Response] = {
     "HTML": answer(403, b"<html>canary</html>", "text/html"),
     "no body": answer(403, b"", ""),
     "a phrase of a gateway": answer(403, {"error": "Forbidden", "message": "canary"}),
@@ -278,7 +278,7 @@ UNREAD: Mapping[str, Answer] = {
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409, 422])
 @pytest.mark.parametrize("heard", UNREAD.values(), ids=UNREAD)
-def test_unread_error(status: int, heard: Answer) -> None:
+def test_unread_error(status: int, heard: Response) -> None:
     """A status that blames the caller counts for nothing where a body says nothing."""
     assert fault_of(dataclasses.replace(heard, status=status)) == UNKNOWN
 
@@ -609,7 +609,7 @@ bodies = st.binary() | documents.map(json.dumps).map(str.encode)
 )
 def test_any_answer(status: int, content_type: str, retry_after: str, body: bytes) -> None:
     """Any bytes at all are a token, a problem that can be told, or a breach of the contract."""
-    heard = Answer(
+    heard = Response(
         status=status,
         content_type=content_type,
         retry_after=retry_after,

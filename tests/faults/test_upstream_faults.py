@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from sidecar.auth_api import client, retry
+from sidecar.auth_api.fail_fast import FailFast
+from sidecar.auth_api.retry import RetryBudget
 from tests.faults import scripted
 from tests.faults.upstream_scene import (
     BOTH,
@@ -81,7 +83,7 @@ async def test_u01_every_address_refuses(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_u01_a_second_try_spares_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     """An auth-api that comes back while the second try waits costs its caller nothing."""
-    monkeypatch.setattr(retry, "wait", lambda: 10.0)
+    monkeypatch.setattr(retry, "jitter", lambda: 10.0)
     async with open_scene() as scene:
         scene.chaos.refuse()
         with noticed("connect_tcp.failed") as refused:
@@ -99,9 +101,8 @@ async def test_u01_a_second_try_spares_the_caller(monkeypatch: pytest.MonkeyPatc
 def _wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Give what moves the clock of fail-fast, which stands still otherwise, by seconds."""
     now = [0.0]
-    for name in ("FailFast", "RetryBudget"):
-        kept = partial(getattr(retry, name), now=lambda: now[0])
-        monkeypatch.setattr(client, name, kept)
+    for kind in (FailFast, RetryBudget):
+        monkeypatch.setattr(client, kind.__name__, partial(kind, now=lambda: now[0]))
 
     def wait(seconds: float) -> None:
         now[0] += seconds

@@ -8,7 +8,7 @@ import h11
 
 from sidecar import client_address
 from sidecar.auth_api.client_credentials import ClientCredentials
-from sidecar.auth_api.response import Answer, BadResponseError, interpret
+from sidecar.auth_api.response import BadResponseError, Response, interpret
 from sidecar.exchange.basic_auth import AuthorizationError, read_authorization
 from sidecar.exchange.credentials import TokenRequest, check
 from sidecar.http_server import request_head
@@ -103,7 +103,7 @@ def answer(data: bytes) -> None:
     """Check that an answer of the auth-api is a token, a bad one, or a problem without secrets."""
     status, _, rest = data.partition(b"\n")
     content_type, _, body = rest.partition(b"\n")
-    came = Answer(
+    came = Response(
         status=int(status) if status.isdigit() and len(status) == 3 else 400,
         content_type=content_type.decode("latin-1"),
         retry_after="1",

@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sidecar.http_server import lingering_close
 from sidecar.http_server.listener import HttpListener
 from sidecar.process import sockets
 from sidecar.settings.types import Address
@@ -49,9 +48,8 @@ class Late:
 
 @pytest.mark.timing("the clients have sent all, and read what the system keeps for them")
 @on_each_loop
-async def test_late_connections_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_late_connections_are_served() -> None:
     """Who is in the backlog when the listener closes gets an answer, not a reset."""
-    monkeypatch.setattr(lingering_close, "LINGER", 0.02)  # their sockets stay open
     bound = sockets.listen(Address("127.0.0.1", 0))
     late = Late(sockets.address_of(bound))
     listener = HttpListener(Starlette(routes=[Route("/", serve)]), bound, grace=GUARD)

@@ -53,7 +53,7 @@ class Room:
 async def shedding(room: Room) -> AsyncIterator[tuple[App, Client]]:
     """Connect to a listener that sheds while `room` is full."""
     async with (
-        listening(shedding=LoadShedding(room.is_full, ANSWER)) as scene,
+        listening(load_shedding=LoadShedding(room.is_full, ANSWER)) as scene,
         scene.client() as client,
     ):
         yield scene.app, client
@@ -126,7 +126,7 @@ async def test_a_request_in_parts_is_read() -> None:
 async def test_what_comes_behind_a_request_in_hand_is_not_shed() -> None:
     """An answer cannot overtake the one before it."""
     async with (
-        listening(shedding=LoadShedding(Room().is_full, ANSWER)) as scene,
+        listening(load_shedding=LoadShedding(Room().is_full, ANSWER)) as scene,
         scene.client() as client,
         scene.client() as other,
     ):
@@ -143,7 +143,7 @@ async def test_those_on_their_way_are_counted() -> None:
     """A call counts from when it was read to its answer, or until its client is gone."""
     room = Room(most=2)
     async with (
-        listening(shedding=LoadShedding(room.is_full, ANSWER)) as scene,
+        listening(load_shedding=LoadShedding(room.is_full, ANSWER)) as scene,
         scene.client() as one,
         scene.client() as other,
     ):
@@ -168,7 +168,7 @@ async def test_those_on_their_way_are_counted() -> None:
 async def test_a_connection_that_was_shed_has_its_time() -> None:
     """The time for the first header ends with an answer, of whatever kind; to idle has its own."""
     shed = LoadShedding(Room().is_full, ANSWER)
-    async with listening(shedding=shed, **TIMES) as scene, scene.client() as client:
+    async with listening(load_shedding=shed, **TIMES) as scene, scene.client() as client:
         for _ in range(2):
             assert (await client.ask(post(body=b"a=b"))).status == 503
             await scene.pass_time(HEADER + 1)
@@ -181,7 +181,7 @@ async def test_the_end_is_told() -> None:
     """While a listener retires, calls are read, so that their answers are the last."""
     room = Room()
     async with (
-        listening(shedding=LoadShedding(room.is_full, ANSWER)) as scene,
+        listening(load_shedding=LoadShedding(room.is_full, ANSWER)) as scene,
         scene.client() as client,
     ):
         assert (await client.ask(post(body=b"a=b"))).status == 503
@@ -195,7 +195,7 @@ async def test_who_does_not_read_is_not_answered_for_ever() -> None:
     """Once answers pile up that a client does not take, it is given up like any other."""
     long = ANSWER.replace(b"4", b"%d" % LARGE).replace(b"full", b"f" * LARGE)
     shed = LoadShedding(Room().is_full, long)
-    async with listening(shedding=shed, **TIMES) as scene, scene.client() as client:
+    async with listening(load_shedding=shed, **TIMES) as scene, scene.client() as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport both ways
         while not scene.app.seen:
             await client.send(post(body=b"a=b"))
@@ -229,9 +229,9 @@ def answered(request: bytes) -> bytes:
     """Return the answer to `request`, and leave no line to be written later."""
     shed = LoadShedding(Room().is_full, ANSWER)
     try:
-        return shed.answer(request)
+        return shed.respond(request)
     finally:
-        shed.tell()
+        shed.report()
 
 
 # The log
@@ -242,13 +242,13 @@ def test_those_of_a_second_have_one_line() -> None:
     shed = LoadShedding(Room().is_full, ANSWER)
     with recorded() as log, VirtualLoop() as loop:
         for _ in range(3):
-            loop.call_soon(shed.answer, b"")
+            loop.call_soon(shed.respond, b"")
         loop.advance(0.9)
         assert "calls refused" not in log.text
         loop.advance(5)
-        loop.call_soon(shed.answer, b"")
+        loop.call_soon(shed.respond, b"")
         loop.settle()
-        shed.tell()
+        shed.report()
         loop.advance(5)
     lines = [entry for entry in log.entries if entry["message"] == "calls refused"]
     said = [(line["level"], line["reason"], line["count"]) for line in lines]

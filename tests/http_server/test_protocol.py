@@ -14,9 +14,6 @@ import pytest
 import trustme
 from starlette.types import Receive, Scope, Send
 
-from sidecar.http_server import lingering_close
-from sidecar.http_server import listener as http_listener
-from sidecar.http_server import protocol as http_protocol
 from sidecar.http_server.connection import MAX_CHUNKS, REFUSAL, RefusedError
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
@@ -194,7 +191,7 @@ class Scene:
     @property
     def opening(self) -> WeakSet[Any]:
         """The connections whose handshakes have not ended."""
-        return self.listener._front.opening
+        return self.listener._state.opening
 
     @property
     def connections(self) -> set[Any]:
@@ -227,15 +224,21 @@ class Scene:
 
 @asynccontextmanager
 async def listening(
-    *, over_tls: bool = False, shedding: LoadShedding | None = None, **limits: float
+    *, over_tls: bool = False, load_shedding: LoadShedding | None = None, **limits: float
 ) -> AsyncIterator[Scene]:
     """Serve, with `limits` in place of some of the usual ones."""
     app = App()
     served, trust = tls_pair() if over_tls else (None, None)
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
-        chosen: Any = {"header_timeout": HANG, "request_timeout": HANG} | limits
+        # No connection ends because a machine was slow to read its last answer.
+        chosen: Any = dict.fromkeys(("header_timeout", "request_timeout", "linger"), HANG) | limits
         listener = Listener(
-            app, bound, grace=10 * HANG, limits=Limits(**chosen), tls=served, shedding=shedding
+            app,
+            bound,
+            grace=10 * HANG,
+            limits=Limits(**chosen),
+            tls=served,
+            load_shedding=load_shedding,
         )
         listener.count = Count()
         await listener.start()
@@ -252,13 +255,6 @@ async def hurried(stop: Awaitable[None]) -> None:
     stopping = asyncio.ensure_future(stop)
     await skip_until(stopping.done)
     await stopping
-
-
-@pytest.fixture(autouse=True)
-def _linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no connection end because a machine was slow to read its last answer."""
-    for module in (http_protocol, http_listener, lingering_close):
-        monkeypatch.setattr(module, "LINGER", HANG)
 
 
 def tls_pair() -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -708,7 +704,7 @@ async def test_a_reset_frees_at_once(path: str) -> None:
         if path == "/wait":
             await asyncio.wait_for(scene.app.left.wait(), 20)
         await eventually(lambda: is_collected(kept))
-        assert scene.listener._front.waiting == {}
+        assert scene.listener._state.waiting == {}
 
 
 def is_collected(kept: Callable[[], object]) -> bool:
@@ -741,7 +737,7 @@ async def test_who_reads_in_time_goes_on() -> None:
         assert len((await one.answer()).body) == LARGE
         assert (await one.answer()).body == b"/next"
         (protocol,) = scene.connections
-        assert protocol._giving_up is None
+        assert protocol._abort_timer is None
 
 
 @on_skipping_loop

@@ -125,7 +125,7 @@ async def test_one_call_too_many_is_refused_at_once(
     assert_refused(outcome)
     assert outcome.problem is not None
     assert outcome.problem["detail"] == (
-        "The service is busy with 2 calls, the most at once. Try again after a moment."
+        "The service has 2 calls in flight, its limit. Try again in a moment."
     )
     assert waiting.called.locked()  # no third call of the handler
     waiting.release.set()

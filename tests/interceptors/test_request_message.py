@@ -87,7 +87,7 @@ async def listening(seconds: float = GUARD) -> AsyncIterator[Scene]:
         async with grpc.aio.insecure_channel(str(address)) as channel:
             yield Scene(server=server, address=str(address), channel=channel)
     finally:
-        server.cut()
+        server.cut(0.5)
         await server.stop(GUARD)
 
 
@@ -188,8 +188,8 @@ async def test_the_end_does_not_wait_for_messages() -> None:
             identity = str(uuid.uuid4())
             await client.send(head(("x-request-id", identity)))
             await eventually(lambda: len(scene.server._message._waits) == 1)
-            scene.server.cut()
-            scene.server.cut()  # a second time ends nothing twice
+            scene.server.cut(0.5)
+            scene.server.cut(0.5)  # a second time ends nothing twice
             answer = await client.answered()
             line = await log.access_line(identity)
         assert answer.code == StatusCode.UNAVAILABLE.value[0]
@@ -217,7 +217,7 @@ class Silent:
 
 def test_an_end_in_the_moment_of_the_timeout() -> None:
     """A call whose time is over, but not told yet, is not ended a second time."""
-    message = RequestMessage(timeout=GUARD, most=MOST)
+    message = RequestMessage(timeout=GUARD, capacity=MOST)
 
     async def find(_details: object) -> Handler:
         return grpc.unary_unary_rpc_method_handler(Servicer().ExchangeToken)
