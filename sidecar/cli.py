@@ -1,4 +1,4 @@
-"""The commands: what a person or an init system starts. The only module that prints."""
+"""The commands of `karmo-sidecar`. The only module that prints."""
 
 import argparse
 import os
@@ -16,12 +16,12 @@ import uvloop
 from sidecar import logs
 from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, signals
-from sidecar.settings.model import PREFIX, Settings
+from sidecar.settings.model import PREFIX, Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.settings.sources import SettingsError, load
 from sidecar.settings.types import as_text
 
-# sysexits.h: a wrong setting, or an address that is taken; and a bug of ours.
+# sysexits.h: a wrong setting or an address in use; an internal error.
 EX_CONFIG, EX_SOFTWARE = 78, 70
 
 _UNFIT = (
@@ -57,29 +57,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """End at once: until the sidecar takes signals itself there is nothing to finish.
+    """Exit at once: before the sidecar serves there is nothing to finish.
 
-    As the first process of a container it would otherwise not even hear of them.
+    The first process of a container ignores signals that it has no handler for.
     """
     sys.exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:
-    # Without abbreviations: a flag that is added later must not change what an old one means.
+    # Without abbreviations: a new flag must not change the meaning of an abbreviated old one.
     parser = argparse.ArgumentParser(prog="karmo-sidecar", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=version("karmo-sidecar"))
     commands = parser.add_subparsers(dest="command", required=True)
-    for command, told in _COMMANDS.items():
-        described = commands.add_parser(command, help=told, description=told, allow_abbrev=False)
-        for name, field in Settings.model_fields.items():
-            flag, variable = f"--{name.replace('_', '-')}", f"{PREFIX}{name.upper()}"
-            meaning = f"{field.description} ({variable}; default: {as_text(field.default)})"
-            described.add_argument(flag, metavar="VALUE", help=meaning)
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for setting, field in Settings.model_fields.items():
+            flag, variable = f"--{setting.replace('_', '-')}", name_of(setting)
+            help_text = f"{field.description} ({variable}; default: {as_text(field.default)})"
+            command.add_argument(flag, metavar="VALUE", help=help_text)
     return parser
 
 
 def _explain(argument: str) -> str:
-    """Return what is wrong with an unknown flag, whose value may be a secret."""
+    """Return the message for an unknown flag, without its value, which may be a secret."""
     return f"{argument.partition('=')[0]}: is not a flag; see --help"
 
 
@@ -99,18 +99,18 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
     signals.prepare(_leave)
     core_dumps.forbid()
-    # Or strangers write lines of gRPC core on standard error, one for each failed handshake.
-    # It is read when gRPC is imported.
+    # Without it gRPC core writes a line to standard error for each failed handshake. gRPC
+    # reads it when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from sidecar import runtime  # noqa: PLC0415 as above
 
     announce = partial(_announce, settings) if embeds_auth_api else _be_silent
-    needed, found = file_limits.raise_soft_limit(
+    needed, available = file_limits.raise_soft_limit(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
     with closing(logs.configure(sys.stdout, closing=SHUTDOWN_MARGIN.log)):
-        if found < needed:
-            logs.warning("few descriptors", needed=needed, found=found)
+        if available < needed:
+            logs.warning("few descriptors", needed=needed, found=available)
         try:
             uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
         except SettingsError as error:
@@ -130,16 +130,16 @@ def _fail(*violations: str) -> int:
 
 
 def _be_silent(_addresses: object) -> None:
-    """Leave it to the log."""
+    """Announce nothing: the log tells the addresses."""
 
 
 def _announce(settings: Settings, addresses: object) -> None:
-    """Tell a developer where everything is. Standard output is for the log alone."""
+    """Print the addresses for a developer. Standard output is only for the log."""
     is_secure, grpc_is_secure = settings.rest_tls_certificate, settings.grpc_tls_certificate
     banner = _BANNER.format(
-        told=addresses,
+        at=addresses,
         scheme="https" if is_secure else "http",
-        # A developer's certificate is signed by nobody whom curl knows.
+        # curl does not trust the certificate of a developer.
         curl="curl -k" if is_secure else "curl",
         grpcurl=f"{_grpcurl()} {'-insecure' if grpc_is_secure else '-plaintext'}",
     )
@@ -147,7 +147,7 @@ def _announce(settings: Settings, addresses: object) -> None:
 
 
 def _grpcurl() -> str:
-    """Return how to call grpcurl: where our set-up puts it, or else by its name."""
+    """Return the command for grpcurl: its path in the virtual environment, or its name."""
     beside = Path(sys.prefix, "bin", "grpcurl")
     return os.path.relpath(beside) if beside.exists() else "grpcurl"
 
@@ -155,19 +155,19 @@ def _grpcurl() -> str:
 _BANNER = """
 The sidecar is ready.
 
-  REST      {scheme}://{told.rest}/v1/oauth/token
-  gRPC      {told.grpc}
-  probes    http://{told.admin}/readyz
-  problems  {scheme}://{told.rest}/problems
-  auth-api  http://{told.auth_api}/v1/oauth/token (embedded)
+  REST      {scheme}://{at.rest}/v1/oauth/token
+  gRPC      {at.grpc}
+  probes    http://{at.admin}/readyz
+  problems  {scheme}://{at.rest}/problems
+  auth-api  http://{at.auth_api}/v1/oauth/token (embedded)
   client    demo-partner, secret demo-secret
 
 Try it:
 
-  {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {scheme}://{told.rest}/v1/oauth/token
+  {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {scheme}://{at.rest}/v1/oauth/token
 
   {grpcurl} -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
--d '{{"grant_type":"client_credentials"}}' {told.grpc} karmo.auth.v1.TokenService/ExchangeToken
+-d '{{"grant_type":"client_credentials"}}' {at.grpc} karmo.auth.v1.TokenService/ExchangeToken
 
 Stop it with Ctrl-C.
 """

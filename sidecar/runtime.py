@@ -1,6 +1,6 @@
-"""The composition root: builds every part, and lets it live and end in the right order.
+"""The composition root: builds all parts, starts them, and stops them in the right order.
 
-The only module that knows all the others. One process has one event loop.
+It is the only module that knows all others. One process has one event loop.
 """
 
 import asyncio
@@ -41,16 +41,16 @@ SERVICES = (token_service_pb2.DESCRIPTOR.services_by_name["TokenService"],)
 async def run(
     settings: Settings, *, embeds_auth_api: bool, announce: Callable[[Addresses], None]
 ) -> None:
-    """Serve until a signal stops the process, let the calls in flight end, and return.
+    """Serve until a signal stops the process, let calls in flight finish, and return.
 
-    `announce` is called once, when everything answers. Raises OSError, in one
-    line that names the address, when one of them is in use.
+    `announce` is called once, when every listener accepts connections. Raises OSError, with
+    one line that names the setting, if an address is in use.
     """
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     drain = drain_of(settings)
     signals.catch(drain)
     async with running(settings, embeds_auth_api=embeds_auth_api, drain=drain) as addresses:
-        # What lives as long as the process need not be looked at with each large request.
+        # Objects that live as long as the process are left out of later collections.
         gc.collect()
         gc.freeze()
         announce(addresses)
@@ -62,7 +62,7 @@ async def run(
 
 
 def drain_of(settings: Settings) -> Drain:
-    """Return a drain with the times that are set."""
+    """Return a drain with the times of `settings`."""
     return Drain(lame_duck=settings.lame_duck, timeout=settings.drain_timeout)
 
 
@@ -70,11 +70,11 @@ def drain_of(settings: Settings) -> Drain:
 async def running(
     settings: Settings, *, embeds_auth_api: bool, drain: Drain | None = None
 ) -> AsyncIterator[Addresses]:
-    """Run a sidecar, and with `embeds_auth_api` the auth-api that it calls, inside the context.
+    """Run a sidecar inside the context; with `embeds_auth_api` also the auth-api that it calls.
 
-    At its end no more calls are wanted: those that come are served for the time of
-    the lame duck, those in flight have the time of the drain to finish, and
-    everything is given back. Who holds `drain` may hasten it. Raises OSError.
+    At the end of the context the sidecar serves new calls for the time of the lame duck,
+    then gives calls in flight the time of the drain, and frees all resources. `drain` can be
+    hastened. Raises OSError.
     """
     drain = drain or drain_of(settings)
     async with AsyncExitStack() as stack:
@@ -91,11 +91,11 @@ async def running(
             grpc_address = server.bind(settings.grpc_listen)
         addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
         is_started = asyncio.Event()
-        await _serve_beside(stack, bound, is_started, drain)
+        await _serve_auxiliary(stack, bound, is_started, drain)
         service = await _build_service(stack, settings, addresses.token_url, certificates)
         add_TokenServiceServicer_to_server(service, server.server)
         channel = InProcessChannel(interceptors=(ErrorBoundary(public_url), admission))
-        # It takes handlers as a server does, which is all that is asked of it here.
+        # Here the channel only needs the methods of a server that add handlers.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
         rest = _build_rest(settings, channel, admission, certificates, public_url, bound.rest)
         await rest.start()
@@ -107,7 +107,7 @@ async def running(
 
 
 async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission: Admission) -> None:
-    """Say that no more calls are wanted, then let those in flight end, on both protocols."""
+    """Begin the drain, pass its phases, and end the calls of both protocols."""
     drain.begin()
     await server.set_serving(serving=False)
     rest.retire()
@@ -122,10 +122,10 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
     await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)
 
 
-async def _serve_beside(
+async def _serve_auxiliary(
     stack: AsyncExitStack, bound: Sockets, is_started: asyncio.Event, drain: Drain
 ) -> None:
-    """Serve what is not the API: the probes, and the embedded auth-api if there is one."""
+    """Serve the admin application, and the embedded auth-api if there is one."""
     admin = admin_app.build(
         is_started=is_started.is_set,
         is_ready=lambda: is_started.is_set() and not drain.has_begun,
@@ -150,11 +150,11 @@ def _build_rest(
         public_url=public_url,
         trusted_proxies=settings.trusted_proxies,
     )
-    refusal = rest_app.prepare(admission.overloaded, public_url)
+    refusal = rest_app.serialize(admission.overloaded, public_url)
     return HttpListener(
         app,
         bound,
-        # The drain ends what takes too long before that.
+        # The drain ends sooner what takes too long.
         grace=settings.drain_timeout + SHUTDOWN_MARGIN.responses,
         limits=_limits(settings),
         tls=certificates.rest.context if certificates.rest else None,
@@ -191,8 +191,8 @@ async def _build_service(
     throttle = Throttle(
         client_failures=settings.max_client_failures,
         address_failures=settings.max_address_failures,
-        # A hundred addresses must work together to reach it. One address reaches at most twice
-        # its limit and the calls in flight, for two of its windows may lie in one of the client.
+        # A hundred IP addresses must work together to reach it. One address can cause at most
+        # twice its limit plus the calls in flight: two of its windows may overlap one of these.
         all_failures=100 * max(settings.max_client_failures, settings.max_in_flight),
         client_calls=settings.max_client_calls,
     )
@@ -215,14 +215,14 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
     await listener.start()
 
     async def stop() -> None:
-        listener.end_idle()  # a prober has lost nothing
+        listener.end_idle()  # a probe loses nothing
         await listener.stop()
 
     stack.push_async_callback(stop)
 
 
 def _build_embedded(bound: socket) -> ASGIApp:
-    # Its signing library comes with the extra `dev`; `serve` runs without it.
+    # Its signing library is in the extra `dev`. `serve` runs without it.
     from sidecar import dev_auth_api  # noqa: PLC0415
 
     return dev_auth_api.build(issuer=f"http://{address_of(bound)}")

@@ -12,7 +12,6 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import (
-    TokenServiceServicer,
     TokenServiceStub,
     add_TokenServiceServicer_to_server,
 )
@@ -23,6 +22,7 @@ from sidecar.interceptors.admission import Admission
 from sidecar.problems import Problem, ProblemError
 from sidecar.runtime import SERVICES
 from sidecar.settings.types import Address
+from tests.servicers import RaisingServicer
 from tests.ways import PUBLIC_URL
 
 # The longest that anything here may take before the test fails, in seconds.
@@ -38,7 +38,7 @@ Call = grpc.aio.UnaryUnaryCall[ExchangeTokenRequest, ExchangeTokenResponse]
 Stub = Any
 
 
-class Servicer(TokenServiceServicer):
+class Servicer(RaisingServicer):
     """Ends each call as the grant type of its request says."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Problem documents: the one form that every error of REST has, made of all that they come in."""
+"""The renderer of problem documents (RFC 9457): the response to every failed REST request."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -27,21 +27,21 @@ from sidecar.transcoding import media_type
 from sidecar.transcoding.errors import RequestError
 from sidecar.transcoding.status import HTTP_STATUS
 
-# What only the listener itself says.
+# Reasons of the listener itself.
 _REASONS: Mapping[int, Reason] = MappingProxyType({503: pb.PROBLEM_REASON_OVERLOADED})
-# RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge
-# and not the body.
+# RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge instead of the
+# body.
 CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
 
 
 class Renderer:
-    """Makes them. `public_url` is the base of the problem types."""
+    """Renders problem documents. `public_url` is the base URL of the problem types."""
 
     def __init__(self, public_url: str) -> None:
         self._public_url = public_url
 
     def render(self, request: Request, error: RequestError | Status) -> Response:
-        """Answer for the transcoder: a request that is no call, or a call that failed."""
+        """Return the response to a request that is no call, or to a call that failed."""
         if isinstance(error, Status):
             return self._respond(request, error)
         problem = Problem(
@@ -56,24 +56,24 @@ class Renderer:
         return self._respond(request, self._status(problem), **error.headers)
 
     def render_problem(self, request: Request, problem: Problem) -> Response:
-        """Answer with `problem`."""
+        """Return the response with `problem`."""
         return self._respond(request, self._status(problem))
 
     def render_http(self, request: Request, error: Exception) -> Response:
-        """Answer for Starlette's own routes."""
+        """Return the response to an HTTPException of Starlette's routes."""
         refusal = cast("HTTPException", error)  # registered for no other
         reason = nearest(refusal.status_code)
         problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
         return self._respond(request, self._status(problem), **(refusal.headers or {}))
 
     def render_fault(self, request: Request, _error: Exception) -> Response:
-        """Answer for a bug of ours, of which the log tells more."""
+        """Return the response to an internal error. The log has its type and frames."""
         reason = pb.PROBLEM_REASON_INTERNAL
         problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
         return self._respond(request, self._status(problem))
 
     def render_stopping(self, request: Request) -> Response:
-        """Answer for a process that cannot wait for the request any longer."""
+        """Return the response to a request that the end of the process cuts off."""
         problem = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
         return self._respond(request, self._status(problem), Connection="close")
 
@@ -84,7 +84,7 @@ class Renderer:
     def _respond(self, request: Request, status: Status, **headers: str) -> Response:
         details = find_detail(status, pb.ProblemDetails)
         if details is None or not 400 <= details.status <= 599:
-            # From a peer that speaks codes only, or that does not know our details.
+            # The peer sends only codes, or details of its own.
             reason = nearest(HTTP_STATUS.get(status.code, 500))
             return self._respond(request, self._status(explained(reason)), **headers)
         info = find_detail(status, ErrorInfo) or ErrorInfo()

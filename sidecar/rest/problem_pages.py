@@ -1,4 +1,4 @@
-"""The pages that problem types lead to (RFC 9457 section 3.1.1), made from the catalogue."""
+"""Problem pages: the documents at the URLs of problem types (RFC 9457 section 3.1.1)."""
 
 import html
 from collections.abc import Mapping
@@ -39,9 +39,9 @@ def routes(public_url: str) -> list[Route]:
         entry = by_slug.get(request.path_params["slug"])
         if entry is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        told = _describe(entry, public_url)
-        page = {"title": html.escape(entry.title), "content": _ONE.substitute(_escape(told))}
-        return _respond(request, told, page)
+        description = _describe(entry, public_url)
+        page = {"title": html.escape(entry.title), "content": _ONE.substitute(_escape(description))}
+        return _respond(request, description, page)
 
     return [Route("/problems", show_all), Route("/problems/{slug}", show_one)]
 
@@ -62,16 +62,16 @@ def _describe(entry: Definition, public_url: str) -> dict[str, str | int]:
     }
 
 
-def _respond(request: Request, told: Mapping[str, object], page: Mapping[str, str]) -> Response:
+def _respond(request: Request, content: Mapping[str, object], page: Mapping[str, str]) -> Response:
     # A browser's default comes first: whoever follows a problem type wants to read it.
     chosen = media_type.prefer(request.headers.getlist("accept"), _OFFERS)
     if chosen == "application/json":
-        return JSONResponse(told, headers=_HEADERS)
+        return JSONResponse(content, headers=_HEADERS)
     return HTMLResponse(_PAGE.substitute(page), headers=_HEADERS)
 
 
-def _escape(told: Mapping[str, object]) -> dict[str, str]:
-    return {name: html.escape(str(value)) for name, value in told.items()}
+def _escape(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: html.escape(str(value)) for name, value in values.items()}
 
 
 _LIST = Template("""\

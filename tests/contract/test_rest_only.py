@@ -12,7 +12,6 @@ import httpx2
 import pytest
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import (
-    TokenServiceServicer,
     add_TokenServiceServicer_to_server,
 )
 
@@ -33,6 +32,7 @@ from tests.contract.expected import (
 )
 from tests.contract.rest_cases import ACCEPTED, FORM, FORM_BODY, JSON, PATH, REFUSED, RestCase
 from tests.raw_http import GUARD, Received, answer_to, request, sent
+from tests.servicers import RaisingServicer
 from tests.upstream import TOKEN
 from tests.ways import PUBLIC_URL, House, Outcome, basic
 
@@ -315,7 +315,7 @@ async def test_no_other_field_goes_upstream(house: House) -> None:
 Context = grpc.aio.ServicerContext[ExchangeTokenRequest, ExchangeTokenResponse]
 
 
-class Broken(TokenServiceServicer):
+class Broken(RaisingServicer):
     """A servicer with a bug, whose text holds what it was sent."""
 
     async def ExchangeToken(  # noqa: N802 the name of the RPC

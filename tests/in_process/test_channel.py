@@ -30,6 +30,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 )
 
 from sidecar.in_process import InProcessChannel
+from tests.servicers import RaisingServicer
 
 Context = grpc.aio.ServicerContext[StringValue, StringValue]
 # Any: what grpc's own stubs call the messages of a handler.
@@ -1037,7 +1038,7 @@ async def test_unknown_method(open_channel: Open, path: str) -> None:
     assert found == [None]
 
 
-class TokenService(TokenServiceServicer):
+class TokenService(RaisingServicer):
     """A service as the generated code wants it."""
 
     async def ExchangeToken(  # noqa: N802 - named by the schema

@@ -15,7 +15,6 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from hyperframe.frame import RstStreamFrame
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import (
-    TokenServiceServicer,
     TokenServiceStub,
     add_TokenServiceServicer_to_server,
 )
@@ -31,6 +30,7 @@ from tests.faults.bad_http2 import Answer, BadClient, connected
 from tests.faults.conditions import eventually
 from tests.faults.http2_abuse import call, head, message
 from tests.recorded import recorded
+from tests.servicers import RaisingServicer
 from tests.virtual_time import VirtualLoop
 from tests.ways import PUBLIC_URL
 
@@ -43,7 +43,7 @@ MOST = 3
 CANCEL = 8  # an error code, of RFC 9113 section 7
 
 
-class Servicer(TokenServiceServicer):
+class Servicer(RaisingServicer):
     """Gives a token at once."""
 
     async def ExchangeToken(  # noqa: N802 the name of the RPC

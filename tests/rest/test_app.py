@@ -18,7 +18,6 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import (
-    TokenServiceServicer,
     add_TokenServiceServicer_to_server,
 )
 from karmo.problem.v1.problem_details_pb2 import ProblemDetails
@@ -33,6 +32,7 @@ from sidecar.settings.types import Address
 from tests.raw_http import FORM, Received, answer_to, request
 from tests.raw_http import sent as sent_to
 from tests.recorded import Line, recorded
+from tests.servicers import RaisingServicer
 from tests.transcoding.library import method, service
 from tests.transcoding.serving import Receipt, handler_of
 from tests.ways import PUBLIC_URL, House
@@ -273,7 +273,7 @@ async def test_json_that_is_sent_as_a_form_is_recognised(house: House) -> None:
 # Peers that know nothing of our problems
 
 
-class Remote(TokenServiceServicer):
+class Remote(RaisingServicer):
     """A servicer without our guard, which ends every call in one way."""
 
     def __init__(self, end: Callable[[Any], Any]) -> None:

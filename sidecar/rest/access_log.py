@@ -1,0 +1,116 @@
+"""The access log of REST: one line for each request, and the headers of every response."""
+
+import asyncio
+import re
+from http import HTTPMethod
+from urllib.parse import unquote
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sidecar import logs
+from sidecar.call import Call, current_call
+from sidecar.http_server.connection import REFUSAL
+from sidecar.rest.problem_documents import Renderer
+from sidecar.settings.types import Address
+from sidecar.transcoding.errors import RequestError
+
+
+class AccessLog:
+    """Enters the call of each request, writes its access line, and completes the headers.
+
+    It is the outermost layer of the application. The line holds no text of the client.
+    """
+
+    def __init__(self, app: ASGIApp, renderer: Renderer, trusted_proxies: int) -> None:
+        self._app = app
+        self._renderer = renderer
+        self._trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI event, which is an HTTP request or the lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        _to_origin_form(scope)
+        call = _open(scope, self._trusted_proxies)
+        method = scope["method"] if scope["method"] in set(HTTPMethod) else "other"
+
+        async def send_complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.note(status=message["status"])
+                complete_headers(MutableHeaders(scope=message), call)
+            await send(message)
+
+        with logs.access(call, protocol="rest", method=method, peer=_peer(scope)):
+            try:
+                await self._answer(scope, receive, send_complete)
+            except asyncio.CancelledError:
+                if "status" in call.notes:
+                    raise
+                # uvicorn's grace is over. It would respond in plain text.
+                request = Request(scope, receive)
+                await self._renderer.render_stopping(request)(scope, receive, send_complete)
+            except Exception as error:  # noqa: BLE001 its text must not leave the process
+                logs.failure("the REST application failed", error)
+            finally:
+                # 499, as proxies write it: the client went away before the response.
+                call.note(route=_route(scope), status=call.notes.get("status", 499))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: RequestError | None = scope.get(REFUSAL)
+        if refused is None:
+            await self._app(scope, receive, send)
+            return
+        current_call().note(refusal=refused.detail)  # the listener's own text
+        response = self._renderer.render(Request(scope), refused)
+        await response(scope, receive, send)
+
+
+def _to_origin_form(scope: Scope) -> None:
+    """Remove scheme and host from a target in absolute form (RFC 9112 section 3.2.2)."""
+    match = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
+    if match:
+        scope["raw_path"] = match[1] or b"/"
+        scope["path"] = unquote(scope["raw_path"])
+
+
+def _open(scope: Scope, trusted_proxies: int) -> Call:
+    """Return the call that a request begins; replace the identity fields in `scope` by its own."""
+    fields = (
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in scope["headers"]
+        if name in _CALL_FIELDS
+    )
+    peer = scope["client"][0] if scope.get("client") else ""
+    call = Call.received(fields, peer, trusted_proxies=trusted_proxies)
+    headers = [(name, value) for name, value in scope["headers"] if name not in _IDENTITY]
+    headers.append((b"x-request-id", call.request_id.encode()))
+    if call.traceparent:
+        headers.append((b"traceparent", call.traceparent.encode()))
+    scope["headers"] = headers
+    return call
+
+
+def complete_headers(headers: MutableHeaders, call: Call) -> None:
+    """Add the header fields that every response has."""
+    headers["X-Request-Id"] = call.request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    if "Cache-Control" not in headers:  # RFC 6749 section 5.1
+        headers["Cache-Control"] = "no-store"
+        headers["Pragma"] = "no-cache"
+
+
+def _route(scope: Scope) -> str | None:
+    """Return the template that the path matches, or None."""
+    return scope.get("transcoding.route") or getattr(scope.get("route"), "path", None) or None
+
+
+def _peer(scope: Scope) -> str | None:
+    return str(Address(*scope["client"])) if scope.get("client") else None
+
+
+_ABSOLUTE = re.compile(rb"https?://[^/]*(.*)", re.IGNORECASE | re.DOTALL)
+_IDENTITY = frozenset({b"x-request-id", b"traceparent"})
+_CALL_FIELDS = _IDENTITY | {b"x-forwarded-for"}
