@@ -17,6 +17,7 @@ from sidecar.settings.model import PREFIX, Settings
 from sidecar.transcoding import Options
 from tests import sidecar_process
 from tests.sidecar_process import ROOT
+from tests.test_layers import MODULES
 from tests.transcoding.cases.differences import DIFFERENCES
 from tests.transcoding.test_envoy import CASES
 
@@ -151,6 +152,25 @@ def test_the_problem_examples_are_current() -> None:
     script = ROOT / "docs/problem_examples.py"
     ended = subprocess.run([sys.executable, script, "--check"], check=False)
     assert ended.returncode == 0, "run `make docs`"
+
+
+def test_the_picture_of_the_layout_is_current() -> None:
+    """docs/architecture.svg shows the packages and their permitted imports as they are now."""
+    script = ROOT / "docs/layout_picture.py"
+    ended = subprocess.run([sys.executable, script, "--check"], check=False)
+    assert ended.returncode == 0, "run `make docs`"
+
+
+def test_the_layout_tables_are_complete() -> None:
+    """docs/architecture.md has every package and module of the top and of `transcoding` once."""
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    top, inner = (
+        re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
+        for section in page.split("\n## ")[1:3]
+    )
+    assert sorted(top) == sorted({name.partition(".")[0] for name in MODULES if name})
+    expected = [name.partition(".")[2] for name in MODULES if name.startswith("transcoding.")]
+    assert sorted(inner) == sorted(expected)
 
 
 def test_the_shown_problem_is_a_problem() -> None:

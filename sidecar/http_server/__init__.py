@@ -1,1 +1,1 @@
-"""An HTTP/1 listener with strict parsing, limits and load shedding, for any ASGI application."""
+"""An HTTP/1 listener for any ASGI application: strict parsing, limits and load shedding."""

@@ -1,1 +1,1 @@
-"""The gRPC server interceptors that calls of both protocols pass."""
+"""The gRPC server interceptors: error boundary, admission, access log and limits."""

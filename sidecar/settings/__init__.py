@@ -1,1 +1,1 @@
-"""The settings: their model, their types and their sources."""
+"""Validated settings: their model, their types and their sources."""

@@ -1,1 +1,1 @@
-"""TLS contexts that follow their certificate files."""
+"""Reloading TLS contexts: built from certificate files, and renewed when these change."""

@@ -1,1 +1,1 @@
-"""The JSON mapping of protobuf (proto3 JSON), compiled from descriptors."""
+"""The JSON mapping of protobuf (ProtoJSON), compiled from descriptors."""
