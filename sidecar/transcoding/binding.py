@@ -104,7 +104,7 @@ class Binder:
     def _read_body(self, content: Content, violations: Violations) -> Any:
         arguments = self.body.read(content, violations)
         for variable, names in self._conflicts(arguments):
-            predicate = f"must not be in the body, for the path gives {variable}"
+            predicate = f"must not be in the body; the path gives {variable}"
             violations.append(self.body.location(names).violation(predicate))
         return arguments
 
@@ -178,7 +178,7 @@ def _pairs(query: str, violations: Violations) -> Iterator[tuple[str, str | None
         name, _, text = parameter.partition("=")
         decoded = _decode(name)
         if decoded is None:
-            detail = "The query must hold well-formed percent escapes of UTF-8 only."
+            detail = "The query must be valid percent-encoded UTF-8."
             violations.append(Violation(detail=detail))
         else:
             yield decoded, _decode(text)

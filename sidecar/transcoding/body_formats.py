@@ -82,7 +82,7 @@ def _read_form(body: bytes) -> Content:
     try:
         return Form(pairs=parse_form(body.decode()))
     except ValueError:
-        raise _unreadable("The body must hold well-formed percent escapes of UTF-8 only.") from None
+        raise _unreadable("The body must be valid percent-encoded UTF-8.") from None
 
 
 def _is_json_object(body: bytes) -> bool:

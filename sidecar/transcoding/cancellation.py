@@ -32,7 +32,7 @@ async def response_of(call: Call, request: Request) -> Message:
     finally:
         watcher.cancel()
     if message is None:  # grpc.aio returns None for bytes that it cannot decode
-        raise ResponseError("it is no message of its type")
+        raise ResponseError("it is not a valid message of its type")
     return message
 
 

@@ -145,7 +145,7 @@ class PathNotFoundError(RequestError):
     status = 404
 
     def __init__(self) -> None:
-        super().__init__("There is nothing at this path; check it, also for a slash at its end.")
+        super().__init__("There is nothing at this path; check it, including any slash at its end.")
 
 
 class MethodNotAllowedError(RequestError):
@@ -166,7 +166,7 @@ class NotAcceptableError(RequestError):
     status = 406
 
     def __init__(self, offered: str) -> None:
-        super().__init__(f"Accept {offered}; the answer is in no other media type.")
+        super().__init__(f"Accept {offered}; there is no other media type.")
 
 
 class ContentTooLargeError(RequestError):

@@ -32,7 +32,7 @@ _VALUE = re.compile(r"[\x20-\x7e]*")
 # RFC 4648 section 4. The padding may be missing, but not in part.
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?")
 _UNNAMEABLE = "a name is in lower case, and has only 0-9, a-z, _, . and - in it"
-_GRPC = "gRPC keeps it for itself"
+_GRPC = "it is reserved for gRPC"
 _ONE_CONNECTION = "it is for one connection"
 _HTTP = "it belongs to HTTP, not to the call"
 _RESERVED: Mapping[str, str] = MappingProxyType(

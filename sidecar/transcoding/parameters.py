@@ -107,7 +107,7 @@ class ParameterReader:
     def _set(self, arguments: Arguments, chain: Sequence[Parameter], text: str | None) -> None:
         *parents, leaf = chain
         if text is None:
-            raise InvalidValueError("must hold well-formed percent escapes of UTF-8 only")
+            raise InvalidValueError("must be valid percent-encoded UTF-8")
         if leaf.read is None:
             raise InvalidValueError(_explain(leaf))
         value = leaf.read(text, len(chain) + 1)
@@ -177,5 +177,5 @@ def _check_rivals(parameter: Parameter, arguments: Arguments) -> None:
 
 def _explain(parameter: Parameter) -> str:
     if parameter.fields:
-        return "is a message, of which the fields must be named, after a dot"
+        return "is a message; name one of its fields after a dot"
     return "cannot be given as a parameter, only in a JSON body"

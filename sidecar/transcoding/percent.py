@@ -31,7 +31,7 @@ def decode_segment(text: str) -> str:
     """
     decoded = decode(text)
     if "\0" in decoded:
-        raise ValueError("NUL cannot stand in a path")
+        raise ValueError("NUL is not allowed in a path")
     return decoded
 
 

@@ -65,7 +65,7 @@ class ResponseWriter:
 
 def _raw(body: Any) -> ResponseBody:
     if body.content_type and not _is_media_type(body.content_type):
-        raise ResponseError("the content_type of a google.api.HttpBody is no media type")
+        raise ResponseError("the content_type of a google.api.HttpBody is not a media type")
     return ResponseBody(content=body.data, content_type=body.content_type or None)
 
 

@@ -151,7 +151,7 @@ class _Path:
             raw_path.encode("ascii")
             segments = tuple(map(decode_segment, raw)) if _DECODED.search(raw_path) else raw
         except ValueError:
-            detail = "The path must hold well-formed percent escapes of UTF-8 only, and no NUL."
+            detail = "The path must be valid percent-encoded UTF-8 without NUL."
             raise MalformedRequestError.of([Violation(detail=detail)]) from None
         return cls(raw=raw, segments=segments)
 

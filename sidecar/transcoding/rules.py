@@ -86,7 +86,7 @@ def _read_bindings(
         name = f"{method.full_name}: additional_bindings[{at}].{_name(binding)}"
         yield from _read_rule(name, method, binding, violations)
         if binding.additional_bindings:
-            violations.add(name, "additional bindings cannot have more of them")
+            violations.add(name, "additional bindings cannot be nested")
 
 
 def _name(http_rule: HttpRule) -> str:
@@ -149,7 +149,7 @@ def _resolve(message: Descriptor | None, variable: Variable) -> FieldPath:
     for name in variable.field_path:
         field = message.fields_by_name.get(name) if message else None
         if message is None:
-            raise ValueError(f"{where}{path[-1].full_name} is one value, without fields to name")
+            raise ValueError(f"{where}{path[-1].full_name} has no fields that a path can set")
         if field is None:
             raise ValueError(f"{where}{message.full_name} has no field {name!r}")
         if field.is_repeated:
@@ -190,7 +190,7 @@ def _conflicts(
     for variable, path in zip(template.variables, paths, strict=True):
         where = f"column {variable.column}: "
         if body is not None and path[: len(body)] == body and leaves_nothing:
-            yield f"{where}the body gives all of {whole.full_name}"
+            yield f"{where}the body already sets all of {whole.full_name}"
         yield from (f"{where}{violation}" for violation in _exclusions(path, chosen))
     yield from (f"body: {violation}" for violation in _exclusions(body or (), chosen))
 

@@ -127,7 +127,7 @@ class _Parser:
 
     def _add(self, segment: Segment, column: int) -> None:
         if Wildcard.ANY in self._segments and isinstance(segment, Wildcard):
-            raise self._error("only literals may stand behind '**'", column)
+            raise self._error("only literals may follow '**'", column)
         self._segments.append(segment)
 
     def _read_variable(self) -> None:
@@ -136,12 +136,12 @@ class _Parser:
         while self._accept("."):
             names.append(self._read_ident())
         if any(tuple(names) == span[0] for span in self._spans):
-            raise self._error("a field can be given by one variable only", column)
+            raise self._error("a field can be set by one variable only", column)
         if self._accept("="):
             self._read_segments(self._read_plain_segment)
         else:
             self._add(Wildcard.ONE, column)
-        self._expect("}", "a variable ends with '}', and no other can stand in it")
+        self._expect("}", "a variable ends with '}' and cannot contain another one")
         self._spans.append((tuple(names), first, len(self._segments), column + 1))
 
     def _variable(self, path: tuple[str, ...], first: int, stop: int, column: int) -> Variable:
@@ -159,7 +159,7 @@ class _Parser:
     def _read_ident(self) -> str:
         match = _IDENT.match(self._text, self._at)
         if match is None:
-            raise self._error("the name of a field must stand here")
+            raise self._error("a field name is expected here")
         self._at = match.end()
         return match[0]
 
@@ -171,9 +171,7 @@ class _Parser:
         try:
             literal = decode_segment(match[0])
         except ValueError:
-            raise self._error(
-                "a literal must have well-formed percent escapes of UTF-8 only"
-            ) from None
+            raise self._error("a literal must be valid percent-encoded UTF-8") from None
         self._at = match.end()
         return literal
 
@@ -192,9 +190,9 @@ class _Parser:
 
 
 def _explain(character: str) -> str:
-    return _EXPLANATIONS.get(character, f"{character!r} cannot stand here")
+    return _EXPLANATIONS.get(character, f"{character!r} is not allowed here")
 
 
-_ONE_ALONE = "a segment is one literal, wildcard or variable alone"
+_ONE_ALONE = "a segment is exactly one literal, wildcard or variable"
 _EXPLANATIONS = {"{": _ONE_ALONE, "*": _ONE_ALONE}
 _AFTER_VERB = "a verb ends the template; within a segment a colon is written as %3A"

@@ -100,7 +100,7 @@ class Transcoder:
         except DeadlinePassedError:
             response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
         except ResponseError as error:
-            _LOG.error("an answer at %s cannot be sent: %s", scope["transcoding.route"], error)
+            _LOG.error("a response at %s cannot be sent: %s", scope["transcoding.route"], error)
             response = self._render_error(request, Status(code=code_pb2.INTERNAL))
         except grpc.aio.AioRpcError as error:
             response = self._render_error(request, read_status(error))

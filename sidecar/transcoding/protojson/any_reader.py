@@ -45,7 +45,7 @@ class AnyReader:
         if len(violations) > count:
             return {}
         if not message.IsInitialized():
-            violations.append(location.violation("must have all fields that are required"))
+            violations.append(location.violation("must have all required fields"))
         return {"type_url": urls[0], "value": message.SerializePartialToString()}
 
     def _find(self, urls: list[JsonValue]) -> Descriptor | None:

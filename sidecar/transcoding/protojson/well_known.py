@@ -122,7 +122,7 @@ def _write_text(message: _Message) -> JsonTree:
         text: str = message.ToJsonString()
     except ValueError:  # its text quotes the value
         name = message.DESCRIPTOR.full_name
-        raise ValueError(f"a {name} holds what its JSON does not have") from None
+        raise ValueError(f"a {name} holds a value that JSON cannot express") from None
     return text
 
 

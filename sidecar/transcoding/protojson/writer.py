@@ -161,7 +161,9 @@ class _AnyPlan:
             descriptor = self._pool.FindMessageTypeByName(message.type_url.rpartition("/")[2])
             held = GetMessageClass(descriptor).FromString(message.value)
         except (KeyError, DecodeError) as error:
-            raise ValueError("a google.protobuf.Any holds what its type does not tell") from error
+            raise ValueError(
+                "a google.protobuf.Any has an unknown type, or a value that is not of this type"
+            ) from error
         written = self._writer.message(descriptor)(held)
         if isinstance(written, dict) and not has_own_json(descriptor):
             return {"@type": message.type_url, **written}
