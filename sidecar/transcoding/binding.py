@@ -1,9 +1,9 @@
-"""Binding: from the path, the query and the body of a request to the message of its call.
+"""Binding of the path, query and body of a request to the message of its call.
 
-google/api/http.proto: every leaf of the message belongs to one of the three.
-The path has what its template names; the body has what the rule says, one field
-or all else; the query has the rest. A value in the wrong place is refused, or
-who checks the path would let pass what the call then does with another value.
+google/api/http.proto: every leaf of the message belongs to one of the three. The path sets the
+fields in its template. The body sets what the rule says: one field, or all others. The query
+sets the rest. A value in the wrong place is refused. Otherwise a proxy that checks the path
+would pass a call that acts on another value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,15 +34,15 @@ from sidecar.transcoding.protojson.location import Arguments, is_shown
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import Rule
 
-# JSON names, keys of maps and numbers in lists; None is a key that is not to be shown.
+# JSON names, map keys and list indexes. None is a key that must not be shown.
 _Names: TypeAlias = Sequence[str | None]
 
 
 class Binder:
-    """Makes the messages that requests by one rule stand for. `body` is what their body gives."""
+    """Builds the messages of requests by one rule. `body` is the part that their body sets."""
 
     def __init__(self, rule: Rule, json: JsonReader, parameters: ParameterReader) -> None:
-        """Prepare for `rule`, whose types `json` and `parameters` compile."""
+        """Prepare for `rule`; `json` and `parameters` compile its types."""
         descriptor = rule.method.input_type
         self._make: type[Message] = GetMessageClass(descriptor)
         self._reader = parameters
@@ -51,9 +51,9 @@ class Binder:
         self.body = Body(rule, json, parameters)
 
     def bind(self, variables: Sequence[str], query: str, content: Content) -> Message:
-        """Return the message that the texts of the path, the raw query and the body give.
+        """Return the message for the texts of the path, the raw query and the body.
 
-        Raises MalformedRequestError with every fault of the three.
+        Raises MalformedRequestError with every violation in the three.
         """
         violations = Violations()
         values = [
@@ -82,66 +82,68 @@ class Binder:
             else:
                 violations.append(violation)
         queried = self._reader.read(self._fields, pairs, violations, _in_query)
-        for variable, names in self._trespasses(queried):
+        for variable, names in self._conflicts(queried):
             violations.append(_in_query(".".join(names), f"must not be given with {variable}"))
         return queried
 
     def _refuse(self, name: str) -> Violation | None:
-        """Return what is wrong with a parameter that is not the query's to give."""
+        """Return the violation of a parameter that the path or the body must set, or None."""
         field = self._fields.get(name.partition(".")[0])
         if field is None:
             return None
         chain = find(self._fields, name)
-        told = label(chain) if chain else field.json_name
-        if any(variable.label == told for variable in self._variables):
-            return _told(told, "must not be in the query; the path gives it")
+        dotted_name = label(chain) if chain else field.json_name
+        if any(variable.label == dotted_name for variable in self._variables):
+            return _parameter_violation(dotted_name, "must not be in the query; the path gives it")
         if self.body.owns(field.name):
-            return _told(told, "must not be in the query; send it in the body")
+            return _parameter_violation(
+                dotted_name, "must not be in the query; send it in the body"
+            )
         return None
 
     def _read_body(self, content: Content, violations: Violations) -> Any:
         arguments = self.body.read(content, violations)
-        for variable, names in self._trespasses(arguments):
-            predicate = f"must not be in the body, for the path gives {variable}"
+        for variable, names in self._conflicts(arguments):
+            predicate = f"must not be in the body; the path gives {variable}"
             violations.append(self.body.location(names).violation(predicate))
         return arguments
 
-    def _trespasses(self, arguments: Any) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yield each variable whose place is taken, and the JSON names to what takes it."""
+    def _conflicts(self, arguments: Any) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield each path variable that `arguments` set or exclude, and the JSON names there."""
         for variable in self._variables:
             names = variable.find_in(arguments)
             if names is not None:
                 yield variable.label, names
 
     def _missing(self, names: _Names) -> Violation:
-        """Return the fault of a field that must be given; only proto2 has such fields."""
+        """Return the violation of a missing required field; only proto2 has such fields."""
         if self.body.owns(self._fields[names[0] or ""].name):
             return self.body.location(names).violation("must be given")
-        return _told(".".join(filter(None, names)), "must be given")
+        return _parameter_violation(".".join(filter(None, names)), "must be given")
 
     def _merge(self, arguments: Any, queried: Arguments, values: Sequence[object]) -> Message:
         if isinstance(arguments, Message):
             return arguments
-        arguments |= queried  # of which the body has no field
+        arguments |= queried  # the body has none of these fields
         for variable, value in zip(self._variables, values, strict=True):
             variable.put(arguments, value)
         return self._make(**arguments)
 
 
 class _Variable:
-    """A variable of the path: the fields that lead to the one that it gives."""
+    """A path variable: the chain of fields to the one that it sets."""
 
     def __init__(self, fields: Parameters, path: Sequence[FieldDescriptor]) -> None:
         self._chain: list[Parameter] = []
         for field in path:
-            # By its own name: another field may have it as its JSON name.
-            self._chain.append(next(one for one in fields.values() if one.name == field.name))
+            # By proto name: another field may have that name as its JSON name.
+            self._chain.append(next(each for each in fields.values() if each.name == field.name))
             fields = self._chain[-1].fields
         self.label = label(self._chain)
         self._read = text_reader(path[-1])
 
     def read(self, text: str, violations: Violations) -> object:
-        """Return the value that `text` is; what is wrong goes to `violations`."""
+        """Return the value of `text`, or None after adding to `violations`."""
         try:
             return self._read(text, len(self._chain) + 1)
         except InvalidValueError as error:
@@ -149,16 +151,16 @@ class _Variable:
             return None
 
     def put(self, arguments: Arguments, value: object) -> None:
-        """Add the value to the arguments of the message."""
+        """Set the field to `value` in the arguments of the message."""
         *parents, leaf = self._chain
         for parent in parents:
-            if arguments.get(parent.name) is None:  # null in a body is not there
+            if arguments.get(parent.name) is None:  # null in a body is an absent field
                 arguments[parent.name] = {}
             arguments = arguments[parent.name]
         arguments[leaf.name] = value
 
     def find_in(self, arguments: Any) -> Sequence[str] | None:
-        """Return the JSON names to what stands in the place of this one, or excludes it."""
+        """Return the JSON names to a field in `arguments` that is or excludes this one, or None."""
         names: list[str] = []
         for field in self._chain:
             rival = find_rival(field.rivals, arguments)
@@ -176,14 +178,14 @@ def _pairs(query: str, violations: Violations) -> Iterator[tuple[str, str | None
         name, _, text = parameter.partition("=")
         decoded = _decode(name)
         if decoded is None:
-            detail = "The query must hold well-formed percent escapes of UTF-8 only."
+            detail = "The query must be valid percent-encoded UTF-8."
             violations.append(Violation(detail=detail))
         else:
             yield decoded, _decode(text)
 
 
 def _decode(text: str) -> str | None:
-    """Return what a raw text stands for; None if it is malformed or no ASCII (RFC 3986)."""
+    """Return the decoded text, or None if it is malformed or not ASCII (RFC 3986)."""
     try:
         return decode_form(text) if text.isascii() else None
     except ValueError:
@@ -194,12 +196,12 @@ def _in_query(name: str | None, predicate: str) -> Violation:
     return Violation(detail=f"{name or 'A parameter'} in the query {predicate}.", parameter=name)
 
 
-def _told(name: str, predicate: str) -> Violation:
+def _parameter_violation(name: str, predicate: str) -> Violation:
     return Violation(detail=f"{name} {predicate}.", parameter=name)
 
 
 def _uninitialized(message: Message, names: _Names = ()) -> Iterator[_Names]:
-    """Yield the JSON names that lead to each field that must be given and is not."""
+    """Yield the JSON names that lead to each required field that is missing."""
     if message.IsInitialized():
         return
     for field in message.DESCRIPTOR.fields:
@@ -212,7 +214,7 @@ def _uninitialized(message: Message, names: _Names = ()) -> Iterator[_Names]:
 
 
 def _messages(field: FieldDescriptor, value: Any) -> Iterator[tuple[_Names, Message]]:
-    """Yield the messages in the value of a field, each after its key or number if it has one."""
+    """Yield the messages in the value of a field, each after its map key or list index, if any."""
     entry = map_entry_of(field)
     if entry is not None:
         has_messages = entry.fields_by_name["value"].message_type is not None

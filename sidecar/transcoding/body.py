@@ -1,4 +1,4 @@
-"""The body of requests: what it may be by a rule, and what of the message it gives."""
+"""Request bodies: the kind that a rule allows, and the fields that a body sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sidecar.transcoding.strict_json import JsonValue
 
 
 class Shape(Enum):
-    """What a body may be: nothing, an object, another JSON value, or whatever is sent."""
+    """Allowed kind of body: nothing, an object, another JSON value, or any bytes."""
 
     NOTHING = auto()
     OBJECT = auto()
@@ -28,38 +28,38 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Json:
-    """A body that is JSON."""
+    """A JSON body."""
 
     value: JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """A body that is a form, as its names and values."""
+    """A form body, as its names and values."""
 
     pairs: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """A body that is passed on as it is, with the media type that it was sent with."""
+    """A body that is passed on unchanged, with the media type of the request."""
 
     content_type: str
     data: bytes
 
 
-# None is a request without a body.
+# None means that the request has no body.
 Content: TypeAlias = Json | Form | Raw | None
 
 
 class Body:
-    """What the body of a rule gives: nothing, one field of the message, or all of it.
+    """The part of the message that a rule's body sets: nothing, one field, or all of it.
 
-    `shape` is what it may be, for a reader to be chosen by.
+    `shape` is the allowed kind of body; it decides on the reader.
     """
 
     def __init__(self, rule: Rule, json: JsonReader, parameters: ParameterReader) -> None:
-        """Prepare for `rule`, whose types `json` and `parameters` compile."""
+        """Prepare for `rule`; `json` and `parameters` compile its types."""
         message = rule.method.input_type
         self._field = rule.body[0] if rule.body else None
         self._location = Location(depth=1 if self._field else 0)
@@ -72,25 +72,25 @@ class Body:
         self.shape = Shape.NOTHING if rule.body is None else _shape(target)
 
     def owns(self, name: str) -> bool:
-        """Whether the field `name` of the message is the body's to give."""
+        """Whether the field `name` of the message is set by the body only."""
         return self._is_whole or (self._field is not None and self._field.name == name)
 
     def read(self, content: Content, violations: Violations) -> Any:
-        """Return the arguments of the message, or itself; what is wrong goes to `violations`."""
+        """Return the arguments of the message, or the message itself; add to `violations`."""
         if content is None:
             return {}
         value = self._read(content, violations)
         return {self._field.name: value} if self._field else value
 
     def find_rival(self, arguments: Any, queried: Arguments) -> str | None:
-        """Return the JSON name of what the query gave though the body's field excludes it."""
+        """Return the JSON name of a field in the query that excludes the body's field, or None."""
         is_given = self._field is not None and arguments.get(self._field.name) is not None
         return find_rival(self._rivals, queried) if is_given else None
 
     def location(self, names: Sequence[str | None]) -> Location:
-        """Return the place in the body of what the JSON names lead to in the message.
+        """Return the location in the body of the field that `names` lead to in the message.
 
-        None is a name that is not to be shown.
+        `names` are JSON names; None stands for one that must not be shown.
         """
         location = self._location
         for name in names[1:] if self._field else names:

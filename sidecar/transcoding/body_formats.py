@@ -1,6 +1,6 @@
-"""Bodies of requests: which can be read, and as what.
+"""Readers of request bodies, chosen by media type.
 
-What is in a body is not known here: it becomes `Content`, for others to bind.
+They return `Content`, and other modules bind it to fields.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,17 +14,17 @@ from sidecar.transcoding.errors import MalformedRequestError, UnsupportedMediaTy
 from sidecar.transcoding.percent import decode_form
 
 FORM, JSON = "application/x-www-form-urlencoded", media_type.JSON
-# From the bytes of a body, which may be none. Raises MalformedRequestError.
+# Takes the bytes of a body, possibly none, and returns its content. Raises MalformedRequestError.
 Reader: TypeAlias = Callable[[bytes], Content]
 
 
 def choose_reader(
     shape: Shape, content_type: Sequence[str], content_encoding: Iterable[str]
 ) -> Reader:
-    """Return what reads a body of `shape` with these header fields.
+    """Return the reader for a body of `shape` with these header fields.
 
-    Raises UnsupportedMediaTypeError for a media type, charset or coding that
-    there is no reader for.
+    Raises UnsupportedMediaTypeError for a media type, charset or content coding that has no
+    reader.
     """
     if any(coding.strip().lower() not in {"", "identity"} for coding in content_encoding):
         raise UnsupportedMediaTypeError(
@@ -38,20 +38,20 @@ def choose_reader(
 
 
 def _choose_text_reader(readers: Mapping[str, Reader], content_type: Sequence[str]) -> Reader:
-    named = media_type.parse(content_type[0]) if len(content_type) == 1 else None
-    reader = readers.get(JSON if named.is_json else named.essence) if named else None
+    parsed = media_type.parse(content_type[0]) if len(content_type) == 1 else None
+    reader = readers.get(JSON if parsed.is_json else parsed.essence) if parsed else None
     supported = ", ".join(readers)
-    if named is None or reader is None:
+    if parsed is None or reader is None:
         raise UnsupportedMediaTypeError(
             f"Send the body as {' or '.join(readers)}.", headers={"Accept": supported}
         )
-    if not named.is_utf8:
+    if not parsed.is_utf8:
         raise UnsupportedMediaTypeError("Send the body in UTF-8.", headers={"Accept": supported})
     return reader
 
 
 def parse_form(text: str) -> list[tuple[str, str]]:
-    """Return the pairs of `text`, which is application/x-www-form-urlencoded.
+    """Return the names and values in `text`, which is application/x-www-form-urlencoded.
 
     Raises ValueError for a malformed escape and for bytes that are not UTF-8.
     """
@@ -60,7 +60,7 @@ def parse_form(text: str) -> list[tuple[str, str]]:
 
 
 def _refuse(body: bytes) -> Content:
-    if body:  # google/api/http.proto: without `body` in the rule there is no body
+    if body:  # google/api/http.proto: a rule without `body` takes none
         raise MalformedRequestError("Send the request without a body.")
     return None
 
@@ -77,12 +77,12 @@ def _read_json(body: bytes) -> Content:
 def _read_form(body: bytes) -> Content:
     if not body:
         return None
-    if _is_json_object(body):  # what curl -d makes of it, for one
+    if _is_json_object(body):  # curl -d, for one, sends JSON with this media type
         raise _unreadable(f"The body is JSON; send it with Content-Type: {JSON}.")
     try:
         return Form(pairs=parse_form(body.decode()))
     except ValueError:
-        raise _unreadable("The body must hold well-formed percent escapes of UTF-8 only.") from None
+        raise _unreadable("The body must be valid percent-encoded UTF-8.") from None
 
 
 def _is_json_object(body: bytes) -> bool:
@@ -98,7 +98,7 @@ def _unreadable(detail: str) -> MalformedRequestError:
 _READERS: Mapping[Shape, Mapping[str, Reader]] = MappingProxyType(
     {
         Shape.OBJECT: MappingProxyType({FORM: _read_form, JSON: _read_json}),
-        # A form has names, which a value alone has not.
+        # A form consists of names and values, so it cannot hold a value alone.
         Shape.VALUE: MappingProxyType({JSON: _read_json}),
     }
 )

@@ -1,4 +1,4 @@
-"""Calling: a gRPC call that ends when its client goes away, and what it returned."""
+"""Cancellation of a gRPC call when its HTTP client disconnects."""
 
 import asyncio
 
@@ -13,10 +13,10 @@ Call = grpc.aio.UnaryUnaryCall[Message, Message]
 
 
 async def response_of(call: Call, request: Request) -> Message:
-    """Return the response to `call`, which is cancelled as soon as the client goes away.
+    """Return the response to `call`; cancel the call as soon as the client disconnects.
 
-    Raises grpc.aio.AioRpcError for a call that failed, ResponseError for a response
-    that cannot be read, and ClientDisconnectedError.
+    Raises grpc.aio.AioRpcError if the call fails, ResponseError if the response cannot be
+    decoded, and ClientDisconnectedError if the client disconnects.
     """
     watcher = asyncio.create_task(_wait_for_disconnect(request.receive))
     watcher.add_done_callback(lambda _: call.cancel())
@@ -25,14 +25,14 @@ async def response_of(call: Call, request: Request) -> Message:
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise  # it is we who are to stop
+            raise  # this task itself was cancelled
         if watcher.done():
             raise ClientDisconnectedError from None
         raise _closed() from None
     finally:
         watcher.cancel()
-    if message is None:  # what grpc.aio makes of bytes that are no message
-        raise ResponseError("it is no message of its type")
+    if message is None:  # grpc.aio returns None for bytes that it cannot decode
+        raise ResponseError("it is not a valid message of its type")
     return message
 
 
@@ -42,7 +42,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 def _closed() -> grpc.aio.AioRpcError:
-    """Return the failure of a call that was cancelled by nobody but its channel."""
+    """Return the error of a call that was cancelled only because its channel was closed."""
     empty = grpc.aio.Metadata()
     details = "the channel was closed during the call"
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, details)

@@ -1,11 +1,11 @@
-"""What can go wrong between an HTTP request and the gRPC call that it stands for.
+"""Errors between an HTTP request and its gRPC call.
 
-    SchemaError                 the schema cannot be served; raised while building
-    ResponseError                 the service's fault: its answer cannot be sent
-    ClientDisconnectedError     nobody is left to answer
+    SchemaError                 rules that cannot be served; raised while building
+    ResponseError               the service's fault: its response cannot be sent
+    ClientDisconnectedError     there is no client left to respond to
     DeadlinePassedError         the client's deadline passed before it had sent its request
-    InvalidValueError                  a value that its field cannot take; becomes a Fault
-    +-- UnknownNameError            which names no value of an enum
+    InvalidValueError           a value that its field cannot hold; becomes a Violation
+    +-- UnknownNameError        a name that no value of its enum has
     RequestError                the client's fault; has a status and perhaps headers
     +-- PathNotFoundError           404
     +-- MethodNotAllowedError       405  Allow
@@ -14,23 +14,23 @@
     +-- UnsupportedMediaTypeError   415  Accept, Accept-Encoding
     +-- MalformedRequestError       400
 
-No text here quotes a value that a client sent.
+No error text quotes a value that a client sent.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-_Given = ParamSpec("_Given")
-_Read = TypeVar("_Read")
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One thing that is wrong in a request.
+    """One violation in a request.
 
-    `pointer` is the JSON Pointer (RFC 6901) to the part of the body, `parameter`
-    the name of the query parameter; what is in neither has neither.
+    `pointer` is the JSON Pointer (RFC 6901) to the part of the body, `parameter` the name of
+    the query parameter. A violation elsewhere has neither.
     """
 
     detail: str
@@ -39,20 +39,20 @@ class Violation:
 
 
 class Violations(list[Violation]):
-    """Collects what is wrong with a request, so that all of it is told at once.
+    """Collects all violations of a request, to report them at once.
 
-    Raises MalformedRequestError, of what there is, where the list gets too long
-    to be of use: a body of nothing but faults would take memory and time.
+    Raises MalformedRequestError with the violations so far when the list gets too long to be of
+    use: a body full of violations would take memory and time.
     """
 
     def append(self, violation: Violation) -> None:
-        """Add one."""
+        """Add one violation. Raises MalformedRequestError at the limit."""
         super().append(violation)
         if len(self) == _MAX_VIOLATIONS:
             raise MalformedRequestError.of(self)
 
     def extend(self, violations: Iterable[Violation]) -> None:
-        """Add several."""
+        """Add several violations. Raises MalformedRequestError at the limit."""
         for violation in violations:
             self.append(violation)
 
@@ -61,7 +61,7 @@ _MAX_VIOLATIONS = 100
 
 
 class SchemaError(Exception):
-    """The services cannot be served as their rules stand. `violations` names every reason."""
+    """Services whose rules cannot be served. `violations` has every reason."""
 
     def __init__(self, violations: Sequence[str]) -> None:
         super().__init__("\n".join(violations))
@@ -69,7 +69,7 @@ class SchemaError(Exception):
 
 
 class SchemaViolations:
-    """Collects what is wrong with a schema, so that all of it is told at once."""
+    """Collects all violations of a schema, to report them at once."""
 
     def __init__(self) -> None:
         self._violations: list[str] = []
@@ -78,13 +78,13 @@ class SchemaViolations:
         return len(self._violations)
 
     def add(self, rule: str, violation: object) -> None:
-        """Add what is wrong with `rule`."""
+        """Add a violation of `rule`."""
         self._violations.append(f"{rule}: {violation}")
 
     def attempt(
-        self, rule: str, read: Callable[_Given, _Read], *args: _Given.args, **kwargs: _Given.kwargs
-    ) -> _Read | None:
-        """Return what `read` returns; a ValueError of it is a fault of `rule`."""
+        self, rule: str, read: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
+    ) -> _Result | None:
+        """Return what `read` returns. If it raises ValueError, add a violation and return None."""
         try:
             return read(*args, **kwargs)
         except ValueError as error:
@@ -92,25 +92,25 @@ class SchemaViolations:
             return None
 
     def check(self) -> None:
-        """Raise SchemaError if there are any."""
+        """Raise SchemaError if there are any violations."""
         if self._violations:
             raise SchemaError(self._violations)
 
 
 class ResponseError(Exception):
-    """The service answered with what HTTP or JSON does not have. The text says what that is."""
+    """A response that HTTP or JSON cannot hold. The text says why."""
 
 
 class InvalidValueError(ValueError):
-    """A value that its field cannot take. The text continues a sentence: "must be a string"."""
+    """A value that its field cannot hold. The text continues a sentence: "must be a string"."""
 
 
 class UnknownNameError(InvalidValueError):
-    """A name that no value of an enum has: perhaps of one that a newer schema has."""
+    """A name that no value of an enum has. A newer schema may have it."""
 
 
 class ClientDisconnectedError(Exception):
-    """The client went away before it had an answer."""
+    """The client disconnected before it had a response."""
 
 
 class DeadlinePassedError(Exception):
@@ -120,8 +120,8 @@ class DeadlinePassedError(Exception):
 class RequestError(Exception):
     """A request that cannot be made into a call.
 
-    `status` is the HTTP status of the answer, `headers` are those that it must
-    have, `violations` is what is wrong.
+    `status` is the HTTP status of the response, `detail` its text. `headers` are header fields
+    that the response must have, `violations` the reasons.
     """
 
     status: int
@@ -140,16 +140,19 @@ class RequestError(Exception):
 
 
 class PathNotFoundError(RequestError):
-    """No rule has a template that matches the path (RFC 9110 section 15.5.5)."""
+    """No template matches the path (RFC 9110 section 15.5.5)."""
 
     status = 404
 
     def __init__(self) -> None:
-        super().__init__("There is nothing at this path; check it, also for a slash at its end.")
+        super().__init__("There is nothing at this path; check it, including any slash at its end.")
 
 
 class MethodNotAllowedError(RequestError):
-    """A template matches, but under other methods (RFC 9110 section 15.5.6)."""
+    """A template matches, but under other methods (RFC 9110 section 15.5.6).
+
+    `allow` is the value of the Allow field.
+    """
 
     status = 405
 
@@ -158,18 +161,18 @@ class MethodNotAllowedError(RequestError):
 
 
 class NotAcceptableError(RequestError):
-    """There is no representation that the client accepts (RFC 9110 section 15.5.7)."""
+    """The client accepts no representation of the response (RFC 9110 section 15.5.7)."""
 
     status = 406
 
     def __init__(self, offered: str) -> None:
-        super().__init__(f"Accept {offered}; the answer is in no other media type.")
+        super().__init__(f"Accept {offered}; there is no other media type.")
 
 
 class ContentTooLargeError(RequestError):
-    """The body is over the limit (RFC 9110 section 15.5.14).
+    """The body is larger than `limit` bytes (RFC 9110 section 15.5.14).
 
-    `is_last` tells that the connection can carry no other request (HTTP/1).
+    `is_last`: the connection can carry no other request (HTTP/1).
     """
 
     status = 413
@@ -177,14 +180,14 @@ class ContentTooLargeError(RequestError):
     def __init__(self, limit: int, *, is_last: bool) -> None:
         super().__init__(
             f"The body must not be larger than {limit} bytes.",
-            # What is left of the body is not read, so nothing can follow it where there
-            # are no streams.
+            # The rest of the body is not read, so nothing can follow it on a connection without
+            # streams.
             headers={"Connection": "close"} if is_last else {},
         )
 
 
 class UnsupportedMediaTypeError(RequestError):
-    """The body is of a type, charset or coding that cannot be read (RFC 9110 section 15.5.16)."""
+    """The media type, charset or coding of the body has no reader (RFC 9110 section 15.5.16)."""
 
     status = 415
 
@@ -196,13 +199,13 @@ class MalformedRequestError(RequestError):
 
     @classmethod
     def of(cls, violations: Sequence[Violation]) -> "MalformedRequestError":
-        """Make one error of all `violations`, of which there is at least one.
+        """Return one error for all `violations`, without duplicates; there must be at least one.
 
-        Its detail is that of the first fault, and of all that no pointer leads to.
+        Its detail joins the details of the first violation and of all others without a pointer.
         """
         first, *others = violations = list(dict.fromkeys(violations))
-        told = [
+        details = [
             first.detail,
             *(violation.detail for violation in others if violation.pointer is None),
         ]
-        return cls(" ".join(told), violations=violations)
+        return cls(" ".join(details), violations=violations)

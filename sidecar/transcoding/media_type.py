@@ -9,8 +9,8 @@ _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ESSENCE = re.compile(f"[ \t]*({_NAME}/{_NAME})[ \t]*")
 _PARAMETER = re.compile(f";[ \t]*(?:({_NAME})=({_NAME}|{_QUOTED}))?[ \t]*")
-# A comma within a quoted string does not end a list element (section 5.6.1). One that
-# is not closed reaches to the end, or a field of quotes would be read once for each.
+# A comma within a quoted string does not end a list element (section 5.6.1). A string that is not
+# closed extends to the end: otherwise a field of quotes would be scanned once for each.
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+')
 _QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 # RFC 6838 section 4.2: a type and its subtype have up to 127 characters each, and no asterisk.
@@ -18,21 +18,24 @@ _REGISTRABLE = "[a-z0-9][a-z0-9!#$&^_.+-]"
 _JSON_TYPE = re.compile(rf"application/json|{_REGISTRABLE}{{0,126}}/{_REGISTRABLE}{{0,121}}\+json")
 
 
-# Sections 3.2 to 3.4: types of vendors and persons, and those that are not registered. Others
-# say of their content more than that it is JSON, which an answer could not keep.
+# RFC 6838 sections 3.2 to 3.4: vendor, personal and unregistered types. Other +json types
+# promise more than JSON, which a response could not keep.
 _OWN_JSON_TYPE = re.compile(r"application/(?:vnd\.|prs\.|x[.-]).+\+json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaType:
-    """`essence` is type/subtype and, like the names of the parameters, in lower case."""
+    """A media type. `essence` is type/subtype.
+
+    `essence` and the names of the parameters are in lower case.
+    """
 
     essence: str
     parameters: Mapping[str, str]
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the text is in UTF-8: said so, said to be its subset, or not said at all."""
+        """Whether the charset is UTF-8, its subset US-ASCII, or not given."""
         return self.parameters.get("charset", "utf-8").lower() in {"utf-8", "us-ascii"}
 
     @property
@@ -42,63 +45,63 @@ class MediaType:
 
 
 def parse(text: str) -> MediaType | None:
-    """Return the media type (or range) that `text` is, or None if it is malformed."""
-    found = _ESSENCE.match(text)
-    if found is None:
+    """Return the media type or range in `text`, or None if it is malformed."""
+    match = _ESSENCE.match(text)
+    if match is None:
         return None
-    end, parameters = found.end(), {}
+    end, parameters = match.end(), {}
     while parameter := _PARAMETER.match(text, end):
         end = parameter.end()
         if parameter[1]:
             parameters[parameter[1].lower()] = _unquote(parameter[2])
-    return MediaType(essence=found[1].lower(), parameters=parameters) if end == len(text) else None
+    return MediaType(essence=match[1].lower(), parameters=parameters) if end == len(text) else None
 
 
 def accepted(accept: Iterable[str]) -> Mapping[str, float]:
-    """Return the weight of each media range that `Accept` fields name; malformed ones are left out.
+    """Return the weight of each media range in `Accept` fields, without malformed ranges.
 
-    Parameters other than the weight are not told apart: of ranges that differ in
-    nothing else, the greatest weight counts.
+    Of ranges that differ only in parameters other than the weight, the greatest weight counts.
     """
     weights: dict[str, float] = {}
     for element in _ELEMENT.findall(",".join(accept)):
-        named = parse(element)
-        weight = named.parameters.get("q", "1") if named else ""
-        if named and _QVALUE.fullmatch(weight):
-            weights[named.essence] = max(float(weight), weights.get(named.essence, 0.0))
+        media_range = parse(element)
+        weight = media_range.parameters.get("q", "1") if media_range else ""
+        if media_range and _QVALUE.fullmatch(weight):
+            weights[media_range.essence] = max(float(weight), weights.get(media_range.essence, 0.0))
     return weights
 
 
 def prefer(accept: Iterable[str], offers: Sequence[str]) -> str | None:
-    """Return the offer that `Accept` fields weigh most, or None if they refuse every one.
+    """Return the offer that `Accept` fields weigh most, or None if they refuse every offer.
 
-    The most specific range that names an offer gives its weight; between equal
-    weights the first offer wins. Without an Accept field all are welcome.
+    The most specific range that matches an offer gives its weight. Between equal weights the
+    first offer wins. Without an Accept field all offers are acceptable.
     """
     return _choose(accepted(accept), offers)
 
 
 def choose_json(accept: Iterable[str]) -> str | None:
-    """Return the media type to answer JSON in, or None if `Accept` fields refuse it.
+    """Return the JSON media type to respond in, or None if `Accept` fields refuse JSON.
 
-    That is application/json, unless a type of somebody's own with the suffix +json,
-    such as application/vnd.example+json, is named with a greater weight.
+    It is application/json. A vendor, personal or unregistered type with the suffix +json, such
+    as application/vnd.example+json, wins if its weight is greater.
     """
     weights = accepted(accept)
-    named = [each for each in weights if _JSON_TYPE.fullmatch(each) and _OWN_JSON_TYPE.match(each)]
-    return _choose(weights, [JSON, *named])
+    own = [each for each in weights if _JSON_TYPE.fullmatch(each) and _OWN_JSON_TYPE.match(each)]
+    return _choose(weights, [JSON, *own])
 
 
 def choose_problem(accept: Iterable[str]) -> str:
-    """Return the media type of a problem: JSON for a client that names that and not problem+json.
+    """Return the media type of a problem document.
 
-    Some clients, those of OAuth libraries among them, take an error from
-    application/json only. None is refused, for an error in another type still
-    tells more than none (RFC 9110 section 15.5.7).
+    It is application/problem+json, or application/json if the client names that and not
+    problem+json. Some clients, OAuth libraries among them, read an error from application/json
+    only. No client is refused, because an error in another type still tells more than none (RFC
+    9110 section 15.5.7).
     """
     weights = accepted(accept)
-    named = weights.get(JSON, 0.0) > 0 and not weights.get(PROBLEM_JSON, 0.0) > 0
-    return JSON if named else PROBLEM_JSON
+    wants_json = weights.get(JSON, 0.0) > 0 and not weights.get(PROBLEM_JSON, 0.0) > 0
+    return JSON if wants_json else PROBLEM_JSON
 
 
 def _choose(weights: Mapping[str, float], offers: Sequence[str]) -> str | None:
@@ -106,7 +109,7 @@ def _choose(weights: Mapping[str, float], offers: Sequence[str]) -> str | None:
 
     def weigh(offer: str) -> float:
         ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*")
-        return next((known[named] for named in ranges if named in known), 0.0)
+        return next((known[media_range] for media_range in ranges if media_range in known), 0.0)
 
     best = max(offers, key=weigh)
     return best if weigh(best) > 0 else None

@@ -1,4 +1,4 @@
-"""Header fields of a request as gRPC metadata and back, and the deadline among them.
+"""gRPC metadata from and to header fields, and the timeout of a call.
 
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 from sidecar.transcoding.errors import MalformedRequestError, Violation
 
-# As ASGI has them: names are in lower case.
+# As in ASGI: names are in lower case.
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
-# As grpc.aio has it: the values of names that end in -bin are bytes.
+# As in grpc.aio: the values of names that end in -bin are bytes.
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 # Timeout = TimeoutValue TimeoutUnit: at most 8 digits, and a unit.
@@ -22,19 +22,20 @@ _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS: Mapping[bytes, float] = MappingProxyType(
     {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 )
-# The longest timeout that can be written is 11,000 years, which ends a call of grpcio at once.
+# Upper limit of a timeout. The longest one that the format allows is 11,000 years, and grpcio
+# ends such a call at once.
 _DAY = 86_400.0
 # Header-Name = 1*( %x30-39 / %x61-7A / "_" / "-" / ".")
 _NAME = re.compile(r"[0-9a-z_.-]+")
-# ASCII-Value = 1*( %x20-%x7E ); an empty field has nothing to pass on but its presence.
+# ASCII-Value = 1*( %x20-%x7E ). An empty field is allowed too, for its presence.
 _VALUE = re.compile(r"[\x20-\x7e]*")
-# RFC 4648 section 4; the padding may be missing, but not in part.
+# RFC 4648 section 4. The padding may be missing, but not in part.
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?")
 _UNNAMEABLE = "a name is in lower case, and has only 0-9, a-z, _, . and - in it"
-_GRPC = "gRPC keeps it for itself"
+_GRPC = "it is reserved for gRPC"
 _ONE_CONNECTION = "it is for one connection"
 _HTTP = "it belongs to HTTP, not to the call"
-_OWNERS: Mapping[str, str] = MappingProxyType(
+_RESERVED: Mapping[str, str] = MappingProxyType(
     {
         # RFC 9110 section 7.6.1, and HTTP2-Settings of RFC 7540 section 3.2.1
         "connection": _ONE_CONNECTION,
@@ -44,27 +45,27 @@ _OWNERS: Mapping[str, str] = MappingProxyType(
         "te": _ONE_CONNECTION,
         "transfer-encoding": _ONE_CONNECTION,
         "upgrade": _ONE_CONNECTION,
-        # Sections 6.6.2 and 11.7: of the chunks, and between a client and the next proxy
+        # Sections 6.6.2 and 11.7: for the chunks, or for the next proxy
         "proxy-authenticate": _ONE_CONNECTION,
         "proxy-authentication-info": _ONE_CONNECTION,
         "proxy-authorization": _ONE_CONNECTION,
         "trailer": _ONE_CONNECTION,
-        # Sections 6.6.1, 7.2, 8.3, 8.4, 8.6 and 10.1.1: of a message that is not this one,
-        # or answered before the call
+        # Sections 6.6.1, 7.2, 8.3, 8.4, 8.6 and 10.1.1: they describe the HTTP message and not
+        # the gRPC one, or are handled before the call
         "content-encoding": _HTTP,
         "content-length": _HTTP,
         "content-type": _HTTP,
         "date": _HTTP,
         "expect": _HTTP,
         "host": _HTTP,
-        # grpcio puts its own in its place.
+        # grpcio replaces it with its own.
         "user-agent": _GRPC,
     }
 )
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError if a header of these names cannot be passed on, with every such name."""
+    """Raise ValueError if a header must not be passed on. Its text lists every such name."""
     reasons = {name: _reason(name) for name in sorted(set(names))}
     refused = [f"{name!r} ({reason})" for name, reason in reasons.items() if reason]
     if refused:
@@ -74,11 +75,11 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def to_metadata(headers: Headers, allowed: frozenset[bytes]) -> Metadata:
-    """Return the fields whose names are in `allowed`, in their order, repeated ones included.
+    """Return the fields whose names are in `allowed` as metadata, in order, with repeated ones.
 
-    The values of a name that ends in -bin are decoded from base64, and those that
-    commas join are several. A field that `Connection` names goes no further than
-    to us. Raises MalformedRequestError for values that metadata cannot carry.
+    A value of a name that ends in -bin is split at commas and decoded from base64. A field that
+    `Connection` names is for this connection only and left out. Raises MalformedRequestError
+    for values that metadata cannot hold.
     """
     names = allowed - _nominated(headers)
     entries: list[tuple[str, str | bytes]] = []
@@ -98,39 +99,39 @@ def to_metadata(headers: Headers, allowed: frozenset[bytes]) -> Metadata:
 def to_headers(
     metadata: Iterable[tuple[str, str | bytes]], allowed: frozenset[str]
 ) -> list[tuple[str, str]]:
-    """Return the entries whose names are in `allowed` as header fields, in their order.
+    """Return the entries whose names are in `allowed` as header fields, in order.
 
-    Bytes become base64 without padding, as they are on the wire of gRPC. A text
-    that no field can hold is left out.
+    Bytes become base64 without padding, as gRPC sends them. A text that no field can hold is
+    left out.
     """
     fields = [(name, _write(value)) for name, value in metadata if name in allowed]
     return [(name, value) for name, value in fields if value is not None]
 
 
 def read_timeout(headers: Headers) -> float | None:
-    """Return the seconds that `grpc-timeout` allows, a day at most, or None without that field.
+    """Return `grpc-timeout` in seconds, a day at most, or None without that field.
 
-    Raises MalformedRequestError when it is malformed or repeated.
+    Raises MalformedRequestError if it is malformed or repeated.
     """
     values = [value for name, value in headers if name == b"grpc-timeout"]
     if not values:
         return None
-    found = _TIMEOUT.fullmatch(values[0])
-    if found is None or len(values) > 1:
+    match = _TIMEOUT.fullmatch(values[0])
+    if match is None or len(values) > 1:
         detail = "grpc-timeout must be given once, as up to 8 digits and one of H M S m u n."
         raise MalformedRequestError.of([Violation(detail=detail)])
-    return min(int(found[1]) * _SECONDS[found[2]], _DAY)
+    return min(int(match[1]) * _SECONDS[match[2]], _DAY)
 
 
 def _reason(name: str) -> str | None:
-    """Return why a header cannot be passed on, if it cannot."""
+    """Return why a header of this name must not be passed on, or None if it may be."""
     if not _NAME.fullmatch(name):  # a pseudo-header field of HTTP/2 begins with a colon
         return _UNNAMEABLE
-    return _GRPC if name.startswith("grpc-") else _OWNERS.get(name)
+    return _GRPC if name.startswith("grpc-") else _RESERVED.get(name)
 
 
 def _nominated(headers: Headers) -> frozenset[bytes]:
-    """Return the names that `Connection` holds, in lower case (RFC 9110 section 7.6.1)."""
+    """Return the names in `Connection`, in lower case (RFC 9110 section 7.6.1)."""
     options = b",".join(value for name, value in headers if name == b"connection")
     return frozenset(_split(options.lower()))
 
@@ -140,10 +141,10 @@ def _split(value: bytes) -> list[bytes]:
 
 
 def _read(name: bytes, value: bytes) -> list[str] | list[bytes]:
-    """Return what a field holds. Raises ValueError, whose text says what it must hold."""
+    """Return the values in a field. Raises ValueError, whose text names the allowed content."""
     if name.endswith(b"-bin"):
-        # An empty part is an empty value, and not left out as in RFC 9110 section 5.6.1:
-        # two fields may have been joined of which one was empty (section 5.3).
+        # An empty part is an empty value. It is kept, unlike in RFC 9110 section 5.6.1: two
+        # fields, one of them empty, may have been joined (section 5.3).
         return [_decode(part) for part in _split(value)]
     text = value.decode("latin-1")
     if not _VALUE.fullmatch(text):
@@ -160,7 +161,7 @@ def _decode(text: bytes) -> bytes:
 def _write(value: str | bytes) -> str | None:
     if isinstance(value, bytes):
         return b64encode(value).rstrip(b"=").decode()
-    # A line break would begin another field, and what is not ASCII has no one meaning
-    # (RFC 9110 section 5.5). The answer is right without the field, so it is sent without.
+    # A line break would begin another field, and text that is not ASCII has no defined meaning
+    # (RFC 9110 section 5.5). The response is right without the field, so the field is left out.
     # Spaces around a value are not part of it.
     return value.strip(" ") if _VALUE.fullmatch(value) else None

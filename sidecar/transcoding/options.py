@@ -1,4 +1,4 @@
-"""What differs between the users of a transcoder."""
+"""Options of a transcoder."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,22 @@ from sidecar.transcoding import metadata
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of a transcoder. Raises ValueError for headers that must not be passed on.
+    """Options of a transcoder. Raises ValueError for a header that must not be passed on.
 
-    `metadata_headers` names, in lower case, the request headers that become
-    metadata. Nothing else of the headers reaches the service, which may trust
-    its metadata.
-    `response_headers` names the metadata, initial and trailing, that becomes
-    headers of the answer. Nothing else does, for it may be meant for services.
-    `ignore_unknown` passes over parameters and JSON members that no field has, as
-    RFC 6749 section 3.2 demands of a token endpoint, and over names in JSON that
-    no enum has, as clients need that are ahead of a service.
-    `ignore_duplicates` lets the last value count of a singular field that is
-    given several, for clients that were written for a gateway which does.
-    `ignore_accept` answers in JSON whatever the client accepts, as RFC 9110
-    section 12.4.1 allows, for clients whose Accept field does not mean it.
-    `max_body_bytes` is the largest request body that is read. Reading JSON keeps
-    the event loop busy, for a second or two a MiB at the worst, so that the
-    default is less than what a gRPC server takes.
+    `metadata_headers`: request headers, in lower case, that become metadata. No other header
+    reaches the service, which may trust its metadata.
+    `response_headers`: metadata, initial and trailing, that becomes response headers. No other
+    metadata does, because it may be meant for services only.
+    `ignore_unknown`: skip parameters and JSON members that name no field, as RFC 6749 section
+    3.2 demands of a token endpoint. Also skip unknown enum names in JSON, for clients that are
+    ahead of a service.
+    `ignore_duplicates`: use the last of several values of a singular field, for clients that
+    were written for a gateway that does.
+    `ignore_accept`: respond in JSON whatever the client accepts, as RFC 9110 section 12.4.1
+    allows, for clients whose Accept field does not mean it.
+    `max_body_bytes`: the largest request body, in bytes; a larger one is answered with 413.
+    Reading JSON blocks the event loop for one to two seconds per MiB at worst, so the default
+    is less than what a gRPC server accepts.
     """
 
     metadata_headers: frozenset[str] = frozenset()

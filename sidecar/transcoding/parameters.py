@@ -1,8 +1,8 @@
-"""From names and texts to what makes a message: parameters of queries and forms.
+"""Parameters of queries and forms, read as fields of a message.
 
-google/api/http.proto: a name is the path of a field, with a dot between fields;
-a repeated field is given by repeating its name. What has no text cannot be given
-so: maps, lists of messages, and messages otherwise than by their fields.
+google/api/http.proto: the name of a parameter is the path of a field, with a dot between
+fields. A repeated field is given by repeating the parameter. Maps, lists of messages and whole
+messages have no text, so they cannot be parameters; the fields of a message can.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,16 +18,17 @@ from sidecar.transcoding.protojson.scalars import scalar_of
 from sidecar.transcoding.protojson.structs import MAX_DEPTH
 from sidecar.transcoding.protojson.well_known import WELL_KNOWN, has_text, parent_type
 
-# From a text, and how many messages there are down to its own. Raises InvalidValueError.
+# Takes a text and its depth, and returns a value. The depth is the number of messages from the
+# outermost to that of the value. Raises InvalidValueError.
 ReadText: TypeAlias = Callable[[str, int], Any]
-# From the dotted name of a field, and what is wrong, to the fault. Without a name for
-# one that a client made up and that must not be shown to it again.
+# Takes the dotted name of a field and a predicate, and returns the violation. The name is None if
+# it is the client's own and must not be shown.
 Report: TypeAlias = Callable[[str | None, str], Violation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A field by its name. `read` reads its text; one that has none may have `fields` instead."""
+    """A field by its name. `read` reads its text; a field without a text may have `fields`."""
 
     name: str
     json_name: str
@@ -41,28 +42,28 @@ Parameters: TypeAlias = dict[str, Parameter]
 
 
 def label(chain: Sequence[Parameter]) -> str:
-    """Return the dotted name of the field at the end of `chain`."""
+    """Return the dotted JSON name of the field at the end of `chain`."""
     return ".".join(parameter.json_name for parameter in chain)
 
 
 class ParameterReader:
     """Reads parameters as messages of any type. Each type is compiled once.
 
-    `ignore_unknown` passes over names that no field has; `ignore_duplicates` lets
-    the last value count of a singular field that is given several.
+    `ignore_unknown` skips names that no field has. `ignore_duplicates` uses the last of several
+    values of a singular field.
     """
 
     def __init__(self, *, ignore_unknown: bool = False, ignore_duplicates: bool = False) -> None:
         self._ignore_unknown = ignore_unknown
         self._ignore_duplicates = ignore_duplicates
-        # Not by their names: another pool may have another type of the same name.
+        # Not keyed by name: another pool may have another type of the same name.
         self._types: dict[Descriptor, Parameters] = {}
         self._incomplete: list[Descriptor] = []
 
     def fields(self, descriptor: Descriptor) -> Parameters:
-        """Return the fields of a type by both of their names; a JSON name goes before others."""
+        """Return the fields of a type by both of their names. JSON names take precedence."""
         fields = self._fields(descriptor)
-        while self._incomplete:  # one by one, for the types may form a long chain
+        while self._incomplete:  # a loop, because the types may form a long chain
             descriptor = self._incomplete.pop()
             for field in descriptor.fields:
                 parameter = self._compile(field)
@@ -85,41 +86,41 @@ class ParameterReader:
     ) -> Arguments:
         """Return the arguments of the message that has `fields`; add to `violations`.
 
-        A text is None where it could not be decoded, which matters for a known name only.
+        A text that could not be decoded is None. It is a violation only if its name is known.
         """
-        made: Arguments = {}
+        arguments: Arguments = {}
         for name, text in pairs:
             chain = find(fields, name)
             if chain is None:
                 violations.extend(self._unknown(name, report))
                 continue
             try:
-                self._set(made, chain, text)
+                self._set(arguments, chain, text)
             except InvalidValueError as error:
                 violations.append(report(label(chain), str(error)))
-        return made
+        return arguments
 
     def _unknown(self, name: str, report: Report) -> Iterator[Violation]:
         if not self._ignore_unknown:
             yield report(name if is_shown(name) else None, "must be the name of a field")
 
-    def _set(self, made: Arguments, chain: Sequence[Parameter], text: str | None) -> None:
+    def _set(self, arguments: Arguments, chain: Sequence[Parameter], text: str | None) -> None:
         *parents, leaf = chain
         if text is None:
-            raise InvalidValueError("must hold well-formed percent escapes of UTF-8 only")
+            raise InvalidValueError("must be valid percent-encoded UTF-8")
         if leaf.read is None:
             raise InvalidValueError(_explain(leaf))
         value = leaf.read(text, len(chain) + 1)
         for parent in parents:
-            _check_rivals(parent, made)
-            made = made.setdefault(parent.name, {})
-        _check_rivals(leaf, made)
+            _check_rivals(parent, arguments)
+            arguments = arguments.setdefault(parent.name, {})
+        _check_rivals(leaf, arguments)
         if leaf.is_repeated:
-            made.setdefault(leaf.name, []).append(value)
+            arguments.setdefault(leaf.name, []).append(value)
             return
-        if leaf.name in made and not self._ignore_duplicates:
+        if leaf.name in arguments and not self._ignore_duplicates:
             raise InvalidValueError("must be given once only")
-        made[leaf.name] = value
+        arguments[leaf.name] = value
 
     def _compile(self, field: FieldDescriptor) -> Parameter:
         parent = parent_type(field)
@@ -134,7 +135,7 @@ class ParameterReader:
 
 
 def find(fields: Parameters, name: str) -> Sequence[Parameter] | None:
-    """Return the fields that lead to the one that `name` is the path of, or None without one."""
+    """Return the fields along the dotted path `name`, or None if there is no such field."""
     names = name.split(".", MAX_DEPTH)
     if len(names) > MAX_DEPTH:
         return None
@@ -148,7 +149,7 @@ def find(fields: Parameters, name: str) -> Sequence[Parameter] | None:
 
 
 def text_reader(field: FieldDescriptor) -> ReadText:
-    """Return what reads one value of `field`, which has a text, from that."""
+    """Return the reader of the text of one value of `field`, which must have a text."""
     type_ = field.message_type
     if type_ is None:
         read = scalar_of(field).read_text
@@ -163,18 +164,18 @@ def text_reader(field: FieldDescriptor) -> ReadText:
 
 
 def _unquote(text: str) -> str:
-    """Take off the quotes that a JSON string has; for most types they are no part of the value."""
+    """Remove the quotes of a JSON string; for most types they are not part of the value."""
     is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
     return text[1:-1] if is_quoted else text
 
 
-def _check_rivals(parameter: Parameter, made: Arguments) -> None:
-    rival = find_rival(parameter.rivals, made)
+def _check_rivals(parameter: Parameter, arguments: Arguments) -> None:
+    rival = find_rival(parameter.rivals, arguments)
     if rival is not None:
         raise InvalidValueError(f"must not be given together with {rival}")
 
 
 def _explain(parameter: Parameter) -> str:
     if parameter.fields:
-        return "is a message, of which the fields must be named, after a dot"
+        return "is a message; name one of its fields after a dot"
     return "cannot be given as a parameter, only in a JSON body"

@@ -1,7 +1,7 @@
-"""Percent-encoding, decoded strictly (RFC 3986 section 2.1; WHATWG URL, form decoding).
+"""Strict percent-decoding (RFC 3986 section 2.1; WHATWG URL, form decoding).
 
-The standard library leaves a malformed escape as it stands and replaces bytes
-that are not UTF-8; where credentials are compared, neither may pass.
+The standard library keeps a malformed escape as it is and replaces bytes that are not UTF-8.
+Neither is acceptable where credentials are compared.
 """
 
 import re
@@ -12,10 +12,10 @@ _MALFORMED = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 def decode(text: str) -> str:
-    """Return `text` with every escape replaced by the character that it stands for.
+    """Return `text` with every percent escape decoded.
 
-    Raises ValueError for an escape without two hexadecimal digits and for
-    bytes that are not UTF-8 (UnicodeDecodeError is a ValueError).
+    Raises ValueError for an escape without two hexadecimal digits and for bytes that are not
+    UTF-8 (UnicodeDecodeError is a ValueError).
     """
     if "%" not in text:
         return text
@@ -25,21 +25,21 @@ def decode(text: str) -> str:
 
 
 def decode_segment(text: str) -> str:
-    """Return `text` decoded as one segment of a path, in which NUL has no place.
+    """Return `text` decoded as one segment of a path.
 
-    Raises ValueError as `decode` does, and for NUL, at which C would end the text.
+    Raises ValueError as `decode` does, and for NUL, which would end the text in C.
     """
     decoded = decode(text)
     if "\0" in decoded:
-        raise ValueError("NUL cannot stand in a path")
+        raise ValueError("NUL is not allowed in a path")
     return decoded
 
 
 def decode_but_slashes(text: str) -> str:
-    """Return `text` decoded as `decode_segment` does, but for ``%2F``, which stays as it is."""
+    """Return `text` decoded as `decode_segment` does, but keep ``%2F`` as it is."""
     if "%" not in text:
         return decode_segment(text)
-    parts = _SLASH.split(text)  # every second one is a slash
+    parts = _SLASH.split(text)  # every second part is an escaped slash
     return "".join(part if at % 2 else decode_segment(part) for at, part in enumerate(parts))
 
 

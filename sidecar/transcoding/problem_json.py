@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): the answers to what fails, where nothing else is made of it."""
+"""Problem documents (RFC 9457), the default rendering of errors."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +22,8 @@ from sidecar.transcoding.protojson import writer as json_writer
 from sidecar.transcoding.status import HTTP_STATUS
 from sidecar.transcoding.strict_json import JsonTree
 
-# Where Python has no phrase, or one of before RFC 9110 section 15.5.14. Proxies write
-# 499 when a client went away.
+# Python has no phrase for these, or one older than RFC 9110 section 15.5.14. Proxies write 499 if
+# the client has disconnected.
 _TITLES: Mapping[int, str] = MappingProxyType(
     {413: "Content Too Large", 499: "Client Closed Request"}
 )
@@ -36,36 +36,36 @@ _SECOND = 1_000_000_000  # in nanoseconds
 def render(
     request: Request, error: RequestError | Status, *, pools: Sequence[DescriptorPool] = ()
 ) -> Response:
-    """Return the problem document of a request that is no call, or of a call that failed.
+    """Return the problem document of a refused request or of a failed call.
 
-    There is no `type`, which stands for about:blank: the problem is what its HTTP
-    status says (RFC 9457 section 4.2.1). `errors` has the faults of a request. A
-    status of the service has its `code` by name, its message as `detail`, and
-    those `details` whose types are in one of `pools` or the default one.
+    There is no `type`, which stands for about:blank: the problem is what its HTTP status says
+    (RFC 9457 section 4.2.1). For a request, `errors` holds its violations. For a call, `code`
+    is the name of the status code, `detail` the message, and `details` the details whose types
+    are in one of `pools` or the default pool.
 
-    Where the service, or what is between, is at fault the message is not told: gRPC
-    puts the text of exceptions there, and the addresses of hosts. Nor is DebugInfo.
+    The message of UNKNOWN, INTERNAL, DATA_LOSS and UNAVAILABLE is left out, because gRPC puts
+    the text of exceptions and the addresses of hosts there. DebugInfo is left out as well.
 
-    401 demands a WWW-Authenticate field (RFC 9110 section 15.5.2). None is made
-    up here, where the scheme is not known: a service that answers UNAUTHENTICATED
-    needs a renderer of its own, or gives the field as metadata that is passed on.
+    401 demands a WWW-Authenticate field (RFC 9110 section 15.5.2). The scheme is not known
+    here, so none is added: a service that answers UNAUTHENTICATED needs its own renderer, or
+    sends the field as metadata that is passed on.
     """
     if isinstance(error, Status):
-        status, members = HTTP_STATUS.get(error.code, 500), _tell_call(error, pools)
+        status, members = HTTP_STATUS.get(error.code, 500), _write_status(error, pools)
         headers = _retry_after(error)
     else:
-        status, members, headers = error.status, _tell_request(error), error.headers
+        status, members, headers = error.status, _write_request_error(error), error.headers
     title = _TITLES.get(status) or HTTPStatus(status).phrase
-    told = {name: member for name, member in members.items() if member}
+    present = {name: member for name, member in members.items() if member}
     return Response(
-        json_writer.encode({"title": title, "status": status, **told}),
+        json_writer.encode({"title": title, "status": status, **present}),
         status_code=status,
         media_type=media_type.choose_problem(request.headers.getlist("accept")),
         headers={"Vary": "Accept", **headers},
     )
 
 
-def _tell_request(error: RequestError) -> dict[str, JsonTree]:
+def _write_request_error(error: RequestError) -> dict[str, JsonTree]:
     return {
         "detail": error.detail,
         "errors": [_write_violation(violation) for violation in error.violations],
@@ -81,10 +81,10 @@ def _write_violation(violation: Violation) -> JsonTree:
     return {name: member for name, member in members.items() if member is not None}
 
 
-def _tell_call(status: Status, pools: Sequence[DescriptorPool]) -> dict[str, JsonTree]:
-    # As gRPC reads a code that it does not know.
+def _write_status(status: Status, pools: Sequence[DescriptorPool]) -> dict[str, JsonTree]:
+    # gRPC reads an unknown code as UNKNOWN.
     code = status.code if status.code in HTTP_STATUS else code_pb2.UNKNOWN
-    details = [_tell_detail(packed, pools) for packed in status.details]
+    details = [_write_detail(packed, pools) for packed in status.details]
     return {
         "code": code_pb2.Code.Name(code),
         "detail": "" if code in _NOT_FOR_CLIENTS else status.message,
@@ -92,30 +92,30 @@ def _tell_call(status: Status, pools: Sequence[DescriptorPool]) -> dict[str, Jso
     }
 
 
-def _tell_detail(packed: Packed, pools: Sequence[DescriptorPool]) -> dict[str, JsonTree]:
-    """Return the JSON of what is packed, with its @type; nothing of what has none."""
+def _write_detail(packed: Packed, pools: Sequence[DescriptorPool]) -> dict[str, JsonTree]:
+    """Return the JSON of a packed detail with its @type, or {} if it must be left out."""
     if packed.TypeName() == DebugInfo.DESCRIPTOR.full_name:
         return {}
     for pool in (*pools, descriptor_pool.Default()):
         try:
             return MessageToDict(packed, descriptor_pool=pool)
-        except TypeError:  # of a type that is not known
+        except TypeError:  # the pool does not know the type
             continue
-        # In turn: malformed, with a value that JSON does not have (by itself, or in a
-        # field), and an Any in an Any without end.
+        # In turn: a malformed message; a value that JSON does not have, by itself or in a field;
+        # Any nested in Any without end.
         except (DecodeError, ValueError, SerializeToJsonError, RecursionError):
             break
     return {}
 
 
 def _retry_after(status: Status) -> dict[str, str]:
-    """Return the field that tells the longest RetryInfo (RFC 9110 section 10.2.3)."""
+    """Return a Retry-After field with the longest RetryInfo (RFC 9110 section 10.2.3), if any."""
     delays = [delay for delay in map(_delay, status.details) if delay is not None]
     return {"Retry-After": str(max(delays))} if delays else {}
 
 
 def _delay(packed: Packed) -> int | None:
-    """Return the whole seconds that a RetryInfo asks to wait; the client must not be early."""
+    """Return the delay of a RetryInfo in seconds, rounded up so that the client is not early."""
     retry = RetryInfo()
     with suppress(DecodeError):
         if packed.Unpack(retry) and retry.HasField("retry_delay"):

@@ -1,4 +1,4 @@
-"""Receiving: the raw path and the body of a request, as ASGI gives them, within their limits."""
+"""Path and body of a request as ASGI delivers them, within their limits."""
 
 import asyncio
 import re
@@ -22,26 +22,26 @@ _LENGTH = re.compile("[0-9]{1,20}")
 
 
 def raw_path(scope: Scope) -> str:
-    """Return the path as the client wrote it, without that of an application around this one.
+    """Return the path as the client wrote it, without the root path of an outer application.
 
-    A server that lost how it was written gets it encoded anew.
+    If the server did not keep the raw path, the decoded path is encoded again.
     """
     raw = scope.get("raw_path")
-    # A colon that is escaped begins no verb.
+    # An escaped colon would begin no verb, so colons stay as they are.
     path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/:")
     root: str = scope.get("root_path", "")
-    # What comes before is as many segments as the root has, however they are escaped.
-    *before, rest = path.split("/", root.count("/") + 1)
-    is_within = root and unquote("/".join(before)) == root
+    # The prefix has as many segments as the root path, however they are escaped.
+    *prefix, rest = path.split("/", root.count("/") + 1)
+    is_within = root and unquote("/".join(prefix)) == root
     return f"/{rest}" if is_within else path
 
 
 class RequestBody:
-    """The body of one request, for a rule whose body has `shape`, of at most `limit` bytes.
+    """The body of one request.
 
-    Made before anything of the body is read, for what its header tells suffices
-    to refuse it: raises MalformedRequestError, UnsupportedMediaTypeError and
-    ContentTooLargeError.
+    `shape` is what the rule allows for a body, `limit` its largest size in bytes. The
+    constructor checks the header before anything of the body is read. It raises
+    MalformedRequestError, UnsupportedMediaTypeError and ContentTooLargeError.
     """
 
     def __init__(self, request: Request, *, shape: Shape, limit: int) -> None:
@@ -51,21 +51,22 @@ class RequestBody:
         self._reader: Reader | None = None
         length = _read_length(request.headers.getlist("content-length"))
         self._is_http_1 = request.scope["http_version"].startswith("1")
-        # RFC 9112 section 6.3: in later versions a body needs no field to be there.
+        # RFC 9112 section 6.3: HTTP/1 announces a body in one of these fields. Later versions
+        # need none.
         is_absent = not length and "transfer-encoding" not in request.headers
         self._has_none = self._is_http_1 and is_absent
-        # HttpBody has a media type even if it has no content.
+        # An HttpBody has a media type even if it has no content.
         if length or shape is Shape.RAW:
             self._reader = self._choose_reader()
         if length > limit:
             raise self._too_large()
 
     async def read(self, deadline: float | None) -> Content:
-        """Return what was sent, if it was before `deadline`, a time of the event loop.
+        """Return the content of the body, if it arrives before `deadline`.
 
-        Raises UnsupportedMediaTypeError for a body whose length was not told, and
-        ContentTooLargeError, MalformedRequestError, ClientDisconnectedError and
-        DeadlinePassedError.
+        `deadline` is a time of the event loop, in seconds. Raises ContentTooLargeError,
+        MalformedRequestError, ClientDisconnectedError and DeadlinePassedError, and
+        UnsupportedMediaTypeError for a body whose length was not announced.
         """
         try:
             async with asyncio.timeout_at(deadline):
@@ -98,7 +99,10 @@ class RequestBody:
 
 
 def _read_length(values: Sequence[str]) -> int:
-    """Return the length that is told (RFC 9110 section 8.6). Raises MalformedRequestError."""
+    """Return Content-Length in bytes (RFC 9110 section 8.6), or 0 without that field.
+
+    Raises MalformedRequestError if it is repeated or not a number.
+    """
     if not values:
         return 0
     if len(values) > 1 or not _LENGTH.fullmatch(values[0]):

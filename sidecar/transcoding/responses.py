@@ -1,4 +1,4 @@
-"""Answers: the message of a response, one field of it, or content that is not JSON."""
+"""Response bodies: a message or one of its fields in JSON, or the content of an HttpBody."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +17,27 @@ from sidecar.transcoding.rules import Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseBody:
-    """The content of an answer, and its media type, if that is known."""
+    """Content of a response, and its media type or None if that is not known."""
 
     content: bytes
     content_type: str | None
 
 
 class ResponseWriter:
-    """Writes the answers of one rule: its message, one field of that, or what HttpBody holds."""
+    """Writes the responses of one rule: the message, one field of it, or an HttpBody."""
 
     def __init__(self, rule: Rule, json: JsonWriter) -> None:
-        """Prepare for `rule`, whose types `json` compiles."""
+        """Prepare for `rule`; `json` compiles the writers of its types."""
         field = rule.response_body[0] if rule.response_body else None
         self._is_raw = is_http_body(field or rule.method.output_type)
         self._name = field.name if field else None
         self._write = json.field(field) if field else json.message(rule.method.output_type)
 
     def choose(self, accept: Sequence[str]) -> str | None:
-        """Return the media type of the answers for a client that sent `Accept` fields.
+        """Return the media type of the response for a client that sent these `Accept` fields.
 
-        None stands for whatever the service tells. Raises NotAcceptableError.
+        Returns None if the service decides on it, as for an HttpBody. Raises NotAcceptableError
+        if the client accepts no JSON.
         """
         if self._is_raw:
             return None
@@ -46,12 +47,16 @@ class ResponseWriter:
         return chosen
 
     def write(self, message: Message, chosen: str | None) -> ResponseBody:
-        """Return the answer that `message` is. Raises ResponseError."""
+        """Return the response body for `message` in the media type `chosen`.
+
+        Raises ResponseError if JSON cannot hold the message, or if the content_type of an
+        HttpBody is malformed.
+        """
         if self._is_raw:
             return _raw(getattr(message, self._name) if self._name else message)
         try:
             content = json_writer.encode(self._write(message))
-        except (ValueError, TypeError) as error:  # TypeError: text that is not UTF-8 is bytes
+        except (ValueError, TypeError) as error:  # TypeError: bytes, for text that is not UTF-8
             raise ResponseError(str(error)) from error
         except RecursionError as error:
             raise ResponseError("it nests too deeply") from error
@@ -60,10 +65,10 @@ class ResponseWriter:
 
 def _raw(body: Any) -> ResponseBody:
     if body.content_type and not _is_media_type(body.content_type):
-        raise ResponseError("the content_type of a google.api.HttpBody is no media type")
+        raise ResponseError("the content_type of a google.api.HttpBody is not a media type")
     return ResponseBody(content=body.data, content_type=body.content_type or None)
 
 
 def _is_media_type(text: str) -> bool:
-    # A quoted string of a parameter could hold the end of the line, and begin another field.
+    # A quoted parameter could hold a line break, which would begin another header field.
     return text.isascii() and text.isprintable() and media_type.parse(text) is not None

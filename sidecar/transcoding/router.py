@@ -1,8 +1,8 @@
-"""Routing: from the raw path and the method of a request to the rule that it meets.
+"""Router from the path and the method of a request to its HTTP rule.
 
-google/api/http.proto tells what matches. Which of several matches wins it does
-not: at each segment that is a literal before `*`, and `*` before `**`, with a
-way back where one leads nowhere, or to no rule for the method.
+google/api/http.proto defines which paths match, but not which of several matches wins. Here, at
+each segment a literal is tried before `*`, and `*` before `**`. If one leads nowhere, or to no
+rule for the method, the next one is tried.
 """
 
 import re
@@ -22,13 +22,13 @@ from sidecar.transcoding.template import Segment, Wildcard
 
 Target = TypeVar("Target")
 
-# What a segment is not as it was sent, or must not have in it.
+# `%`: needs decoding. NUL: not allowed.
 _DECODED = re.compile("[%\0]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match(Generic[Target]):
-    """What serves a request, and the texts of the variables in its path, in their order."""
+    """The target of a request, and the decoded variables of its path, in their order."""
 
     target: Target
     variables: tuple[str, ...]
@@ -40,34 +40,37 @@ class _Route(Generic[Target]):
     target: Target
 
 
-# What is at the end of a template: by verb, then by method.
+# Routes at the end of a template: by verb, then by method.
 _Ends: TypeAlias = dict[str, dict[str, _Route[Target]]]
 
-_Raw: TypeAlias = tuple[str, ...]
+_Segments: TypeAlias = tuple[str, ...]
 
 
 class _Node(Generic[Target]):
-    """What the templates have in common up to one segment, and where they go from there."""
+    """A node of the routing tree: templates that are equal up to one segment."""
 
     __slots__ = ("ends", "literals", "one", "tails")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node[Target]] = {}
         self.one: _Node[Target] | None = None
-        # What is behind `**`, by the number of the literals there, and by themselves.
+        # Ends of templates with `**`: by the number of literals after it, then by the literals.
         self.tails: dict[int, dict[Sequence[Segment], _Ends[Target]]] = {}
         self.ends: _Ends[Target] = {}
 
 
 class Router(Generic[Target]):
-    """Finds what serves a path and a method. The order in which it was filled does not matter."""
+    """Finds the target for a path and a method. The order of `add` calls does not matter."""
 
     def __init__(self) -> None:
         self._root: _Node[Target] = _Node()
-        self._verbs: dict[str, int] = {}  # and how many colons are in each
+        self._verbs: dict[str, int] = {}  # with the number of colons in each
 
     def add(self, rule: Rule, target: Target) -> None:
-        """Let `target` serve what meets `rule`. Raises ValueError where another one does."""
+        """Route requests that match `rule` to `target`.
+
+        Raises ValueError if another rule matches the same requests.
+        """
         template = rule.template
         methods = self._ends(template.segments).setdefault(template.verb, {})
         other = methods.get(rule.http_method)
@@ -78,10 +81,10 @@ class Router(Generic[Target]):
             self._verbs[template.verb] = template.verb.count(":")
 
     def find(self, method: str, raw_path: str) -> Match[Target]:
-        """Return what serves `method` at `raw_path`, which is still percent-encoded.
+        """Return the target for `method` at `raw_path`, which is still percent-encoded.
 
-        Raises PathNotFoundError, MethodNotAllowedError, and MalformedRequestError
-        for a path that cannot be decoded.
+        Raises PathNotFoundError, MethodNotAllowedError, and MalformedRequestError for a path
+        that cannot be decoded.
         """
         path = _Path.of(raw_path)
         # RFC 9110 section 9.3.2: HEAD is GET without the content.
@@ -109,17 +112,17 @@ class Router(Generic[Target]):
                 node = node.literals.setdefault(segment, _Node())
         return node.ends
 
-    def _matches(self, path: "_Path") -> Iterator[tuple[_Raw, Mapping[str, _Route[Target]]]]:
-        """Yield the segments without a verb, and the methods, of all that matches, best first."""
+    def _matches(self, path: "_Path") -> Iterator[tuple[_Segments, Mapping[str, _Route[Target]]]]:
+        """Yield the raw segments without verb and the routes by method, best match first."""
         for verb, rest in self._verbs_of(path):
             for ends in _walk(self._root, rest.segments):
                 if verb in ends:
                     yield rest.raw, ends[verb]
 
     def _verbs_of(self, path: "_Path") -> Iterator[tuple[str, "_Path"]]:
-        """Yield each verb that may be at the end, the longest first, and what is before it."""
+        """Yield each possible verb, the longest first, with the path before it."""
         if self._verbs and path.raw:
-            # No more colons than a verb has, or a segment of nothing else would take long.
+            # Split at no more colons than verbs have: a segment full of colons would take long.
             head, *parts = path.raw[-1].rsplit(":", max(self._verbs.values()) + 1)
             for at in range(len(parts)):
                 verb, last = decode_segment(":".join(parts[at:])), ":".join([head, *parts[:at]])
@@ -130,14 +133,17 @@ class Router(Generic[Target]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Path:
-    """The segments of a path, of which "/" has none, as they were sent and decoded."""
+    """The segments of a path, raw and decoded. The path "/" has none."""
 
-    raw: _Raw
-    segments: _Raw
+    raw: _Segments
+    segments: _Segments
 
     @classmethod
     def of(cls, raw_path: str) -> "_Path":
-        """Split before decoding, so that %2F never separates segments."""
+        """Split a raw path before decoding it, so that %2F never separates segments.
+
+        Raises PathNotFoundError and MalformedRequestError.
+        """
         if not raw_path.startswith("/"):
             raise PathNotFoundError
         raw = tuple(raw_path[1:].split("/")) if raw_path != "/" else ()
@@ -145,39 +151,39 @@ class _Path:
             raw_path.encode("ascii")
             segments = tuple(map(decode_segment, raw)) if _DECODED.search(raw_path) else raw
         except ValueError:
-            detail = "The path must hold well-formed percent escapes of UTF-8 only, and no NUL."
+            detail = "The path must be valid percent-encoded UTF-8 without NUL."
             raise MalformedRequestError.of([Violation(detail=detail)]) from None
         return cls(raw=raw, segments=segments)
 
     def with_last(self, raw: str) -> "_Path":
-        """Return the path with another last segment."""
+        """Return the path with `raw` as its last segment."""
         return _Path(raw=(*self.raw[:-1], raw), segments=(*self.segments[:-1], decode_segment(raw)))
 
 
-def _walk(root: _Node[Target], segments: _Raw) -> Iterator[_Ends[Target]]:
+def _walk(root: _Node[Target], segments: _Segments) -> Iterator[_Ends[Target]]:
     """Yield the ends of all templates that match, in the order of their precedence."""
-    ways: list[tuple[_Node[Target], int, bool]] = [(root, 0, False)]
-    while ways:  # the last is tried first
-        node, at, is_tail = ways.pop()
+    stack: list[tuple[_Node[Target], int, bool]] = [(root, 0, False)]
+    while stack:  # the last entry is tried first
+        node, at, is_tail = stack.pop()
         if is_tail:
             yield from _tails(node, segments[at:])
             continue
         if node.tails:
-            ways.append((node, at, True))
+            stack.append((node, at, True))
         if at == len(segments):
             yield node.ends
             continue
-        # RFC 3986 section 3.3: a segment may be empty. `*` and literals match none that is,
-        # so that a slash at the end makes another path; `**` matches whatever is left.
+        # RFC 3986 section 3.3: a segment may be empty. `*` and literals do not match an empty
+        # one, so a slash at the end makes another path. `**` matches any segments that are left.
         if node.one is not None and segments[at]:
-            ways.append((node.one, at + 1, False))
+            stack.append((node.one, at + 1, False))
         literal = node.literals.get(segments[at])
         if literal is not None:
-            ways.append((literal, at + 1, False))
+            stack.append((literal, at + 1, False))
 
 
-def _tails(node: _Node[Target], segments: _Raw) -> Iterator[_Ends[Target]]:
-    """Yield what is behind `**` at `node` and matches the end of `segments`, longest first."""
+def _tails(node: _Node[Target], segments: _Segments) -> Iterator[_Ends[Target]]:
+    """Yield the ends after `**` at `node` that match the end of `segments`, longest first."""
     for length in sorted(node.tails, reverse=True):
         tail = segments[len(segments) - length :]
         if len(tail) == length and tail in node.tails[length]:

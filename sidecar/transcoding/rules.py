@@ -1,4 +1,4 @@
-"""HTTP rules: which HTTP requests stand for a method, read from its options.
+"""HTTP rules read from method options.
 
 https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
 """
@@ -25,7 +25,7 @@ from sidecar.transcoding.protojson.well_known import has_own_json, has_text, par
 from sidecar.transcoding.template import Template, Variable, parse
 
 _HTTP: Any = annotations_pb2.http  # its stub types the extension as a plain FieldDescriptor
-# RFC 9110 section 5.6.2; "*" is one as well.
+# RFC 9110 section 5.6.2. "*" is a token as well.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LOG = logging.getLogger(__name__)
 
@@ -36,10 +36,9 @@ FieldPath = tuple[FieldDescriptor, ...]
 class Rule:
     """One binding of `method` to an HTTP method and the paths that `template` matches.
 
-    `name` tells it from others for people. `http_method` is "*" for all of them.
-    `variables` are the fields that those of the template lead to. `body` and
-    `response_body` are the way to what the bodies hold: () is the whole message,
-    and None is no body.
+    `name` identifies the rule in messages. `http_method` is "*" for every method. `variables`
+    are the field paths of the template's variables, in their order. `body` and `response_body`
+    are the field paths of the bodies: () is the whole message, None is no body.
     """
 
     name: str
@@ -52,17 +51,17 @@ class Rule:
 
 
 def read_rules(services: Iterable[ServiceDescriptor], violations: SchemaViolations) -> list[Rule]:
-    """Return the rules of all unary methods; what is wrong with others goes to `violations`.
+    """Return the rules of all unary methods; add violations of others to `violations`.
 
-    Streaming methods that have rules are named in one warning.
+    One warning names the streaming methods that have rules.
     """
     rules: list[Rule] = []
     streaming: list[str] = []
-    for method, told in _annotated(services):
+    for method, http_rule in _annotated(services):
         if method.client_streaming or method.server_streaming:
             streaming.append(method.full_name)
         else:
-            rules.extend(_read_bindings(method, told, violations))
+            rules.extend(_read_bindings(method, http_rule, violations))
     if streaming:
         _LOG.warning("streaming methods are not served over HTTP: %s", ", ".join(streaming))
     return rules
@@ -73,36 +72,36 @@ def _annotated(
 ) -> Iterator[tuple[MethodDescriptor, HttpRule]]:
     for service in services:
         for method in service.methods:
-            # Read again, for they may have been read before the extension was known.
+            # Parsed again: they may have been parsed before the extension was known.
             options = MethodOptions.FromString(method.GetOptions().SerializeToString())
             if options.HasExtension(_HTTP):
                 yield method, options.Extensions[_HTTP]
 
 
 def _read_bindings(
-    method: MethodDescriptor, told: HttpRule, violations: SchemaViolations
+    method: MethodDescriptor, http_rule: HttpRule, violations: SchemaViolations
 ) -> Iterator[Rule]:
-    yield from _read_rule(f"{method.full_name}: {_name(told)}", method, told, violations)
-    for at, binding in enumerate(told.additional_bindings):
+    yield from _read_rule(f"{method.full_name}: {_name(http_rule)}", method, http_rule, violations)
+    for at, binding in enumerate(http_rule.additional_bindings):
         name = f"{method.full_name}: additional_bindings[{at}].{_name(binding)}"
         yield from _read_rule(name, method, binding, violations)
         if binding.additional_bindings:
-            violations.add(name, "additional bindings cannot have more of them")
+            violations.add(name, "additional bindings cannot be nested")
 
 
-def _name(told: HttpRule) -> str:
-    pattern = told.WhichOneof("pattern")
+def _name(http_rule: HttpRule) -> str:
+    pattern = http_rule.WhichOneof("pattern")
     if pattern == "custom":
-        return f"custom {told.custom.kind!r} {told.custom.path!r}"
-    return f"{pattern} {getattr(told, pattern)!r}" if pattern else "rule"
+        return f"custom {http_rule.custom.kind!r} {http_rule.custom.path!r}"
+    return f"{pattern} {getattr(http_rule, pattern)!r}" if pattern else "rule"
 
 
 def _read_rule(
-    name: str, method: MethodDescriptor, told: HttpRule, violations: SchemaViolations
+    name: str, method: MethodDescriptor, http_rule: HttpRule, violations: SchemaViolations
 ) -> Iterator[Rule]:
-    """Yield the rule, if it can be served. Of one that cannot everything that is wrong is told."""
+    """Yield the rule if it can be served; add all of its violations otherwise."""
     count = len(violations)
-    pattern = _pattern(told)
+    pattern = _pattern(http_rule)
     if pattern is None:
         violations.add(name, "it has none of get, put, post, delete, patch and custom")
         return
@@ -110,17 +109,17 @@ def _read_rule(
     if not _TOKEN.fullmatch(http_method):
         violations.add(name, "its kind must be an HTTP method, or '*' for all")
     template = violations.attempt(name, parse, path)
-    found = [
+    resolved = [
         violations.attempt(name, _resolve, method.input_type, variable)
         for variable in (template.variables if template is not None else ())
     ]
-    body = violations.attempt(name, _body, method.input_type, told.body)
+    body = violations.attempt(name, _body, method.input_type, http_rule.body)
     response_body = violations.attempt(
-        name, _part, method.output_type, "response_body", told.response_body
+        name, _part, method.output_type, "response_body", http_rule.response_body
     )
     if template is None or response_body is None or len(violations) > count:
         return
-    variables = tuple(path for path in found if path is not None)
+    variables = tuple(path for path in resolved if path is not None)
     for violation in _conflicts(method.input_type, template, variables, body):
         violations.add(name, violation)
     if len(violations) == count:
@@ -135,22 +134,22 @@ def _read_rule(
         )
 
 
-def _pattern(told: HttpRule) -> tuple[str, str] | None:
-    """Return the HTTP method and the template, if there are any."""
-    pattern = told.WhichOneof("pattern")
+def _pattern(http_rule: HttpRule) -> tuple[str, str] | None:
+    """Return the HTTP method and the template, or None without a pattern."""
+    pattern = http_rule.WhichOneof("pattern")
     if pattern == "custom":
-        return told.custom.kind, told.custom.path
-    return (pattern.upper(), getattr(told, pattern)) if pattern else None
+        return http_rule.custom.kind, http_rule.custom.path
+    return (pattern.upper(), getattr(http_rule, pattern)) if pattern else None
 
 
 def _resolve(message: Descriptor | None, variable: Variable) -> FieldPath:
-    """Return the fields that lead to the one that `variable` gives. Raises ValueError."""
+    """Return the field path of `variable`, from `message` on. Raises ValueError."""
     path: list[FieldDescriptor] = []
     where = f"column {variable.column}: "
     for name in variable.field_path:
         field = message.fields_by_name.get(name) if message else None
         if message is None:
-            raise ValueError(f"{where}{path[-1].full_name} is one value, without fields to name")
+            raise ValueError(f"{where}{path[-1].full_name} has no fields that a path can set")
         if field is None:
             raise ValueError(f"{where}{message.full_name} has no field {name!r}")
         if field.is_repeated:
@@ -167,20 +166,23 @@ def _body(message: Descriptor, name: str) -> FieldPath | None:
     return _part(message, "body", "" if name == "*" else name) if name else None
 
 
-def _part(message: Descriptor, what: str, name: str) -> FieldPath:
-    """Return the way to the field `name`, or to the whole message without a name."""
+def _part(message: Descriptor, option: str, name: str) -> FieldPath:
+    """Return the field path of `name`, or () for the whole message without a name.
+
+    Raises ValueError, whose text begins with `option`, the name of the option.
+    """
     if not name:
         return ()
     field = message.fields_by_name.get(name)
     if field is None:
-        raise ValueError(f"{what}: {message.full_name} has no field {name!r}")
+        raise ValueError(f"{option}: {message.full_name} has no field {name!r}")
     return (field,)
 
 
 def _conflicts(
     message: Descriptor, template: Template, paths: Sequence[FieldPath], body: FieldPath | None
 ) -> Iterator[str]:
-    """Yield where path and body would give the same field, or two of a oneof."""
+    """Yield each field that both path and body would set, and each conflict in a oneof."""
     whole = body[0] if body else message
     target = message_of(whole)
     leaves_nothing = target is None or has_own_json(target) or is_http_body(target)
@@ -188,7 +190,7 @@ def _conflicts(
     for variable, path in zip(template.variables, paths, strict=True):
         where = f"column {variable.column}: "
         if body is not None and path[: len(body)] == body and leaves_nothing:
-            yield f"{where}the body gives all of {whole.full_name}"
+            yield f"{where}the body already sets all of {whole.full_name}"
         yield from (f"{where}{violation}" for violation in _exclusions(path, chosen))
     yield from (f"body: {violation}" for violation in _exclusions(body or (), chosen))
 
@@ -196,7 +198,7 @@ def _conflicts(
 def _exclusions(
     path: FieldPath, chosen: dict[tuple[FieldPath, str], FieldDescriptor]
 ) -> Iterator[str]:
-    """Yield which field of a oneof excludes one on the way, of those that were `chosen` before."""
+    """Yield each oneof conflict of the fields in `path` with the fields `chosen` before."""
     for at, field in enumerate(path):
         oneof = field.containing_oneof
         other = chosen.setdefault((path[:at], oneof.name), field) if oneof else field

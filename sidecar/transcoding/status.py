@@ -1,4 +1,4 @@
-"""The status of a call, and the HTTP status that it stands for."""
+"""Status of a gRPC call, and its mapping to an HTTP status."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -36,12 +36,12 @@ HTTP_STATUS: Mapping[int, int] = MappingProxyType(
 
 
 def read_status(error: AioRpcError) -> Status:
-    """Return the status that a failed call ended with, with its details if it has any.
+    """Return the status of a failed call, with its details if it has any.
 
-    Details that cannot be read, or that contradict the call's code or message, are left out.
+    Details that cannot be decoded, or that contradict the call's code or message, are left out.
     """
     try:
-        # The error has the accessors of a finished call, which is all that is used.
+        # The error has the accessors of a finished call; `from_call` uses nothing else.
         status: Status | None = rpc_status.from_call(cast("grpc.Call", error))
     except (ValueError, DecodeError):
         status = None

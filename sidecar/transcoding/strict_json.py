@@ -1,7 +1,7 @@
-"""JSON as RFC 8259 has it, without what Python's parser adds, and with nothing lost.
+"""Strict JSON parser (RFC 8259) that keeps repeated names and exact integers.
 
-Python's `json` takes NaN and Infinity, guesses UTF-16, lets the last of equal
-names win, and ends in RecursionError on deep nesting.
+Python's `json` accepts NaN and Infinity, guesses UTF-16, keeps only the last of equal names,
+and ends in RecursionError on deep nesting.
 """
 
 import json
@@ -10,30 +10,30 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import NoReturn, TypeAlias, TypeGuard
 
-# More than any type has, and less than the limit of `int`.
+# More digits than any type has, and fewer than the limit of `int`.
 _MAX_DIGITS = 1000
-_DEEPEST = 98
-# From here on not every integer is a float; no type has integers of so many digits.
-_INEXACT, _LONGEST = 2.0**53, 25
+_MAX_NESTING = 98
+# From 2**53 on not every integer is a float. No type has integers of more than 25 digits.
+_INEXACT, _MAX_INTEGER_DIGITS = 2.0**53, 25
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _NO_SKELETON = bytes(set(range(256)) - {ord('"'), *_STEPS})
 
 
 class JsonObject(list[tuple[str, "JsonValue"]]):
-    """An object as the list of its members, so that a repeated name is still seen."""
+    """A JSON object as the list of its members, so that a repeated name is still seen."""
 
     def unique(self) -> dict[str, "JsonValue"]:
-        """Return the members by name. Raises ValueError when a name is repeated."""
+        """Return the members by name. Raises ValueError if a name is repeated."""
         members = dict(self)
         if len(members) != len(self):
             raise ValueError("a name is repeated in an object")
         return members
 
 
-# A number with an exponent that is too large for a float is infinite.
+# A number whose exponent is too large for a float is infinite.
 JsonValue: TypeAlias = str | int | float | bool | JsonObject | list["JsonValue"] | None
 
-# What `json` writes; every name in an object is there once.
+# A value for `json` to write. Names in an object are unique.
 JsonTree: TypeAlias = str | int | float | bool | dict[str, "JsonTree"] | list["JsonTree"] | None
 
 
@@ -43,10 +43,10 @@ def is_array(value: JsonValue) -> TypeGuard[list[JsonValue]]:
 
 
 def parse(data: bytes) -> JsonValue:
-    """Return the value that `data` holds.
+    """Return the JSON value in `data`.
 
-    Raises ValueError when it is not JSON in UTF-8, nests too deeply, or has a
-    number of too many digits. The text of the error quotes nothing of it.
+    Raises ValueError if `data` is not JSON in UTF-8, nests too deeply, or has a number of too
+    many digits. The text of the error quotes nothing of `data`.
     """
     try:
         text = data.decode()
@@ -62,21 +62,21 @@ def parse(data: bytes) -> JsonValue:
 
 
 def _check_nesting(data: bytes) -> None:
-    """Raise ValueError for deeper nesting than the parsers of protobuf take.
+    """Raise ValueError for deeper nesting than the parsers of protobuf accept.
 
-    They take 100 messages in each other, of which two may have no bracket here: the
-    one whose field is the body, and a wrapper. The depth at which `json` gives up
-    differs between versions of Python.
+    They accept 100 nested messages. Two of these may have no bracket here: the message whose
+    field is the body, and a wrapper. The depth at which `json` gives up differs between
+    versions of Python.
     """
-    if data.count(b"{") + data.count(b"[") <= _DEEPEST:
+    if data.count(b"{") + data.count(b"[") <= _MAX_NESTING:
         return
     if b"\\" in data:
         data = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    # Without escapes each quote is an end of a string: every second part is one. Two quotes
-    # with nothing between have nothing to part.
+    # Without escapes, quotes open and close strings in turn, so every second part is outside of
+    # strings. Two adjacent quotes have nothing between them and are dropped.
     skeleton = data.translate(None, delete=_NO_SKELETON).replace(b'""', b"")
     brackets = b"".join(skeleton.split(b'"')[::2])
-    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _DEEPEST:
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _MAX_NESTING:
         raise ValueError("it nests too deeply")
 
 
@@ -94,9 +94,9 @@ def _parse_float(text: str) -> float | int:
     value = float(text)
     if abs(value) < _INEXACT or math.isinf(value):
         return value
-    # A float might be another integer than the one that was sent.
+    # The float may be another integer than the one that was sent.
     number = Decimal(text)
-    is_integer = number.adjusted() < _LONGEST and number == number.to_integral_value()
+    is_integer = number.adjusted() < _MAX_INTEGER_DIGITS and number == number.to_integral_value()
     return int(number) if is_integer else value
 
 

@@ -1,4 +1,4 @@
-"""Path templates: the language of the paths in `google.api.http` rules.
+"""Path templates of `google.api.http` rules.
 
 https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
 
@@ -9,7 +9,7 @@ https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
     FieldPath = IDENT { "." IDENT } ;
     Verb     = ":" LITERAL ;
 
-Beyond it, as others read it too: `**` may have literals behind it, a verb may
+Other implementations accept more, and so does this one: literals may follow `**`, a verb may
 have colons in it, and "/" alone is a template.
 """
 
@@ -23,25 +23,26 @@ from sidecar.transcoding.percent import decode_but_slashes, decode_segment
 
 
 class TemplateError(ValueError):
-    """A template that cannot be served; the text names the column, counted from 1."""
+    """A template that cannot be served. The text has the column, counted from 1."""
 
 
 class Wildcard(Enum):
-    """A segment that stands for others: for one, or for any number of them."""
+    """A segment that matches one segment (ONE) or any number of them (ANY)."""
 
     ONE = "*"
     ANY = "**"
 
 
-# A literal is decoded, so that it equals all ways to write it.
+# A literal is decoded, so that it equals every way to write it.
 Segment: TypeAlias = str | Wildcard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """A field that a path gives, by its path; `column` is where that stands in the template.
+    """A variable of a template, which sets the field at `field_path`.
 
-    `part` is which segments of a path give it, and `decode` is for each of them.
+    `part` is the slice of a path's segments that it captures, `decode` decodes their text.
+    `column` is where the field path begins in the template, counted from 1.
     """
 
     field_path: tuple[str, ...]
@@ -52,7 +53,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """A path template. `verb` is empty if it has none."""
+    """A path template. `verb` is empty if there is none."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -60,7 +61,7 @@ class Template:
     verb: str
 
     def capture(self, raw_segments: Sequence[str]) -> tuple[str, ...]:
-        """Return the text of each variable in a path that matches.
+        """Return the decoded text of each variable in a path that matches.
 
         `raw_segments` are the segments of the path, still encoded, without the verb.
         """
@@ -70,24 +71,24 @@ class Template:
 
 
 def parse(text: str) -> Template:
-    """Return the template that `text` is. Raises TemplateError."""
+    """Return the template in `text`. Raises TemplateError."""
     return _Parser(text).parse()
 
 
-# Without what means something in a template, begins another part of a URL, or is not seen.
+# Excluded: template syntax, characters that begin another part of a URL, and invisible ones.
 _LITERAL = re.compile(r"[^/{}*:?#\x00-\x20\x7f]+")
 _VERB = re.compile(r"[^/{}*?#\x00-\x20\x7f]+")
 _IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class _Parser:
-    """Reads one template from left to right."""
+    """Parser of one template, from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._segments: list[Segment] = []
-        # Field path, first segment, segment behind the last, column.
+        # Field path, first segment, segment after the last, column.
         self._spans: list[tuple[tuple[str, ...], int, int, int]] = []
 
     def parse(self) -> Template:
@@ -96,7 +97,7 @@ class _Parser:
             self._read_segments(self._read_segment)
         verb = self._read(_VERB, "a verb must not be empty") if self._accept(":") else ""
         if self._at < len(self._text):
-            raise self._error(_BEHIND_VERB if verb else _explain(self._text[self._at]))
+            raise self._error(_AFTER_VERB if verb else _explain(self._text[self._at]))
         return Template(
             text=self._text,
             segments=tuple(self._segments),
@@ -126,7 +127,7 @@ class _Parser:
 
     def _add(self, segment: Segment, column: int) -> None:
         if Wildcard.ANY in self._segments and isinstance(segment, Wildcard):
-            raise self._error("only literals may stand behind '**'", column)
+            raise self._error("only literals may follow '**'", column)
         self._segments.append(segment)
 
     def _read_variable(self) -> None:
@@ -135,45 +136,43 @@ class _Parser:
         while self._accept("."):
             names.append(self._read_ident())
         if any(tuple(names) == span[0] for span in self._spans):
-            raise self._error("a field can be given by one variable only", column)
+            raise self._error("a field can be set by one variable only", column)
         if self._accept("="):
             self._read_segments(self._read_plain_segment)
         else:
             self._add(Wildcard.ONE, column)
-        self._expect("}", "a variable ends with '}', and no other can stand in it")
+        self._expect("}", "a variable ends with '}' and cannot contain another one")
         self._spans.append((tuple(names), first, len(self._segments), column + 1))
 
-    def _variable(self, path: tuple[str, ...], first: int, behind: int, column: int) -> Variable:
-        """Return the variable; what is behind `**` is counted from the end of a path."""
+    def _variable(self, path: tuple[str, ...], first: int, stop: int, column: int) -> Variable:
+        """Return the variable. Segments after `**` are counted from the end of a path."""
         length = len(self._segments)
         elastic = self._segments.index(Wildcard.ANY) if Wildcard.ANY in self._segments else length
         start = first if first <= elastic else first - length
-        end = behind if behind <= elastic else (behind - length or None)
-        # Of several segments the slashes between must be told from those within, however
-        # many match: the template decides.
-        is_multi = behind - first > 1 or first == elastic
+        end = stop if stop <= elastic else (stop - length or None)
+        # A variable of several segments keeps %2F: decoded, it would look like a slash between
+        # segments. The template decides this, however many segments match.
+        is_multi = stop - first > 1 or first == elastic
         decode = decode_but_slashes if is_multi else decode_segment
         return Variable(field_path=path, part=slice(start, end), decode=decode, column=column)
 
     def _read_ident(self) -> str:
-        found = _IDENT.match(self._text, self._at)
-        if found is None:
-            raise self._error("the name of a field must stand here")
-        self._at = found.end()
-        return found[0]
+        match = _IDENT.match(self._text, self._at)
+        if match is None:
+            raise self._error("a field name is expected here")
+        self._at = match.end()
+        return match[0]
 
     def _read(self, pattern: re.Pattern[str], if_empty: str) -> str:
-        found = pattern.match(self._text, self._at)
-        if found is None:
+        match = pattern.match(self._text, self._at)
+        if match is None:
             is_empty = self._text[self._at : self._at + 1] in {"", "/", ":", "}"}
             raise self._error(if_empty if is_empty else _explain(self._text[self._at]))
         try:
-            literal = decode_segment(found[0])
+            literal = decode_segment(match[0])
         except ValueError:
-            raise self._error(
-                "a literal must have well-formed percent escapes of UTF-8 only"
-            ) from None
-        self._at = found.end()
+            raise self._error("a literal must be valid percent-encoded UTF-8") from None
+        self._at = match.end()
         return literal
 
     def _accept(self, token: str) -> bool:
@@ -191,9 +190,9 @@ class _Parser:
 
 
 def _explain(character: str) -> str:
-    return _EXPLANATIONS.get(character, f"{character!r} cannot stand here")
+    return _EXPLANATIONS.get(character, f"{character!r} is not allowed here")
 
 
-_ONE_ALONE = "a segment is one literal, wildcard or variable alone"
+_ONE_ALONE = "a segment is exactly one literal, wildcard or variable"
 _EXPLANATIONS = {"{": _ONE_ALONE, "*": _ONE_ALONE}
-_BEHIND_VERB = "a verb ends the template; within a segment a colon is written as %3A"
+_AFTER_VERB = "a verb ends the template; within a segment a colon is written as %3A"

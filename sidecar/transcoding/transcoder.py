@@ -1,4 +1,4 @@
-"""The transcoder: an ASGI application that answers HTTP requests by gRPC calls."""
+"""ASGI application that serves HTTP requests by gRPC calls."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ from sidecar.transcoding.router import Match, Router
 from sidecar.transcoding.rules import Rule, read_rules
 from sidecar.transcoding.status import read_status
 
-# Makes the answer to a request that could not be made into a call, or whose call failed.
+# Returns the response to a refused request or a failed call.
 RenderError = Callable[[Request, RequestError | Status], Response]
 _DEFAULTS = Options()
 _LOG = logging.getLogger(__name__)
@@ -44,21 +44,21 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
-    """A rule made ready: what makes its message, calls its method and writes its answer."""
+    """A compiled rule: the binder of its message, its method, and the writer of its responses."""
 
     route: str
     binder: Binder
     call: grpc.aio.UnaryUnaryMultiCallable[Message, Message]
-    answers: ResponseWriter
+    writer: ResponseWriter
 
 
 class Transcoder:
     """Serves the unary methods of `services` that have an HTTP rule, through `channel`.
 
-    The channel may be local or remote, the services of any descriptor pool.
-    `render_error` makes the answer to what fails; without one that is a problem
-    document (RFC 9457). Raises SchemaError, with every reason, when rules cannot
-    be served. What it serves a request by is in the scope as `transcoding.route`.
+    The channel may be local or remote, the services in any descriptor pool. `render_error`
+    renders errors; the default is a problem document (RFC 9457). Raises SchemaError with every
+    violation if rules cannot be served. While a request is served, the scope holds the template
+    of its rule as `transcoding.route`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Transcoder:
         violations.check()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI, HTTP only). A client that went away gets no answer."""
+        """Serve one request (ASGI, HTTP only). A client that disconnected gets no response."""
         request = Request(scope, receive)
         try:
             response = await self._answer(request)
@@ -100,7 +100,7 @@ class Transcoder:
         except DeadlinePassedError:
             response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
         except ResponseError as error:
-            _LOG.error("an answer at %s cannot be sent: %s", scope["transcoding.route"], error)
+            _LOG.error("a response at %s cannot be sent: %s", scope["transcoding.route"], error)
             response = self._render_error(request, Status(code=code_pb2.INTERNAL))
         except grpc.aio.AioRpcError as error:
             response = self._render_error(request, read_status(error))
@@ -118,49 +118,47 @@ class Transcoder:
             route=rule.template.text,
             binder=Binder(rule, self._json, self._parameters),
             call=call,
-            answers=ResponseWriter(rule, self._writer),
+            writer=ResponseWriter(rule, self._writer),
         )
 
     async def _answer(self, request: Request) -> Response:
         try:
-            found = self._router.find(request.method, raw_path(request.scope))
+            match = self._router.find(request.method, raw_path(request.scope))
         except MethodNotAllowedError as error:
             if request.method != "OPTIONS":
                 raise
             return Response(status_code=204, headers=error.headers)  # RFC 9110 section 9.3.7
-        request.scope["transcoding.route"] = found.target.route
-        return await self._call(request, found)
+        request.scope["transcoding.route"] = match.target.route
+        return await self._call(request, match)
 
-    async def _call(self, request: Request, found: Match[_Endpoint]) -> Response:
-        endpoint, headers, options = found.target, request.headers, self._options
-        reception = RequestBody(
-            request, shape=endpoint.binder.body.shape, limit=options.max_body_bytes
-        )
+    async def _call(self, request: Request, match: Match[_Endpoint]) -> Response:
+        endpoint, headers, options = match.target, request.headers, self._options
+        body = RequestBody(request, shape=endpoint.binder.body.shape, limit=options.max_body_bytes)
         accept = None if options.ignore_accept else headers.getlist("accept")
-        media_type = endpoint.answers.choose(accept or [])
+        media_type = endpoint.writer.choose(accept or [])
         timeout = metadata.read_timeout(headers.raw)
         deadline = None if timeout is None else _now() + timeout
-        content = await reception.read(deadline)
+        content = await body.read(deadline)
         query = request.scope.get("query_string", b"").decode("latin-1")
         call = endpoint.call(
-            endpoint.binder.bind(found.variables, query, content),
+            endpoint.binder.bind(match.variables, query, content),
             timeout=None if deadline is None else _remaining(deadline),
             metadata=metadata.to_metadata(headers.raw, self._passed),
         )
         message = await cancellation.response_of(call, request)
-        response = _respond(endpoint.answers.write(message, media_type))
+        response = _respond(endpoint.writer.write(message, media_type))
         if media_type is not None and accept is not None:
             response.headers["Vary"] = "Accept"
         if options.response_headers:
-            passed = [*await call.initial_metadata(), *await call.trailing_metadata()]
-            self._pass_on(passed, response)
+            entries = [*await call.initial_metadata(), *await call.trailing_metadata()]
+            self._pass_on(entries, response)
         return response
 
-    def _pass_on(self, given: Iterable[tuple[str, str | bytes]], response: Response) -> None:
-        """Add the metadata that may be headers, but for fields that the answer has already."""
-        # Of Vary there may be several: each has more that the answer depends on.
+    def _pass_on(self, entries: Iterable[tuple[str, str | bytes]], response: Response) -> None:
+        """Add the metadata that may become headers, except fields that the response has already."""
+        # Vary may be repeated: each one adds fields that the response depends on.
         own = {name.lower() for name in response.headers} - {"vary"}
-        for name, value in metadata.to_headers(given, self._options.response_headers):
+        for name, value in metadata.to_headers(entries, self._options.response_headers):
             if name not in own:
                 response.headers.append(name, value)
 
@@ -170,16 +168,16 @@ def _now() -> float:
 
 
 def _remaining(deadline: float) -> float:
-    """Return the seconds until `deadline`. Raises DeadlinePassedError."""
+    """Return the seconds until `deadline`, a time of the event loop. Raises DeadlinePassedError."""
     seconds = deadline - _now()
     if seconds <= 0:
         raise DeadlinePassedError
     return seconds
 
 
-def _respond(answer: ResponseBody) -> Response:
-    response = Response(answer.content)
-    if answer.content_type is not None:
-        # Not as Starlette's own argument, which would add a charset to text.
-        response.headers["Content-Type"] = answer.content_type
+def _respond(body: ResponseBody) -> Response:
+    response = Response(body.content)
+    if body.content_type is not None:
+        # Set here, because Starlette's own argument would add a charset to text.
+        response.headers["Content-Type"] = body.content_type
     return response

@@ -352,7 +352,7 @@ def test_a_name_that_two_fields_have() -> None:
     """The path gives a field by its own name, elsewhere a name is first one in JSON."""
     assert_bound(bind(ODD, "x", "", '{"key":"","b":"y"}'), '{"key":"","c":"x","b":"y"}')
     assert faults_of(ODD, "x", "", '{"key":"","c":"y"}') == [
-        "/c c must not be in the body, for the path gives c."
+        "/c c must not be in the body; the path gives c."
     ]
     assert faults_of(ODD, "x", "c=y", '{"key":""}') == [
         "?c c must not be in the query; the path gives it."

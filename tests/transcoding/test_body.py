@@ -257,7 +257,7 @@ WRONG_FORMS: Mapping[tuple[str, str], list[str]] = {
         "/nope nope must be the name of a field.",
         f"/copies copies {INT64}.",
         "/shelf/nope shelf.nope must be the name of a field.",
-        "/shelf shelf is a message, of which the fields must be named, after a dot.",
+        "/shelf shelf is a message; name one of its fields after a dot.",
     ],
     ("*", "<script>=1"): ["A parameter must be the name of a field."],
     ("*", "choice.byTitle=a&choice.byCode=1"): [

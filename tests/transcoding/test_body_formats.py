@@ -223,7 +223,7 @@ def test_form(text: str, pairs: list[tuple[str, str]]) -> None:
     assert read(text.encode(), FORM) == Form(pairs=pairs)
 
 
-ESCAPES = "The body must hold well-formed percent escapes of UTF-8 only."
+ESCAPES = "The body must be valid percent-encoded UTF-8."
 WRONG_FORMS = (b"a=%", b"a=%4", b"a=%zz", b"%zz=a", b"a=b&c=%", b"a=%FF", b"a=%C3", b"a=\xff")
 
 

@@ -24,7 +24,7 @@ ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
     "path": (
         PathNotFoundError(),
         404,
-        "There is nothing at this path; check it, also for a slash at its end.",
+        "There is nothing at this path; check it, including any slash at its end.",
         {},
     ),
     "method": (
@@ -55,7 +55,7 @@ ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
     "representation": (
         NotAcceptableError("application/json"),
         406,
-        "Accept application/json; the answer is in no other media type.",
+        "Accept application/json; there is no other media type.",
         {},
     ),
     "one fault": (MalformedRequestError.of([ONE]), 400, "One.", {}),

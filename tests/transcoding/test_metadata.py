@@ -38,7 +38,7 @@ NAMED = (
 )
 REFUSED = "Headers that cannot be passed on must not be named:"
 SPELLING = "a name is in lower case, and has only 0-9, a-z, _, . and - in it"
-GRPC = "gRPC keeps it for itself"
+GRPC = "it is reserved for gRPC"
 CONNECTION = "it is for one connection"
 HTTP = "it belongs to HTTP, not to the call"
 NOT_NAMED: Mapping[str, str] = {
@@ -101,7 +101,7 @@ def test_all_names_that_cannot_pass() -> None:
         check_names(["te", "x-request-id", "grpc-status", "Host", "te"])
     assert str(raised.value) == (
         f"{REFUSED} 'Host' (a name is in lower case, and has only 0-9, a-z, _, . and - in it), "
-        "'grpc-status' (gRPC keeps it for itself), 'te' (it is for one connection)."
+        "'grpc-status' (it is reserved for gRPC), 'te' (it is for one connection)."
     )
 
 

@@ -25,7 +25,7 @@ def test_headers(name: str) -> None:
 
 REFUSED = {
     "X-Upper": "'X-Upper' (a name is in lower case, and has only 0-9, a-z, _, . and - in it)",
-    "grpc-timeout": "'grpc-timeout' (gRPC keeps it for itself)",
+    "grpc-timeout": "'grpc-timeout' (it is reserved for gRPC)",
     "connection": "'connection' (it is for one connection)",
 }
 

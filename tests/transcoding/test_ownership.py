@@ -15,7 +15,7 @@ from tests.transcoding.binders import assert_bound, bind, binder, faults_of
 
 SEND = "must not be in the query; send it in the body."
 NAME, CODE = f"?name name {SEND}", f"?shelfCode shelfCode {SEND}"
-ESCAPES = "The query must hold well-formed percent escapes of UTF-8 only."
+ESCAPES = "The query must be valid percent-encoded UTF-8."
 
 QUERIES: Mapping[str, list[str]] = {
     "name=canary": [NAME],
@@ -48,9 +48,9 @@ def test_fields_of_the_body(query: str, violations: list[str], ignore: bool) -> 
 
 
 BY_PATH = "must not be in the query; the path gives it."
-IN_BODY = "/name name must not be in the body, for the path gives name."
-WITHIN = "/name name must not be in the body, for the path gives shelf.name."
-TITLE = "must not be in the body, for the path gives choice.byTitle."
+IN_BODY = "/name name must not be in the body; the path gives name."
+WITHIN = "/name name must not be in the body; the path gives shelf.name."
+TITLE = "must not be in the body; the path gives choice.byTitle."
 # From a rule, the path, the query and the body to what is wrong.
 TRESPASSES: Mapping[tuple[str, str, str, str], list[str]] = {
     ("/{name}", "a", "name=canary", ""): [f"?name name {BY_PATH}"],
@@ -69,7 +69,7 @@ TRESPASSES: Mapping[tuple[str, str, str, str], list[str]] = {
     ("/{name} *", "a", "", '{"name":""}'): [IN_BODY],
     ("/{name} *", "a", "", "name=a"): [IN_BODY],
     ("/{shelf.shelf_code} *", "a", "", '{"shelf":{"shelf_code":"b"}}'): [
-        "/shelf/shelfCode shelfCode must not be in the body, for the path gives shelf.shelfCode."
+        "/shelf/shelfCode shelfCode must not be in the body; the path gives shelf.shelfCode."
     ],
     ("/{shelf.name} shelf", "a", "", '{"name":"b"}'): [WITHIN],
     ("/{shelf.name} shelf", "a", "", "name=b"): [WITHIN],

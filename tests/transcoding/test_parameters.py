@@ -161,9 +161,9 @@ def test_texts(kind: str, query: str, members: dict[str, object]) -> None:
 
 NO_FIELD = "must be the name of a field"
 ONLY_JSON = "cannot be given as a parameter, only in a JSON body"
-NAME_FIELDS = "is a message, of which the fields must be named, after a dot"
+NAME_FIELDS = "is a message; name one of its fields after a dot"
 ONCE = "must be given once only"
-ESCAPES = "must hold well-formed percent escapes of UTF-8 only"
+ESCAPES = "must be valid percent-encoded UTF-8"
 A_TIME = "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z"
 INT32 = "must be an integer from -2147483648 to 2147483647"
 INT64 = "must be an integer from -9223372036854775808 to 9223372036854775807"

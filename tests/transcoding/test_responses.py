@@ -123,7 +123,7 @@ def test_raw_of_no_media_type(content_type: str) -> None:
     answers, make = writer(HTTP_BODY)
     with pytest.raises(ResponseError) as raised:
         answers.write(make(content_type=content_type), None)
-    assert str(raised.value) == "the content_type of a google.api.HttpBody is no media type"
+    assert str(raised.value) == "the content_type of a google.api.HttpBody is not a media type"
 
 
 def test_list_of_content() -> None:
@@ -133,7 +133,7 @@ def test_list_of_content() -> None:
     assert json.loads(text) == {"name": "", "content": member}
 
 
-KNOWN = "a google.protobuf.{} holds what its JSON does not have"
+KNOWN = "a google.protobuf.{} holds a value that JSON cannot express"
 NO_JSON: Mapping[str, tuple[dict[str, object], str]] = {
     "Value": (
         {"a_value": {"number_value": float("nan")}},
@@ -141,7 +141,7 @@ NO_JSON: Mapping[str, tuple[dict[str, object], str]] = {
     ),
     "Any": (
         {"an_any": {"type_url": "x/canary"}},
-        "a google.protobuf.Any holds what its type does not tell",
+        "a google.protobuf.Any has an unknown type, or a value that is not of this type",
     ),
     "Timestamp": ({"a_timestamp": {"seconds": 10**12}}, KNOWN.format("Timestamp")),
     "Duration": ({"a_duration": {"seconds": 1, "nanos": -1}}, KNOWN.format("Duration")),
@@ -218,7 +218,7 @@ def test_not_acceptable(accept: str) -> None:
     """Who accepts no JSON is told that there is nothing else."""
     with pytest.raises(NotAcceptableError) as raised:
         writer("Shelf")[0].choose([accept])
-    assert raised.value.detail == "Accept application/json; the answer is in no other media type."
+    assert raised.value.detail == "Accept application/json; there is no other media type."
 
 
 @pytest.mark.parametrize("of", RAW)

@@ -142,9 +142,7 @@ MALFORMED = (
     # The escape of one character in two segments.
     "/v1/files/%C3/%A9",
 )
-FAULT = Violation(
-    detail="The path must hold well-formed percent escapes of UTF-8 only, and no NUL."
-)
+FAULT = Violation(detail="The path must be valid percent-encoded UTF-8 without NUL.")
 
 
 @pytest.mark.parametrize("path", MALFORMED)

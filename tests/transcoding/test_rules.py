@@ -159,7 +159,7 @@ def test_options_that_were_read_before_the_extension_was_known() -> None:
 # What is wrong with one rule of a method that takes and gives a Book.
 NO_METHOD = "its kind must be an HTTP method, or '*' for all"
 REPEATED = "is repeated, and a path gives one value"
-ONE_VALUE = "is one value, without fields to name"
+ONE_VALUE = "has no fields that a path can set"
 ONEOF = "exclude each other in a oneof"
 TWO_OF_A_ONEOF = f"library.v1.Choice.by_title and library.v1.Choice.by_code {ONEOF}"
 ONE_FURTHER_DOWN = f"library.v1.Choice.by_shelf and library.v1.Choice.by_code {ONEOF}"
@@ -178,7 +178,7 @@ WRONG: Mapping[str, tuple[HttpRule, str]] = {
     ),
     "template": (
         HttpRule(get="/v1/{name"),
-        "get '/v1/{name': column 10: a variable ends with '}',",
+        "get '/v1/{name': column 10: a variable ends with '}'",
     ),
     "template of a custom rule": (
         custom("LINK", "/a/"),
@@ -189,7 +189,7 @@ WRONG: Mapping[str, tuple[HttpRule, str]] = {
             get="/a",
             additional_bindings=[HttpRule(get="/b", additional_bindings=[HttpRule(get="/c")])],
         ),
-        "additional_bindings[0].get '/b': additional bindings cannot have more of them",
+        "additional_bindings[0].get '/b': additional bindings cannot be nested",
     ),
     "template of a binding": (
         HttpRule(get="/a", additional_bindings=[HttpRule(get="/b"), HttpRule(put="")]),
@@ -246,7 +246,7 @@ WRONG: Mapping[str, tuple[HttpRule, str]] = {
     ),
     "path and body": (
         HttpRule(post="/{title}", body="title"),
-        "post '/{title}': column 3: the body gives all of library.v1.Book.title",
+        "post '/{title}': column 3: the body already sets all of library.v1.Book.title",
     ),
     "two of a oneof": (
         HttpRule(get="/{choice.by_title}/{choice.by_code}"),

@@ -78,12 +78,12 @@ def test_variables(text: str) -> None:
 
 
 START, EMPTY = "a template starts with '/'", "a segment must not be empty"
-ALONE = "a segment is one literal, wildcard or variable alone"
-NAME, VERB = "the name of a field must stand here", "a verb must not be empty"
-END = "a variable ends with '}', and no other can stand in it"
+ALONE = "a segment is exactly one literal, wildcard or variable"
+NAME, VERB = "a field name is expected here", "a verb must not be empty"
+END = "a variable ends with '}' and cannot contain another one"
 BEHIND = "a verb ends the template; within a segment a colon is written as %3A"
-ESCAPE = "a literal must have well-formed percent escapes of UTF-8 only"
-LITERALS = "only literals may stand behind '**'"
+ESCAPE = "a literal must be valid percent-encoded UTF-8"
+LITERALS = "only literals may follow '**'"
 WRONG: Mapping[str, tuple[int, str]] = {
     "": (1, START),
     "v1/a": (1, START),
@@ -104,9 +104,9 @@ WRONG: Mapping[str, tuple[int, str]] = {
     "/a*": (3, ALONE),
     "/***": (4, ALONE),
     "/*{a}": (3, ALONE),
-    "/{x}a": (5, "'a' cannot stand here"),
-    "/*a": (3, "'a' cannot stand here"),
-    "/a}": (3, "'}' cannot stand here"),
+    "/{x}a": (5, "'a' is not allowed here"),
+    "/*a": (3, "'a' is not allowed here"),
+    "/a}": (3, "'}' is not allowed here"),
     "/}": (2, EMPTY),
     "/{a={b}}": (5, ALONE),
     "/{a=*b}": (6, END),
@@ -120,17 +120,17 @@ WRONG: Mapping[str, tuple[int, str]] = {
     "/{.a}": (3, NAME),
     "/{1a}": (3, NAME),
     "/{*}": (3, NAME),
-    "/{a}/{b.c}/{a}": (13, "a field can be given by one variable only"),
+    "/{a}/{b.c}/{a}": (13, "a field can be set by one variable only"),
     "/**/**": (5, LITERALS),
     "/**/*": (5, LITERALS),
     "/{a=**}/x/{b}": (12, LITERALS),
     "/{a=**/*}": (8, LITERALS),
-    "/a?b": (3, "'?' cannot stand here"),
-    "/?": (2, "'?' cannot stand here"),
-    "/a#b": (3, "'#' cannot stand here"),
-    "/a b": (3, "' ' cannot stand here"),
-    "/a\n": (3, "'\\n' cannot stand here"),
-    "/\x7f": (2, "'\\x7f' cannot stand here"),
+    "/a?b": (3, "'?' is not allowed here"),
+    "/?": (2, "'?' is not allowed here"),
+    "/a#b": (3, "'#' is not allowed here"),
+    "/a b": (3, "' ' is not allowed here"),
+    "/a\n": (3, "'\\n' is not allowed here"),
+    "/\x7f": (2, "'\\x7f' is not allowed here"),
     "/a/b%": (4, ESCAPE),
     "/%zz": (2, ESCAPE),
     "/%FF": (2, ESCAPE),

@@ -136,7 +136,7 @@ REFUSED: Mapping[str, tuple[Exchange, Refusal]] = {
     "method without a rule": (with_body(b"{}", path="/library.v1.Library/Unbound"), NOT_FOUND),
     "malformed path": (
         with_body(b"{}", path="/v1/%zz"),
-        bad(("The path must hold well-formed percent escapes of UTF-8 only, and no NUL.", None)),
+        bad(("The path must be valid percent-encoded UTF-8 without NUL.", None)),
     ),
     "method": (with_body(b"{}", method="PUT"), NOT_ALLOWED),
     "HEAD without GET": (
@@ -171,7 +171,7 @@ REFUSED: Mapping[str, tuple[Exchange, Refusal]] = {
     ),
     "bytes in the query": (
         with_body(b"name=a", FORM, query=b"name\xff=%FF"),
-        bad(("The query must hold well-formed percent escapes of UTF-8 only.", None)),
+        bad(("The query must be valid percent-encoded UTF-8.", None)),
     ),
     "timeout": (with_body(b"{}", headers=[("grpc-timeout", "1s")]), BAD_TIMEOUT),
     "metadata": (
@@ -585,8 +585,8 @@ async def test_content_of_a_type_that_is_none(
     answer = await Exchange(method="GET", path="/v1/files/canary").run(app)
     assert (answer.status, json.loads(answer.body)["code"]) == (500, 13)
     (record,) = caplog.records
-    told = "the content_type of a google.api.HttpBody is no media type"
-    expected = f"an answer at /v1/files/{{name}} cannot be sent: {told}"
+    told = "the content_type of a google.api.HttpBody is not a media type"
+    expected = f"a response at /v1/files/{{name}} cannot be sent: {told}"
     assert (record.levelname, record.getMessage()) == ("ERROR", expected)
 
 
@@ -694,13 +694,13 @@ async def test_every_fault_of_one_rule(channel: grpc.aio.Channel) -> None:
     second = "library.v1.Library.Open: additional_bindings[0].get '/v1/{nope}/{nada}/{tags}'"
     assert faults_of(channel, library) == [
         f"{first}: its kind must be an HTTP method, or '*' for all",
-        f"{first}: column 6: the name of a field must stand here",
+        f"{first}: column 6: a field name is expected here",
         f"{second}: column 6: library.v1.Book has no field 'nope'",
         f"{second}: column 13: library.v1.Book has no field 'nada'",
         f"{second}: column 20: library.v1.Book.tags is repeated, and a path gives one value",
         f"{second}: body: library.v1.Book has no field 'zip'",
         f"{second}: response_body: library.v1.Receipt has no field 'zap'",
-        f"{second}: additional bindings cannot have more of them",
+        f"{second}: additional bindings cannot be nested",
     ]
 
 
@@ -733,8 +733,8 @@ async def test_every_fault_of_a_schema(channel: grpc.aio.Channel) -> None:
     )
     assert faults_of(channel, library) == [
         (
-            "library.v1.Library.Open: post '/v1/{name': column 10: a variable ends with '}',"
-            " and no other can stand in it"
+            "library.v1.Library.Open: post '/v1/{name': column 10: a variable ends with '}'"
+            " and cannot contain another one"
         ),
         "library.v1.Library.Shut: get '/v1/a': body: library.v1.Shelf has no field 'none'",
         (
@@ -742,7 +742,7 @@ async def test_every_fault_of_a_schema(channel: grpc.aio.Channel) -> None:
             " has no field 'nome'"
         ),
         (
-            "library.v1.Library.Wrap: post '/v1/{seconds}': column 6: the body gives all of"
+            "library.v1.Library.Wrap: post '/v1/{seconds}': column 6: the body already sets all of"
             " google.protobuf.Timestamp"
         ),
         (

@@ -1,4 +1,4 @@
-"""From JSON to google.protobuf.Any, which holds a message of a type that the JSON names.
+"""Reader of google.protobuf.Any, which holds a message of a type that the JSON names.
 
 https://github.com/protocolbuffers/protobuf/blob/main/src/google/protobuf/any.proto
 """
@@ -20,7 +20,7 @@ from sidecar.transcoding.strict_json import JsonObject, JsonValue
 class AnyReader:
     """Reads an object with an ``@type`` as a packed message of that type.
 
-    `reader_of` gives what reads the messages of a type, `pool` has the types.
+    `reader_of` returns the reader of a type's messages; `pool` has the types.
     """
 
     def __init__(self, reader_of: Callable[[Descriptor], Read], pool: DescriptorPool) -> None:
@@ -28,28 +28,28 @@ class AnyReader:
         self._pool = pool
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> Arguments:
-        """Return the arguments of the Any; what is wrong is added to `violations`."""
+        """Return the arguments of the Any; add to `violations`."""
         if not isinstance(value, JsonObject):
             violations.append(location.violation("must be a JSON object"))
             return {}
         if not value:
             return {}
-        urls = [given for name, given in value if name == "@type"]
+        urls = [member for name, member in value if name == "@type"]
         descriptor = self._find(urls)
         if descriptor is None:
             violations.append(Location(location, "@type", "@type").violation(_A_TYPE))
             return {}
         others = JsonObject(pair for pair in value if pair[0] != "@type")
         count = len(violations)
-        made = self._read(descriptor, others, location, violations)
+        message = self._read(descriptor, others, location, violations)
         if len(violations) > count:
             return {}
-        if not made.IsInitialized():
-            violations.append(location.violation("must have all fields that are required"))
-        return {"type_url": urls[0], "value": made.SerializePartialToString()}
+        if not message.IsInitialized():
+            violations.append(location.violation("must have all required fields"))
+        return {"type_url": urls[0], "value": message.SerializePartialToString()}
 
     def _find(self, urls: list[JsonValue]) -> Descriptor | None:
-        """Return the type that the only one of `urls` names, after its last slash."""
+        """Return the type that the only URL names after its last slash, or None."""
         url = urls[0] if len(urls) == 1 else None
         if not isinstance(url, str) or "/" not in url:
             return None
@@ -69,8 +69,8 @@ class AnyReader:
                 location.violation("must have the members @type and value, and no other")
             )
             return make()
-        made = read(value[0][1], Location(location, "value", "value"), violations)
-        return make(**made) if isinstance(made, dict) else made
+        held = read(value[0][1], Location(location, "value", "value"), violations)
+        return make(**held) if isinstance(held, dict) else held
 
 
 _A_TYPE = "must be given once, as the URL of a type that this service knows"

@@ -1,6 +1,6 @@
-"""How values of JSON are read that have others in them: messages, lists and maps.
+"""Compiled readers of messages, lists and maps.
 
-Each tells all of its faults, and returns what the constructors of protobuf take.
+Each reader adds all of its violations, and returns what the constructors of protobuf take.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ from sidecar.transcoding.fields import Rivals, find_rival, rivals_of
 from sidecar.transcoding.protojson.location import Arguments, Location, Read
 from sidecar.transcoding.strict_json import JsonObject, JsonValue, is_array
 
-# Raises InvalidValueError.
+# Reads a value that has no others in it. Raises InvalidValueError.
 Leaf: TypeAlias = Callable[[JsonValue], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
-    """How one value is read: `read` takes any, and tells of its faults.
+    """Reader of one value: `read` takes any value and adds violations.
 
-    `leaf` is a faster way for values without others in them; it raises InvalidValueError,
-    and what it refuses is for `read` to judge.
+    `leaf` is a faster reader of values without others in them. It raises InvalidValueError for
+    a value that `read` must then judge. `takes_null` says that null is a value.
     """
 
     leaf: Leaf | None = None
@@ -31,7 +31,7 @@ class Element:
     takes_null: bool = False
 
     def take(self, value: JsonValue, location: Location, violations: Violations) -> Any:
-        """Read an element of a list or map, where null is no value."""
+        """Read an element of a list or map, where null is not allowed."""
         if value is None and not self.takes_null:
             violations.append(location.violation("must not be null"))
             return None
@@ -40,7 +40,7 @@ class Element:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """A field of a message, and how its value is read."""
+    """A field of a message, and the reader of its value."""
 
     name: str
     json_name: str
@@ -48,7 +48,7 @@ class _Member:
     element: Element
 
     def at(self, location: Location) -> Location:
-        """Return its place in the object at `location`."""
+        """Return the location of the field in the object at `location`."""
         return Location(location, self.json_name, self.json_name)
 
 
@@ -56,13 +56,13 @@ class MessagePlan:
     """Reads an object as the arguments of a message."""
 
     def __init__(self, ignore_unknown: bool, ignore_duplicates: bool) -> None:
-        # JSON name and proto name are two names of one field.
+        # By JSON name and by proto name.
         self._members: dict[str, _Member] = {}
         self._ignore_unknown = ignore_unknown
         self._ignore_duplicates = ignore_duplicates
 
     def add(self, field: FieldDescriptor, element: Element) -> None:
-        """Add a field, whose value `element` reads."""
+        """Add a field whose value `element` reads."""
         member = _Member(
             name=field.name, json_name=field.json_name, rivals=rivals_of(field), element=element
         )
@@ -70,44 +70,44 @@ class MessagePlan:
         self._members[field.json_name] = member
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> Arguments:
-        """Return the arguments that the object `value` stands for."""
+        """Return the arguments in the object `value`; add to `violations`."""
         if not isinstance(value, JsonObject):
             violations.append(location.violation("must be a JSON object"))
             return {}
-        made: Arguments = {}
+        arguments: Arguments = {}
         find = self._members.get
-        for name, given in value:
+        for name, item in value:
             member = find(name)
             if member is None:
                 violations.extend(self._unknown(name, location))
                 continue
             field, element = member.name, member.element
-            if field in made or member.rivals:
+            if field in arguments or member.rivals:
                 violations.extend(
-                    map(member.at(location).violation, self._conflicts(member, given, made))
+                    map(member.at(location).violation, self._conflicts(member, item, arguments))
                 )
-            if given is None and not element.takes_null:
-                made[field] = None  # which its constructor takes for nothing
+            if item is None and not element.takes_null:
+                arguments[field] = None  # the constructor treats None as an absent field
                 continue
             if element.leaf is not None:
                 try:
-                    made[field] = element.leaf(given)
+                    arguments[field] = element.leaf(item)
                     continue
                 except InvalidValueError:
-                    pass  # it is read again, with its place
-            made[field] = element.read(given, member.at(location), violations)
-        return made
+                    pass  # it is read again, with its location
+            arguments[field] = element.read(item, member.at(location), violations)
+        return arguments
 
     def _unknown(self, name: str, location: Location) -> Iterator[Violation]:
         if not self._ignore_unknown:
             detail = f"{location.subject} has a member that is not the name of a field."
             yield Violation(detail=detail, pointer=location.member(name, "").pointer)
 
-    def _conflicts(self, member: _Member, given: JsonValue, made: Arguments) -> Iterator[str]:
-        if member.name in made and not self._ignore_duplicates:
+    def _conflicts(self, member: _Member, item: JsonValue, arguments: Arguments) -> Iterator[str]:
+        if member.name in arguments and not self._ignore_duplicates:
             yield "must be given once only"
-        rival = find_rival(member.rivals, made)
-        if rival and (given is not None or member.element.takes_null):
+        rival = find_rival(member.rivals, arguments)
+        if rival and (item is not None or member.element.takes_null):
             yield f"must not be given together with {rival}"
 
 
@@ -119,7 +119,7 @@ class ListPlan:
         self._element = element
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> list[Any]:
-        """Return the elements."""
+        """Return the elements; add to `violations`."""
         if not is_array(value):
             violations.append(location.violation("must be a list"))
             return []
@@ -128,12 +128,12 @@ class ListPlan:
             try:
                 return [leaf(element) for element in value]
             except InvalidValueError:
-                pass  # each is read again, with its place
-        made = (
+                pass  # each is read again, with its location
+        elements = (
             take(element, Location(location, index, self._subject), violations)
             for index, element in enumerate(value)
         )
-        return [element for element in made if element is not None]
+        return [element for element in elements if element is not None]
 
 
 class MapPlan:
@@ -145,19 +145,19 @@ class MapPlan:
         self._element = element
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> dict[Any, Any]:
-        """Return the values by their keys."""
+        """Return the values by key; add to `violations`."""
         if not isinstance(value, JsonObject):
             violations.append(location.violation("must be a JSON object"))
             return {}
-        made: dict[Any, Any] = {}
-        for name, given in value:
+        entries: dict[Any, Any] = {}
+        for name, item in value:
             try:
                 key = self._read_key(name)
             except InvalidValueError as error:
                 violations.append(location.member(name, f"A key of {self._name}").violation(error))
                 continue
             entry = location.member(name, f"A value of {self._name}")
-            if key in made:
+            if key in entries:
                 violations.append(entry.violation("has a key that was given before"))
-            made[key] = self._element.take(given, entry, violations)
-        return {key: element for key, element in made.items() if element is not None}
+            entries[key] = self._element.take(item, entry, violations)
+        return {key: element for key, element in entries.items() if element is not None}

@@ -1,4 +1,4 @@
-"""Places in a body: what is read there, their JSON Pointers, and what is said to be wrong."""
+"""Locations in a body: their JSON Pointers, and violations there."""
 
 import re
 from collections.abc import Callable
@@ -7,20 +7,21 @@ from typing import Any, TypeAlias
 from sidecar.transcoding.errors import Violation, Violations
 from sidecar.transcoding.strict_json import JsonValue
 
-# What of a client's names is shown to it again: nothing that could be more than a name.
+# Names from a client that responses may show: nothing that could be more than a name.
 _SHOWN = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
-# What the constructors of protobuf take: of a message its arguments again, or itself.
+# Arguments of a protobuf constructor. For a message field: arguments again, or a message.
 Arguments: TypeAlias = dict[str, Any]
-# Returns what a value is read as; where it adds to the faults, that is not used.
+# Reads the value at a location. The result is not used if it adds violations.
 Read: TypeAlias = Callable[[JsonValue, "Location", Violations], Any]
 
 
 class Location:
-    """Where in a body a value is; made for each that has others in it, and so made fast.
+    """The location of a value in a body.
 
-    `subject` is what a sentence about the value begins with; `depth` is how many
-    values it lies in. A `token` that is not to be shown is None.
+    `subject` begins a sentence about the value, and `depth` is the number of values around it.
+    A `token` that must not be shown is None. A location is made for each value that has others
+    in it, so making one must be fast.
     """
 
     __slots__ = ("depth", "parent", "subject", "token")
@@ -33,9 +34,9 @@ class Location:
         *,
         depth: int = 0,
     ) -> None:
-        """Make the place of the member or element `token` of the value at `parent`.
+        """Make the location of the member or element `token` of the value at `parent`.
 
-        Without a parent it is that of the body, whose value lies in `depth` others.
+        Without a parent it is that of the body, which has `depth` values around it.
         """
         self.parent = parent
         self.token = token
@@ -44,26 +45,26 @@ class Location:
 
     @property
     def pointer(self) -> str:
-        """The JSON Pointer, as far as it can be shown; RFC 6901 section 3 has the escapes."""
+        """JSON Pointer (RFC 6901 section 3), up to the first token that must not be shown."""
         tokens: list[str] = []
         location: Location | None = self
         while location is not None and location.parent is not None:
             if location.token is None:
-                tokens.clear()  # what it holds could not be found without it
+                tokens.clear()  # deeper tokens could not be found without it
             else:
                 tokens.append(str(location.token).replace("~", "~0").replace("/", "~1"))
             location = location.parent
         return "".join(f"/{token}" for token in reversed(tokens))
 
     def violation(self, predicate: object) -> Violation:
-        """Return what is wrong here; `predicate` ends the sentence, without its full stop."""
+        """Return a violation here; `predicate` ends the sentence, without its full stop."""
         return Violation(detail=f"{self.subject} {predicate}.", pointer=self.pointer)
 
     def member(self, name: str, subject: str) -> "Location":
-        """Return the place of a member whose name is the client's, which may be odd."""
+        """Return the location of a member; a name that must not be shown becomes None."""
         return Location(self, name if is_shown(name) else None, subject)
 
 
 def is_shown(name: str) -> bool:
-    """Whether a name that a client made up is shown to it again."""
+    """Whether a response may show a name that a client made up."""
     return _SHOWN.fullmatch(name) is not None

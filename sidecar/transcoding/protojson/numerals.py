@@ -1,4 +1,4 @@
-"""Numbers: integers and floats as JSON values and as texts, exactly, and floats back.
+"""Numbers in JSON: exact readers of integers and floats, and writers of floats.
 
 A text is read as the JSON string of the same characters is.
 """
@@ -12,7 +12,7 @@ from decimal import Decimal
 from sidecar.transcoding.errors import InvalidValueError
 from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
-# RFC 8259 section 6, but with zeros in front, as every integer parser takes them.
+# RFC 8259 section 6, but leading zeros are allowed, as in every integer parser.
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,1000})?([eE][+-]?[0-9]{1,4})?")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -26,25 +26,25 @@ def is_number(text: str) -> bool:
 
 
 def integer(lowest: int, highest: int) -> Callable[[JsonValue], int]:
-    """Return what reads integers from `lowest` to `highest`. It raises InvalidValueError."""
-    wanted = f"must be an integer from {lowest} to {highest}"
+    """Return a reader of integers from `lowest` to `highest`. It raises InvalidValueError."""
+    predicate = f"must be an integer from {lowest} to {highest}"
 
     def read(value: JsonValue) -> int:
-        if type(value) is int:  # which a bool is not
+        if type(value) is int:  # excludes bool
             number: int | None = value
         elif isinstance(value, str):
             number = _to_integer(value)
         else:
             number = int(value) if isinstance(value, float) and value.is_integer() else None
         if number is None or not lowest <= number <= highest:
-            raise InvalidValueError(wanted)
+            raise InvalidValueError(predicate)
         return number
 
     return read
 
 
 def _to_integer(text: str) -> int | None:
-    """Return the integer that a number is, if it is one, not by way of an inexact float."""
+    """Return the integer in `text`, or None; not parsed as a float, which could be inexact."""
     if _INTEGER.fullmatch(text):
         return int(text)
     number = Decimal(text) if _NUMBER.fullmatch(text) else None
@@ -52,12 +52,12 @@ def _to_integer(text: str) -> int | None:
 
 
 def read_double(value: JsonValue) -> float:
-    """Return the double that a value is. Raises InvalidValueError."""
+    """Return `value` as a double. Raises InvalidValueError."""
     return _read(value, to_double)
 
 
 def read_float(value: JsonValue) -> float:
-    """Return a double that a float can hold, rounded if necessary. Raises InvalidValueError."""
+    """Return `value` as a double that fits a float after rounding. Raises InvalidValueError."""
     return _read(value, _to_float)
 
 
@@ -70,7 +70,7 @@ def _read(value: JsonValue, check: Callable[[float], float]) -> float:
 
 
 def to_double(number: float) -> float:
-    """Return `number` as a double. Raises InvalidValueError for one that has none."""
+    """Return `number` as a double. Raises InvalidValueError if it is out of range."""
     try:
         double = float(number)
     except OverflowError:
@@ -84,14 +84,14 @@ def _to_float(number: float) -> float:
     double = to_double(number)
     if abs(double) > _FLOAT_MAX:
         try:
-            _FLOAT.pack(double)  # takes what rounds down to the largest one
+            _FLOAT.pack(double)  # accepts numbers that round down to the largest float
         except OverflowError:
             raise InvalidValueError("must be a number that a float can hold") from None
     return double
 
 
 def write_double(number: float) -> JsonTree:
-    """Return a double as JSON, which has no number for all of them."""
+    """Return a double as JSON; NaN and infinities are strings, because JSON has no such numbers."""
     if math.isfinite(number):
         return number
     if math.isnan(number):
@@ -100,10 +100,10 @@ def write_double(number: float) -> JsonTree:
 
 
 def write_float(number: float) -> JsonTree:
-    """Return the number of the fewest digits, from 6 on, that reads back as the same float."""
+    """Return the number of the fewest digits, at least 6, that reads back as the same float."""
     if not math.isfinite(number):
         return write_double(number)
-    wanted = _FLOAT.pack(number)
+    packed = _FLOAT.pack(number)
     shorter = (float(f"{number:.{digits}g}") for digits in range(6, 9))
-    equal = (found for found in shorter if _FLOAT.pack(found) == wanted)
+    equal = (candidate for candidate in shorter if _FLOAT.pack(candidate) == packed)
     return next(equal, float(f"{number:.9g}"))

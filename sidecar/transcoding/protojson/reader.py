@@ -1,9 +1,9 @@
-"""From JSON to what makes a message, by plans that are compiled once for each type.
+"""Compiled readers from JSON to the arguments of messages.
 
 https://protobuf.dev/programming-guides/json/
 
-What is read is not yet a message but the arguments of its constructor, nested
-in the same way, so that path and query can be added. Every fault is collected.
+A reader returns the arguments of a message's constructor, nested in the same way, so that path
+and query can be added. All violations are collected.
 """
 
 from collections.abc import Callable
@@ -25,32 +25,34 @@ from sidecar.transcoding.strict_json import JsonValue
 class JsonReader:
     """Reads messages and fields of any type. Each type is compiled once.
 
-    `ignore_unknown` passes over members that no field has, and over the names of
-    enum values that no enum has; `ignore_duplicates` lets the last value count of
-    a field that is given several.
+    `ignore_unknown` skips members that no field has, and names that no value of an enum has.
+    `ignore_duplicates` uses the last of several values of a field.
     """
 
     def __init__(self, *, ignore_unknown: bool = False, ignore_duplicates: bool = False) -> None:
         self._ignore_unknown = ignore_unknown
         self._ignore_duplicates = ignore_duplicates
-        # Not by their names: another pool may have another type of the same name.
+        # Not keyed by name: another pool may have another type of the same name.
         self._plans: dict[Descriptor, MessagePlan] = {}
         self._incomplete: list[Descriptor] = []
 
     def message(self, descriptor: Descriptor) -> Read:
-        """Return what reads a message of any type; one of a well-known type is made already."""
+        """Return the reader of a type. For a type in WELL_KNOWN it returns finished messages."""
         element = self._complete(self._message(descriptor))
         return _assembled(element, descriptor).read
 
     def field(self, field: FieldDescriptor) -> Read:
-        """Return what reads the value of `field`, be it one, a list or a map; null is None."""
+        """Return the reader of the value of `field`, also of a list or map.
+
+        It reads null as None, unless null is a value of the field.
+        """
         element = self._complete(self._field(field))
         if element.takes_null:
             return element.read
         return lambda value, *at: None if value is None else element.read(value, *at)
 
     def _complete(self, element: Element) -> Element:
-        """Compile the types that `element` needs: one by one, for they may form a long chain."""
+        """Compile the types that `element` needs; a loop, because they may form a long chain."""
         while self._incomplete:
             descriptor = self._incomplete.pop()
             for field in descriptor.fields:
@@ -63,7 +65,7 @@ class JsonReader:
             read_key = scalar_of(entry.fields_by_name["key"]).read_text
             values = self._element(entry.fields_by_name["value"])
             if entry.fields_by_name["value"].message_type is not None:
-                # In a map protobuf takes no dictionaries and lists for Struct and ListValue.
+                # In a map, protobuf accepts no dictionaries and lists for Struct and ListValue.
                 values = _assembled(values, entry.fields_by_name["value"].message_type)
             return Element(read=MapPlan(field.json_name, read_key, values).read)
         if field.is_repeated:
@@ -111,14 +113,14 @@ class JsonReader:
 
 
 def _assembled(element: Element, descriptor: Descriptor) -> Element:
-    """Return what reads a value as a message, if it is one of a well-known type."""
+    """Return a reader of finished messages for a type in WELL_KNOWN, or else `element`."""
     if descriptor.full_name not in WELL_KNOWN:
         return element
     make = GetMessageClass(descriptor)
 
     def read_message(value: JsonValue, location: Location, violations: Violations) -> Any:
-        count, made = len(violations), element.read(value, location, violations)
-        return assemble(make, made) if len(violations) == count else None
+        count, arguments = len(violations), element.read(value, location, violations)
+        return assemble(make, arguments) if len(violations) == count else None
 
     return Element(read=read_message, takes_null=element.takes_null)
 

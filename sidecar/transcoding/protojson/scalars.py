@@ -1,8 +1,8 @@
-"""Scalars and enums: their JSON values and their texts in paths, queries and forms, both ways.
+"""Scalars and enums: their JSON values, and their texts in paths, queries and forms.
 
-https://protobuf.dev/programming-guides/json/ has the table that is obeyed here.
-A text is read as the JSON string of the same characters would be; where JSON
-has no string for it (true, false, numbers of enums) as the JSON itself.
+https://protobuf.dev/programming-guides/json/ has the table of JSON values. A text is read as
+the JSON string of the same characters would be. Where JSON has no string for a value (true,
+false, numbers of enums), the text is read as JSON itself.
 """
 
 import binascii
@@ -36,11 +36,11 @@ _BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
-    """How values of one scalar type are read and written.
+    """Reader and writer of one scalar type.
 
-    `read` takes a JSON value and `read_text` a text; both return what protobuf
-    takes and raise InvalidValueError. `write` returns the JSON value, and is None for
-    a type whose values are JSON values as they are.
+    `read` takes a JSON value and `read_text` a text. Both return what protobuf accepts, and
+    raise InvalidValueError. `write` returns the JSON value; it is None if the values of the
+    type are JSON values already.
     """
 
     read: Callable[[JsonValue], object]
@@ -49,7 +49,7 @@ class Scalar:
 
 
 def scalar_of(field: FieldDescriptor) -> Scalar:
-    """Return the type of `field`, which is no message."""
+    """Return the scalar of `field`, which must not be a message."""
     if field.enum_type is not None:
         return _enum(field.enum_type)
     return _SCALARS[field.type]
@@ -84,13 +84,13 @@ def read_string(value: JsonValue) -> str:
 
 
 def _read_bytes(value: JsonValue) -> bytes:
-    found = _BASE64.fullmatch(value) if isinstance(value, str) else None
-    if found is None or (found[2] and len(found[0]) % 4):
+    match = _BASE64.fullmatch(value) if isinstance(value, str) else None
+    if match is None or (match[2] and len(match[0]) % 4):
         raise InvalidValueError(_BASE64_WANTED)
-    digits = found[1].replace("-", "+").replace("_", "/")
+    digits = match[1].replace("-", "+").replace("_", "/")
     try:
         return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))
-    except binascii.Error:  # one digit alone is not even a byte
+    except binascii.Error:  # a single digit is less than a byte
         raise InvalidValueError(_BASE64_WANTED) from None
 
 
@@ -105,24 +105,24 @@ def _enum(enum: EnumDescriptor) -> Scalar:
     if enum.full_name == NULL_VALUE:
         return _NULL
     numbers = {value.name: value.number for value in enum.values}
-    # The first name of a number is its own, the others are its aliases.
+    # The first name of a number is its name, the others are aliases.
     names = {value.number: value.name for value in reversed(enum.values)}
-    # The first ones suffice to see what is wanted.
+    # The first names suffice to show the kind of value.
     some = ", ".join(value.name for value in enum.values[:_MAX_NAMES])
-    wanted = f"must be one of {some}{', ...' if len(enum.values) > _MAX_NAMES else ''}"
+    predicate = f"must be one of {some}{', ...' if len(enum.values) > _MAX_NAMES else ''}"
 
     def find(name: str) -> int:
         if name in numbers:
             return numbers[name]
-        raise UnknownNameError(wanted)
+        raise UnknownNameError(predicate)
 
     def check(value: JsonValue) -> object:
         try:
             number = _INT32.read(value)
         except InvalidValueError:
-            raise InvalidValueError(wanted) from None
-        if enum.is_closed and number not in names:  # an open enum keeps what it does not know
-            raise InvalidValueError(wanted)
+            raise InvalidValueError(predicate) from None
+        if enum.is_closed and number not in names:  # an open enum keeps unknown numbers
+            raise InvalidValueError(predicate)
         return number
 
     return Scalar(
@@ -153,7 +153,7 @@ def _number(
 
 _INT32 = _number(integer(-(2**31), 2**31 - 1))
 _UINT32 = _number(integer(0, 2**32 - 1))
-# JavaScript has no integers of 64 bits: they are strings.
+# JavaScript has no 64-bit integers, so they are strings.
 _INT64 = _number(integer(-(2**63), 2**63 - 1), str)
 _UINT64 = _number(integer(0, 2**64 - 1), str)
 

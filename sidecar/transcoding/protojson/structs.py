@@ -1,9 +1,9 @@
-"""google.protobuf.Struct, ListValue and Value, which hold JSON of any kind.
+"""Readers and writers of google.protobuf.Struct, ListValue and Value, which hold any JSON.
 
 https://github.com/protocolbuffers/protobuf/blob/main/src/google/protobuf/struct.proto
 
-Protobuf takes Python's own dictionaries and lists for them. How deep the messages
-lie that it makes of those is for us to know.
+Protobuf accepts Python's dictionaries and lists for them. It nests messages for these, and
+their depth must be checked here.
 """
 
 import math
@@ -16,30 +16,30 @@ from sidecar.transcoding.protojson.numerals import to_double
 from sidecar.transcoding.protojson.scalars import read_string
 from sidecar.transcoding.strict_json import JsonObject, JsonTree, JsonValue, is_array
 
-# What the parsers of protobuf take: messages within each other, entries of maps included.
+# Limit of the parsers of protobuf: nested messages, entries of maps included.
 MAX_DEPTH = 100
 
-# Any: the messages are made at run time, of a pool that is not known here.
+# Any: the classes are made at run time, from a pool that is not known here.
 _Message = Any
 _Tree = bool | str | float | dict[str, Any] | list[Any] | None
 
 
 def read_struct(value: JsonValue, depth: int) -> dict[str, _Tree]:
-    """Return what a Struct is made of, which lies in `depth` messages. Raises InvalidValueError."""
+    """Return the dictionary for a Struct `depth` messages deep. Raises InvalidValueError."""
     if not isinstance(value, JsonObject):
         raise InvalidValueError("must be an object")
     return _to_dict(value, depth)
 
 
 def read_list(value: JsonValue, depth: int) -> list[_Tree]:
-    """Return the arguments of a ListValue in `depth` messages. Raises InvalidValueError."""
+    """Return the list for a ListValue `depth` messages deep. Raises InvalidValueError."""
     if not is_array(value):
         raise InvalidValueError("must be a list")
     return _to_list(value, depth)
 
 
 def read_value(value: JsonValue, depth: int) -> Mapping[str, _Tree]:
-    """Return what a Value is made of, which lies in `depth` messages. Raises InvalidValueError."""
+    """Return the arguments of a Value `depth` messages deep. Raises InvalidValueError."""
     tree = _to_tree(value, depth)
     # Zero is the number of the only value of NullValue.
     return {_KINDS[type(tree)]: 0 if tree is None else tree}
@@ -58,7 +58,7 @@ _KINDS: Mapping[type, str] = MappingProxyType(
 
 
 def _to_tree(value: JsonValue, depth: int) -> _Tree:
-    """Return what a Value at `depth` holds."""
+    """Return the content of a Value `depth` messages deep. Raises InvalidValueError."""
     if depth > MAX_DEPTH:
         raise InvalidValueError("must not nest so deeply")
     if value is None or isinstance(value, bool):
@@ -73,11 +73,11 @@ def _to_tree(value: JsonValue, depth: int) -> _Tree:
 
 
 def _to_dict(members: JsonObject, depth: int) -> dict[str, _Tree]:
-    # The Struct, its entry and the Value in that: three messages.
-    made = {read_string(name): _to_tree(member, depth + 2) for name, member in members}
-    if len(made) < len(members):
+    # Three messages: the Struct, its entry, and the Value in that.
+    fields = {read_string(name): _to_tree(member, depth + 2) for name, member in members}
+    if len(fields) < len(members):
         raise InvalidValueError("must not have a name twice in an object")
-    return made
+    return fields
 
 
 def _to_list(elements: list[JsonValue], depth: int) -> list[_Tree]:
@@ -85,17 +85,17 @@ def _to_list(elements: list[JsonValue], depth: int) -> list[_Tree]:
 
 
 def write_struct(message: _Message) -> JsonTree:
-    """Return the object that a Struct is. Raises ValueError."""
+    """Return the JSON object of a Struct. Raises ValueError as `write_value` does."""
     return {name: write_value(value) for name, value in message.fields.items()}
 
 
 def write_list(message: _Message) -> JsonTree:
-    """Return the array that a ListValue is. Raises ValueError."""
+    """Return the JSON array of a ListValue. Raises ValueError as `write_value` does."""
     return [write_value(value) for value in message.values]
 
 
 def write_value(message: _Message) -> JsonTree:
-    """Return the JSON that a Value is. Raises ValueError for a number that JSON does not have."""
+    """Return the JSON of a Value. Raises ValueError for a number that JSON does not have."""
     kind = message.WhichOneof("kind")
     if kind == "number_value" and not math.isfinite(message.number_value):
         raise ValueError("a google.protobuf.Value holds a number that JSON does not have")
@@ -103,7 +103,7 @@ def write_value(message: _Message) -> JsonTree:
 
 
 def _write_number(number: float) -> float | int:
-    """Return an integer where it is one, and exact; there is no integer -0."""
+    """Return an exact integer as an int, any other number as a float; there is no integer -0."""
     is_exact = number.is_integer() and abs(number) < 2.0**53 and str(number) != "-0.0"
     return int(number) if is_exact else number
 

@@ -1,8 +1,8 @@
-"""The well-known types that JSON has as something else than an object of their fields.
+"""Well-known types whose JSON is not an object of their fields.
 
-https://protobuf.dev/programming-guides/json/ and the files of google/protobuf
-that define them. `Any` is not here, for it needs all other types; nor are the
-wrappers, which are the scalar that they wrap.
+https://protobuf.dev/programming-guides/json/ and the files of google/protobuf define them.
+`Any` is not here, because it needs all other types. The wrappers are not here either: their
+JSON is that of the scalar.
 """
 
 import re
@@ -20,19 +20,18 @@ from sidecar.transcoding.errors import InvalidValueError
 from sidecar.transcoding.protojson import structs
 from sidecar.transcoding.strict_json import JsonTree, JsonValue
 
-# Any: the messages are made at run time, of a pool that is not known here.
+# Any: the classes are made at run time, from a pool that is not known here.
 _Message = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WellKnown:
-    """How the messages of one type are read and written.
+    """Reader and writer of the messages of one type.
 
-    `read` takes the JSON value and how deep in messages its own lies, and returns
-    what protobuf takes for a field of the type; it raises InvalidValueError. `is_text`
-    tells that the JSON value is a string, so that its text stands for it without
-    quotes as well, and that its depth does not matter. `write` raises ValueError
-    for a message that has no JSON value.
+    `read` takes the JSON value and its depth: the number of messages from the outermost to its
+    own. It returns what protobuf accepts for a field of the type, and raises InvalidValueError.
+    `is_text` says that the JSON value is a string: its text may come without quotes, and its
+    depth does not matter. `write` raises ValueError for a message that has no JSON value.
     """
 
     read: Callable[[JsonValue, int], Any]
@@ -40,7 +39,7 @@ class WellKnown:
     is_text: bool
 
     def read_text(self, text: str, depth: int) -> Any:
-        """Return what the text of a path, query or form is read as. Raises InvalidValueError."""
+        """Return the value of a text in a path, query or form. Raises InvalidValueError."""
         if self.is_text and not text.startswith('"'):
             return self.read(text, depth)
         try:
@@ -51,7 +50,7 @@ class WellKnown:
 
 
 def assemble(make: type[Message], value: Any) -> Message:
-    """Return the message of a well-known type that `value` makes as a field of that type."""
+    """Return the message of the well-known type `make` for `value`, as read for a field."""
     message: _Message = make()
     name = make.DESCRIPTOR.full_name
     if name == STRUCT:
@@ -65,18 +64,18 @@ def assemble(make: type[Message], value: Any) -> Message:
 
 
 def _read_timestamp(value: JsonValue, _depth: int) -> Mapping[str, int]:
-    """Read RFC 3339 section 5.6, in capitals, as the JSON mapping has it."""
-    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    """Read RFC 3339 section 5.6 with a capital T and Z, as the JSON mapping demands."""
+    match = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         raise InvalidValueError(_A_TIMESTAMP)
     try:
-        moment = datetime.fromisoformat(found[1] + found[3])
-    except ValueError:  # the 30th of February
+        time = datetime.fromisoformat(match[1] + match[3])
+    except ValueError:  # for example the 30th of February
         raise InvalidValueError(_A_TIMESTAMP) from None
-    seconds = (moment - _EPOCH) // timedelta(seconds=1)
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # its offset took it beyond the years
+    seconds = (time - _EPOCH) // timedelta(seconds=1)
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # the offset moved it out of these years
         raise InvalidValueError(_A_TIMESTAMP)
-    return {"seconds": seconds, "nanos": _nanos(found[2])}
+    return {"seconds": seconds, "nanos": _nanos(match[2])}
 
 
 _TIMESTAMP = re.compile(
@@ -94,26 +93,26 @@ def _nanos(fraction: str | None) -> int:
 
 
 def _read_duration(value: JsonValue, _depth: int) -> Mapping[str, int]:
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None or int(found[2]) > _LONGEST:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[2]) > _MAX_SECONDS:
         raise InvalidValueError("must be a duration in seconds, such as 1.5s")
-    sign = -1 if found[1] else 1
-    return {"seconds": sign * int(found[2]), "nanos": sign * _nanos(found[3])}
+    sign = -1 if match[1] else 1
+    return {"seconds": sign * int(match[2]), "nanos": sign * _nanos(match[3])}
 
 
 _DURATION = re.compile(r"(-)?([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 # 10,000 years (google/protobuf/duration.proto).
-_LONGEST = 315_576_000_000
+_MAX_SECONDS = 315_576_000_000
 
 
 def _read_mask(value: JsonValue, _depth: int) -> Mapping[str, list[str]]:
     if not isinstance(value, str) or not _MASK.fullmatch(value):
         raise InvalidValueError("must be field paths in camel case, such as name,shelf.shelfCode")
-    paths = _CAPITAL.sub(lambda found: f"_{found[0].lower()}", value)
+    paths = _CAPITAL.sub(lambda match: f"_{match[0].lower()}", value)
     return {"paths": paths.split(",") if paths else []}
 
 
-# An underscore would not survive the way to snake case and back.
+# An underscore would not survive the conversion to snake case and back.
 _MASK = re.compile(r"(?:[A-Za-z0-9.]+(?:,[A-Za-z0-9.]+)*)?")
 _CAPITAL = re.compile("[A-Z]")
 
@@ -121,9 +120,9 @@ _CAPITAL = re.compile("[A-Z]")
 def _write_text(message: _Message) -> JsonTree:
     try:
         text: str = message.ToJsonString()
-    except ValueError:  # whose text quotes the value
+    except ValueError:  # its text quotes the value
         name = message.DESCRIPTOR.full_name
-        raise ValueError(f"a {name} holds what its JSON does not have") from None
+        raise ValueError(f"a {name} holds a value that JSON cannot express") from None
     return text
 
 
@@ -149,18 +148,18 @@ WRAPPERS = frozenset(
 
 
 def has_own_json(descriptor: Descriptor) -> bool:
-    """Whether the JSON of a message is something else than an object of its fields."""
+    """Whether the JSON of a message is other than an object of its fields."""
     name = descriptor.full_name
     return name in WELL_KNOWN or name in WRAPPERS or name == ANY
 
 
 def has_text(field: FieldDescriptor) -> bool:
-    """Whether a value of `field` can be given as a text, in a path, a query or a form."""
+    """Whether a path, a query or a form can hold a value of `field` as a text."""
     type_ = field.message_type
     return type_ is None or type_.full_name in WELL_KNOWN or type_.full_name in WRAPPERS
 
 
 def parent_type(field: FieldDescriptor) -> Descriptor | None:
-    """Return the message whose fields can be named after `field` and a dot, or None."""
+    """Return the message type whose fields can follow `field` and a dot, or None."""
     type_ = field.message_type
     return None if field.is_repeated or type_ is None or has_own_json(type_) else type_

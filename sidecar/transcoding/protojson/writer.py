@@ -1,9 +1,9 @@
-"""From messages to JSON, by plans that are compiled once for each type.
+"""Compiled writers from messages to JSON.
 
 https://protobuf.dev/programming-guides/json/
 
-Fields without presence are always written, so that a client need not know the
-defaults; those with presence are written when they are there.
+Fields without presence are always written, so that a client need not know the defaults. Fields
+with presence are written if they are set.
 """
 
 import json
@@ -20,7 +20,7 @@ from sidecar.transcoding.protojson.scalars import scalar_of
 from sidecar.transcoding.protojson.well_known import ANY, WELL_KNOWN, WRAPPERS, has_own_json
 from sidecar.transcoding.strict_json import JsonTree
 
-# Takes a message or the value of a field; raises ValueError for what has no JSON.
+# Takes a message or the value of a field. Raises ValueError if it has no JSON.
 Write: TypeAlias = Callable[[Any], JsonTree]
 
 
@@ -45,11 +45,11 @@ class JsonWriter:
         self._incomplete: list[Descriptor] = []
 
     def message(self, descriptor: Descriptor) -> Write:
-        """Return what writes a message of any type."""
+        """Return the writer of messages of a type."""
         return self._complete(self._message(descriptor))
 
     def _complete(self, write: Write) -> Write:
-        """Compile the types that `write` needs: one by one, for they may form a long chain."""
+        """Compile the types that `write` needs; a loop, because they may form a long chain."""
         while self._incomplete:
             descriptor = self._incomplete.pop()
             for field in descriptor.fields:
@@ -68,7 +68,7 @@ class JsonWriter:
         return self._plan(descriptor).write
 
     def field(self, field: FieldDescriptor) -> Write:
-        """Return what writes the value of `field` of a message; of one that is not there, null."""
+        """Return the writer of the value of `field` in a message; null if the field is not set."""
         name, write = field.name, self._value(field)
 
         def write_field(message: Any) -> JsonTree:
@@ -79,7 +79,7 @@ class JsonWriter:
         return self._complete(write_field)
 
     def _value(self, field: FieldDescriptor) -> Write | None:
-        """Return what writes the value of `field`, or None if JSON takes it as it is."""
+        """Return the writer of the value of `field`, or None if the value is JSON already."""
         entry = map_entry_of(field)
         if entry is not None:
             key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
@@ -103,7 +103,7 @@ class JsonWriter:
         return plan
 
     def _extension(self, field: FieldDescriptor) -> Write:
-        """Return what writes the value of an extension, which is known when one is met."""
+        """Return the writer of the value of an extension, compiled when a message has it."""
         write = self._value(field)
         return self._complete(write) if write else lambda value: value
 
@@ -134,17 +134,17 @@ class _MessagePlan:
         self._fields.append((field.name, field.json_name, field.has_presence, write))
 
     def write(self, message: Message) -> dict[str, JsonTree]:
-        made: dict[str, JsonTree] = {}
+        members: dict[str, JsonTree] = {}
         for name, json_name, has_presence, write in self._fields:
             if has_presence and not message.HasField(name):
                 continue
             value = getattr(message, name)
-            made[json_name] = write(value) if write else value
+            members[json_name] = write(value) if write else value
         if self._extension is not None:
             for field, value in message.ListFields():
                 if field.is_extension:
-                    made[f"[{field.full_name}]"] = self._extension(field)(value)
-        return made
+                    members[f"[{field.full_name}]"] = self._extension(field)(value)
+        return members
 
 
 class _AnyPlan:
@@ -161,7 +161,9 @@ class _AnyPlan:
             descriptor = self._pool.FindMessageTypeByName(message.type_url.rpartition("/")[2])
             held = GetMessageClass(descriptor).FromString(message.value)
         except (KeyError, DecodeError) as error:
-            raise ValueError("a google.protobuf.Any holds what its type does not tell") from error
+            raise ValueError(
+                "a google.protobuf.Any has an unknown type, or a value that is not of this type"
+            ) from error
         written = self._writer.message(descriptor)(held)
         if isinstance(written, dict) and not has_own_json(descriptor):
             return {"@type": message.type_url, **written}

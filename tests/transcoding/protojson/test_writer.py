@@ -105,8 +105,8 @@ def test_any(name: str) -> None:
     ids=["unknown", "no type", "malformed"],
 )
 def test_any_of_nothing_that_is_known(held: dict[str, object]) -> None:
-    """What an Any holds cannot be told where its type does not tell it."""
-    with pytest.raises(ValueError, match=r"^a google\.protobuf\.Any holds what its type does not"):
+    """An Any of an unknown type, or with a value that is not of its type, cannot be written."""
+    with pytest.raises(ValueError, match=r"^a google\.protobuf\.Any has an unknown type"):
         written(make("Known", an_any=held))
 
 
