@@ -1,7 +1,7 @@
 """The gRPC server: interceptors, limits of connections, health and reflection."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -65,7 +65,7 @@ class GrpcServer:
 
     def __init__(
         self,
-        services: Sequence[ServiceDescriptor],
+        services: Iterable[ServiceDescriptor],
         admission: Admission,
         *,
         public_url: str,
@@ -77,6 +77,7 @@ class GrpcServer:
         max_message_bytes: int = 16 * 1024,
         connections: int = 1024,
     ) -> None:
+        services = tuple(services)
         self._admission = admission
         self._message = RequestMessage(timeout=message_timeout, capacity=connections)
         self._cutting: asyncio.Task[None] | None = None

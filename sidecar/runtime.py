@@ -5,12 +5,13 @@ It is the only module that knows all others. One process has one event loop.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from socket import socket
 from typing import cast
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
@@ -34,8 +35,20 @@ from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.tls import reloading
 from sidecar.tls.certificates import Certificates
+from sidecar.transcoding import Options
 
-SERVICES = (token_service_pb2.DESCRIPTOR.services_by_name["TokenService"],)
+# The largest body of a REST request, and the largest message of a gRPC call.
+MAX_REQUEST_BYTES = 16 * 1024
+# The services of the API, with the options of the transcoder for each.
+SERVICES: Mapping[ServiceDescriptor, Options] = {
+    token_service_pb2.DESCRIPTOR.services_by_name["TokenService"]: Options(
+        metadata_headers=frozenset({"authorization", "traceparent", "x-request-id"}),
+        ignore_unknown=True,  # RFC 6749 section 3.2
+        # OAuth libraries send Accept fields that their users did not choose.
+        ignore_accept=True,
+        max_body_bytes=MAX_REQUEST_BYTES,
+    ),
+}
 
 
 async def run(
@@ -174,6 +187,7 @@ def _build_server(
         trusted_proxies=settings.trusted_proxies,
         handshake_timeout=settings.header_timeout,
         message_timeout=settings.request_timeout,
+        max_message_bytes=MAX_REQUEST_BYTES,
         connections=settings.max_connections,
     )
 

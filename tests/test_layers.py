@@ -31,6 +31,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "rest",
         "settings",
         "tls",
+        "transcoding.Options",
     ),
     "admin_app": ("http_server.connection",),
     "dev_auth_api": ("transcoding.percent",),

@@ -1,6 +1,6 @@
 """The public REST application: transcoder, problem pages and access log."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -19,17 +19,9 @@ from sidecar.rest.access_log import AccessLog, complete_headers
 from sidecar.rest.problem_documents import Renderer
 from sidecar.transcoding import Options, Transcoder
 
-OPTIONS = Options(
-    metadata_headers=frozenset({"authorization", "traceparent", "x-request-id"}),
-    ignore_unknown=True,
-    # OAuth libraries send Accept fields that their users did not choose.
-    ignore_accept=True,
-    max_body_bytes=16 * 1024,
-)
-
 
 def build(
-    services: Sequence[ServiceDescriptor],
+    services: Mapping[ServiceDescriptor, Options],
     channel: grpc.aio.Channel,
     *,
     public_url: str,
@@ -37,11 +29,13 @@ def build(
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`.
 
-    Its shutdown closes `channel`. `public_url` is the base URL of the problem types.
+    `services` gives the options of the transcoder for each. The shutdown of the application
+    closes `channel`. `public_url` is the base URL of the problem types.
     `trusted_proxies` is the number of proxies that add to X-Forwarded-For.
     """
     renderer = Renderer(public_url)
-    transcoder = Transcoder(services, channel, options=OPTIONS, render_error=renderer.render)
+    options = {service.full_name: chosen for service, chosen in services.items()}
+    transcoder = Transcoder(services, channel, options=options, render_error=renderer.render)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,6 +47,8 @@ class _Endpoint:
     """A compiled rule: the binder of its message, its method, and the writer of its responses."""
 
     route: str
+    options: Options
+    metadata_headers: frozenset[bytes]
     binder: Binder
     call: grpc.aio.UnaryUnaryMultiCallable[Message, Message]
     writer: ResponseWriter
@@ -55,7 +57,8 @@ class _Endpoint:
 class Transcoder:
     """Serves the unary methods of `services` that have an HTTP rule, through `channel`.
 
-    The channel may be local or remote, the services in any descriptor pool. `render_error`
+    The channel may be local or remote, the services in any descriptor pool. `options` are for
+    all services, or by the full name of a service, with defaults for the others. `render_error`
     renders errors; the default is a problem document (RFC 9457). Raises SchemaError with every
     violation if rules cannot be served. While a request is served, the scope holds the template
     of its rule as `transcoding.route`.
@@ -66,26 +69,23 @@ class Transcoder:
         services: Iterable[ServiceDescriptor],
         channel: grpc.aio.Channel,
         *,
-        options: Options = _DEFAULTS,
+        options: Options | Mapping[str, Options] = _DEFAULTS,
         render_error: RenderError | None = None,
     ) -> None:
         services = tuple(services)
         pools = tuple(dict.fromkeys(service.file.pool for service in services))
         self._channel = channel
-        self._options = options
         self._render_error = render_error or partial(problem_json.render, pools=pools)
-        self._passed = frozenset(name.encode() for name in options.metadata_headers)
-        self._json = JsonReader(
-            ignore_unknown=options.ignore_unknown, ignore_duplicates=options.ignore_duplicates
-        )
-        self._parameters = ParameterReader(
-            ignore_unknown=options.ignore_unknown, ignore_duplicates=options.ignore_duplicates
-        )
         self._writer = JsonWriter()
+        names = [service.full_name for service in services]
+        if isinstance(options, Options):
+            options = dict.fromkeys(names, options)
+        readers = {name: _Readers.by(options.get(name, _DEFAULTS)) for name in names}
         self._router = Router[_Endpoint]()
         violations = SchemaViolations()
         for rule in read_rules(services, violations):
-            violations.attempt(rule.name, self._router.add, rule, self._prepare(rule))
+            own = readers[rule.method.containing_service.full_name]
+            violations.attempt(rule.name, self._router.add, rule, self._prepare(rule, own))
         violations.check()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,12 +102,9 @@ class Transcoder:
         except ResponseError as error:
             _LOG.error("a response at %s cannot be sent: %s", scope["transcoding.route"], error)
             response = self._render_error(request, Status(code=code_pb2.INTERNAL))
-        except grpc.aio.AioRpcError as error:
-            response = self._render_error(request, read_status(error))
-            self._pass_on([*error.initial_metadata(), *error.trailing_metadata()], response)
         await response(scope, receive, send)
 
-    def _prepare(self, rule: Rule) -> _Endpoint:
+    def _prepare(self, rule: Rule, readers: "_Readers") -> _Endpoint:
         method = rule.method
         call: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(
             f"/{method.containing_service.full_name}/{method.name}",
@@ -116,7 +113,9 @@ class Transcoder:
         )
         return _Endpoint(
             route=rule.template.text,
-            binder=Binder(rule, self._json, self._parameters),
+            options=readers.options,
+            metadata_headers=frozenset(map(str.encode, readers.options.metadata_headers)),
+            binder=Binder(rule, readers.json, readers.parameters),
             call=call,
             writer=ResponseWriter(rule, self._writer),
         )
@@ -132,7 +131,7 @@ class Transcoder:
         return await self._call(request, match)
 
     async def _call(self, request: Request, match: Match[_Endpoint]) -> Response:
-        endpoint, headers, options = match.target, request.headers, self._options
+        endpoint, headers, options = match.target, request.headers, match.target.options
         body = RequestBody(request, shape=endpoint.binder.body.shape, limit=options.max_body_bytes)
         accept = None if options.ignore_accept else headers.getlist("accept")
         media_type = endpoint.writer.choose(accept or [])
@@ -143,24 +142,50 @@ class Transcoder:
         call = endpoint.call(
             endpoint.binder.bind(match.variables, query, content),
             timeout=None if deadline is None else _remaining(deadline),
-            metadata=metadata.to_metadata(headers.raw, self._passed),
+            metadata=metadata.to_metadata(headers.raw, endpoint.metadata_headers),
         )
-        message = await cancellation.response_of(call, request)
+        try:
+            message = await cancellation.response_of(call, request)
+        except grpc.aio.AioRpcError as error:
+            response = self._render_error(request, read_status(error))
+            entries = [*error.initial_metadata(), *error.trailing_metadata()]
+            _pass_on(entries, response, options)
+            return response
         response = _respond(endpoint.writer.write(message, media_type))
         if media_type is not None and accept is not None:
             response.headers["Vary"] = "Accept"
         if options.response_headers:
             entries = [*await call.initial_metadata(), *await call.trailing_metadata()]
-            self._pass_on(entries, response)
+            _pass_on(entries, response, options)
         return response
 
-    def _pass_on(self, entries: Iterable[tuple[str, str | bytes]], response: Response) -> None:
-        """Add the metadata that may become headers, except fields that the response has already."""
-        # Vary may be repeated: each one adds fields that the response depends on.
-        own = {name.lower() for name in response.headers} - {"vary"}
-        for name, value in metadata.to_headers(entries, self._options.response_headers):
-            if name not in own:
-                response.headers.append(name, value)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Readers:
+    """The readers of requests that the same options compile."""
+
+    options: Options
+    json: JsonReader
+    parameters: ParameterReader
+
+    @classmethod
+    def by(cls, options: Options) -> "_Readers":
+        flags = {
+            "ignore_unknown": options.ignore_unknown,
+            "ignore_duplicates": options.ignore_duplicates,
+        }
+        return cls(options=options, json=JsonReader(**flags), parameters=ParameterReader(**flags))
+
+
+def _pass_on(
+    entries: Iterable[tuple[str, str | bytes]], response: Response, options: Options
+) -> None:
+    """Add the metadata that may become headers, except fields that the response has already."""
+    # Vary may be repeated: each one adds fields that the response depends on.
+    own = {name.lower() for name in response.headers} - {"vary"}
+    for name, value in metadata.to_headers(entries, options.response_headers):
+        if name not in own:
+            response.headers.append(name, value)
 
 
 def _now() -> float:

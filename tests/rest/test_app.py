@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
@@ -29,6 +29,7 @@ from sidecar.process import sockets
 from sidecar.rest import app as rest_app
 from sidecar.runtime import SERVICES
 from sidecar.settings.types import Address
+from sidecar.transcoding import Options
 from tests.raw_http import FORM, Received, answer_to, request
 from tests.raw_http import sent as sent_to
 from tests.recorded import Line, recorded
@@ -54,7 +55,7 @@ def request_id() -> str:
 
 @asynccontextmanager
 async def client_of(
-    channel: grpc.aio.Channel, services: Sequence[ServiceDescriptor] = SERVICES
+    channel: grpc.aio.Channel, services: Mapping[ServiceDescriptor, Options] = SERVICES
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """Give a client of the REST application that serves `services` over `channel`, in process."""
     app = rest_app.build(services, channel, public_url=PUBLIC_URL)
@@ -598,7 +599,7 @@ async def test_another_service_needs_no_code(request_id: str) -> None:
     """A service by its descriptor and its handlers alone has routes, bindings and problems."""
     channel = InProcessChannel()
     channel.add_generic_rpc_handlers((handler_of(tell_shelf, LIBRARY),))
-    async with client_of(channel, [LIBRARY]) as client:
+    async with client_of(channel, {LIBRARY: Options(ignore_unknown=True)}) as client:
         found = await client.get("/v1/shelves/a%2Fb/books?title=t&x=1")
         shelved = await client.post("/v1/books/b:shelve", json={"shelfCode": "c"})
         wrong = await client.post(

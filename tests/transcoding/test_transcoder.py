@@ -232,6 +232,15 @@ async def test_unknown_may_be_ignored(serve: Serve, name: str) -> None:
     assert (await IGNORED[name].run(await serve(refuse))).status == 400
 
 
+@pytest.mark.parametrize(("name", "status"), [(LIBRARY.full_name, 200), ("library.v1.Other", 400)])
+async def test_options_may_be_by_service(name: str, status: int) -> None:
+    """Options by the name of a service are for that one; the others have the defaults."""
+    by_service = {name: Options(ignore_unknown=True)}
+    async with in_process(handler_of(echo, LIBRARY)) as channel:
+        app = Transcoder([LIBRARY], channel, options=by_service, render_error=render)
+        assert (await IGNORED["member"].run(app)).status == status
+
+
 async def test_a_field_in_the_query_is_never_ignored(serve: Serve) -> None:
     """The option does not let a field of the body into the query."""
     exchange = with_body(b"name=a", FORM, query=b"name=a")
