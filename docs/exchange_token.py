@@ -1,4 +1,4 @@
-"""Exchange client credentials for a token by gRPC, and decode the details of a failure."""
+"""Exchange client credentials for a token by gRPC, and decode the details of a failed call."""
 
 import asyncio
 from typing import cast
@@ -27,9 +27,9 @@ async def main() -> None:
 
 
 def explain(error: grpc.aio.AioRpcError) -> None:
-    """Print what a failed call tells."""
+    """Print the status code of a failed call, and its details."""
     print(error.code().name)
-    status = rpc_status.from_call(cast("grpc.Call", error))  # it has what a call has
+    status = rpc_status.from_call(cast("grpc.Call", error))  # has the methods that are needed
     for detail in status.details if status else ():
         info, problem = ErrorInfo(), ProblemDetails()
         if detail.Unpack(info):

@@ -1,4 +1,4 @@
-"""Serves over HTTP what a descriptor set describes and a gRPC server somewhere implements."""
+"""Serve the methods of a descriptor set over HTTP, and call a gRPC server for them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sidecar.transcoding import Options, Transcoder
 
 
 def app() -> Transcoder:
-    """Make the application; called where an event loop runs."""
+    """Return the application. Must be called while an event loop runs."""
     pool, image = DescriptorPool(), Path("generated/karmo/descriptors.binpb")
     for file in FileDescriptorSet.FromString(image.read_bytes()).file:
         pool.AddSerializedFile(file.SerializeToString())
