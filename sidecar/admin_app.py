@@ -1,4 +1,4 @@
-"""The admin application: the probes and the drain, on a listener of their own."""
+"""Admin ASGI application: the probes and the drain, on their own listener."""
 
 import ipaddress
 from collections.abc import Callable, Mapping
@@ -15,40 +15,40 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sidecar.http_server.connection import REFUSAL
 
 Probe = Callable[[], bool]
-_NOT_KEPT: Mapping[str, str] = {"Cache-Control": "no-store"}
+_NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
 
 
 def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> ASGIApp:
     """Return the application.
 
-    `is_started` tells whether everything listens, `is_ready` whether calls are wanted
-    now, and `drain` makes the process stop as SIGTERM does. No probe depends on the
-    auth-api: restarting the sidecar would not mend it.
+    `is_started` returns whether everything listens, `is_ready` whether new calls should be
+    routed here. `drain` begins a graceful shutdown, as SIGTERM does. No probe depends on the
+    auth-api, because a restart of the sidecar would not repair it.
     """
 
     async def livez(_request: Request) -> Response:
         return _respond("alive", status_code=200)
 
     async def startupz(_request: Request) -> Response:
-        return _tell(is_started(), "started")
+        return _respond_to_probe(is_started(), "started")
 
     async def readyz(_request: Request) -> Response:
-        return _tell(is_ready(), "ready")
+        return _respond_to_probe(is_ready(), "ready")
 
     async def begin_drain(request: Request) -> Response:
-        if not _is_of_this_machine(request):
-            # Probes come from other machines, and this one would be a way to stop the service.
-            return _refuse(403, "The wish to drain must come from this machine.")
+        if not _is_local(request):
+            # The listener may be open to probes from other machines, which must not stop us.
+            return _refuse(403, "A drain must be requested from this machine.")
         if "origin" in request.headers:
-            # A browser of this machine may show a page of anybody (RFC 6454 section 7.3).
-            return _refuse(403, "The wish to drain must not come from a web page.")
+            # Browsers send it (RFC 6454 section 7.3). A page open here must not stop us either.
+            return _refuse(403, "A drain must not be requested by a web page.")
         drain()
         return _respond("draining", status_code=202)
 
     routes = [Route(f"/{probe.__name__}", probe) for probe in (livez, startupz, readyz)]
     app = Starlette(
         routes=[*routes, Route("/drain", begin_drain, methods=["POST"])],
-        exception_handlers={HTTPException: _refuse_as_said},
+        exception_handlers={HTTPException: _refuse_http_exception},
     )
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,34 +59,34 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
     return answer
 
 
-def _is_of_this_machine(request: Request) -> bool:
+def _is_local(request: Request) -> bool:
     client = request.client
     address = ipaddress.ip_address(client.host if client else "::")
-    # A listener of IPv6 sees those of IPv4 by an address of its own (RFC 4291 section 2.5.5.2).
+    # An IPv6 listener sees IPv4 clients at mapped addresses (RFC 4291 section 2.5.5.2).
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _tell(is_so: bool, what: str) -> Response:
-    return _respond(what if is_so else f"not {what}", status_code=200 if is_so else 503)
+def _respond_to_probe(holds: bool, state: str) -> Response:
+    return _respond(state if holds else f"not {state}", status_code=200 if holds else 503)
 
 
-def _refuse_as_said(_request: Request, error: Exception) -> Response:
-    """Answer for Starlette."""
-    refusal = cast("HTTPException", error)  # registered for no other
+def _refuse_http_exception(_request: Request, error: Exception) -> Response:
+    """Answer an exception of Starlette, such as 404 and 405."""
+    refusal = cast("HTTPException", error)  # it is registered for this type only
     return _refuse(refusal.status_code, refusal.detail, refusal.headers)
 
 
 def _refuse(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with a problem that says no more than its status (RFC 9457 section 4.2.1)."""
+    """Return a problem document of the type about:blank (RFC 9457 section 4.2.1)."""
     title = HTTPStatus(status).phrase
     problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return JSONResponse(
         problem,
         status_code=status,
-        headers={**_NOT_KEPT, **(headers or {})},
+        headers={**_NO_STORE, **(headers or {})},
         media_type="application/problem+json",
     )
 
 
 def _respond(status: str, *, status_code: int) -> Response:
-    return JSONResponse({"status": status}, status_code=status_code, headers=_NOT_KEPT)
+    return JSONResponse({"status": status}, status_code=status_code, headers=_NO_STORE)

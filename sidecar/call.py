@@ -1,4 +1,4 @@
-"""The call in hand: its identity, its client's address, and the notes of its access line."""
+"""The current call: its request id, the address of its client, and its access line."""
 
 import re
 import uuid
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sidecar import client_address
 
-# RFC 9562 section 4, of whatever version; to be matched without regard to case.
+# RFC 9562 section 4, any version; match it case-insensitively.
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _UUID = re.compile(UUID, re.IGNORECASE)
 # Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
@@ -20,27 +20,28 @@ Note = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """The call in hand: its identity, and what its access line will say.
+    """One call: its identity, and the named values of its access line.
 
-    The outermost layer of the protocol by which a call came in opens it; all
-    that runs below, in the same task or in one started from it, sees the same.
+    The outermost layer of each protocol creates it. All code below sees the same call, in
+    the same task and in tasks that were started from it.
     """
 
     request_id: str
     traceparent: str | None = None
-    # The IP address of the client, which may be another than that of its socket.
+    # The IP address of the client; behind a proxy, not that of the connection.
     address: str = ""
     notes: dict[str, Note] = field(default_factory=dict)
 
     @classmethod
     def of(cls, *, request_id: str | None, traceparent: str | None, address: str = "") -> "Call":
-        """Make a call from what the caller sent: an id that is no UUID is replaced by a new one.
+        """Return a call for the values that a caller sent.
 
-        A `traceparent` that is not one (W3C Trace Context) is dropped.
+        A `request_id` that is not a UUID is replaced by a new one. An invalid `traceparent`
+        (W3C Trace Context) is dropped.
         """
-        kept = request_id if request_id and _UUID.fullmatch(request_id) else str(uuid.uuid4())
-        known = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
-        return cls(request_id=kept, traceparent=known, address=address)
+        valid_id = request_id if request_id and _UUID.fullmatch(request_id) else str(uuid.uuid4())
+        valid_trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+        return cls(request_id=valid_id, traceparent=valid_trace, address=address)
 
     @classmethod
     def received(
@@ -64,7 +65,7 @@ class Call:
         return call
 
     def note(self, **notes: Note) -> None:
-        """Add named values to the access line. Never a value that a caller sent."""
+        """Add named values to the access line. Never add a value that a caller sent."""
         self.notes.update(notes)
 
 
@@ -72,18 +73,18 @@ _call: ContextVar[Call] = ContextVar("call")
 
 
 def find_call() -> Call | None:
-    """Return the call in hand, or None outside of one."""
+    """Return the current call, or None outside of one."""
     return _call.get(None)
 
 
 def current_call() -> Call:
-    """Return the call in hand; outside of one, a new call whose notes are written nowhere."""
+    """Return the current call; outside of one, a new call whose notes are never logged."""
     return _call.get(None) or Call.of(request_id=None, traceparent=None)
 
 
 @contextmanager
 def entered(call: Call) -> Iterator[Call]:
-    """Make `call` the call in hand inside the context."""
+    """Make `call` the current call inside the context."""
     token = _call.set(call)
     try:
         yield call

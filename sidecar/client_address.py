@@ -1,31 +1,32 @@
-"""The address of a client: that of its socket, or what trusted proxies tell of it."""
+"""Client IP address: that of the connection, or one that a trusted proxy reports."""
 
 import ipaddress
 import re
 from collections.abc import Sequence
 
-# With the port that some proxies add.
+# An address with the port that some proxies add.
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 
 
 def find(peer: str, forwarded: Sequence[str], *, trusted: int) -> str:
-    """Return the IP address of the client whose connection comes from `peer`.
+    """Return the IP address of the client whose request came over a connection from `peer`.
 
-    `forwarded` are the values of X-Forwarded-For in their order, to which each proxy
-    adds the address that it was called from. Of the last `trusted` proxies that is
-    believed; what stands before them anybody may have written. Where one of them
-    added none, or no address, the peer is all that is known.
+    `forwarded` holds the values of X-Forwarded-For in order. Each proxy appends the address
+    of its own client. Only the entries of the last `trusted` proxies are believed, because a
+    client can forge the ones before. Returns `peer` if there are fewer than `trusted` entries,
+    or if the first believed one is not an IP address.
     """
-    told = [part.strip() for value in forwarded for part in value.split(",")]
-    if not trusted or len(told) < trusted:
+    entries = [part.strip() for value in forwarded for part in value.split(",")]
+    if not trusted or len(entries) < trusted:
         return peer
-    return _parse(told[-trusted]) or peer
+    return _parse(entries[-trusted]) or peer
 
 
 def network_of(address: str) -> str:
-    """Return what of `address` one client cannot choose freely: of IPv6, its /64.
+    """Return the part of `address` that a client cannot choose freely, for limits by address.
 
-    What is no IP address is returned as it is.
+    For IPv6 this is the /64 network, for IPv4 the address. Text that is not an IP address is
+    returned unchanged.
     """
     try:
         parsed = ipaddress.ip_address(address)
@@ -39,10 +40,10 @@ def network_of(address: str) -> str:
 
 
 def _parse(text: str) -> str | None:
-    found = _WITH_PORT.fullmatch(text)
+    match = _WITH_PORT.fullmatch(text)
     if "%" in text:
-        return None  # a zone (RFC 4007 section 11) is any text, and means nothing elsewhere
+        return None  # a zone id (RFC 4007 section 11) is any text, valid on its own host only
     try:
-        return str(ipaddress.ip_address((found[1] or found[2]) if found else text))
+        return str(ipaddress.ip_address((match[1] or match[2]) if match else text))
     except ValueError:
         return None

@@ -1,9 +1,9 @@
-"""The embedded auth-api for development and tests: a small OAuth 2.0 token endpoint.
+"""Embedded auth-api for development and tests: a small OAuth 2.0 token endpoint.
 
-It issues access tokens (RFC 9068) to its clients by the client credentials grant
-(RFC 6749 section 4.4) and publishes its key and metadata. Here belong the
-application; its socket and lifetime belong to the module that runs it. It is not
-for production: clients and key live in memory only. No other module imports joserfc.
+It issues access tokens (RFC 9068) by the client credentials grant (RFC 6749 section 4.4),
+and publishes its key and metadata. This module is the application only; its caller owns
+the socket and the lifetime. It is not for production: clients and key are in memory only.
+No other module imports joserfc.
 """
 
 import binascii
@@ -34,7 +34,7 @@ _FORM = "application/x-www-form-urlencoded"
 _PUBLISHED = {"Cache-Control": "max-age=300"}
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="auth-api", charset="UTF-8"'}
-_STATUS = {"invalid_client": 401, "access_denied": 403}  # 400 is for all others
+_STATUS = {"invalid_client": 401, "access_denied": 403}  # all others are 400
 _PEPPER = secrets.token_bytes(32)
 
 
@@ -45,10 +45,10 @@ def hash_secret(secret: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A registered client; `secret_hash` is from `hash_secret`, the secret is never kept.
+    """A registered client. `secret_hash` is from `hash_secret`; the secret is not kept.
 
-    One that is not `enabled`, or that `may_use_grant` leaves out, is told so
-    only after it has proved who it is.
+    A client that is not `enabled`, or that lacks `may_use_grant`, gets that error only after
+    its secret was verified.
     """
 
     client_id: str
@@ -65,7 +65,7 @@ DEMO_CLIENTS = (
     ),
 )
 
-# Verified in place of a client that does not exist; no secret has its hash.
+# Verified in place of an unknown client; no secret has this hash.
 _UNKNOWN = Client(client_id="", secret_hash=secrets.token_bytes(32))
 
 
@@ -79,10 +79,10 @@ class OAuthError(HTTPException):
 
 
 def build(issuer: str, clients: Iterable[Client] = DEMO_CLIENTS) -> Starlette:
-    """Return the auth-api of `clients`, with a new RSA key in memory.
+    """Return an auth-api for `clients`, with a new RSA key in memory.
 
-    `issuer` is the URL of this server without a path: `iss` of its tokens and
-    base of the URLs in its metadata (RFC 8414).
+    `issuer` is the URL of this server without a path: the `iss` of its tokens, and the base
+    of the URLs in its metadata (RFC 8414).
     """
     key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
     registry = {client.client_id: client for client in clients}
@@ -95,7 +95,7 @@ def build(issuer: str, clients: Iterable[Client] = DEMO_CLIENTS) -> Starlette:
         Route("/.well-known/oauth-authorization-server", metadata, methods=["GET"]),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
-    # A redirect would make the client send its secret again (RFC 9700 section 4.12).
+    # After a redirect the client would send its secret again (RFC 9700 section 4.12).
     app.router.redirect_slashes = False
     return app
 
@@ -150,7 +150,7 @@ class _AuthApi:
 
 
 async def _refuse(_: Request, exc: Exception) -> Response:
-    refusal = cast("HTTPException", exc)  # all that it is registered for
+    refusal = cast("HTTPException", exc)  # it is registered for this type only
     error = refusal.error if isinstance(refusal, OAuthError) else "invalid_request"
     body = {"error": error, "error_description": refusal.detail}
     return JSONResponse(body, refusal.status_code, {**_NO_STORE, **(refusal.headers or {})})
@@ -184,7 +184,7 @@ def _parse_form(body: bytes) -> dict[str, str]:
     form = dict(pairs)
     if len(form) != len(pairs):
         raise ValueError("a name is repeated")
-    # RFC 6749 section 3.2: a parameter without a value is an absent one.
+    # RFC 6749 section 3.2: a parameter without a value counts as absent.
     return {name: value for name, value in form.items() if value}
 
 
@@ -196,7 +196,7 @@ def _check_grant_type(form: Mapping[str, str]) -> None:
 
 
 def _credentials(authorization: Sequence[str], form: Mapping[str, str]) -> tuple[str, str]:
-    # Returns client_id and client_secret; empty ones, which fail, where there are none.
+    # Returns client_id and client_secret. Missing ones are empty, and fail later.
     if len(authorization) > 1:
         raise OAuthError("invalid_request", "Authorization is repeated")
     pair = form.get("client_id", ""), form.get("client_secret", "")
@@ -221,7 +221,7 @@ def _from_header(authorization: str, form: Mapping[str, str]) -> tuple[str, str]
 
 
 def _decode_basic(token68: str) -> tuple[str, str]:
-    # RFC 6749 section 2.3.1: inside the base64, each half is form-encoded by itself.
+    # RFC 6749 section 2.3.1: each half inside the base64 is form-encoded separately.
     data = token68.rstrip("=")
     padded = data + "=" * (-len(data) % 4)
     if token68 not in {data, padded}:

@@ -1,7 +1,7 @@
-"""A handler of `logging` for which nobody waits, whatever its lines are written to.
+"""A logging handler that never blocks the caller.
 
-A pipe that is not read, one that is closed and a disk that is full cost lines of
-the log, which are counted, and never a call or the process.
+If a pipe is not read or is closed, or a disk is full, lines of the log are dropped and
+counted. Calls and the process go on.
 """
 
 import logging
@@ -11,47 +11,47 @@ from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 
-# What may wait to be written, in bytes: some ten thousand lines.
+# The most bytes that may wait to be written, about ten thousand lines; more are dropped.
 MAX_WAITING = 4 * 2**20
 DROPPED = "log lines dropped"
 
-_AT_ONCE = 100  # lines; more in one write would only make room later
+_BATCH = 100  # lines in one write; a larger one would free the memory of its lines later
 _END = b""
 
 
 class LogWriter(logging.Handler):
     """Writes a line for each record to a file descriptor, in a thread of its own.
 
-    A record is formatted at once, in the thread that wrote it, because a line tells
-    what the context variables of that thread hold. A line that finds no room, that
-    cannot be formatted or that cannot be written is dropped; before the next lines
-    that can be written stands a record with the `count` of those.
+    A record is formatted at once, in the thread that logs it, because a line contains
+    values of that thread's context variables. A line is dropped if `MAX_WAITING` bytes
+    wait already, if it cannot be formatted, or if it cannot be written. A record with the
+    `count` of the dropped lines precedes the next lines that can be written.
 
-    The descriptor stays the caller's. Nothing is raised, and nothing is printed: what
-    `logging` does with errors by itself shows the arguments of the record.
+    The caller closes the descriptor. Nothing is raised or printed: the default error
+    handling of `logging` would print the arguments of the record.
     """
 
     def __init__(self, descriptor: int, *, closing: float = 1.0) -> None:
         super().__init__()
         self._descriptor = descriptor
         self._closing = closing
-        # Its `put` may be interrupted by itself, as when a finalizer writes a record.
+        # Its `put` is reentrant: during one, a finalizer may log a record.
         self._queue: SimpleQueue[bytes] = SimpleQueue()
         self._is_closed = False
-        # Each number only grows, and is changed by one side: the first two by `emit`,
-        # which holds the lock of the handler, the others by the thread. So neither waits.
+        # Each counter only grows and is written by one side, so the sides need no lock: the
+        # first two by `emit`, under the lock of the handler, the others by the thread.
         self._accepted = self._refused = 0  # bytes, lines
-        self._settled = self._failed = self._told = 0  # bytes, lines, lines
-        self._is_torn = False
+        self._settled = self._failed = self._reported = 0  # bytes, lines, lines
+        self._is_within_line = False
         # A daemon: a write that never returns must not keep the process alive.
         self._thread = Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put the line of `record` where the thread takes it from, if there is room."""
+        """Queue the line of `record` for the thread; drop it if too many bytes wait."""
         try:
             line = f"{self.format(record)}\n".encode()
-        except Exception:  # noqa: BLE001 whatever it is, its text may quote the arguments
+        except Exception:  # noqa: BLE001 the text of any error may quote the arguments
             self._refused += 1
             return
         if self._accepted - self._settled + len(line) > MAX_WAITING:
@@ -77,36 +77,36 @@ class LogWriter(logging.Handler):
             self._write(lines)
 
     def _take(self) -> list[bytes]:
-        """Return the lines that wait, once there is one."""
+        """Wait for a line; return it and the ones behind it, at most `_BATCH`."""
         lines = [self._queue.get()]
-        while len(lines) < _AT_ONCE and not self._queue.empty():
+        while len(lines) < _BATCH and not self._queue.empty():
             lines.append(self._queue.get())
         return lines
 
     def _write(self, lines: list[bytes]) -> None:
-        """Write `lines`, after a record of those that were dropped before, and count what is not.
+        """Write `lines`, after a record of the lines dropped before; count the unwritten ones.
 
-        A line of which only a part was written is ended first, or it would spoil the next.
+        A line that was written in part is ended first, or it would spoil the next one.
         """
-        dropped = self._refused + self._failed - self._told
-        told = self._tell(dropped) if dropped else b""
-        data = b"".join((b"\n" if self._is_torn else b"", told, *lines))
+        dropped = self._refused + self._failed - self._reported
+        report = self._format_report(dropped) if dropped else b""
+        data = b"".join((b"\n" if self._is_within_line else b"", report, *lines))
         sent = self._send(data)
         unsent = data[sent:].count(b"\n")
         if unsent <= len(lines):
-            self._told += dropped
+            self._reported += dropped
         self._failed += min(unsent, len(lines))
         if sent:
-            self._is_torn = data[sent - 1 : sent] != b"\n"
+            self._is_within_line = data[sent - 1 : sent] != b"\n"
         self._settled += sum(map(len, lines))
 
-    def _tell(self, count: int) -> bytes:
-        told = {"name": "sidecar", "levelno": logging.WARNING, "levelname": "WARNING"}
-        notes = {"msg": DROPPED, "notes": {"count": count}}
-        return f"{self.format(logging.makeLogRecord(told | notes))}\n".encode()
+    def _format_report(self, count: int) -> bytes:
+        level = {"name": "sidecar", "levelno": logging.WARNING, "levelname": "WARNING"}
+        message = {"msg": DROPPED, "notes": {"count": count}}
+        return f"{self.format(logging.makeLogRecord(level | message))}\n".encode()
 
     def _send(self, data: bytes) -> int:
-        """Write `data`; return how many bytes of it were written before an error."""
+        """Write `data`; return how many bytes were written, fewer than all after an error."""
         sent = 0
         with suppress(OSError):
             while sent < len(data):
@@ -116,8 +116,8 @@ class LogWriter(logging.Handler):
     def _send_some(self, data: bytes) -> int:
         try:
             return os.write(self._descriptor, data)
-        except BlockingIOError:  # whoever shares the pipe may have made it non-blocking
-            room = select.poll()
-            room.register(self._descriptor, select.POLLOUT)
-            room.poll()
+        except BlockingIOError:  # another process at the pipe may have made it non-blocking
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            poll.poll()
             return 0

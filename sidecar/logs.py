@@ -1,8 +1,7 @@
-"""Structured log records.
+"""Structured logging: one JSON object a line, without values from requests.
 
-Every line is one JSON object. What may stand in it is decided here: our own
-messages and named values, and of everything else (exceptions, other libraries)
-only what cannot hold a value from a request.
+A line has our own messages and named values. Exceptions and records of other libraries
+are reduced to the parts that cannot contain a value from a request.
 """
 
 import json
@@ -20,12 +19,12 @@ from sidecar.call import Call, Note, entered, find_call
 from sidecar.log_writer import LogWriter
 
 _OURS = "sidecar"
-_MAX_CAUSES = 5  # they may go in a circle
+_MAX_CAUSES = 5  # a chain of causes may be circular
 
 
 @contextmanager
 def access(call: Call, **notes: Note) -> Iterator[Call]:
-    """Open `call` and write its one access line at the end, however it ends."""
+    """Make `call` current in the context, and write its access line even if that fails."""
     start = time.perf_counter()
     call.note(**notes)
     with entered(call):
@@ -39,24 +38,24 @@ def access(call: Call, **notes: Note) -> Iterator[Call]:
 
 
 def event(message: str, **notes: Note) -> None:
-    """Write one record of the sidecar's own life, with named values."""
+    """Log an event of the process at INFO, with named values."""
     logging.getLogger(_OURS).info(message, extra={"notes": notes})
 
 
 def warning(message: str, **notes: Note) -> None:
-    """Write one record of what goes on for now, and needs to be looked at."""
+    """Log a state that an operator should look at, at WARNING, with named values."""
     logging.getLogger(_OURS).warning(message, extra={"notes": notes})
 
 
 def failure(message: str, error: BaseException | None) -> None:
-    """Write a fault of ours: where it happened and of what type, without its text."""
+    """Log a fault of ours at ERROR: the types and frames of `error`, without its text."""
     logging.getLogger(_OURS).error(message, exc_info=error)
 
 
 def loop_failure(_loop: AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    """Handle what a task or callback of the event loop left unhandled (`set_exception_handler`).
+    """Log an unhandled exception of a task or callback (for `loop.set_exception_handler`).
 
-    The loop's own message may quote the arguments of a callback.
+    The message of the loop is left out, because it may quote the arguments of a callback.
     """
     failure("a task or callback failed", context.get("exception"))
 
@@ -64,14 +63,13 @@ def loop_failure(_loop: AbstractEventLoop, context: Mapping[str, Any]) -> None:
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON.
 
-    An exception is told by its types and frames only, because its text may quote
-    a request. Of a record from another library only the template is told, for
-    its arguments may do the same; below a warning not even that, for what is
-    written to debug a library is often put together without a template.
+    An exception appears as its types and frames, because its text may quote a request. A
+    record of another library appears as its template, because its arguments may do so too.
+    Below WARNING its message is "withheld": debug messages are often built without a template.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
+        """Return the line, without a newline."""
         call = find_call()
         ours = record.name.split(".")[0] == _OURS
         line = {
@@ -104,21 +102,20 @@ def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
 
 
 def configure(stream: TextIO | None, *, closing: float) -> LogWriter:
-    """Send every record of the process to `stream` as JSON, until what is returned is closed.
+    """Write every record of the process to `stream` as JSON, until the returned writer is closed.
 
-    Its file descriptor is what is written to; None, which is what `sys.stdout` is when
-    the process was started without one, is for nowhere. `closing` is the time in seconds
-    that closing may take. From other libraries only
-    warnings and worse are taken: httpx2 tells the address of every request at INFO and
-    its headers at DEBUG.
+    The writer uses the file descriptor of `stream`. None discards all records: `sys.stdout`
+    is None in a process that was started without one. `closing` is the time in seconds that
+    closing the writer may take. Records of other libraries are kept from
+    WARNING on: httpx2 logs the URL of every request at INFO and its headers at DEBUG.
     """
-    # Something has to be opened: the number of a closed stream goes to the next socket.
+    # Without a stream, descriptor 1 must not be used: the next socket may have that number.
     writer = LogWriter(
         stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY), closing=closing
     )
     writer.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[writer], level=logging.WARNING, force=True)
     logging.getLogger(_OURS).setLevel(logging.INFO)
-    # It warns of every request that is not HTTP, and advises to install what is not wanted.
+    # uvicorn warns of every request that is not HTTP, and recommends unwanted packages.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return writer

@@ -1,8 +1,12 @@
-"""Problems: the catalogue read from the schema, and every form that a problem takes.
+"""Problem model: the catalogue from the schema, and the forms of a problem.
 
-A `Problem` is what our own code raises (inside a `ProblemError`), `ProblemDetails`
-is what callers read, and `google.rpc.Status` carries it over gRPC. This module
-knows neither HTTP requests nor gRPC calls.
+| form | use |
+|---|---|
+| `Problem` | our code raises it, inside a `ProblemError` |
+| `ProblemDetails` | callers receive it |
+| `google.rpc.Status` | carries `ProblemDetails` over gRPC |
+
+This module knows neither HTTP requests nor gRPC calls.
 """
 
 import re
@@ -22,8 +26,8 @@ Reason: TypeAlias = "pb.ProblemReason.ValueType"
 
 ERROR_DOMAIN = "karmo.auth.v1"
 _PREFIX = "PROBLEM_REASON_"
-# Together these keep the whole status under 4 KiB: between 8 and 16 KiB gRPC
-# drops trailers by chance, and some peers send the details in base64.
+# In bytes, except the number of errors. Together they keep a status under 4 KiB: gRPC
+# drops trailers of 8 to 16 KiB at random, and some peers send the details in base64.
 _MAX_DETAIL, _MAX_TITLE = 400, 100
 _MAX_ERRORS, _MAX_ERRORS_BYTES, _MAX_ERROR_DETAIL = 16, 700, 200
 _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
@@ -31,7 +35,7 @@ _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What is the same for every occurrence of one reason (`ProblemDefinition`)."""
+    """An entry of the catalogue: the constant members of one reason (`ProblemDefinition`)."""
 
     reason: Reason
     name: str
@@ -47,16 +51,16 @@ class Definition:
 
     @property
     def explanation(self) -> str:
-        """What it means and what to do, for an occurrence of which there is no more to say."""
+        """Meaning and remedy: the detail of a problem that has nothing to add."""
         return f"{self.meaning} {self.remedy}"
 
 
 def _read_catalogue() -> Mapping[Reason, Definition]:
     catalogue: dict[Reason, Definition] = {}
     for name, reason in pb.ProblemReason.items():
-        told = pb.ProblemReason.DESCRIPTOR.values_by_name[name].GetOptions()
-        if told.HasExtension(pb.definition):
-            members = told.Extensions[pb.definition]
+        options = pb.ProblemReason.DESCRIPTOR.values_by_name[name].GetOptions()
+        if options.HasExtension(pb.definition):
+            members = options.Extensions[pb.definition]
             catalogue[reason] = Definition(
                 reason=reason,
                 name=name.removeprefix(_PREFIX),
@@ -70,7 +74,7 @@ CATALOGUE: Mapping[Reason, Definition] = _read_catalogue()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:
-    """One fault in one part of the request; `pointer` is a JSON Pointer (RFC 6901)."""
+    """A violation in one part of the request; `pointer` is its JSON Pointer (RFC 6901)."""
 
     detail: str
     pointer: str
@@ -80,9 +84,9 @@ class FieldError:
 class Problem:
     """One occurrence of a problem.
 
-    `reason` gives all that is not said here. The members that are None by
-    default are what an upstream problem document says in its own words.
-    `retry_after` is in seconds.
+    `type`, `title`, `status`, `karmo_code` and `oauth_error` come from an upstream problem
+    document. `retry_after` is in seconds. None means the value of the catalogue, except for
+    `detail`, which is then absent.
     """
 
     reason: Reason
@@ -97,12 +101,12 @@ class Problem:
 
     @property
     def definition(self) -> Definition:
-        """The catalogue's entry for the reason."""
+        """The catalogue entry of `reason`."""
         return CATALOGUE[self.reason]
 
 
 class ProblemError(Exception):
-    """Raised where a problem is found; the guard and the REST renderer turn it into an answer."""
+    """Raised with a problem, which the error boundary or the REST renderer answers with."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.definition.name)
@@ -110,16 +114,15 @@ class ProblemError(Exception):
 
 
 def explained(reason: Reason) -> Problem:
-    """Return an occurrence of `reason` of which there is no more to say than what it means."""
+    """Return a problem of `reason` whose detail is the explanation in the catalogue."""
     return Problem(reason=reason, detail=CATALOGUE[reason].explanation)
 
 
 def nearest(http_status: int, oauth_error: str | None = None) -> Reason:
-    """Return the reason that says best what an HTTP status and an OAuth error mean.
+    """Return the reason that fits an HTTP status and an OAuth error code best.
 
-    `invalid_client` is believed whatever the status is: servers answer it with
-    400, 401 and 403. After that the status decides, and the error between
-    reasons of one status.
+    `invalid_client` decides alone, because servers send it with 400, 401 and 403.
+    Otherwise the status decides, and `oauth_error` only between reasons of that status.
     """
     if oauth_error == "invalid_client":
         return pb.PROBLEM_REASON_INVALID_CLIENT
@@ -127,31 +130,31 @@ def nearest(http_status: int, oauth_error: str | None = None) -> Reason:
     exact = [entry for entry in same if entry.oauth_error == oauth_error]
     for entry in exact or same:
         return entry.reason
-    # 499 is what proxies write for a call that was cancelled, which is no fault of the caller's.
+    # 499 is the status of proxies for a cancelled call, which is no fault of the caller.
     return pb.PROBLEM_REASON_INVALID_REQUEST if http_status < 499 else pb.PROBLEM_REASON_INTERNAL
 
 
 def to_status(problem: Problem, *, request_id: str, public_url: str) -> Status:
     """Return `problem` as the status of a gRPC call, with all its details (AIP-193).
 
-    `request_id` is a UUID; `public_url` is the base of the addresses of the
-    problem pages, without a slash at its end. The status is under 4 KiB.
+    `request_id` is a UUID; `public_url` is the base URL of the problem pages, without a
+    trailing slash. The status is under 4 KiB.
     """
-    told = _to_details(problem, request_id=request_id, public_url=public_url)
+    details = _to_details(problem, request_id=request_id, public_url=public_url)
     entry = problem.definition
     retry_after = entry.retry_after_seconds if problem.retry_after is None else problem.retry_after
     parts: list[Message | None] = [
-        told,
+        details,
         ErrorInfo(
             reason=entry.name,
             domain=ERROR_DOMAIN,
-            metadata={"karmoCode": told.karmo_code, "oauthError": told.error},
+            metadata={"karmoCode": details.karmo_code, "oauthError": details.error},
         ),
-        _to_bad_request(told) if told.karmo_errors else None,
+        _to_bad_request(details) if details.karmo_errors else None,
         RetryInfo(retry_delay=Duration(seconds=retry_after)) if retry_after else None,
         RequestInfo(request_id=request_id),
     ]
-    status = Status(code=entry.grpc_code, message=told.detail or told.title)
+    status = Status(code=entry.grpc_code, message=details.detail or details.title)
     for part in parts:
         if part is not None:
             status.details.add().Pack(part)
@@ -162,7 +165,7 @@ M = TypeVar("M", bound=Message)
 
 
 def find_detail(status: Status, kind: type[M]) -> M | None:
-    """Return the detail of `status` that is of the message type `kind`, if one can be read."""
+    """Return the first readable detail of `status` that has the message type `kind`, or None."""
     for packed in status.details:
         detail = kind()
         with suppress(DecodeError):
@@ -188,7 +191,7 @@ def _to_details(problem: Problem, *, request_id: str, public_url: str) -> pb.Pro
 
 
 def _to_bad_request(details: pb.ProblemDetails) -> BadRequest:
-    """Tell the field errors once more, by field path, for callers that know only google.rpc."""
+    """Return the field errors by field path, for callers that know only google.rpc."""
     return BadRequest(
         field_violations=[
             BadRequest.FieldViolation(
@@ -200,20 +203,20 @@ def _to_bad_request(details: pb.ProblemDetails) -> BadRequest:
 
 
 def _limit(errors: tuple[FieldError, ...]) -> list[pb.FieldError]:
-    """Keep the first errors that fit, so that the status stays within its size."""
+    """Return as many of the first errors as the size of a status allows."""
     kept: list[pb.FieldError] = []
-    room = _MAX_ERRORS_BYTES
+    remaining = _MAX_ERRORS_BYTES
     for error in errors[:_MAX_ERRORS]:
         entry = pb.FieldError(detail=_cut(error.detail, _MAX_ERROR_DETAIL), pointer=error.pointer)
-        room -= entry.ByteSize()
-        if room < 0:
+        remaining -= entry.ByteSize()
+        if remaining < 0:
             break
         kept.append(entry)
     return kept
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return `text`, or as much of it as `limit` bytes of UTF-8 hold with an ellipsis."""
+    """Return `text`, cut to at most `limit` bytes of UTF-8 with an ellipsis if it is longer."""
     data = text.encode(errors="replace")
     if len(data) <= limit:
         return data.decode()

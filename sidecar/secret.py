@@ -1,4 +1,4 @@
-"""A value that must never be shown."""
+"""Wrapper for a secret value, so that it is never shown by accident."""
 
 from typing import Generic, NoReturn, SupportsIndex, TypeVar
 
@@ -6,10 +6,10 @@ Value = TypeVar("Value", bound=str | bytes)
 
 
 class Secret(Generic[Value]):
-    """Holds a text, or bytes, that only `reveal` gives out.
+    """Wraps text or bytes that only `reveal` returns.
 
-    `repr`, `str` and `format` show a mask, and pickling is refused, so that a
-    secret reaches neither a log, nor a traceback, nor a file by accident.
+    `repr`, `str` and `format` show a mask, and pickling or copying raises TypeError. So a
+    secret does not get into a log, a traceback or a file by accident.
     """
 
     __slots__ = ("_value",)
@@ -18,7 +18,7 @@ class Secret(Generic[Value]):
         self._value = value
 
     def reveal(self) -> Value:
-        """Return the value. Whoever calls this answers for where it goes."""
+        """Return the value. The calling code is responsible for where it goes."""
         return self._value
 
     def __repr__(self) -> str:

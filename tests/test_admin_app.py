@@ -75,14 +75,14 @@ async def test_drain(host: str) -> None:
 @pytest.mark.parametrize(
     ("host", "origin", "detail"),
     [
-        ("192.0.2.1", {}, "The wish to drain must come from this machine."),
-        ("2001:db8::1", {}, "The wish to drain must come from this machine."),
+        ("192.0.2.1", {}, "A drain must be requested from this machine."),
+        ("2001:db8::1", {}, "A drain must be requested from this machine."),
         (
             "127.0.0.1",
             {"Origin": "http://admin.test"},
-            "The wish to drain must not come from a web page.",
+            "A drain must not be requested by a web page.",
         ),
-        ("127.0.0.1", {"Origin": "null"}, "The wish to drain must not come from a web page."),
+        ("127.0.0.1", {"Origin": "null"}, "A drain must not be requested by a web page."),
     ],
 )
 async def test_nobody_else_may_drain(host: str, origin: Mapping[str, str], detail: str) -> None:

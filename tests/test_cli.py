@@ -177,7 +177,7 @@ async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
     log = sidecar_process.log_lines(await sidecar.log.all())
     messages = dict.fromkeys(record["message"] for record in log)
-    assert list(messages) == ["serving", "call", "told to stop", "stopping", "stopped"]
+    assert list(messages) == ["serving", "call", "stop requested", "stopping", "stopped"]
     assert [record["by"] for record in log if "by" in record] == ["SIGTERM"]
 
 

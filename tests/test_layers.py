@@ -31,7 +31,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "rest",
         "settings",
         "tls",
-        "transcoding.Options",
+        "transcoding",
     ),
     "admin_app": ("http_server.connection",),
     "dev_auth_api": ("transcoding.percent",),

@@ -290,7 +290,7 @@ async def serving(
         await served.kill()
 
 
-MESSAGES = ["serving", *["call"] * CALLS, "told to stop", "stopping", "stopped"]
+MESSAGES = ["serving", *["call"] * CALLS, "stop requested", "stopping", "stopped"]
 
 
 async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:

@@ -1,1 +1,1 @@
-"""The token exchange: client authentication, the throttle, and the servicer of both protocols."""
+"""Token exchange: client authentication, the throttle, and the servicer of both protocols."""

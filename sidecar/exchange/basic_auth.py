@@ -1,4 +1,4 @@
-"""The Authorization header with HTTP Basic credentials (RFC 7617, RFC 6749 section 2.3.1)."""
+"""Parser of HTTP Basic credentials (RFC 7617, RFC 6749 section 2.3.1)."""
 
 import base64
 import re
@@ -18,7 +18,11 @@ _VSCHARS = re.compile(r"[\x20-\x7e]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basic:
-    """Decoded credentials; the raw halves are as they stood before form-decoding."""
+    """The credentials of one Authorization header.
+
+    `token` is the base64 text. `raw_id` and `raw_secret` are its two halves before
+    form-decoding, `client_id` and `client_secret` after it.
+    """
 
     token: Secret[str]
     raw_id: Secret[str]
@@ -28,34 +32,34 @@ class Basic:
 
     @property
     def encoded(self) -> tuple[Secret[str], ...]:
-        """The forms in which the header holds the credentials, for whoever looks for them."""
+        """Every form of the credentials in the header, for a search for leaked ones."""
         return (self.raw_id, self.raw_secret, Secret(self.token.reveal().rstrip("=")))
 
 
 class AuthorizationError(Exception):
-    """The header cannot be read. The text says why and what to do, and quotes nothing of it."""
+    """The Authorization header is invalid. The text says why, and never quotes the header."""
 
 
 def read_authorization(values: Sequence[Secret[str]]) -> Basic | None:
-    """Return the credentials in the Authorization fields of a request.
+    """Return the credentials in `values`, the Authorization headers of a request.
 
-    None without such a field, or with one of another scheme. Raises AuthorizationError.
+    None without a header, or if its scheme is not Basic. Raises AuthorizationError.
     """
     if not values:
         return None
     if len(values) > 1:
         raise AuthorizationError("Send one Authorization header only.")
-    found = _CREDENTIALS.fullmatch(values[0].reveal())
-    if found is None:
+    match = _CREDENTIALS.fullmatch(values[0].reveal())
+    if match is None:
         raise AuthorizationError(
             "The Authorization header is malformed; send Basic, a space, and the base64 of "
             "client_id, a colon and client_secret."
         )
-    return _decode(found[2] or "") if found[1].lower() == "basic" else None
+    return _decode(match[2] or "") if match[1].lower() == "basic" else None
 
 
 def _decode(token: str) -> Basic:
-    """Decode as RFC 7617 section 2 and then, each half by itself, as RFC 6749 section 2.3.1."""
+    """Decode base64 (RFC 7617 section 2), then form-decode each half (RFC 6749 section 2.3.1)."""
     try:
         text = _decode_base64(token).decode()
     except ValueError:

@@ -1,7 +1,7 @@
 """Client authentication at the token endpoint (RFC 6749 section 2.3.1), without I/O.
 
-From what either protocol carries, the Basic header and the fields of the
-request, to the credentials for the auth-api or to the problem that they are.
+Turns the Basic header and the fields of a request into credentials for the auth-api,
+or into a problem.
 """
 
 import re
@@ -32,7 +32,7 @@ Header = Basic | AuthorizationError | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """What a caller sent, by whichever protocol. An empty string is an absent one (section 3.2)."""
+    """A token request of either protocol. An empty string means absent (section 3.2)."""
 
     grant_type: str
     client_id: Secret[str]
@@ -48,13 +48,13 @@ class _Violation:
 
 
 def check(request: TokenRequest) -> ClientCredentials:
-    """Return the credentials that `request` carries.
+    """Return the credentials in `request`.
 
-    Raises ProblemError. Of several faults the first, in the order of `_CHECKS`,
-    gives the reason; every fault of a field is listed.
+    Raises ProblemError. Its reason and detail are those of the first violation, in the
+    order of `_CHECKS`. It lists every violation of a field.
     """
     header = _read_header(request)
-    violations = [violation for find in _CHECKS for violation in find(request, header)]
+    violations = [violation for check_part in _CHECKS for violation in check_part(request, header)]
     if violations:
         raise ProblemError(_to_problem(violations))
     if isinstance(header, Basic):
@@ -103,7 +103,7 @@ def _method_violations(request: TokenRequest, header: Header) -> Iterator[_Viola
         yield _Violation(
             reason=INVALID_REQUEST,
             detail="Remove client_secret or the Authorization header: a request must use "
-            "one way of authentication.",
+            "one authentication method.",
             pointer="/client_secret",
         )
     client_id = request.client_id.reveal()
@@ -120,7 +120,7 @@ def _method_violations(request: TokenRequest, header: Header) -> Iterator[_Viola
 
 
 def _grant_type_violations(request: TokenRequest, _header: Header) -> Iterator[_Violation]:
-    """Section 4.4.2; section 5.2 tells a missing grant type from an unsupported one."""
+    """Sections 4.4.2 and 5.2: a missing and an unsupported grant type are different errors."""
     if not request.grant_type:
         yield _Violation(
             reason=INVALID_REQUEST,
@@ -128,10 +128,10 @@ def _grant_type_violations(request: TokenRequest, _header: Header) -> Iterator[_
             pointer="/grant_type",
         )
     elif request.grant_type != GRANT_TYPE:
-        shown = _NOT_VSCHAR.sub("?", request.grant_type[:64])
+        quoted = _NOT_VSCHAR.sub("?", request.grant_type[:64])
         yield _Violation(
             reason=UNSUPPORTED_GRANT_TYPE,
-            detail=f"grant_type '{shown}' is not supported; send {GRANT_TYPE}.",
+            detail=f"grant_type '{quoted}' is not supported; send {GRANT_TYPE}.",
             pointer="/grant_type",
         )
 
@@ -147,17 +147,17 @@ def _field_violations(request: TokenRequest, _header: Header) -> Iterator[_Viola
 
 
 def _authentication_violations(request: TokenRequest, header: Header) -> Iterator[_Violation]:
-    """Section 5.2: without complete credentials by a supported method it is invalid_client."""
+    """Section 5.2: incomplete credentials or an unsupported method are invalid_client."""
     if isinstance(header, Basic):
-        proof = (header.client_id, header.client_secret)
+        pair = (header.client_id, header.client_secret)
     else:
-        proof = (request.client_id, request.client_secret)
+        pair = (request.client_id, request.client_secret)
     is_supported = header is not None or not request.authorization
-    if not is_supported or not all(part.reveal() for part in proof):
+    if not is_supported or not all(part.reveal() for part in pair):
         yield _Violation(
             reason=INVALID_CLIENT,
-            detail="Send client_id and client_secret: by HTTP Basic authentication, "
-            "or both in the request.",
+            detail="Send client_id and client_secret, either by HTTP Basic authentication "
+            "or as fields of the request.",
         )
 
 

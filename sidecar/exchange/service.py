@@ -1,4 +1,4 @@
-"""The servicer: the one implementation of the token exchange, whatever protocol it came in by."""
+"""The gRPC servicer of the token exchange. REST requests are transcoded into its calls."""
 
 import asyncio
 
@@ -16,9 +16,9 @@ Context = grpc.aio.ServicerContext[ExchangeTokenRequest, ExchangeTokenResponse]
 
 
 class TokenService(TokenServiceServicer):
-    """`karmo.auth.v1.TokenService`, by way of `auth_api`, if the `throttle` lets it.
+    """`karmo.auth.v1.TokenService`: exchanges credentials through `auth_api`.
 
-    Its errors are ProblemErrors.
+    `throttle` limits the exchanges. The methods raise ProblemError.
     """
 
     def __init__(self, auth_api: AuthApi, throttle: Throttle) -> None:
@@ -28,7 +28,7 @@ class TokenService(TokenServiceServicer):
     async def ExchangeToken(  # noqa: N802 the name of the RPC
         self, request: ExchangeTokenRequest, context: Context
     ) -> ExchangeTokenResponse:
-        """Check the request, have the auth-api exchange its credentials, and answer."""
+        """Return an access token for the credentials in `request` or in its metadata."""
         credentials = check(
             TokenRequest(
                 grant_type=request.grant_type,

@@ -1,8 +1,8 @@
-"""The throttle: limits of guessing for client secrets (RFC 6749 section 2.3.1).
+"""Throttle of guesses at client secrets (RFC 6749 section 2.3.1).
 
-A wrong secret counts against its client from this address, against its address, and
-against its client from all addresses. What an address does limits that address alone:
-the limit of all addresses together spares those from which the client succeeded lately.
+A wrong secret is counted for its client from this address, for its address, and for its
+client from all addresses. The last limit does not apply to an address from which the
+client succeeded lately: guesses from elsewhere cannot lock the client out there.
 """
 
 import hashlib
@@ -20,34 +20,37 @@ from sidecar.client_address import network_of
 from sidecar.exchange.windows import Windows
 from sidecar.problems import Problem, ProblemError
 
-# Of each kind. Clients that are invented to fill the memory make old windows forgotten.
+# Windows of each kind, at most. Beyond it a new window evicts an old one, so that
+# invented clients cannot fill the memory.
 MAX_WINDOWS = 50_000
 _MINUTE = 60.0
-# Addresses from which a client succeeded: for so many seconds, so many of all clients.
+# How long an address is trusted after a client succeeded from it, in seconds; and the
+# most pairs of client and address that are remembered.
 TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FailureLimit:
-    """At most `amount` wrong secrets in a minute for `key`."""
+    """At most `amount` wrong secrets in a minute for `key`; `scope` names the key in texts."""
 
     amount: int
     key: Hashable
     windows: Windows
-    whose: str
+    scope: str
 
 
 class Throttle:
-    """Limits the exchanges of each client and address, by windows of a minute.
+    """Limits the exchanges of each client and address in windows of one minute.
 
-    `client_failures` is the most wrong secrets for one client from one address,
-    `address_failures` from one address, and `all_failures` for one client from all
-    addresses. `client_calls` is the most exchanges for one client from one address.
-    `now` gives seconds.
+    * `client_failures`: wrong secrets for one client from one address, at most.
+    * `address_failures`: wrong secrets from one address, at most.
+    * `all_failures`: wrong secrets for one client from all addresses, at most.
+    * `client_calls`: exchanges for one client from one address, at most.
+    * `now` returns seconds.
 
-    While no wrong secret stands in a window, calls in flight are not limited here. As
-    soon as one does, calls in flight count as well. So of guesses at once no more than
-    the limit and the calls in flight reach the auth-api.
+    Calls in flight do not count while a window has no wrong secret; after the first one
+    they do. So of parallel guesses the auth-api receives at most the limit plus the
+    calls that were in flight.
     """
 
     def __init__(
@@ -63,37 +66,38 @@ class Throttle:
         self._address_failures = address_failures
         self._all_failures = all_failures
         self._client_calls = client_calls
-        self._calls = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
-        self._failures_here = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
-        self._failures_of_address = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
-        self._failures_of_client = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
-        self._pairs = Windows(_MINUTE, most=MAX_WINDOWS, now=now)
-        self._trusted = Windows(TRUST, most=MAX_TRUSTED, now=now)
+        self._calls = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
+        self._failures_of_pair = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
+        self._failures_of_address = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
+        self._failures_of_client = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
+        self._guesses = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
+        self._trusted = Windows(TRUST, capacity=MAX_TRUSTED, now=now)
         self._in_flight: Counter[Hashable] = Counter()
-        # Nobody can make two names share a window, or read one out of the memory.
+        # The key of the hashes: without it nobody can craft two names that share a
+        # window, or read a name from memory.
         self._salt = secrets.token_bytes(16)
 
     @contextmanager
     def attempt(self, address: str, credentials: ClientCredentials) -> Iterator[None]:
-        """Let one exchange run in the context; RejectedError tells that it failed.
+        """Count the exchange that runs in the context; RejectedError means a wrong secret.
 
-        Raises ProblemError where a limit is reached.
+        `address` is that of the client. Raises ProblemError if a limit is reached.
         """
         network = network_of(address)
         client = self._hash(credentials.client_id.reveal())
-        # Hashes have one length, so no two names run together.
-        here = client + b"@" + network.encode()
-        pair = here + self._hash(credentials.client_secret.reveal())
-        limits = self._limits(network, client, here)
-        # Clients that do not know what the server takes send their secret by Basic, and
-        # after a failure once more in the body: that is one guess.
-        if credentials.authorization is None and self._pairs.count(pair):
+        # Every hash has the same length, so different parts never make the same key.
+        pair = client + b"@" + network.encode()
+        guess = pair + self._hash(credentials.client_secret.reveal())
+        limits = self._limits(network, client, pair)
+        # A client that does not know the methods of the server sends its secret by Basic
+        # and, after a failure, again in the body: this is one guess.
+        if credentials.authorization is None and self._guesses.count(guess):
             limits = ()
         for limit in limits:
             self._check(limit)
-        self._check_calls(here)
-        self._pairs.forget(pair)
-        self._calls.add(here)
+        self._check_calls(pair)
+        self._guesses.forget(guess)
+        self._calls.add(pair)
         keys = [limit.key for limit in limits]
         self._in_flight.update(keys)
         try:
@@ -102,35 +106,35 @@ class Throttle:
             for limit in limits:
                 limit.windows.add(limit.key)
             if credentials.authorization is not None:
-                self._pairs.renew(pair)
+                self._guesses.renew(guess)
             raise
         else:
-            self._trusted.renew(here)
+            self._trusted.renew(pair)
         finally:
-            self._land(keys)
+            self._release(keys)
 
-    def _limits(self, network: str, client: bytes, here: bytes) -> Sequence[_FailureLimit]:
+    def _limits(self, network: str, client: bytes, pair: bytes) -> Sequence[_FailureLimit]:
         limits = (
             _FailureLimit(
                 amount=self._client_failures,
-                key=here,
-                windows=self._failures_here,
-                whose="for this client from this address",
+                key=pair,
+                windows=self._failures_of_pair,
+                scope="for this client from this address",
             ),
             _FailureLimit(
                 amount=self._address_failures,
                 key=network,
                 windows=self._failures_of_address,
-                whose="from this address",
+                scope="from this address",
             ),
             _FailureLimit(
                 amount=self._all_failures,
                 key=client,
                 windows=self._failures_of_client,
-                whose="for this client from all addresses",
+                scope="for this client from all addresses",
             ),
         )
-        return limits[:2] if self._trusted.count(here) else limits
+        return limits[:2] if self._trusted.count(pair) else limits
 
     def _check_calls(self, key: Hashable) -> None:
         if self._calls.count(key) >= self._client_calls:
@@ -145,20 +149,20 @@ class Throttle:
         failures = limit.windows.count(limit.key)
         if failures >= limit.amount:
             raise _too_many(
-                f"There were {limit.amount} wrong secrets in a minute {limit.whose}. "
+                f"There were {limit.amount} wrong secrets in a minute {limit.scope}. "
                 "Check the secret, and try again later.",
                 limit.windows.seconds_left(limit.key),
             )
         in_flight = self._in_flight[limit.key]
         if failures and failures + in_flight >= limit.amount:
             raise _too_many(
-                f"There were wrong secrets in the last minute {limit.whose}, so at most "
+                f"There were wrong secrets in the last minute {limit.scope}, so at most "
                 f"{limit.amount - failures} requests may be in flight. Check the secret, and try "
                 "again when one has ended.",
                 1,
             )
 
-    def _land(self, keys: Sequence[Hashable]) -> None:
+    def _release(self, keys: Sequence[Hashable]) -> None:
         for key in keys:
             self._in_flight[key] -= 1
             if not self._in_flight[key]:

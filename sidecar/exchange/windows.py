@@ -1,4 +1,4 @@
-"""Counts in windows of time: a window begins with the first count and ends with its length."""
+"""Counters by key in time windows. A window begins with the first count of its key."""
 
 import math
 import time
@@ -6,26 +6,27 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from itertools import islice
 
-# Of so many of the oldest windows the one with the lowest count makes room.
+# Eviction takes the window with the lowest count among this many of the oldest.
 _CANDIDATES = 8
 
 
 class Windows:
-    """Counts by key, each in a window of `seconds`, in memory of a bounded size.
+    """Counts by key, each in a window of `seconds`, in bounded memory.
 
-    At most `most` windows are kept. A new one takes the place of an old one with a low
-    count, so that invented keys do not end a window that limits somebody. No call does
-    more work than that, whatever has expired. `now` gives seconds.
+    At most `capacity` windows are kept. A new one beyond that evicts an old one with a
+    low count, so that invented keys do not end a window that limits somebody. No method
+    does more work than one eviction, however many windows have expired. `now` returns
+    seconds.
     """
 
     def __init__(
-        self, seconds: float, *, most: int, now: Callable[[], float] = time.monotonic
+        self, seconds: float, *, capacity: int, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._seconds = seconds
-        self._most = most
+        self._capacity = capacity
         self._now = now
-        # All are equally long, so the first is the next to end. A plain dict looks through
-        # every entry that was deleted before it, to find its first.
+        # All windows are equally long, so the first one ends next. Not a plain dict: to
+        # find its first entry, it scans every entry that was deleted before that one.
         self._windows: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
 
     def count(self, key: Hashable) -> int:
@@ -45,11 +46,11 @@ class Windows:
         """Begin a new window of `key`, with a count of 1."""
         self._windows.pop(key, None)
         self._windows[key] = (1, self._now() + self._seconds)
-        if len(self._windows) > self._most:
+        if len(self._windows) > self._capacity:
             del self._windows[min(islice(self._windows, _CANDIDATES), key=self.count)]
 
     def seconds_left(self, key: Hashable) -> int:
-        """Return in how many whole seconds, at least one, the window of `key` is over."""
+        """Return the whole seconds until the window of `key` ends; at least 1."""
         _, end = self._windows.get(key, (0, 0.0))
         return max(1, math.ceil(end - self._now()))
 

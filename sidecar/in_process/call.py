@@ -1,4 +1,4 @@
-"""The caller's side of a call."""
+"""Caller's side of an in-process RPC."""
 
 import asyncio
 import time
@@ -19,7 +19,10 @@ _EXPIRED = (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
-    """The caller's side of an RPC, which is over for the caller once its code is known."""
+    """Caller's side of an RPC, which ends for the caller once it has a status code.
+
+    `timeout` is in seconds; None means no deadline.
+    """
 
     def __init__(self, timeout: float | None) -> None:
         self.task: asyncio.Task[None] | None = None
@@ -32,7 +35,7 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
         self._cancelled_here = False
         self._waiters: list[asyncio.Future[None]] = []
         self._callbacks: list[Callback] = []
-        # Not the clock of the loop, which uvloop stops while a callback runs.
+        # Not the clock of the loop: uvloop does not advance it while a callback runs.
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timer: asyncio.TimerHandle | None = None
         if timeout is not None and timeout > 0:
@@ -42,7 +45,7 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
 
     def __await__(self) -> Generator[Any, None, _Response]:
         try:
-            yield from self._end().__await__()
+            yield from self._wait().__await__()
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -62,7 +65,7 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
             return False
         self._cancelled_here = True
         self.initial = ()
-        self._leave(*_CANCELLED)
+        self._end_early(*_CANCELLED)
         return True
 
     def cancelled(self) -> bool:
@@ -81,19 +84,19 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
             self._callbacks.append(callback)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        await self._end()
+        await self._wait()
         return grpc.aio.Metadata(*self.initial)
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        await self._end()
+        await self._wait()
         return grpc.aio.Metadata(*self._trailing)
 
     async def code(self) -> StatusCode:
-        await self._end()
+        await self._wait()
         return cast("StatusCode", self._code)
 
     async def details(self) -> str:
-        await self._end()
+        await self._wait()
         return self._details
 
     async def wait_for_connection(self) -> None:
@@ -102,11 +105,11 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
     def finish(
         self, code: StatusCode, details: str, trailing: Received = (), response: Any = None
     ) -> None:
-        """Take the outcome from the handler, unless the caller has gone."""
+        """Set the outcome of the handler, unless the RPC has ended for the caller."""
         if self.done():
             return
         if self.time_remaining() == 0:
-            # A loop that was kept busy runs the timer too late.
+            # A busy loop runs the timer late.
             self._settle(*_EXPIRED)
         else:
             self._trailing = trailing
@@ -114,9 +117,9 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
             self._settle(code, details)
 
     def _expire(self) -> None:
-        self._leave(*_EXPIRED)
+        self._end_early(*_EXPIRED)
 
-    def _leave(self, code: StatusCode, details: str) -> None:
+    def _end_early(self, code: StatusCode, details: str) -> None:
         self._settle(code, details)
         if self.task is not None:
             self.task.cancel()
@@ -131,16 +134,16 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
                 waiter.set_result(None)
         run_callbacks(self._callbacks, self)
 
-    async def _end(self) -> None:
+    async def _wait(self) -> None:
         if not self.done():
-            # One for each who waits: who is cancelled while waiting cancels what it waits for.
+            # One future for each waiter: cancelling a waiter cancels the future it awaits.
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
 
 
 def run_callbacks(callbacks: Iterable[Callback], side: object) -> None:
-    """Tell `callbacks` that the call is over for `side`; the first that fails is the last."""
+    """Run `callbacks` with `side`, for which the call has ended, up to the first that fails."""
     try:
         for callback in callbacks:
             callback(side)

@@ -1,4 +1,4 @@
-"""The channel: what servicers are added to, and what stubs call through."""
+"""In-process channel, which is also the server of its handlers."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +18,10 @@ _Start: TypeAlias = "Callable[[str, Any, float | None, Metadata | None], Call[An
 
 
 class InProcessChannel(grpc.aio.Channel):
-    """Calls the handlers that were added to it through `interceptors`, outermost first.
+    """A channel to the handlers that were added to it.
 
-    `add_XServicer_to_server` takes it for a server, a stub takes it for a channel.
+    Pass it to `add_XServicer_to_server` as the server, and to a stub as the channel.
+    Calls run through `interceptors`, outermost first.
     """
 
     def __init__(self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> None:
@@ -33,11 +34,11 @@ class InProcessChannel(grpc.aio.Channel):
             self._find = partial(interceptor.intercept_service, self._find)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Serve what `handlers` know, as `grpc.aio.Server` does."""
+        """Serve the methods of `handlers`, as `grpc.aio.Server` does."""
         self._generic.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Serve the methods of `service` by their names; they come before generic handlers."""
+        """Serve `handlers`, by method name of `service`. They precede generic handlers."""
         self._registered |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
     def unary_unary(
@@ -47,7 +48,7 @@ class InProcessChannel(grpc.aio.Channel):
         response_deserializer: Callable[[bytes], _Response] | None = None,  # noqa: ARG002 - as above
         _registered_method: bool | None = False,
     ) -> grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]:
-        """Return what calls `method`, which is "/package.Service/Method"."""
+        """Return a callable that starts calls of `method`, "/package.Service/Method"."""
         return _UnaryUnary(self._start, method)
 
     def unary_stream(self, method: str, *_: object, **__: object) -> NoReturn:
@@ -58,22 +59,22 @@ class InProcessChannel(grpc.aio.Channel):
     stream_stream = unary_stream
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002 - is always connected
-        """Return READY, and SHUTDOWN from the beginning of `close` on."""
+        """Return READY, or SHUTDOWN as soon as `close` has begun."""
         states = grpc.ChannelConnectivity
         return states.SHUTDOWN if self._closed.is_set() else states.READY
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return once the state is another one. Raises UsageError when closed already."""
+        """Wait until the state is not `last_observed_state`. Raises UsageError if closed."""
         self._check_open()
         if last_observed_state is grpc.ChannelConnectivity.READY:
             await self._closed.wait()
 
     async def channel_ready(self) -> None:
-        """Return at once. Raises UsageError when closed already."""
+        """Return at once. Raises UsageError if closed."""
         self._check_open()
 
     async def close(self, grace: float | None = None) -> None:
-        """Refuse new calls, cancel those that run after `grace` seconds, wait for all handlers.
+        """Refuse new calls, cancel running ones after `grace` seconds, await all handlers.
 
         Raises ValueError for a negative `grace`.
         """
@@ -111,7 +112,7 @@ class InProcessChannel(grpc.aio.Channel):
         if not call.done():
             context = ServicerContext(call, details)
             call.task = asyncio.create_task(context.serve(self._find, request))
-            # The loop itself holds no more than a weak reference to a task.
+            # The event loop holds only weak references to tasks.
             self._calls[call.task] = call
             call.task.add_done_callback(self._calls.pop)
         return call
@@ -120,15 +121,15 @@ class InProcessChannel(grpc.aio.Channel):
         registered = self._registered.get(details.method)
         if registered is not None:
             return registered
-        found = (handler.service(details) for handler in self._generic)
-        return next((handler for handler in found if handler is not None), None)
+        candidates = (handler.service(details) for handler in self._generic)
+        return next((handler for handler in candidates if handler is not None), None)
 
 
 class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]):
     """Starts calls of one method.
 
-    Raises UsageError on a closed channel and for credentials, and InternalError or
-    TypeError for metadata that cannot be sent.
+    Calling it raises UsageError if the channel is closed or `credentials` are given, and
+    InternalError or TypeError for metadata that cannot be sent.
     """
 
     def __init__(self, start: _Start, method: str) -> None:

@@ -1,4 +1,4 @@
-"""The handler's side of a call."""
+"""Handler's side of an in-process RPC."""
 
 import asyncio
 import inspect
@@ -17,25 +17,25 @@ from sidecar.in_process.metadata import Metadata, Received, receive
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Find: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 
-# What a handler may set as its code: nothing, a StatusCode or its number.
+# The codes that a handler may set: none, a StatusCode, or its number.
 _CODES: dict[object, StatusCode] = {None: StatusCode.OK}
 _CODES |= {key: code for code in StatusCode for key in (code, code.value[0])}
 
 
 @dataclass(slots=True, kw_only=True)
 class CallDetails:
-    """What interceptors see of an RPC; not frozen because `grpc.HandlerCallDetails` is not."""
+    """The call details for interceptors. Not frozen: `grpc.HandlerCallDetails` is not either."""
 
     method: str
     invocation_metadata: Received
 
 
 class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
-    """The handler's side of an RPC.
+    """Handler's side of an RPC.
 
-    As in grpc.aio, `code` and `cancelled` tell what code the handler itself has set.
-    That the caller has gone shows in the task alone: it is cancelled from outside,
-    so `asyncio.current_task().cancelling()` is not 0.
+    As in grpc.aio, `code` and `cancelled` reflect only the code that the handler has set.
+    If the caller goes away, the handler's task is cancelled from outside. Only the task
+    shows this: `asyncio.current_task().cancelling()` is not 0.
     """
 
     def __init__(self, call: Call[Any], details: "CallDetails") -> None:
@@ -50,7 +50,7 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
         self._callbacks: list[Callback] = []
 
     async def serve(self, find: Find, request: object) -> None:
-        """Run interceptors and handler, and give the outcome to the caller."""
+        """Run the interceptors and the handler, and pass the outcome to the caller."""
         try:
             handler = await find(self._call_details)
             if handler is None or handler.unary_unary is None:
@@ -97,7 +97,7 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
         self._trailing = tuple((key, value) for key, value in trailing_metadata)
 
     def trailing_metadata(self) -> grpc.aio.Metadata:
-        return cast("grpc.aio.Metadata", self._trailing)  # The stubs err, as in the next.
+        return cast("grpc.aio.Metadata", self._trailing)  # The stubs are wrong here and below.
 
     def invocation_metadata(self) -> grpc.aio.Metadata:
         return cast("grpc.aio.Metadata", self._call_details.invocation_metadata)
@@ -106,7 +106,7 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
         self._code = code
 
     def code(self) -> StatusCode:
-        return cast("StatusCode", self._code)  # None until it is set, which the stubs deny.
+        return cast("StatusCode", self._code)  # None until it is set, unlike in the stubs.
 
     def set_details(self, details: str) -> None:
         self._details = details
@@ -133,7 +133,7 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
         return {}
 
     def time_remaining(self) -> float:
-        return cast("float", self._call.time_remaining())  # None without deadline, as above.
+        return cast("float", self._call.time_remaining())  # None without a deadline, as above.
 
     def add_done_callback(self, callback: Callback) -> None:
         self._callbacks.append(callback)
@@ -167,7 +167,7 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
             return
         if isinstance(error, grpc.aio.AbortError):
             error = AssertionError("Abort error has been replaced!")
-        logs.failure("a handler failed without a guard", error)
+        logs.failure("a handler failed outside the error boundary", error)
         status = self._status()
         code = StatusCode.UNKNOWN if status is StatusCode.OK else status
         self._finish(code, f"Unexpected {type(error)}: {error}")
@@ -177,7 +177,7 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
 
     def _check_caller(self) -> None:
         if self._call.done():
-            raise _CallerGoneError("the RPC is over for its caller")
+            raise _CallerGoneError("the RPC has ended for its caller")
 
     def _finish(self, code: StatusCode, details: str, response: object = None) -> None:
         self._done = True
@@ -193,4 +193,4 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
 
 
 class _CallerGoneError(grpc.aio.InternalError):
-    """The handler speaks, but the RPC is over for its caller."""
+    """The handler sends something after the RPC has ended for its caller."""

@@ -1,4 +1,4 @@
-"""Metadata as it arrives at the other side of a call."""
+"""Metadata as the receiving side of an RPC sees it."""
 
 import re
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ class _Metadatum(NamedTuple):
 
 
 def receive(metadata: Metadata | None) -> Received:
-    """Return `metadata` as the other side receives it: values of one key together, in order.
+    """Return `metadata` as the receiver sees it: the values of one key together, in order.
 
-    Raises InternalError for characters that HTTP/2 does not carry, TypeError for
-    a wrong type.
+    Raises InternalError for characters that HTTP/2 cannot carry, and TypeError for a
+    value of the wrong type, such as text under a -bin key.
     """
     if not metadata:
         return ()

@@ -1,1 +1,1 @@
-"""The process: signals, graceful shutdown, sockets and system limits."""
+"""Process management: signals, graceful shutdown, sockets and system limits."""

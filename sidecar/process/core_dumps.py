@@ -1,4 +1,4 @@
-"""No core dumps: the memory of the process holds secrets, and a dump is a file of it."""
+"""Core dumps, disabled because they would write the secrets in memory to a file."""
 
 import ctypes
 import resource
@@ -8,11 +8,11 @@ _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def forbid() -> None:
-    """Keep the process, until its end, from being dumped when it crashes.
+    """Disable core dumps until the process ends.
 
-    The limit is for files alone: where core(5) names a program to pipe dumps into,
-    that one is called whatever the limit is, unless the process is not dumpable. By
-    prctl(2) no other process of the same user can attach to it then, either.
+    RLIMIT_CORE covers only dumps to files. If core(5) names a program for dumps, Linux
+    calls it whatever the limit is, unless the process is not dumpable (prctl(2)). Other
+    processes of the same user cannot attach to such a process either.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(AttributeError):  # only Linux has it

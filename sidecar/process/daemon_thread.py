@@ -1,4 +1,4 @@
-"""Work that may never end, in a thread that the end of the process does not wait for."""
+"""Blocking work in a daemon thread that shutdown does not wait for."""
 
 import asyncio
 import threading
@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 async def run(work: Callable[[], T]) -> T:
-    """Return what `work` does, or raise what it raises.
+    """Return the result of `work`, or raise its exception.
 
-    A read of a file, for one, may never end where that is on a mount whose other side
-    is gone. The threads of the event loop are waited for.
+    For example, a read of a file on a mount whose server is gone may block for ever.
+    Shutdown waits for the threads of the event loop's executor, but not for this one.
     """
     done: Future[T] = Future()
 
     def work_and_settle() -> None:
-        done.set_running_or_notify_cancel()  # which keeps it from being cancelled later
+        done.set_running_or_notify_cancel()  # from here on it cannot be cancelled
         try:
             done.set_result(work())
         except Exception as error:  # noqa: BLE001 it is raised where it is awaited

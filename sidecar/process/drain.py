@@ -1,6 +1,9 @@
-"""The drain: from the wish to stop to the end, in phases of bounded time.
+"""Graceful shutdown in bounded phases.
 
-Each further wish hastens it, by ending the phase that it is in.
+1. Lame duck: calls are served, but load balancers see that the process is not ready.
+2. Drain: calls in flight finish.
+
+Each further request to stop ends the current phase.
 """
 
 import asyncio
@@ -9,44 +12,47 @@ from contextlib import suppress
 
 
 class Drain:
-    """`lame_duck` and `timeout` are the longest that its two phases take, in seconds."""
+    """The state of a graceful shutdown.
+
+    `lame_duck` and `timeout` limit its two phases, in seconds.
+    """
 
     def __init__(self, *, lame_duck: float, timeout: float) -> None:
         self._lame_duck = lame_duck
         self.timeout = timeout
         self._began = asyncio.Event()
-        self._hastened = asyncio.Event()
+        self._phase_ended = asyncio.Event()
 
     @property
     def has_begun(self) -> bool:
-        """Whether no more calls are wanted."""
+        """Whether the shutdown has begun."""
         return self._began.is_set()
 
     def begin(self) -> None:
-        """Begin, unless it has begun."""
+        """Begin the shutdown, unless it has begun."""
         self._began.set()
 
     def hasten(self) -> None:
-        """Begin, or end the phase that it is in."""
+        """Begin the shutdown, or end its current phase."""
         if self.has_begun:
-            self._hastened.set()
+            self._phase_ended.set()
         self.begin()
 
     def interrupt(self) -> None:
-        """Begin without the first phase, which is for routers; or end the phase that it is in."""
+        """Begin the shutdown without the lame duck, or end its current phase."""
         self.begin()
-        self._hastened.set()
+        self._phase_ended.set()
 
     async def beginning(self) -> None:
-        """Return when it begins."""
+        """Wait until the shutdown begins."""
         await self._began.wait()
 
     async def pass_lame_duck(self) -> None:
-        """Return when whoever routes calls had the time to see that no more are wanted."""
+        """Wait for the lame duck to end."""
         await self._phase(self._lame_duck)
 
     async def end(self, ending: Awaitable[object], cut: Callable[[], None]) -> None:
-        """Wait for `ending`; call `cut`, which must make it end, when it takes too long."""
+        """Wait for `ending`, up to the end of the drain; then call `cut`, which must end it."""
         task = asyncio.ensure_future(ending)
         phase = asyncio.create_task(self._phase(self.timeout))
         await asyncio.wait((task, phase), return_when=asyncio.FIRST_COMPLETED)
@@ -58,5 +64,5 @@ class Drain:
     async def _phase(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._hastened.wait()
-        self._hastened.clear()
+                await self._phase_ended.wait()
+        self._phase_ended.clear()

@@ -1,23 +1,24 @@
-"""File descriptors: as many as there may be connections, where the system allows it."""
+"""File descriptor limit, raised to fit the connections that the settings allow."""
 
 import resource
 
-# The most connections of a listener that is not the API: the probes, the embedded auth-api.
+# Open connections of each auxiliary listener (admin, embedded auth-api), at most.
 AUXILIARY_CONNECTIONS = 64
-# Of an HTTP listener there are as many again that are just being refused.
-_HTTP, _AUXILIARY_LISTENERS = 2, 2
-# For the listeners themselves, the log, and what gRPC and the event loop have of their own.
-_ELSE = 256
+# Factor 2: an HTTP listener may hold as many connections again that it is refusing.
+_HTTP_FACTOR, _AUXILIARY_LISTENERS = 2, 2
+# For the listening sockets, the log, and the own files of gRPC and the event loop.
+_OTHER = 256
 
 
 def raise_soft_limit(*, connections: int, calls: int) -> tuple[int, int]:
-    """Raise the soft limit to what is needed, at most to the hard one.
+    """Raise the soft limit of file descriptors as needed, at most to the hard limit.
 
-    `connections` is the most of each protocol, `calls` the most at once, each of
-    which has a connection to the auth-api. Returns what is needed, and what there is.
+    `connections` is the limit of connections per protocol. `calls` is the limit of calls in
+    flight, each of which has a connection to the auth-api. Returns the number of descriptors
+    needed, and the soft limit now.
     """
-    http = _HTTP * (connections + _AUXILIARY_LISTENERS * AUXILIARY_CONNECTIONS)
-    needed = http + connections + calls + _ELSE
+    http = _HTTP_FACTOR * (connections + _AUXILIARY_LISTENERS * AUXILIARY_CONNECTIONS)
+    needed = http + connections + calls + _OTHER
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)

@@ -1,11 +1,11 @@
 """Handlers of the signals that platforms, terminals and log rotation send.
 
-| signal | sent by | what it does |
+| signal | sent by | effect |
 |---|---|---|
-| SIGTERM, SIGQUIT | platforms | begins the drain; a further one ends the phase that it is in |
+| SIGTERM, SIGQUIT | platforms | begins the drain; a further one ends the current phase |
 | SIGINT | a person at a terminal | begins the drain without the lame duck |
-| SIGHUP | a terminal that closes | as SIGINT, where standard input is a terminal |
-| SIGHUP, SIGUSR1, SIGUSR2 | log rotation | nothing, with a line in the log |
+| SIGHUP | a terminal that closes | as SIGINT, if standard input is a terminal |
+| SIGHUP, SIGUSR1, SIGUSR2 | log rotation | none, but a line in the log |
 """
 
 import asyncio
@@ -22,14 +22,14 @@ _ALL = (*_STOP, signal.SIGINT, signal.SIGHUP, *_IGNORED)
 
 
 def catch(drain: Drain) -> None:
-    """Let signals drive `drain`."""
+    """Install the handlers, which control `drain`, on the running event loop."""
     loop = asyncio.get_running_loop()
     for number, handler in _handlers(drain, has_terminal=_has_terminal()):
         loop.add_signal_handler(number, handler)
 
 
 def prepare(leave: Callable[[int, object], object]) -> None:
-    """Call `leave` for signals that stop, until `catch`; ignore those that do nothing."""
+    """Until `catch`, call `leave` on signals that stop the process; ignore the others."""
     has_terminal = _has_terminal()
     for number in _ALL:
         is_ignored = number in _IGNORED or (number == signal.SIGHUP and not has_terminal)
@@ -37,17 +37,17 @@ def prepare(leave: Callable[[int, object], object]) -> None:
 
 
 def ignore() -> None:
-    """Ignore all of them: the process has ended well, and keeps its status."""
+    """Ignore all these signals, so that a process that has shut down keeps its status."""
     for number in _ALL:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
 
 
 def obey(name: str, stop: Callable[[], None]) -> Callable[[], None]:
-    """Return a handler that writes who stops the process, and calls `stop`."""
+    """Return a handler that logs `name` as the source of the request, and calls `stop`."""
 
     def handler() -> None:
-        logs.event("told to stop", by=name)
+        logs.event("stop requested", by=name)
         stop()
 
     return handler
@@ -64,13 +64,13 @@ def _handlers(
     for number in _STOP:
         yield number, obey(number.name, drain.hasten)
     yield signal.SIGINT, obey("SIGINT", drain.interrupt)
-    hang_up = obey("SIGHUP", drain.interrupt) if has_terminal else _pass_over("SIGHUP")
+    hang_up = obey("SIGHUP", drain.interrupt) if has_terminal else _log_only("SIGHUP")
     yield signal.SIGHUP, hang_up
     for number in _IGNORED:
-        yield number, _pass_over(number.name)
+        yield number, _log_only(number.name)
 
 
-def _pass_over(name: str) -> Callable[[], None]:
+def _log_only(name: str) -> Callable[[], None]:
     def write() -> None:
         logs.event("signal ignored", signal=name)
 

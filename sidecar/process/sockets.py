@@ -1,4 +1,4 @@
-"""Listening sockets: taken before anything starts, so that a busy address is told at once."""
+"""Listening sockets, bound before anything starts so that a busy address fails at once."""
 
 import socket
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ BACKLOG = 1024
 
 
 def listen(address: Address) -> socket.socket:
-    """Return a socket that listens on `address`. Raises OSError, whose text names it."""
+    """Return a socket that listens on `address`. Raises OSError; its text has the address."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's delay off only where it is.
+    # The protocol is explicit because asyncio sets TCP_NODELAY only if it is.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # A port whose last connections are still closing may be taken; one in use may not.
+        # Allows a port whose last connections are still closing, but not one in use.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((address.host, address.port))
-        # At once: until one of them listens, two processes may bind the same port.
+        # At once: two processes can bind the same port until one of them listens.
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
@@ -30,7 +30,7 @@ def listen(address: Address) -> socket.socket:
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """Name the setting `field` in the text of an OSError."""
+    """Add the name of the setting `field` to the text of an OSError."""
     try:
         yield
     except OSError as error:
@@ -38,16 +38,16 @@ def naming(field: str) -> Iterator[None]:
 
 
 def address_of(bound: socket.socket) -> Address:
-    """Return where `bound` is, with its port if any free one was asked for."""
+    """Return the address of `bound`, with the port that the system chose if 0 was requested."""
     host, port = bound.getsockname()[:2]
     return Address(host, port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where a running sidecar listens, and what it calls.
+    """The addresses of the listeners of a running sidecar, and the token URL that it calls.
 
-    `auth_api` is the embedded one, if there is one; `token_url` is the one in use.
+    `auth_api` is the listener of the embedded auth-api, or None without it.
     """
 
     rest: Address
@@ -57,16 +57,16 @@ class Addresses:
     token_url: str
 
     def by_name(self) -> dict[str, str]:
-        """Return the addresses that there are, by name."""
+        """Return the addresses and the token URL as texts, by name."""
         named = {"rest": self.rest, "grpc": self.grpc, "admin": self.admin}
         embedded = {"auth_api": self.auth_api} if self.auth_api else {}
-        told = {name: str(address) for name, address in (named | embedded).items()}
-        return told | {"auth_api_token_url": self.token_url}
+        texts = {name: str(address) for name, address in (named | embedded).items()}
+        return texts | {"auth_api_token_url": self.token_url}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sockets:
-    """The sockets of ours. gRPC takes none, so its address comes to them later."""
+    """The listening sockets. gRPC opens its own, so its address is known later."""
 
     rest: socket.socket
     admin: socket.socket
@@ -74,7 +74,7 @@ class Sockets:
 
     @classmethod
     def bind(cls, stack: ExitStack, settings: Settings, *, embeds_auth_api: bool) -> "Sockets":
-        """Take the addresses; `stack` gives them back. Raises OSError, whose text names one."""
+        """Bind the sockets; `stack` closes them. Raises OSError; its text has the address."""
 
         def listen_at(field: str) -> socket.socket:
             with naming(field):
@@ -87,7 +87,7 @@ class Sockets:
         )
 
     def addresses(self, grpc_address: Address, token_url: str | None) -> Addresses:
-        """Return where everything is. Without `token_url` the embedded auth-api is called."""
+        """Return all addresses. Without `token_url`, it is that of the embedded auth-api."""
         embedded = address_of(self.embedded) if self.embedded else None
         return Addresses(
             rest=address_of(self.rest),

@@ -1,4 +1,4 @@
-"""The certificates that the settings name: one part for each side that has some."""
+"""TLS of each listener and of the upstream, loaded from the files in the settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """What speaks TLS; None for a side that does not, or that needs no files to."""
+    """TLS of each side; None for a side without TLS, or whose TLS needs no files."""
 
     rest: ServerTls | None
     grpc: ServerTls | None
@@ -21,7 +21,7 @@ class Certificates:
 
     @classmethod
     def load(cls, settings: Settings) -> "Certificates":
-        """Read all the files that `settings` name. Raises SettingsError with what is wrong."""
+        """Read all files in `settings`. Raises SettingsError with the faults of all sides."""
         violations: list[str] = []
 
         def part(make: Callable[[TlsFiles, str], P], side: str, ca: str) -> P | None:
@@ -43,7 +43,7 @@ class Certificates:
 
     @property
     def parts(self) -> list[ServerTls | ClientTls]:
-        """Those that there are."""
+        """The sides that are not None."""
         return [part for part in (self.rest, self.grpc, self.auth_api) if part]
 
 

@@ -128,12 +128,12 @@ NOT_BASE64 = Refusal(
 )
 UNAUTHENTICATED = Refusal(
     reason=INVALID_CLIENT,
-    detail="Send client_id and client_secret: by HTTP Basic authentication, "
-    "or both in the request.",
+    detail="Send client_id and client_secret, either by HTTP Basic authentication "
+    "or as fields of the request.",
 )
 ONE_WAY = (
-    "Remove client_secret or the Authorization header: a request must use one way of "
-    "authentication."
+    "Remove client_secret or the Authorization header: a request must use one "
+    "authentication method."
 )
 SAME_ID = "Remove client_id, or send the same one as in the Authorization header."
 NO_GRANT_TYPE = "grant_type is missing; send client_credentials."

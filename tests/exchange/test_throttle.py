@@ -330,7 +330,7 @@ def test_nothing_of_a_caller_is_kept() -> None:
     """What is remembered is a keyed hash, which tells neither a client nor a secret."""
     made, _ = make()
     exchange(made, credentials("canary-client", "canary-secret", basic=True))
-    kept = [made._calls, made._failures_here, made._failures_of_client, made._pairs]
+    kept = [made._calls, made._failures_of_pair, made._failures_of_client, made._guesses]
     assert all(windows._windows for windows in kept)
     assert "canary" not in "".join(f"{windows._windows}" for windows in kept)
 

@@ -26,7 +26,7 @@ class Clock:
 def test_a_window_begins_with_the_first_count() -> None:
     """Counts add up until the window ends, whenever the last of them came."""
     clock = Clock()
-    windows = Windows(60, most=10, now=clock)
+    windows = Windows(60, capacity=10, now=clock)
     windows.add("a")
     clock.now += 59.5
     windows.add("a")
@@ -41,7 +41,7 @@ def test_a_window_begins_with_the_first_count() -> None:
 def test_a_window_is_renewed_and_forgotten() -> None:
     """A renewed window begins anew with one count; a forgotten one is gone."""
     clock = Clock()
-    windows = Windows(60, most=10, now=clock)
+    windows = Windows(60, capacity=10, now=clock)
     for _ in range(3):
         windows.add("a")
     clock.now += 30
@@ -54,7 +54,7 @@ def test_a_window_is_renewed_and_forgotten() -> None:
 
 def test_invented_names_are_forgotten() -> None:
     """Whatever is invented, no more windows are kept than there may be; the latest stay."""
-    windows = Windows(60, most=100, now=Clock())
+    windows = Windows(60, capacity=100, now=Clock())
     for number in range(1000):
         windows.add(number)
         assert len(windows) <= 100
@@ -64,7 +64,7 @@ def test_invented_names_are_forgotten() -> None:
 
 def test_who_is_known_makes_nobody_forgotten() -> None:
     """Only a new window takes the place of the oldest, however full it is."""
-    windows = Windows(60, most=3, now=Clock())
+    windows = Windows(60, capacity=3, now=Clock())
     for name in ("a", "b", "c", "c", "c"):
         windows.add(name)
     assert [windows.count(name) for name in ("a", "b", "c")] == [1, 1, 3]
@@ -73,7 +73,7 @@ def test_who_is_known_makes_nobody_forgotten() -> None:
 def test_a_window_that_limits_is_kept() -> None:
     """However many names are invented, a window with a high count stays until it ends."""
     clock = Clock()
-    windows = Windows(60, most=100, now=clock)
+    windows = Windows(60, capacity=100, now=clock)
     for _ in range(5):
         windows.add("limited")
     for number in range(1000):
@@ -87,7 +87,7 @@ def test_a_window_that_limits_is_kept() -> None:
 
 def test_memory_is_bounded() -> None:
     """As many windows as there may be of one kind take less than 16 MiB."""
-    windows = Windows(60, most=MAX_WINDOWS, now=Clock())
+    windows = Windows(60, capacity=MAX_WINDOWS, now=Clock())
     gc.collect()
     tracemalloc.start()
     for number in range(MAX_WINDOWS + 1000):
@@ -104,7 +104,7 @@ def test_work_is_bounded(seconds: float) -> None:
     steps = []
     for count in (10, 20_000):
         clock = Clock()
-        windows = Windows(60, most=count, now=clock)
+        windows = Windows(60, capacity=count, now=clock)
         for number in range(count):
             windows.add(number)
         clock.now += seconds

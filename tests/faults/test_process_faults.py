@@ -220,7 +220,9 @@ async def test_p01_drain_does_what_sigterm_does() -> None:
         assert (await call).token == TOKEN
         end = await scene.sidecar.ended()
         assert is_clean(end)
-        wishes = [line["by"] for line in log_lines(end.stdout) if line["message"] == "told to stop"]
+        wishes = [
+            line["by"] for line in log_lines(end.stdout) if line["message"] == "stop requested"
+        ]
         assert wishes == ["POST /drain", "POST /drain", "SIGTERM"]
 
 
@@ -338,7 +340,7 @@ def has_ipv6() -> bool:
         ("check-config", "missing", "cannot read {}: No such file or directory"),
         ("check-config", "folder", "cannot read {}: Is a directory"),
         ("check-config", "forbidden", "cannot read {}: Permission denied"),
-        ("check-config", "other", "{} must hold certificates in PEM, and all of them whole"),
+        ("check-config", "other", "{} must hold complete certificates in PEM"),
     ],
 )
 async def test_p10_a_certificate_that_cannot_be_read_is_told(

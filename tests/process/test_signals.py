@@ -61,7 +61,7 @@ async def test_a_signal_that_stops_loses_no_call(number: signal.Signals) -> None
         hold.release.set()
         assert all([(await call).token for call in calls])
         end = await sidecar.ended()
-    told = [line["by"] for line in log_lines(end.stdout) if line["message"] == "told to stop"]
+    told = [line["by"] for line in log_lines(end.stdout) if line["message"] == "stop requested"]
     assert (end.status, told) == (0, [number.name])
 
 

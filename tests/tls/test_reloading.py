@@ -502,7 +502,7 @@ def test_no_system_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     """A system that trusts nobody is told at once, with what to do."""
     file = tmp_path / "cert.pem"
     monkeypatch.setattr(ssl, "get_default_verify_paths", stores(file, tmp_path))
-    with pytest.raises(OSError, match="must be there, or a CA file be named") as caught:
+    with pytest.raises(OSError, match="must exist, or a CA file must be set") as caught:
         ClientTls(NO_FILES, "auth_api")
     assert str(caught.value).startswith(str(file))
 
@@ -544,7 +544,7 @@ async def test_a_fault_of_ours_does_not_end_the_watch(
     monkeypatch.setattr(Path, "read_bytes", read_or_fail)
     watching = asyncio.create_task(watch(rest, every=0.001))
     await heard.until(1)
-    assert heard.lines() == [("certificates could not be looked at",)]
+    assert heard.lines() == [("certificates could not be checked",)]
     assert "canary" not in str(heard.entries)
     mount.put(pair(leaf_of(NEW)))
     await heard.until(2)
@@ -627,11 +627,11 @@ def weak() -> dict[str, bytes]:
 
 CRT, KEY = pair(ME)["tls.crt"], pair(ME)["tls.key"]
 RSA = pair(leaf_of(OLD, key_type=trustme.KeyType.RSA))["tls.key"]
-WHOLE = "tls.crt must hold certificates in PEM, and all of them whole"
-WHOLE_KEY = "tls.key must hold a private key in PEM, and whole"
-WHOLE_CA = "ca.crt must hold certificates in PEM, and all of them whole"
+WHOLE = "tls.crt must hold complete certificates in PEM"
+WHOLE_KEY = "tls.key must hold a complete private key in PEM"
+WHOLE_CA = "ca.crt must hold complete certificates in PEM"
 OTHER_KEY = "tls.key must be the key of the first certificate in {}/tls.crt"
-SECRET_KEY = "tls.key must not be encrypted; nobody can be asked for its password"
+SECRET_KEY = "tls.key must not be encrypted: there is no way to enter a password"
 DAMAGED = CRT[:60] + CRT[60:120][::-1] + CRT[120:]
 # What is in the files instead of what is good, and what is said of it.
 BAD: Mapping[str, tuple[Mapping[str, bytes], str]] = {
@@ -654,7 +654,7 @@ BAD: Mapping[str, tuple[Mapping[str, bytes], str]] = {
     ),
     "a short key": (
         weak(),
-        "tls.crt must be made with stronger keys and digests, for OpenSSL refuses these",
+        "tls.crt must have stronger keys and digests: OpenSSL refuses these",
     ),
     "an empty CA": ({"ca.crt": b""}, WHOLE_CA),
     "half a CA": ({"ca.crt": OLD.cert_pem.bytes()[:200]}, WHOLE_CA),
@@ -743,7 +743,7 @@ def test_files_that_are_not_given(mount: Mount) -> None:
         TlsFiles(certificate=files.certificate, key=None, ca=None),
         TlsFiles(certificate=None, key=files.key, ca=None),
     ):
-        with pytest.raises(OSError, match=r"/tls\.(crt|key) must be one of a pair, not alone$"):
+        with pytest.raises(OSError, match=r"/tls\.(crt|key) is one of a pair: set both files$"):
             ClientTls(half, "auth_api")
 
 

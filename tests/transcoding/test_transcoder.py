@@ -31,8 +31,10 @@ from tests.transcoding.serving import (
     Context,
     Receipt,
     Serve,
+    echo,
     handler_of,
     refuse,
+    render,
     told,
 )
 
