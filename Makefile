@@ -29,6 +29,7 @@ check: .venv/complete
 	pytest -q tests/test_generated.py
 	python docs/problem_examples.py --check
 	python docs/layout_picture.py --check
+	python docs/settings_table.py --check
 
 # About four minutes; what it prints depends on the machine, the ratios less so.
 # `make bench BASE=<commit>` measures the sidecar of that commit too.
@@ -72,6 +73,7 @@ wheel: .venv/complete
 docs: .venv/complete
 	python docs/problem_examples.py
 	python docs/layout_picture.py
+	python docs/settings_table.py
 
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete

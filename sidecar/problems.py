@@ -85,8 +85,8 @@ class Problem:
     """One occurrence of a problem.
 
     `type`, `title`, `status`, `karmo_code` and `oauth_error` come from an upstream problem
-    document. `retry_after` is in seconds. None means the value of the catalogue, except for
-    `detail`, which is then absent.
+    document. `retry_after` is in seconds. None means the value of the catalogue. Without a
+    `detail` it is the explanation in the catalogue; an empty one is absent.
     """
 
     reason: Reason
@@ -98,6 +98,10 @@ class Problem:
     status: int | None = None
     karmo_code: str | None = None
     oauth_error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.detail is None:
+            object.__setattr__(self, "detail", self.definition.explanation)
 
     @property
     def definition(self) -> Definition:
@@ -111,11 +115,6 @@ class ProblemError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.definition.name)
         self.problem = problem
-
-
-def explained(reason: Reason) -> Problem:
-    """Return a problem of `reason` whose detail is the explanation in the catalogue."""
-    return Problem(reason=reason, detail=CATALOGUE[reason].explanation)
 
 
 def nearest(http_status: int, oauth_error: str | None = None) -> Reason:

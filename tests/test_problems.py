@@ -189,7 +189,7 @@ def test_status_of_a_whole_problem() -> None:
 
 
 def test_status_of_a_bare_problem() -> None:
-    """A problem that says nothing of itself is told by its definition, without a detail."""
+    """A problem with an empty detail is described by its definition, without a detail."""
     told = pb.ProblemDetails(
         type="https://api.example.test/problems/invalid-client",
         title="Client authentication failed",
@@ -198,7 +198,7 @@ def test_status_of_a_bare_problem() -> None:
         karmo_code="40120001",
         error="invalid_client",
     )
-    assert status_of(Problem(reason=pb.PROBLEM_REASON_INVALID_CLIENT)) == status(
+    assert status_of(Problem(reason=pb.PROBLEM_REASON_INVALID_CLIENT, detail="")) == status(
         Code.UNAUTHENTICATED,
         "Client authentication failed",
         told,
@@ -213,10 +213,17 @@ def test_status_of_a_bare_problem() -> None:
     assert not told.HasField("error_description")
 
 
+@every_definition
+def test_a_problem_without_a_detail_is_explained(entry: Definition) -> None:
+    """The detail of a problem that has none is what the catalogue says of it."""
+    assert details_of(Problem(reason=entry.reason)).detail == f"{entry.meaning} {entry.remedy}"
+
+
 def test_status_of_a_problem_of_the_upstream() -> None:
     """What an upstream problem says in its own words takes the place of the definition's."""
     problem = Problem(
         reason=pb.PROBLEM_REASON_CONFLICT,
+        detail="",
         type="https://auth.example.test/taken",
         title="Taken",
         status=409,

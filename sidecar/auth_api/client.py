@@ -7,7 +7,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Self, cast
@@ -23,7 +23,7 @@ from sidecar.auth_api.fail_fast import FailFast
 from sidecar.auth_api.response import BadResponseError, Response, Token, interpret
 from sidecar.auth_api.retry import RetryBudget
 from sidecar.call import current_call
-from sidecar.problems import Problem, ProblemError, Reason, explained
+from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.secret import Secret
 
 _MAX_BODY_BYTES = 64 * 1024
@@ -247,4 +247,4 @@ async def _read(response: httpx2.Response) -> bytes:
 def _error(reason: Reason, fault: str, retry_after: int | None = None) -> ProblemError:
     """Return the error for the caller, and note `fault`, which is only for the log."""
     current_call().note(upstream_fault=fault)
-    return ProblemError(replace(explained(reason), retry_after=retry_after))
+    return ProblemError(Problem(reason=reason, retry_after=retry_after))

@@ -91,8 +91,7 @@ def interpret(response: Response, sent: ClientCredentials) -> Token | Problem:
     if not _is_understood(response, error, members):
         raise BadResponseError("an error that the contract does not have")
     reason = nearest(response.status, error)
-    detail = _DETAILS.get(reason, CATALOGUE[reason].explanation)
-    return Problem(reason=reason, detail=detail, retry_after=_delay(response, reason))
+    return Problem(reason=reason, detail=_DETAILS.get(reason), retry_after=_delay(response, reason))
 
 
 def _is_understood(response: Response, error: str | None, members: Mapping[str, JsonValue]) -> bool:
@@ -171,7 +170,7 @@ def _pass_through(response: Response, members: Mapping[str, JsonValue], code: st
         karmo_code=code,
         type=_match(_URI, members.get("type")),
         title=_text(members.get("title")),
-        detail=_text(members.get("detail")),
+        detail=_text(members.get("detail")) or "",
         errors=tuple(_field_errors(members.get("karmoErrors"))),
         oauth_error=error,
         retry_after=_delay(response, reason),
@@ -188,7 +187,7 @@ def _withhold(problem: Problem, sent: ClientCredentials) -> Problem:
         problem,
         type=keep(problem.type),
         title=keep(problem.title),
-        detail=keep(problem.detail),
+        detail=keep(problem.detail) or "",
         oauth_error=keep(problem.oauth_error),
         errors=tuple(
             error for error in problem.errors if not sent.appear_in(error.detail + error.pointer)

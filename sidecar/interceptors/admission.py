@@ -22,12 +22,12 @@ from sidecar.interceptors.handlers import (
     parse,
     rewrap,
 )
-from sidecar.problems import Problem, ProblemError, explained
+from sidecar.problems import Problem, ProblemError
 
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
 # Open streams of one connection, at most: health watches and reflection need few.
 _MAX_STREAMS = 8
-_STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
+_STOPPING = Problem(reason=pb.PROBLEM_REASON_SERVICE_STOPPING)
 _TOO_MANY_STREAMS = Problem(
     reason=pb.PROBLEM_REASON_OVERLOADED,
     detail=f"There must not be more than {_MAX_STREAMS} streams at once on a connection.",

@@ -33,10 +33,7 @@ from sidecar.problems import Problem, ProblemError, find_detail, to_status
 
 # grpc.aio returns the code as it was set: a StatusCode or its number.
 _UNIMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED.value[0])
-_INTERNAL = Problem(
-    reason=pb.PROBLEM_REASON_INTERNAL,
-    detail="The service failed. Report it with the request id.",
-)
+_INTERNAL = Problem(reason=pb.PROBLEM_REASON_INTERNAL)
 
 
 class ErrorBoundary(grpc.aio.ServerInterceptor):

@@ -21,12 +21,12 @@ from sidecar.interceptors.handlers import (
     parse,
     refuse_unknown,
 )
-from sidecar.problems import Problem, ProblemError, explained
+from sidecar.problems import Problem, ProblemError
 
 _MISSING = Problem(
     reason=pb.PROBLEM_REASON_INVALID_REQUEST, detail="The call must have a request message."
 )
-_STOPPING = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
+_STOPPING = Problem(reason=pb.PROBLEM_REASON_SERVICE_STOPPING)
 # Seconds in which gRPC core reports a message that it has refused.
 _REFUSAL_DELAY = 0.05
 # grpc.aio calls a streaming handler without waiting for a message.

@@ -14,11 +14,9 @@ from starlette.responses import Response
 
 from sidecar.call import current_call
 from sidecar.problems import (
-    CATALOGUE,
     FieldError,
     Problem,
     Reason,
-    explained,
     find_detail,
     nearest,
     to_status,
@@ -63,18 +61,18 @@ class Renderer:
         """Return the response to an HTTPException of Starlette's routes."""
         refusal = cast("HTTPException", error)  # registered for no other
         reason = nearest(refusal.status_code)
-        problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
+        problem = Problem(reason=reason)
         return self._respond(request, self._status(problem), **(refusal.headers or {}))
 
     def render_fault(self, request: Request, _error: Exception) -> Response:
         """Return the response to an internal error. The log has its type and frames."""
         reason = pb.PROBLEM_REASON_INTERNAL
-        problem = Problem(reason=reason, detail=CATALOGUE[reason].remedy)
+        problem = Problem(reason=reason)
         return self._respond(request, self._status(problem))
 
     def render_stopping(self, request: Request) -> Response:
         """Return the response to a request that the end of the process cuts off."""
-        problem = explained(pb.PROBLEM_REASON_SERVICE_STOPPING)
+        problem = Problem(reason=pb.PROBLEM_REASON_SERVICE_STOPPING)
         return self._respond(request, self._status(problem), Connection="close")
 
     def _status(self, problem: Problem) -> Status:
@@ -86,7 +84,7 @@ class Renderer:
         if details is None or not 400 <= details.status <= 599:
             # The peer sends only codes, or details of its own.
             reason = nearest(HTTP_STATUS.get(status.code, 500))
-            return self._respond(request, self._status(explained(reason)), **headers)
+            return self._respond(request, self._status(Problem(reason=reason)), **headers)
         info = find_detail(status, ErrorInfo) or ErrorInfo()
         current_call().note(karmo_code=details.karmo_code, reason=info.reason)
         retry = find_detail(status, RetryInfo)

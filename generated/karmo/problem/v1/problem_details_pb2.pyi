@@ -49,7 +49,7 @@ class _ProblemReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Problem
     PROBLEM_REASON_NOT_FOUND: _ProblemReason.ValueType  # 7
     """There is no such path or method. Over gRPC: no such service or method."""
     PROBLEM_REASON_RESOURCE_NOT_FOUND: _ProblemReason.ValueType  # 8
-    """The auth-api reports that something which the request names does not exist."""
+    """The auth-api reports that something in the request does not exist."""
     PROBLEM_REASON_METHOD_NOT_ALLOWED: _ProblemReason.ValueType  # 9
     """The path exists, but not for this HTTP method."""
     PROBLEM_REASON_CONFLICT: _ProblemReason.ValueType  # 10
@@ -109,7 +109,7 @@ PROBLEM_REASON_ACCESS_DENIED: ProblemReason.ValueType  # 6
 PROBLEM_REASON_NOT_FOUND: ProblemReason.ValueType  # 7
 """There is no such path or method. Over gRPC: no such service or method."""
 PROBLEM_REASON_RESOURCE_NOT_FOUND: ProblemReason.ValueType  # 8
-"""The auth-api reports that something which the request names does not exist."""
+"""The auth-api reports that something in the request does not exist."""
 PROBLEM_REASON_METHOD_NOT_ALLOWED: ProblemReason.ValueType  # 9
 """The path exists, but not for this HTTP method."""
 PROBLEM_REASON_CONFLICT: ProblemReason.ValueType  # 10
