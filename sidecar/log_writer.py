@@ -13,7 +13,7 @@ from threading import Thread
 
 # The most bytes that may wait to be written, about ten thousand lines; more are dropped.
 MAX_WAITING = 4 * 2**20
-# How long `close` may wait for waiting lines to be written, in seconds.
+# The longest that `close` waits for lines to be written, in seconds.
 CLOSING = 1.0
 DROPPED = "log lines dropped"
 
