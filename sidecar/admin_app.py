@@ -40,7 +40,7 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
             # The listener may be open to probes from other machines, which must not stop us.
             return _refuse(403, "A drain must be requested from this machine.")
         if "origin" in request.headers:
-            # Browsers send it (RFC 6454 section 7.3). A page open here must not stop us either.
+            # Browsers send Origin (RFC 6454 section 7.3). A web page must not stop us either.
             return _refuse(403, "A drain must not be requested by a web page.")
         drain()
         return _respond("draining", status_code=202)

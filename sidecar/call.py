@@ -28,7 +28,7 @@ class Call:
 
     request_id: str
     traceparent: str | None = None
-    # The IP address of the client; behind a proxy, not that of the connection.
+    # The IP address of the client, which may differ from that of the connection.
     address: str = ""
     notes: dict[str, Note] = field(default_factory=dict)
 

@@ -47,8 +47,8 @@ def hash_secret(secret: str) -> bytes:
 class Client:
     """A registered client. `secret_hash` is from `hash_secret`; the secret is not kept.
 
-    A client that is not `enabled`, or that lacks `may_use_grant`, gets that error only after
-    its secret was verified.
+    A client that is not `enabled`, or that lacks `may_use_grant`, learns this only after its
+    secret was verified.
     """
 
     client_id: str

@@ -24,7 +24,7 @@ _MAX_CAUSES = 5  # a chain of causes may be circular
 
 @contextmanager
 def access(call: Call, **notes: Note) -> Iterator[Call]:
-    """Make `call` current in the context, and write its access line even if that fails."""
+    """Make `call` current in the context, and write its access line at the end, even on failure."""
     start = time.perf_counter()
     call.note(**notes)
     with entered(call):

@@ -1,4 +1,4 @@
-"""The two kinds of channel to handlers of a test: one in process, one through a real server."""
+"""Channels to the handlers of a test: one in process, one through a real server."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,7 +12,7 @@ Open = Callable[[grpc.GenericRpcHandler], AbstractAsyncContextManager[grpc.aio.C
 
 @asynccontextmanager
 async def in_process(handler: grpc.GenericRpcHandler) -> AsyncIterator[grpc.aio.Channel]:
-    """Give a channel to `handler`, without a socket."""
+    """Yield a channel to `handler`, without a socket."""
     channel = InProcessChannel()
     channel.add_generic_rpc_handlers((handler,))
     async with channel:
@@ -21,7 +21,7 @@ async def in_process(handler: grpc.GenericRpcHandler) -> AsyncIterator[grpc.aio.
 
 @asynccontextmanager
 async def over_a_socket(handler: grpc.GenericRpcHandler) -> AsyncIterator[grpc.aio.Channel]:
-    """Give a channel to `handler`, through a server of grpc.aio."""
+    """Yield a channel to `handler`, through a server of grpc.aio."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")

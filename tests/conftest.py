@@ -1,4 +1,4 @@
-"""What most tests share: one sidecar before a scripted upstream, reset for each test."""
+"""Shared fixtures: one sidecar with a scripted upstream, which each test finds reset."""
 
 from collections.abc import AsyncIterator
 
@@ -16,12 +16,12 @@ async def _open_house() -> AsyncIterator[House]:
 
 @pytest.fixture
 def house(_house: House) -> House:
-    """Give the shared sidecar, its upstream as new."""
+    """Return the shared sidecar, with its upstream reset."""
     _house.upstream.reset()
     return _house
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, house: House) -> Way:
-    """Give each way into the sidecar in turn."""
+    """Return each way into the sidecar in turn."""
     return house.ways[request.param]

@@ -1,4 +1,4 @@
-"""Tests that run on each event loop: asyncio's, which can skip time, and uvloop, the product's."""
+"""Decorators that run a test on asyncio's loop, which can skip time, and on uvloop."""
 
 import asyncio
 import inspect
@@ -24,19 +24,19 @@ Test: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 def on_uvloop(test: Test) -> Callable[..., None]:
-    """Let `test` run as on each loop, but on that of the product alone."""
+    """Run `test` on uvloop only, as the product does."""
     return on_each_loop(test, ["uvloop"])
 
 
 def on_skipping_loop(test: Test) -> Callable[..., None]:
-    """Let `test` run as on each loop, but on asyncio's alone, which can skip time."""
+    """Run `test` on asyncio's loop only, which can skip time."""
     return on_each_loop(test, ["asyncio"])
 
 
 def on_each_loop(test: Test, loops: Iterable[str] = LOOPS) -> Callable[..., None]:
-    """Let `test` run once on each loop, which is its own. Its other arguments are fixtures.
+    """Run `test` once on each loop, always a new one. Its other arguments are fixtures.
 
-    It fails with TimeoutError after `GUARD` seconds, also if its loop turns no more.
+    It fails with TimeoutError after `GUARD` seconds, even if its loop is blocked.
     """
 
     def on_loop(loop: str, **arguments: Any) -> None:
@@ -54,7 +54,7 @@ def on_each_loop(test: Test, loops: Iterable[str] = LOOPS) -> Callable[..., None
 
 @contextmanager
 def _guard() -> Iterator[None]:
-    """Interrupt whatever runs after `GUARD` seconds, by a signal, for a loop may be stuck."""
+    """Interrupt the context after `GUARD` seconds. By a signal, because the loop may be blocked."""
     fired: list[int] = []
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -68,7 +68,7 @@ def _guard() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    if fired:  # in a callback, whose loop went on
+    if fired:  # it was raised in a callback, after which the loop went on
         raise TimeoutError(_TOO_LONG)
 
 

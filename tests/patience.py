@@ -1,10 +1,10 @@
-"""Settings of a sidecar for which no timeout passes on a busy machine."""
+"""Settings with timeouts that do not expire even on a busy machine."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# Each is far above what a step takes while every core is busy. Their order is that which
-# `sidecar.settings` demands. The lame duck is left out, for nobody routes calls to a test.
+# Each is far longer than a step takes while every core is busy. `sidecar.settings` demands
+# their order. There is no lame duck, because no load balancer is involved.
 PATIENT: Mapping[str, str] = MappingProxyType(
     {
         "auth_api_connect_timeout": "20s",
@@ -17,5 +17,5 @@ PATIENT: Mapping[str, str] = MappingProxyType(
         "termination_grace": "60s",
     }
 )
-# How long a call may take before the test fails, in seconds: longer than the sidecar lets it.
+# Time limit of a call in a test, in seconds: longer than the limits of the sidecar.
 HANG = 60.0

@@ -1,12 +1,12 @@
-"""How properties are tested: many examples, the same in every run, without a clock."""
+"""Hypothesis settings and strategies: many examples, equal in every run, without a clock."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 many = settings(
-    derandomize=True,  # a red run stays red until its cause is mended
+    derandomize=True,  # a failure stays until its cause is fixed
     max_examples=100,
-    deadline=None,  # how fast an example runs says more of the machine than of us
+    deadline=None,  # the time of an example depends more on the machine than on us
     suppress_health_check=[HealthCheck.too_slow],  # as above
 )
 

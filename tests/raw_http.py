@@ -1,4 +1,4 @@
-"""An HTTP client made of a raw socket: what no library would send, and hanging up at will."""
+"""Raw-socket HTTP client: sends any bytes, and closes or resets at any time."""
 
 import asyncio
 import socket
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from sidecar.settings.types import Address
 
 FORM = b"Content-Type: application/x-www-form-urlencoded"
-# How long an answer may take before the test fails, in seconds.
+# Time limit of a response in a test, in seconds.
 GUARD = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """An answer: its status, its header fields by name in lower case, and its body."""
+    """A response: its status, its header fields by name in lower case, and its body."""
 
     status: int
     headers: dict[str, str]
@@ -30,7 +30,7 @@ def request(
     headers: Iterable[bytes] = (FORM,),
     body: bytes = b"",
 ) -> bytes:
-    """Return the bytes of a request that asks for the connection to be closed."""
+    """Return the bytes of a request with `Connection: close`."""
     length = b"Content-Length: %d" % len(body)
     common = (b"Host: sidecar.test", b"Connection: close", length)
     head = b"\r\n".join((f"{method} {target} HTTP/1.1".encode(), *common, *headers))
@@ -41,9 +41,9 @@ def request(
 async def sent(
     address: Address, data: bytes, *, resets: bool = False
 ) -> AsyncIterator[asyncio.StreamReader]:
-    """Send `data` and give what reads the answer; at the end of the context, hang up.
+    """Send `data` and yield a reader of the response; close the connection at the end.
 
-    With `resets` that is a reset, as of a client that was killed.
+    With `resets` the connection is reset, as if the client was killed.
     """
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
@@ -58,7 +58,7 @@ async def sent(
 
 
 async def answer_to(address: Address, data: bytes) -> Received:
-    """Send `data` and return the answer, which ends with the connection."""
+    """Send `data` and return the response, which ends with the connection."""
     async with asyncio.timeout(GUARD), sent(address, data) as reader:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     status, headers = _read_head(head)
@@ -66,7 +66,7 @@ async def answer_to(address: Address, data: bytes) -> Received:
 
 
 async def next_answer(reader: asyncio.StreamReader) -> Received:
-    """Return the next of several answers. Raises IncompleteReadError if no whole one comes."""
+    """Return the next of several responses. Raises IncompleteReadError if it is incomplete."""
     head = await reader.readuntil(b"\r\n\r\n")
     status, headers = _read_head(head.removesuffix(b"\r\n\r\n"))
     body = await reader.readexactly(int(headers.get("content-length", 0)))

@@ -1,4 +1,4 @@
-"""The log of the whole process as the sidecar would write it, for tests to wait for and search."""
+"""Recorder of the log of the whole process, formatted as the sidecar formats it."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from sidecar.logs import JsonFormatter
 
 Line = Mapping[str, Any]
-# How long a line may take to be written before the test fails, in seconds.
+# Time limit for a line to be written, in seconds.
 GUARD = 20
 
 
@@ -25,22 +25,22 @@ class Log(logging.Handler):
 
     @property
     def text(self) -> str:
-        """All lines, to be searched."""
+        """All lines, joined for a search."""
         return "\n".join(self.lines)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
         self.lines.append(self.format(record))
-        if record.name == "sidecar.access":  # written in the loop alone
+        if record.name == "sidecar.access":  # written only in the event loop
             self._more.set()
 
     @property
     def entries(self) -> Sequence[Line]:
-        """All lines, as objects."""
+        """All lines, parsed."""
         return [json.loads(line) for line in self.lines]
 
     def find(self, request_id: str) -> Sequence[Line]:
-        """Return the access lines of the call of that id that there are by now."""
+        """Return the access lines of the call `request_id` so far."""
         return [
             entry
             for entry in self.entries
@@ -48,30 +48,30 @@ class Log(logging.Handler):
         ]
 
     async def wait_for(self, count: int) -> None:
-        """Wait until there are `count` access lines, of whatever calls."""
+        """Wait until there are `count` access lines, of any calls."""
         async with asyncio.timeout(GUARD):
             while self.text.count('"logger": "sidecar.access"') < count:
                 self._more.clear()
                 await self._more.wait()
 
     async def access_lines(self, request_id: str, count: int) -> Sequence[Line]:
-        """Return the access lines of the call of that id, once there are `count`."""
+        """Wait for `count` access lines of the call `request_id`, and return them."""
         async with asyncio.timeout(GUARD):
-            while len(found := self.find(request_id)) < count:
+            while len(lines := self.find(request_id)) < count:
                 self._more.clear()
                 await self._more.wait()
-        assert len(found) == count
-        return found
+        assert len(lines) == count
+        return lines
 
     async def access_line(self, request_id: str) -> Line:
-        """Return the only access line of the call of that id, once it is written."""
+        """Wait for the only access line of the call `request_id`, and return it."""
         (line,) = await self.access_lines(request_id, 1)
         return line
 
 
 @contextmanager
 def recorded(level: int = logging.DEBUG) -> Iterator[Log]:
-    """Record whatever any logger of the process writes from `level` on."""
+    """Record every logger of the process, from `level` on."""
     log, root = Log(), logging.getLogger()
     before = root.level
     root.addHandler(log)

@@ -1,4 +1,4 @@
-"""A gRPC server over a socket, whose servicer ends each call as its request says."""
+"""gRPC server over a socket, whose servicer ends each call as its request demands."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -25,16 +25,16 @@ from sidecar.settings.types import Address
 from tests.servicers import RaisingServicer
 from tests.ways import PUBLIC_URL
 
-# The longest that anything here may take before the test fails, in seconds.
+# Time limit of every wait, in seconds.
 GUARD = 60
-# More than any reader gets before it reads, in bytes.
+# A body that does not fit into the buffers in front of a reader.
 LARGE = b"." * (16 * 2**20)
 SERVICE = "karmo.auth.v1.TokenService"
 METHOD = f"/{SERVICE}/ExchangeToken"
 LOOPBACK = Address("127.0.0.1", 0)
 FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
 Call = grpc.aio.UnaryUnaryCall[ExchangeTokenRequest, ExchangeTokenResponse]
-# Any: the stub of the health service names the types of none of its methods.
+# Any: the stub of the health service has no types.
 Stub = Any
 
 
@@ -76,7 +76,7 @@ class Servicer(RaisingServicer):
 
 
 class Running:
-    """A server that has not been made healthy yet, its servicer, and a channel to it."""
+    """A server that is not yet healthy, its servicer, and a channel to it."""
 
     def __init__(
         self, server: GrpcServer, address: str, servicer: Servicer, channel: grpc.aio.Channel
@@ -87,7 +87,7 @@ class Running:
         self.channel = channel
 
     async def health(self, name: str) -> int:
-        """Return the status of the service of that name, or of all."""
+        """Return the health of the named service, or of the whole server."""
         stub: Stub = HealthStub(self.channel)
         response = await stub.Check(HealthCheckRequest(service=name), timeout=GUARD)
         status: int = response.status
@@ -101,7 +101,7 @@ class Running:
 def call_of(
     channel: grpc.aio.Channel, grant_type: str, request_id: str, timeout: float = GUARD
 ) -> Call:
-    """Call the servicer at the other end of `channel`."""
+    """Call the servicer through `channel`."""
     return TokenServiceStub(channel).ExchangeToken(
         ExchangeTokenRequest(grant_type=grant_type),
         metadata=(("x-request-id", request_id),),
@@ -113,7 +113,7 @@ def call_of(
 async def open_server(
     address: Address = LOOPBACK, *, reflects: bool = True, more: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Running]:
-    """Run a server on `address`, with `more` handlers in a service test.Streams."""
+    """Run a server on `address`, with the handlers `more` in a service test.Streams."""
     async with AsyncExitStack() as stack:
         server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=reflects)
         servicer = Servicer()
@@ -128,5 +128,5 @@ async def open_server(
 
 
 def reflection(running: Running) -> Stub:
-    """Return the stub of the reflection service, whose stubs know channels without asyncio only."""
+    """Return the stub of the reflection service, which is typed for synchronous channels only."""
     return ServerReflectionStub(cast("grpc.Channel", running.channel))

@@ -1,6 +1,6 @@
-"""Processes as a user starts them: the sidecar, and the tools that are run against it.
+"""Process runner: starts, reads and stops the sidecar and the tools for it, as a user does.
 
-What belongs here: starting, reading, stopping. What the processes must do is in the tests.
+Expectations of the processes are in the tests.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ import pytest
 from tests.patience import PATIENT
 
 ROOT = Path(__file__).parent.parent
-# As a module, not as the console script: coverage then measures it too.
+# As a module and not as the console script, so that coverage measures it too.
 SIDECAR = (sys.executable, "-m", "sidecar")
 LISTENERS = ("rest_listen", "grpc_listen", "admin_listen", "dev_auth_api_listen")
-_HANG = 180.0  # seconds; no step of any process takes nearly as long
+_HANG = 180.0  # seconds; every step of every process is far shorter
 BIN = Path(sys.prefix, "bin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What a process left behind."""
+    """The output and status of a process that has ended."""
 
     status: int
     stdout: str
@@ -38,7 +38,7 @@ class Ended:
 
 
 class Lines:
-    """The lines of a stream, read as they come, so that their writer never waits."""
+    """The lines of a stream, read at once so that the writer never blocks."""
 
     def __init__(self, stream: asyncio.StreamReader) -> None:
         self.seen: list[str] = []
@@ -49,34 +49,34 @@ class Lines:
     async def _read(self, stream: asyncio.StreamReader) -> None:
         async for line in stream:
             self.seen.append(line.decode())
-            await self._tell()
+            await self._notify()
         self._has_ended = True
-        await self._tell()
+        await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._grown:
             self._grown.notify_all()
 
     async def find(self, text: str) -> str:
-        """Return the first line that holds `text`, once it came. Raises EOFError if none does."""
+        """Wait for the first line that contains `text`. Raises EOFError if there is none."""
         async with asyncio.timeout(_HANG), self._grown:
             await self._grown.wait_for(lambda: self._first(text) or self._has_ended)
-        found = self._first(text)
-        if found is None:
+        line = self._first(text)
+        if line is None:
             raise EOFError(f"no line with {text!r}")
-        return found
+        return line
 
     def _first(self, text: str) -> str | None:
         return next((line for line in self.seen if text in line), None)
 
     async def all(self) -> str:
-        """Return everything, once the stream has ended."""
+        """Wait for the end of the stream and return all of it."""
         await self._reading
         return "".join(self.seen)
 
 
 class Sidecar:
-    """A running sidecar. `addresses` are those that it logs, by name."""
+    """A running sidecar, with its `addresses` by name, as it logs them."""
 
     def __init__(self, process: Process) -> None:
         assert process.stdout
@@ -88,29 +88,29 @@ class Sidecar:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """Its process id."""
         return self._process.pid
 
     async def serve(self) -> None:
-        """Wait until everything answers. Raises EOFError, with its stderr, if it ends instead."""
+        """Wait until it serves. Raises EOFError with its stderr if it ends instead."""
         try:
             self.addresses = json.loads(await self.log.find('"message": "serving"'))
         except EOFError:
             raise EOFError(await self.stderr.all()) from None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it still runs."""
+        """Send it a signal, if it is still running."""
         if self._process.returncode is None:
             self._process.send_signal(number)
 
     async def ended(self) -> Ended:
-        """Wait for its end, which something else must bring about."""
+        """Wait for its end, which the caller must have caused."""
         async with asyncio.timeout(_HANG):
             status = await self._process.wait()
             return Ended(status=status, stdout=await self.log.all(), stderr=await self.stderr.all())
 
     async def kill(self) -> None:
-        """End it whatever it does."""
+        """Kill it."""
         self.signal(signal.SIGKILL)
         await self.ended()
 
@@ -124,10 +124,10 @@ async def serving(
     cwd: Path = ROOT,
     **flags: str,
 ) -> AsyncIterator[Sidecar]:
-    """Start a sidecar, on free ports where `flags` (settings by field name) say nothing else.
+    """Start a sidecar with `flags`, which are settings by field name; free ports are the default.
 
-    Enters when everything answers. At its end the sidecar gets SIGTERM, unless it
-    has ended, and must have ended with status 0.
+    Yields when it serves. At the end of the context it gets SIGTERM, unless it has ended,
+    and must end with status 0.
     """
     sidecar = Sidecar(await _start(*program, command, *free(**flags), env=env, cwd=cwd))
     try:
@@ -142,7 +142,7 @@ async def serving(
 
 @asynccontextmanager
 async def started(*command: str | Path, cwd: Path = ROOT) -> AsyncIterator[Sidecar]:
-    """Start another server, which is read as a sidecar is, and end it whatever it does."""
+    """Start another server, whose output is read like that of a sidecar, and kill it at the end."""
     server = Sidecar(await _start(*command, env=None, cwd=cwd))
     try:
         yield server
@@ -178,34 +178,34 @@ async def _start(*command: str | Path, env: Mapping[str, str] | None, cwd: Path)
 
 
 def free(**flags: str) -> tuple[str, ...]:
-    """Return flags for free ports and patient timeouts, unless `flags` say else."""
+    """Return `flags`, with free ports and patient timeouts as defaults."""
     return as_flags(dict.fromkeys(LISTENERS, "127.0.0.1:0") | dict(PATIENT) | flags)
 
 
 def as_flags(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the flags that give `settings`, which are by field name."""
+    """Return the command-line flags for `settings`, which are by field name."""
     return tuple(f"--{name.replace('_', '-')}={value}" for name, value in settings.items())
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return our environment without settings of the sidecar, and with `extra`."""
+    """Return our environment with `extra` and without settings of the sidecar."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
     return kept | dict(extra or {})
 
 
 def path_of_a_terminal() -> str:
-    """Return the PATH of a terminal that never entered our virtual environment."""
+    """Return the PATH of a terminal outside of our virtual environment."""
     entries = os.environ["PATH"].split(os.pathsep)
     return os.pathsep.join(entry for entry in entries if Path(entry) != BIN)
 
 
 def find_tool(name: str) -> Path:
-    """Return where `name` is, in the virtual environment, on the PATH or where Debian has servers.
+    """Return the path of `name`: in the virtual environment, on the PATH, or in Debian's sbin.
 
-    Without it the calling test is skipped, or fails where the environment has CI=true.
+    If it is missing the calling test is skipped, or fails if the environment has CI=true.
     """
-    found = shutil.which(name, path=os.pathsep.join((str(BIN), os.environ["PATH"], "/usr/sbin")))
-    return Path(found) if found else _go_without(name)
+    path = shutil.which(name, path=os.pathsep.join((str(BIN), os.environ["PATH"], "/usr/sbin")))
+    return Path(path) if path else _go_without(name)
 
 
 def _go_without(name: str) -> NoReturn:
@@ -216,16 +216,16 @@ def _go_without(name: str) -> NoReturn:
 
 
 class ToolError(Exception):
-    """A command failed; its text is what it printed."""
+    """A command failed; the text of the error is the output."""
 
 
 def printed(end: Ended) -> str:
-    """Return what a command printed. Raises ToolError if it failed."""
+    """Return the output of a command. Raises ToolError if it failed."""
     if end.status:
         raise ToolError(end.stdout + end.stderr)
     return end.stdout
 
 
 def log_lines(log: str) -> list[dict[str, Any]]:
-    """Return the records of a log. Raises ValueError unless each line is one."""
+    """Return the records of a log. Raises ValueError for a line that is not one."""
     return [json.loads(line) for line in log.splitlines()]

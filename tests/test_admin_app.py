@@ -1,4 +1,4 @@
-"""The probes: alive as long as the process answers, ready while calls are wanted."""
+"""Tests of the admin application: the probes, and who may request a drain."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from sidecar import admin_app
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """What the application is told of, and has done."""
+    """The state that the application asks for, and the drains that it requested."""
 
     started: bool = True
     ready: bool = True
     drains: int = 0
 
     def drain(self) -> None:
-        """Count one wish to drain."""
+        """Count one request to drain."""
         self.drains += 1
 
     def client(self, host: str = "127.0.0.1") -> httpx2.AsyncClient:
-        """Return a client at `host` of the application."""
+        """Return a client of the application with the address `host`."""
         app = admin_app.build(
             is_started=lambda: self.started, is_ready=lambda: self.ready, drain=self.drain
         )
@@ -42,7 +42,7 @@ class Process:
     ],
 )
 async def test_probe(path: str, ready: bool, status_code: int, status: str) -> None:
-    """Only readiness depends on whether calls are wanted, and no answer is kept by a cache."""
+    """Only readiness depends on the drain, and no response may be cached."""
     async with Process(ready=ready, started=ready).client() as probes:
         response = await probes.get(path)
     assert (response.status_code, response.json()) == (status_code, {"status": status})
@@ -50,13 +50,13 @@ async def test_probe(path: str, ready: bool, status_code: int, status: str) -> N
 
 
 async def test_readiness_is_asked_each_time() -> None:
-    """A probe tells what is so now, not what was so when the application was built."""
+    """A probe reports the current state, not the state when the application was built."""
     process = Process(ready=False)
     async with process.client() as probes:
-        told = [(await probes.get("/readyz")).status_code]
+        statuses = [(await probes.get("/readyz")).status_code]
         process.ready = True
-        told.append((await probes.get("/readyz")).status_code)
-    assert told == [503, 200]
+        statuses.append((await probes.get("/readyz")).status_code)
+    assert statuses == [503, 200]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ async def test_readiness_is_asked_each_time() -> None:
     ["127.0.0.1", "::1", "::ffff:127.0.0.1"],
 )
 async def test_drain(host: str) -> None:
-    """Who is on this machine may make the process drain."""
+    """A client on this machine may request a drain."""
     process = Process()
     async with process.client(host) as admin:
         response = await admin.post("/drain")
@@ -86,7 +86,7 @@ async def test_drain(host: str) -> None:
     ],
 )
 async def test_nobody_else_may_drain(host: str, origin: Mapping[str, str], detail: str) -> None:
-    """Neither another machine can, nor a page that a browser of this one shows."""
+    """Neither another machine nor a web page in a browser on this one may request a drain."""
     process = Process()
     async with process.client(host) as admin:
         response = await admin.post("/drain", headers=origin)
@@ -114,7 +114,7 @@ async def test_nobody_else_may_drain(host: str, origin: Mapping[str, str], detai
     ],
 )
 async def test_nothing_else_is_here(method: str, path: str, status_code: int) -> None:
-    """The admin listener serves the probes alone."""
+    """The admin listener serves only the probes and the drain."""
     async with Process().client() as probes:
         response = await probes.request(method, path)
     assert response.status_code == status_code

@@ -1,4 +1,4 @@
-"""The benchmarks run to their end; what they measure is not judged here."""
+"""Tests of the benchmarks: they run to their end. Their figures are not checked."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 async def test_every_table_is_printed() -> None:
-    """The comparison of transcoders ends well and prints a row for each size of each table."""
+    """The comparison of transcoders succeeds and prints a row for each size of each table."""
     program = (sys.executable, ROOT / "benchmarks" / "transcoding.py")
     brief = ("--rounds", "1", "--seconds", "0.02", "--sizes", "1", "2", "--rules", "10", "20")
     printed_text = printed(await run(*program, *brief))
@@ -29,7 +29,7 @@ async def test_every_table_is_printed() -> None:
 
 
 async def test_every_load_is_printed() -> None:
-    """The measurement of overload ends well and prints a row for each load."""
+    """The measurement of overload succeeds and prints a row for each load."""
     brief = ("--seconds", "0.1", "--cases", "1", "--loads", "0.7", "2")
     printed_text = printed(await run(sys.executable, "-m", "benchmarks.overload", *brief))
     assert len(re.findall(r"^limited by .*: [0-9]+/s ", printed_text, re.MULTILINE)) == 1
@@ -37,7 +37,7 @@ async def test_every_load_is_printed() -> None:
 
 
 async def test_a_row_for_each_system(tmp_path: Path) -> None:
-    """The comparison with peers ends well, and prints again what it wrote to its file."""
+    """The comparison with peers succeeds, and prints its report again from its file."""
     command = (sys.executable, "-m", "benchmarks.peers", "--output", tmp_path / "bench.json")
     names = ("ours gRPC", "Starlette on h11")
     brief = ("--rounds", "1", "--seconds", "0.05", "--systems", *names)
@@ -81,7 +81,7 @@ def test_wrk_is_parsed() -> None:
     ids=["a refusal", "a socket error", "nobody listens", "nothing"],
 )
 def test_a_load_of_wrk_that_fails(text: str) -> None:
-    """A load with a failed request has no figures."""
+    """A load with a failed request gives no figures."""
     with pytest.raises(ValueError, match="wrk"):
         parse_wrk(text)
 
@@ -93,7 +93,7 @@ MESSAGE = frame(0, 0, 1, b"\0\0\0\0\2\x0a\0")
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_the_end_of_a_call(size: int) -> None:
-    """A call ends with its trailers; the server's own frames are replied to with the next call."""
+    """A call ends with its trailers. The server's own frames are answered with the next call."""
     exchange = GrpcExchange("/a.B/C", b"")
     first = exchange.request()
     received = SETTINGS + HEADERS + MESSAGE + PING + TRAILERS
@@ -113,7 +113,7 @@ def test_a_call_that_fails(failure: bytes) -> None:
 
 
 async def test_the_processes_of_a_system() -> None:
-    """CPU time and memory are those of a process and of all that it started."""
+    """CPU time and memory are those of a process and of all its descendants."""
     inner = "print(1, flush=True); input()"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
     child = await asyncio.create_subprocess_exec(
@@ -129,7 +129,7 @@ async def test_the_processes_of_a_system() -> None:
 
 
 def test_the_table_of_a_report() -> None:
-    """Each figure is the median of the rounds. What was added is that of the same round."""
+    """Each figure is the median of the rounds. A difference is taken within one round."""
     bare = [_figures(9, single_us=10, rss_mib=0), _figures(7, single_us=90, rss_mib=0)]
     ours = [_figures(3000, single_us=30, rss_mib=7), _figures(1000, single_us=130, rss_mib=7)]
     run_: Run = {
@@ -156,7 +156,7 @@ def _figures(rate: float, *, single_us: float, rss_mib: float) -> Figures:
 
 @pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 2), (75, 3), (99, 4), (100, 4)])
 def test_percentile(percent: float, value: float) -> None:
-    """So many of the values do not exceed it."""
+    """A percentile is not exceeded by that share of the values."""
     assert percentile([4, 2, 1, 3], percent) == value
 
 
@@ -173,7 +173,7 @@ def test_percentile(percent: float, value: float) -> None:
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_the_end_of_an_answer(answer: bytes, size: int) -> None:
-    """An answer ends with its last byte, in whatever pieces it comes, and the next one likewise."""
+    """An answer ends with its last byte, in any number of pieces; so does the next one."""
     end = AnswerEnd()
     pieces = [answer[start : start + size] for start in range(0, len(answer), size)]
     wanted = [False] * (len(pieces) - 1) + [True]
@@ -184,6 +184,6 @@ def test_the_end_of_an_answer(answer: bytes, size: int) -> None:
     "answer", [HEAD + b"\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]
 )
 def test_an_answer_that_counts_for_nothing(answer: bytes) -> None:
-    """An answer that fails, or whose end nobody can tell, stops the measurement."""
+    """An answer that fails, or whose end is unknown, stops the measurement."""
     with pytest.raises(ValueError, match=r"HTTP/1.1 404|nothing of its length"):
         AnswerEnd().feed(answer)

@@ -1,4 +1,4 @@
-"""Brute force (row R18): who guesses secrets is stopped, by both protocols, and nobody else is."""
+"""Tests of brute force (row R18): both protocols stop guesses, and no other clients."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ DENIED = answer(401, {"error": "invalid_client"})
 
 @asynccontextmanager
 async def guarded(trusted_proxies: int = 1, **flags: str) -> AsyncIterator[House]:
-    """Run a sidecar with small limits before an auth-api that knows one secret."""
+    """Run a sidecar with small limits and an auth-api that knows one secret."""
 
     async def judge(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         is_right = SECRET.encode() in house.upstream.requests[-1]
@@ -53,7 +53,7 @@ async def _open_house() -> AsyncIterator[House]:
 
 @pytest.fixture(name="house")
 def _house_as_new(_guarded: House) -> House:
-    """Give the shared sidecar, whose upstream has seen nothing yet."""
+    """Return the shared sidecar with its upstream reset."""
     _guarded.upstream.requests.clear()
     return _guarded
 
@@ -63,18 +63,18 @@ _ADDRESSES = (f"198.51.100.{number}" for number in range(256))
 
 @pytest.fixture(name="guesser")
 def _guesser() -> str:
-    """Give an address that nobody has called from."""
+    """Return an address that no test has called from."""
     return next(_ADDRESSES)
 
 
 @pytest.fixture(name="other")
 def _other() -> str:
-    """Give another one."""
+    """Return another such address."""
     return next(_ADDRESSES)
 
 
 def fields(client: str, secret: str) -> dict[str, str]:
-    """Return the parameters of an exchange."""
+    """Return the fields of a token request."""
     return {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
 
 
@@ -85,7 +85,7 @@ async def by_rest(
     house: House, address: str, client: str = "partner", secret: str = SECRET
 ) -> httpx2.Response:
     """Exchange over REST, as if from `address`."""
-    # What stands first is told by the client, and another one each time.
+    # The first entry is forged by the client, and differs each time.
     headers = {"X-Forwarded-For": f"203.0.113.{next(_INVENTED) % 256}, {address}"}
     return await house.rest.post("/v1/oauth/token", data=fields(client, secret), headers=headers)
 
@@ -105,7 +105,7 @@ async def by_grpc(
 
 
 async def test_many_secrets_of_one_client(house: House, guesser: str, other: str) -> None:
-    """Of 200 wrong secrets the auth-api sees five; others go on; both protocols agree."""
+    """The auth-api receives 5 of 200 wrong secrets; other clients go on; both protocols agree."""
     statuses: Counter[int] = Counter()
     for number in range(200):
         statuses[(await by_rest(house, guesser, secret=f"wrong{number}")).status_code] += 1
@@ -134,7 +134,7 @@ async def test_many_secrets_of_one_client(house: House, guesser: str, other: str
 
 
 async def test_many_clients_from_one_address(house: House, guesser: str, other: str) -> None:
-    """Whoever tries one secret on many clients is stopped by the address, by both protocols."""
+    """Guesses at many clients from one address are limited by address, over both protocols."""
     for number in range(PER_ADDRESS // 2):
         assert (await by_rest(house, guesser, f"a{number}", "wrong")).status_code == 401
         outcome = await by_grpc(house, guesser, f"b{number}", "wrong")
@@ -149,7 +149,7 @@ async def test_many_clients_from_one_address(house: House, guesser: str, other: 
 
 
 async def test_guesses_at_once(guesser: str) -> None:
-    """Of a burst of guesses no more get through than the limit and the calls in flight."""
+    """Of a burst of guesses at most the limit plus the calls in flight get through."""
     async with guarded(max_in_flight="8") as house:
         answers = await asyncio.gather(
             *(by_rest(house, guesser, secret=f"wrong{number}") for number in range(50))
@@ -161,13 +161,13 @@ async def test_guesses_at_once(guesser: str) -> None:
 
 
 async def test_right_secrets_at_once(house: House, other: str) -> None:
-    """A client with more calls in flight than wrong secrets are allowed is served."""
+    """A client may have more calls in flight than the limit of wrong secrets."""
     answers = await asyncio.gather(*(by_rest(house, other) for _ in range(4 * PER_CLIENT)))
     assert {response.status_code for response in answers} == {200}
 
 
 async def test_a_stranger_locks_nobody_out(guesser: str, other: str) -> None:
-    """Who sends wrong secrets for a client and leaves, again and again, locks out nobody else."""
+    """Wrong secrets from an address that cancels each call do not lock out the client elsewhere."""
     async with guarded(max_client_calls="20") as house:
         judge, hold = house.upstream.script, Hold()
         house.upstream.script = hold.script
@@ -200,13 +200,13 @@ async def test_a_client_that_does_not_know_how_to_send_its_secret(house: House) 
 
 
 async def test_success_is_never_limited(house: House, guesser: str) -> None:
-    """A client that knows its secret may ask again and again."""
+    """A client that knows its secret is not limited."""
     statuses = {(await by_rest(house, guesser)).status_code for _ in range(PER_ADDRESS * 3)}
     assert statuses == {200}
 
 
 async def test_a_header_of_the_client_changes_nothing() -> None:
-    """Without trusted proxies it is the socket that counts, whatever X-Forwarded-For says."""
+    """Without trusted proxies X-Forwarded-For is ignored, and the address of the socket counts."""
     async with guarded(trusted_proxies=0) as house:
         statuses = [
             (await by_rest(house, f"198.51.100.{number}", secret=f"{number}")).status_code
@@ -216,7 +216,7 @@ async def test_a_header_of_the_client_changes_nothing() -> None:
 
 
 async def test_the_line_tells_who_it_was(house: House, guesser: str, other: str) -> None:
-    """The access line has the client's address where a proxy told it, and no part of a secret."""
+    """The access line has the client's address from a proxy, and no part of a secret."""
     with recorded() as log:
         response = await by_rest(house, guesser, secret="canary-secret")
         line = await log.access_line(response.headers["x-request-id"])

@@ -1,4 +1,4 @@
-"""The identity of a call: what of a caller's is kept, and what is made instead."""
+"""Tests of the identity of a call: which values of a caller are kept, which replaced."""
 
 import re
 import uuid
@@ -16,7 +16,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 @pytest.mark.parametrize("sent", [ID, ID.upper(), "00000000-0000-0000-0000-000000000000"])
 def test_a_request_id_is_kept(sent: str) -> None:
-    """A UUID that the caller sent stays the id of the call, as it was written."""
+    """A UUID of the caller is the id of the call, unchanged."""
     assert Call.of(request_id=sent, traceparent=None).request_id == sent
 
 
@@ -39,10 +39,10 @@ NO_IDS = {
 
 @pytest.mark.parametrize("sent", NO_IDS.values(), ids=NO_IDS)
 def test_another_id_is_replaced(sent: str | None) -> None:
-    """What is not a UUID is replaced by a new one, each time by another."""
-    made = {Call.of(request_id=sent, traceparent=None).request_id for _ in range(2)}
-    assert len(made) == 2
-    assert all(UUID.fullmatch(request_id) for request_id in made)
+    """An id that is not a UUID is replaced by a new one, which differs each time."""
+    ids = {Call.of(request_id=sent, traceparent=None).request_id for _ in range(2)}
+    assert len(ids) == 2
+    assert all(UUID.fullmatch(request_id) for request_id in ids)
 
 
 TRACES: Mapping[str, tuple[str | None, str | None]] = {
@@ -64,12 +64,12 @@ TRACES: Mapping[str, tuple[str | None, str | None]] = {
 
 @pytest.mark.parametrize(("sent", "kept"), TRACES.values(), ids=TRACES)
 def test_traceparent(sent: str | None, kept: str | None) -> None:
-    """A traceparent of W3C Trace Context is kept, anything else is dropped."""
+    """A valid traceparent (W3C Trace Context) is kept, any other text is dropped."""
     assert Call.of(request_id=None, traceparent=sent).traceparent == kept
 
 
 def test_new_ids_are_uuids() -> None:
-    """An id that we make is one that we would keep."""
-    made = current_call().request_id
-    assert str(uuid.UUID(made)) == made
-    assert Call.of(request_id=made, traceparent=None).request_id == made
+    """A new id is a valid id."""
+    request_id = current_call().request_id
+    assert str(uuid.UUID(request_id)) == request_id
+    assert Call.of(request_id=request_id, traceparent=None).request_id == request_id

@@ -1,8 +1,8 @@
-"""Canaries: unique texts in every place where a secret may stand, and a search for them everywhere.
+"""Canary tests: unique texts in the place of secrets, searched for in all output.
 
-Everywhere is the log of the whole process (every logger, at DEBUG, as the sidecar
-formats it), its stdout and stderr, every answer, every error, and every way to
-show or store what our own types hold.
+All output is the log of the whole process (every logger, at DEBUG, as the sidecar formats
+it), its stdout and stderr, every response, every error, and every way to show or store a
+value of our own types.
 """
 
 import base64
@@ -47,9 +47,9 @@ SECRET = "canary+secret/9b4e%7E"
 ACCESS_TOKEN = "canary.access-token.77ad"
 GRANT_TYPE = "canary-grant-type"
 BASIC = basic(CLIENT_ID, SECRET)
-# How many of the ways in write an access line: all but gRPC in process.
+# How many ways in write an access line: all except gRPC in process.
 LINES = len(WAYS) - 1
-# What shows a canary: the word itself, and what the word is in base64.
+# A canary shows as the word itself, or as the word in base64.
 NEEDLES = (CANARY, BASIC.split()[1].lower(), base64.b64encode(b"canary").decode().lower())
 
 GRANT = {"grant_type": "client_credentials"}
@@ -61,7 +61,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 def hits(*texts: object) -> list[str]:
-    """Return the lines of `texts` in which a canary shows."""
+    """Return the lines of `texts` that contain a canary."""
     lines = (line for text in texts for line in str(text).splitlines())
     return [line for line in lines if any(needle in line.lower() for needle in NEEDLES)]
 
@@ -71,9 +71,9 @@ def hits(*texts: object) -> list[str]:
 
 @asynccontextmanager
 async def watched(capfd: pytest.CaptureFixture[str], lines: int) -> AsyncIterator[Log]:
-    """Record the process until there are `lines` access lines.
+    """Record the process until there are `lines` access lines, and search for canaries.
 
-    Neither its log nor its two streams may show a canary then.
+    Neither its log nor its two streams may contain one.
     """
     with recorded() as log:
         logs.event("recording")
@@ -94,9 +94,9 @@ def sends(data: bytes) -> Script:
 
 
 def problem(**members: object) -> bytes:
-    """Return a problem document of the auth-api that is passed on."""
-    told = {"type": "about:blank", "title": "Refused", "status": 400, "karmoCode": "40012345"}
-    return answer(400, {**told, **members}, PROBLEM_JSON)
+    """Return a problem document of the auth-api that is relayed to callers."""
+    document = {"type": "about:blank", "title": "Refused", "status": 400, "karmoCode": "40012345"}
+    return answer(400, {**document, **members}, PROBLEM_JSON)
 
 
 def refusal(status: int, **members: object) -> bytes:
@@ -150,7 +150,7 @@ UPSTREAM: Mapping[str, bytes] = MappingProxyType(
 async def test_no_answer_of_the_auth_api_shows_anything(
     house: House, capfd: pytest.CaptureFixture[str], reply: bytes, sent_by: Sent
 ) -> None:
-    """Whatever the auth-api writes, and wherever, only a token gets out, and to its caller only."""
+    """Of any answer of the auth-api only a token is shown, and only to its caller."""
     house.upstream.script = sends(reply)
     async with watched(capfd, LINES):
         outcomes = [await way(sent_by) for way in house.ways.values()]
@@ -161,7 +161,7 @@ async def test_no_answer_of_the_auth_api_shows_anything(
 
 
 def shown(outcome: Outcome) -> str:
-    """Return all that `outcome` shows, the details of a status as bytes and as text."""
+    """Return all content of `outcome`, the details of a status as bytes and as text."""
     details = outcome.details
     packed = [details.SerializeToString(), MessageToJson(details)] if details else []
     return f"{outcome} {dict(outcome.headers)} {packed}"
@@ -194,7 +194,7 @@ REFUSED: Mapping[str, Sent] = MappingProxyType(
 async def test_no_refusal_shows_what_was_sent(
     house: House, capfd: pytest.CaptureFixture[str], refused: Sent
 ) -> None:
-    """A request that is wrong is told how, without any part of its credentials."""
+    """The refusal of a wrong request says why, without any part of its credentials."""
     async with watched(capfd, LINES):
         outcomes = [await way(refused) for way in house.ways.values()]
     assert all(outcome.problem for outcome in outcomes)
@@ -205,7 +205,7 @@ async def test_no_refusal_shows_what_was_sent(
 async def test_only_the_caller_is_told_the_grant_type(
     house: House, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The one value that is quoted is the grant type, cut and cleaned, and only in the answer."""
+    """Only the grant type is quoted, cut and cleaned, and only in the response."""
     fields = {**IN_BODY.fields, "grant_type": f"{GRANT_TYPE}\r\n\x1b" + "x" * 100 + "canary-tail"}
     quoted = f"grant_type '{GRANT_TYPE}???{'x' * (64 - len(GRANT_TYPE) - 3)}' is not supported"
     async with watched(capfd, LINES):
@@ -284,10 +284,10 @@ REST: Mapping[str, bytes] = MappingProxyType(
 async def test_no_part_of_a_rest_request_is_shown(
     house: House, capfd: pytest.CaptureFixture[str], data: bytes
 ) -> None:
-    """A request that holds a canary anywhere gets an answer, and leaves lines, without it."""
+    """A request with a canary anywhere is answered and logged without it."""
     async with watched(capfd, 1):
         received = await answer_to(house.addresses.rest, data)
-        await answer_to(house.addresses.rest, request())  # its line is behind that of the first
+        await answer_to(house.addresses.rest, request())  # its line follows that of the first
     assert received.status >= 400
     assert hits(received) == []
 
@@ -295,7 +295,7 @@ async def test_no_part_of_a_rest_request_is_shown(
 async def test_a_rest_client_that_leaves_leaves_nothing(
     house: House, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A client that goes away in the middle of its secret leaves its line alone."""
+    """A client that leaves in the middle of its secret causes only an access line."""
     identity = "7a1c1e0e-8f6e-4d83-9a3e-3f1f5a0d9a11"
     data = request(headers=(FORM, f"X-Request-Id: {identity}".encode()), body=b"x=canary")[:-1]
     async with watched(capfd, 1) as log:
@@ -312,13 +312,13 @@ async def call_with_metadata(channel: grpc.aio.Channel) -> object:
 
 
 async def call_another(channel: grpc.aio.Channel) -> object:
-    """Call what there is not."""
+    """Call an unknown method."""
     method: Any = channel.unary_unary("/canary.Canary/Canary")
     return await method(b"canary")
 
 
 async def call_with_bad_bytes(channel: grpc.aio.Channel) -> object:
-    """Call with what is no message, though it begins like one."""
+    """Call with bytes that are not a message, though they begin like one."""
     method: Any = channel.unary_unary("/karmo.auth.v1.TokenService/ExchangeToken")
     return await method(b"\x12\x06canary\x1a\x08canary\xff\xff")
 
@@ -340,7 +340,7 @@ async def test_no_part_of_a_grpc_call_is_shown(
     channel: str,
     call: Callable[[grpc.aio.Channel], Awaitable[object]],
 ) -> None:
-    """A call that holds a canary anywhere fails, and leaves lines, without it."""
+    """A call with a canary anywhere fails and is logged without it."""
     async with watched(capfd, 1 if channel == "grpc" else 0):
         with pytest.raises(AioRpcError) as caught:
             await call(house.channels[channel])
@@ -350,7 +350,7 @@ async def test_no_part_of_a_grpc_call_is_shown(
 
 
 def values_of(case: Case) -> list[str]:
-    """Return what a contract case sends that is long enough to be looked for."""
+    """Return the values in a contract case that are long enough for a search."""
     tokens = [word for value in case.sent.authorization for word in value.split()]
     values = {*case.sent.fields.values(), *tokens} - {"client_credentials"}
     return [value for value in values if len(value) >= 10]
@@ -358,14 +358,14 @@ def values_of(case: Case) -> list[str]:
 
 @pytest.mark.parametrize("way", ["json", "grpc"])
 async def test_no_contract_case_leaves_its_values_in_the_log(house: House, way: str) -> None:
-    """Whatever the contract is tried with, nothing that was sent or answered is in the log."""
+    """In no contract case is a value of a request or an answer in the log."""
     with recorded() as log:
         for case in CASES:
             house.upstream.reply = answer(200, GOOD) if case.reply is None else case.reply
             await house.ways[way](case.sent)
         await log.wait_for(len(CASES))
-    told = [TOKEN["access_token"], CANARY, *chain.from_iterable(map(values_of, CASES))]
-    written = {json.dumps(value)[1:-1] for value in told}
+    values = [TOKEN["access_token"], CANARY, *chain.from_iterable(map(values_of, CASES))]
+    written = {json.dumps(value)[1:-1] for value in values}
     assert [value for value in written if value in log.text] == []
 
 
@@ -382,10 +382,10 @@ async def error_of(house: House, credentials: ClientCredentials, reply: bytes) -
 
 
 def crash_report(error: BaseException) -> str:
-    """Return what the tools that report crashes do: the frames, and the variables in them."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    # The frames of this test hold the canaries themselves.
-    ours = [frame for frame in told.stack if "/sidecar/" in frame.filename]
+    """Return the report of a crash reporter: the frames, and the variables in them."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    # The frames of this test contain the canaries themselves.
+    ours = [frame for frame in report.stack if "/sidecar/" in frame.filename]
     assert ours
     return f"{[(frame.name, frame.locals) for frame in ours]}"
 
@@ -395,7 +395,7 @@ FAILING = {name: reply for name, reply in UPSTREAM.items() if "200" not in str(r
 
 @pytest.mark.parametrize("reply", FAILING.values(), ids=FAILING)
 async def test_no_error_of_an_exchange_shows_anything(house: House, reply: bytes) -> None:
-    """Neither the text of an error, nor a report of its frames, shows what went to and fro."""
+    """Neither the text of an error nor a report of its frames shows the request or the answer."""
     credentials = ClientCredentials(
         client_id=Secret(CLIENT_ID),
         client_secret=Secret(SECRET),
@@ -410,7 +410,7 @@ async def test_no_error_of_an_exchange_shows_anything(house: House, reply: bytes
 
 @pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
 def test_no_error_of_the_check_shows_anything(refused: Sent) -> None:
-    """Neither the text of a refusal, nor a report of its frames, shows the credentials."""
+    """Neither the text of a refusal nor a report of its frames shows the credentials."""
     with pytest.raises(ProblemError) as caught:
         credentials.check(
             TokenRequest(
@@ -466,7 +466,7 @@ SHOWN: Mapping[str, Callable[[object], str]] = MappingProxyType(
         "str": str,
         "format": lambda holder: f"{holder}",
         "format with repr": lambda holder: f"{holder!r:>200}",
-        "percent": lambda holder: "%s %r" % (holder, holder),  # noqa: UP031 what logging does
+        "percent": lambda holder: "%s %r" % (holder, holder),  # noqa: UP031 as logging does
         "in a container": lambda holder: str([{"holder": holder}]),
         "in an error": lambda holder: repr(ValueError(holder)),
         "pretty": pprint.pformat,
@@ -478,20 +478,20 @@ SHOWN: Mapping[str, Callable[[object], str]] = MappingProxyType(
 @pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN)
 @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
 def test_no_text_shows_what_a_type_holds(holder: object, show: Callable[[object], str]) -> None:
-    """Whatever makes a text of a value that holds a secret leaves the secret out."""
+    """Every text of a value with a secret leaves the secret out."""
     assert hits(show(holder)) == []
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
 def test_no_type_can_be_stored(holder: object, protocol: int) -> None:
-    """A value that holds a secret is not written into a file with it: pickling is refused."""
+    """A value with a secret cannot be pickled, so the secret is not written to a file."""
     with pytest.raises(TypeError, match="pickle"):
         pickle.dumps(holder, protocol)
 
 
 def test_every_type_with_a_secret_is_tried() -> None:
-    """A type that has a Secret in a field is in the table above."""
+    """Every type with a Secret in a field is in the table above."""
     modules = [
         importlib.import_module(f"sidecar.{name}")
         for name in (

@@ -1,4 +1,4 @@
-"""The commands as a person or an init system meets them: output and exit status."""
+"""Tests of the commands: output and exit status."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.ways import Sent, basic, open_ways
 CANARY = "canary-5f1c"
 SETTINGS = tuple(Settings.model_fields)
 TOKEN_URL = {"auth_api_token_url": "http://127.0.0.1:9/v1/oauth/token"}
-# Every finder of modules stays as it is, but for one top-level name that it does not find.
+# All module finders stay, except that they do not find one top-level name.
 WITHOUT_JOSERFC = """
 import sys
 
@@ -41,7 +41,7 @@ SIDECAR_WITHOUT_JOSERFC = (SIDECAR[0], "-c", WITHOUT_JOSERFC)
 
 
 def is_refusal(end: Ended, *faults: str) -> bool:
-    """Whether it ended for its configuration: one line for each fault, and nothing else."""
+    """Whether it ended because of its configuration, with only a line for each fault."""
     lines = end.stderr.splitlines()
     return (
         end.status == 78
@@ -55,15 +55,15 @@ def is_refusal(end: Ended, *faults: str) -> bool:
 
 
 async def test_right_settings_are_right() -> None:
-    """`check-config` says so and ends with status 0, serving nothing."""
+    """`check-config` accepts right settings with status 0, and serves nothing."""
     end = await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL))
     assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
 
 
-# Any text may be the name of a file.
+# Any text is a valid file name.
 BAD = dict.fromkeys([name for name in SETTINGS if "_tls_" not in name], f"{CANARY}:secret")
 NAMES = {f"SIDECAR_{name.upper()}": value for name, value in BAD.items()}
-# Right for the listeners; the point is that the flag's fault is told all the same.
+# Valid for the listeners; the fault of the flag must still be reported.
 RIGHT_NAMES = dict.fromkeys(NAMES, "127.0.0.1:0")
 
 
@@ -78,27 +78,27 @@ RIGHT_NAMES = dict.fromkeys(NAMES, "127.0.0.1:0")
 async def test_every_fault_is_told_at_once(
     command: str, flags: tuple[str, ...], env: Mapping[str, str]
 ) -> None:
-    """Each setting has a flag and a variable, and a line for its fault that hides the value."""
+    """Each setting has a flag and a variable, and its fault has a line without the value."""
     end = await run(*SIDECAR, command, *flags, env=env)
     assert is_refusal(end, *(f"{name}: must " for name in NAMES)), end
     assert CANARY not in end.stderr
 
 
 async def test_serve_needs_an_upstream() -> None:
-    """Without a token URL `serve` refuses to start, and tells which setting is missing."""
+    """Without a token URL `serve` refuses to start, and names the missing setting."""
     end = await run(*SIDECAR, "serve", *free())
     assert is_refusal(end, "SIDECAR_AUTH_API_TOKEN_URL: must be set"), end
 
 
 async def test_a_variable_that_is_no_setting_is_a_fault() -> None:
-    """A misspelt variable is told by its name, without its value."""
+    """A misspelt variable is reported by name, without its value."""
     end = await run(*SIDECAR, "dev", *free(), env={"SIDECAR_REST_LISTENS": CANARY})
     assert is_refusal(end, "SIDECAR_REST_LISTENS: is not a setting"), end
     assert CANARY not in end.stderr
 
 
 async def test_version() -> None:
-    """`--version` prints the version alone."""
+    """`--version` prints only the version."""
     end = await run(*SIDECAR, "--version")
     assert (end.status, end.stderr) == (0, "")
     assert end.stdout == f"{version('karmo-sidecar')}\n"
@@ -112,14 +112,14 @@ async def test_version() -> None:
     ],
 )
 async def test_what_is_not_understood_is_refused(arguments: tuple[str, ...]) -> None:
-    """An argument that is not known ends it with status 2 and the usage."""
+    """An unknown argument ends it with status 2 and the usage."""
     end = await run(*SIDECAR, *arguments)
     assert (end.status, end.stdout) == (2, "")
     assert end.stderr.startswith("usage: karmo-sidecar")
 
 
 async def test_unknown_flags_are_faults_and_keep_their_values() -> None:
-    """Every unknown flag, abbreviated ones too, is told by name with status 78."""
+    """Every unknown or abbreviated flag is reported by name with status 78."""
     secret = "https://user:canary@auth.example.test/token"
     flags = (f"--auth-api-token-uri={secret}", "--rest-lis", secret, "--auth-api-timeout=canary")
     end = await run(*SIDECAR, "check-config", *flags)
@@ -135,21 +135,21 @@ async def test_unknown_flags_are_faults_and_keep_their_values() -> None:
 
 
 async def test_arguments_that_are_no_flags_are_refused() -> None:
-    """What is neither command nor flag is refused without being repeated."""
+    """An argument that is neither a command nor a flag is refused without quoting it."""
     end = await run(*SIDECAR, "dev", "canary")
     assert end.status == 78
     assert end.stderr == "karmo-sidecar: unexpected arguments; see --help\n"
 
 
 async def test_dev_takes_no_other_auth_api() -> None:
-    """`dev` has an auth-api of its own, and says so when it is given another."""
+    """`dev` has its own auth-api, and refuses the setting of another one."""
     end = await run(*SIDECAR, "dev", *free(auth_api_token_url="http://127.0.0.1:1/"))
-    told = "SIDECAR_AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api"
-    assert (end.status, end.stderr) == (78, f"karmo-sidecar: {told}\n")
+    fault = "SIDECAR_AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api"
+    assert (end.status, end.stderr) == (78, f"karmo-sidecar: {fault}\n")
 
 
 async def test_help_names_every_setting() -> None:
-    """`--help` lists each setting's flag and variable, and no flag besides."""
+    """`--help` lists the flag and the variable of each setting, and no other flag."""
     end = await run(*SIDECAR, "serve", "--help", env={"COLUMNS": "1000"})
     words = end.stdout.split()
     flags = {word.strip(",") for word in words if word.startswith("--")}
@@ -168,9 +168,9 @@ async def test_help_names_every_setting() -> None:
     ],
 )
 async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
-    """`dev` prints one curl and one grpcurl line; in a new terminal each prints a token.
+    """`dev` prints a curl and a grpcurl line; each prints a token in a new terminal.
 
-    Whatever it tells a developer, its standard output stays JSON, one record a line.
+    Its standard output holds only JSON, one record a line.
     """
     async with serving("dev", env={"PATH": path}) as sidecar:
         tokens = await paste_the_banner(sidecar)
@@ -182,7 +182,7 @@ async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
 
 
 async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
-    """With a developer's own certificates the lines that `dev` prints still give a token each."""
+    """With certificates of a developer the lines that `dev` prints give a token, too."""
     files = Mount(tmp_path, pair(leaf_of(trustme.CA()))).files("tls")
     async with serving(
         "dev",
@@ -192,13 +192,13 @@ async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
         grpc_tls_key=str(files.key),
     ) as sidecar:
         tokens = await paste_the_banner(sidecar)
-        told = [line.split()[1] for line in sidecar.stderr.seen if "  problems  " in line]
-        assert told == [f"https://{sidecar.addresses['rest']}/problems"]
+        urls = [line.split()[1] for line in sidecar.stderr.seen if "  problems  " in line]
+        assert urls == [f"https://{sidecar.addresses['rest']}/problems"]
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
 
 
 async def paste_the_banner(sidecar: sidecar_process.Sidecar) -> list[Mapping[str, str]]:
-    """Return what its lines print in a new terminal."""
+    """Return the output of its lines in a new terminal."""
     sidecar_process.find_tool("curl")
     sidecar_process.find_tool("grpcurl")
     await sidecar.stderr.find("Stop it with Ctrl-C.")
@@ -210,7 +210,7 @@ async def paste_the_banner(sidecar: sidecar_process.Sidecar) -> list[Mapping[str
 
 
 async def test_a_check_that_is_stopped_is_no_success() -> None:
-    """Whoever presses Ctrl-C while the settings are checked is not told that they are right."""
+    """After Ctrl-C during the check, the settings are not reported as right."""
     code = (
         "import os, signal, sys\n"
         "from sidecar import cli\n"
@@ -224,7 +224,7 @@ async def test_a_check_that_is_stopped_is_no_success() -> None:
 
 @pytest.mark.parametrize("command", ["dev", "check-config"])
 async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
-    """Its demo clients are kept from the network, unless a flag says that they need not be."""
+    """Its demo clients are not reachable from the network, unless a flag allows it."""
     everywhere = as_flags(TOKEN_URL | {"dev_auth_api_listen": "0.0.0.0:0"})
     end = await run(*SIDECAR, command, *everywhere)
     assert is_refusal(end, "SIDECAR_DEV_AUTH_API_LISTEN: must be a loopback address"), end
@@ -233,13 +233,13 @@ async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
 
 
 async def test_dev_tells_what_it_lacks() -> None:
-    """Where the extra `dev` is not installed, `dev` says how to install it, and no more."""
+    """Without the extra `dev`, `dev` only says how to install it."""
     end = await run(*SIDECAR_WITHOUT_JOSERFC, "dev", *free())
     assert is_refusal(end, "the embedded auth-api needs the extra dev: pip install"), end
 
 
 async def test_serve_lacks_nothing_without_the_extra() -> None:
-    """`serve` exchanges a token where the extra `dev` is not installed."""
+    """Without the extra `dev`, `serve` exchanges a token."""
     async with (
         Upstream() as upstream,
         serving(
@@ -252,7 +252,7 @@ async def test_serve_lacks_nothing_without_the_extra() -> None:
 
 
 async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:
-    """An unforeseen exception ends it with status 70; the log has its type and never its text."""
+    """An unexpected exception ends it with status 70; the log has its type, never its text."""
     broken = tmp_path / "joserfc"
     broken.mkdir()
     (broken / "__init__.py").write_text(f"raise LookupError({CANARY!r})\n")

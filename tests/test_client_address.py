@@ -1,4 +1,4 @@
-"""The address of a client: what the socket tells, and how far proxies are believed."""
+"""Tests of the client address: the socket's peer, and how far proxies are believed."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ PEER = "192.0.2.1"
 
 
 @pytest.mark.parametrize(
-    ("forwarded", "trusted", "found"),
+    ("forwarded", "trusted", "address"),
     [
         ([], 0, PEER),
-        (["198.51.100.1"], 0, PEER),  # anybody may have written it
+        (["198.51.100.1"], 0, PEER),  # a client can forge it
         (["198.51.100.1"], 1, "198.51.100.1"),
         (["203.0.113.9, 198.51.100.1"], 1, "198.51.100.1"),
         (["203.0.113.9, 198.51.100.1"], 2, "203.0.113.9"),
         (["203.0.113.9", "198.51.100.1"], 2, "203.0.113.9"),
         (["forged, 203.0.113.9", "198.51.100.1"], 2, "203.0.113.9"),
         ([" 203.0.113.9 ,\t198.51.100.1 "], 2, "203.0.113.9"),
-        (["198.51.100.1"], 2, PEER),  # it came by fewer proxies than there are
+        (["198.51.100.1"], 2, PEER),  # fewer entries than trusted proxies
         ([], 1, PEER),
         (["unknown"], 1, PEER),
         ([""], 1, PEER),
@@ -35,9 +35,9 @@ PEER = "192.0.2.1"
         (["198.51.100.1\x00"], 1, PEER),
     ],
 )
-def test_find(forwarded: Sequence[str], trusted: int, found: str) -> None:
-    """The entry of the last trusted proxy counts, and without a good one the socket."""
-    assert find(PEER, forwarded, trusted=trusted) == found
+def test_find(forwarded: Sequence[str], trusted: int, address: str) -> None:
+    """The entry `trusted` places from the end counts; without a valid one, the socket's peer."""
+    assert find(PEER, forwarded, trusted=trusted) == address
 
 
 @pytest.mark.parametrize(
@@ -54,5 +54,5 @@ def test_find(forwarded: Sequence[str], trusted: int, found: str) -> None:
     ],
 )
 def test_network_of(address: str, network: str) -> None:
-    """A client of IPv6 has 2^64 addresses of its own, which count as one."""
+    """The 2^64 addresses of an IPv6 client count as one."""
     assert network_of(address) == network

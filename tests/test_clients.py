@@ -1,4 +1,4 @@
-"""Clients as our callers use them, none of which knows the sidecar: each gets on with it."""
+"""Tests with third-party clients: curl, OAuth libraries, grpcurl and generated stubs."""
 
 import asyncio
 import json
@@ -42,12 +42,12 @@ async def _closed_sidecar() -> AsyncIterator[Sidecar]:
 
 @pytest.fixture(autouse=True)
 def _plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let oauthlib, which insists on TLS, talk to a sidecar on this machine."""
+    """Allow oauthlib, which requires TLS, to call a sidecar on this machine."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
 
 
 async def by_curl(addresses: Addresses, secret: str) -> str:
-    """Exchange with curl as the README does it."""
+    """Exchange with curl as in the README."""
     url, form = token_url(addresses), "grant_type=client_credentials"
     user = f"{CLIENT_ID}:{secret}"
     end = await run(find_tool("curl"), "--fail-with-body", "-sS", "-u", user, "-d", form, url)
@@ -55,7 +55,7 @@ async def by_curl(addresses: Addresses, secret: str) -> str:
 
 
 def by_authlib(method: str) -> "Exchange":
-    """Return the exchange by Authlib, which authenticates the client by `method`."""
+    """Return an exchange by Authlib, which authenticates the client by `method`."""
 
     def fetch(url: str, secret: str) -> str:
         with AuthlibSession(CLIENT_ID, secret, token_endpoint_auth_method=method) as session:
@@ -66,7 +66,7 @@ def by_authlib(method: str) -> "Exchange":
 
 
 def by_requests_oauthlib(*, in_body: bool) -> "Exchange":
-    """Return the exchange by requests-oauthlib, with the credentials in the body or as Basic."""
+    """Return an exchange by requests-oauthlib, with the credentials in the body or as Basic."""
 
     def fetch(url: str, secret: str) -> str:
         with OAuth2Session(client=BackendApplicationClient(client_id=CLIENT_ID)) as session:
@@ -79,7 +79,7 @@ def by_requests_oauthlib(*, in_body: bool) -> "Exchange":
 
 
 def in_a_thread(fetch: Callable[[str, str], str]) -> "Exchange":
-    """Return the exchange by a blocking client."""
+    """Return an exchange by a blocking client."""
 
     async def exchange(addresses: Addresses, secret: str) -> str:
         return await asyncio.to_thread(fetch, token_url(addresses), secret)
@@ -88,7 +88,7 @@ def in_a_thread(fetch: Callable[[str, str], str]) -> "Exchange":
 
 
 async def by_grpcurl(addresses: Addresses, secret: str) -> str:
-    """Exchange with grpcurl, which learns the schema from the sidecar."""
+    """Exchange with grpcurl, which reads the schema by reflection."""
     end = await grpcurl(("-d", request(secret)), addresses["grpc"], METHOD)
     return str(json.loads(printed(end))["access_token"])
 
@@ -104,7 +104,7 @@ async def by_stub(addresses: Addresses, secret: str) -> str:
 
 
 def oauth_error_of(error: Exception) -> str:
-    """Return what the details of a failed call tell an OAuth client."""
+    """Return the OAuth error in the details of a failed call."""
     assert isinstance(error, grpc.aio.AioRpcError)
     return str((outcome_of(error).problem or {})["error"])
 
@@ -131,7 +131,7 @@ Exchange = Callable[[Addresses, str], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """How a client exchanges a token, how it fails, and where its failure tells the reason."""
+    """How a client exchanges a token, its error, and where the error has the reason."""
 
     exchange: Exchange
     error: type[Exception]
@@ -160,7 +160,7 @@ every_client = pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 
 @every_client
 async def test_a_client_gets_a_token(client: Client, sidecar: Sidecar) -> None:
-    """The token that each client hands to its user verifies with the published key."""
+    """The token that each client returns verifies with the published key."""
     token = await client.exchange(sidecar.addresses, SECRET)
     auth_api = f"http://{sidecar.addresses['auth_api']}"
     claims = await verified_claims(f"{auth_api}/.well-known/jwks.json", token)
@@ -170,7 +170,7 @@ async def test_a_client_gets_a_token(client: Client, sidecar: Sidecar) -> None:
 
 @every_client
 async def test_a_client_tells_why_it_is_refused(client: Client, sidecar: Sidecar) -> None:
-    """Of a wrong secret each client makes its own error, and that names `invalid_client`."""
+    """For a wrong secret each client raises its own error, which names `invalid_client`."""
     with pytest.raises(client.error) as refusal:
         await client.exchange(sidecar.addresses, "wrong")
     assert "invalid_client" in client.reason(refusal.value)
@@ -178,7 +178,7 @@ async def test_a_client_tells_why_it_is_refused(client: Client, sidecar: Sidecar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grpcurl:
-    """grpcurl before one sidecar, with one source of the schema."""
+    """grpcurl for one sidecar, with one source of the schema."""
 
     address: str
     flags: tuple[str, ...] = ()
@@ -191,7 +191,7 @@ class Grpcurl:
 
 @pytest.fixture(name="tool")
 def _tool(sidecar: Sidecar) -> Grpcurl:
-    """Give grpcurl, which has the schema by reflection."""
+    """Return grpcurl, which reads the schema by reflection."""
     return Grpcurl(address=sidecar.addresses["grpc"])
 
 
@@ -202,13 +202,13 @@ async def test_grpcurl_lists_the_service(tool: Grpcurl) -> None:
 
 async def test_grpcurl_describes_the_service(tool: Grpcurl) -> None:
     """`describe` prints the method with its HTTP rule."""
-    told = printed(await tool.run("describe", "karmo.auth.v1.TokenService"))
-    assert "rpc ExchangeToken ( .karmo.auth.v1.ExchangeTokenRequest )" in told
-    assert 'option (.google.api.http) = { post:"/v1/oauth/token" body:"*"  };' in told
+    description = printed(await tool.run("describe", "karmo.auth.v1.TokenService"))
+    assert "rpc ExchangeToken ( .karmo.auth.v1.ExchangeTokenRequest )" in description
+    assert 'option (.google.api.http) = { post:"/v1/oauth/token" body:"*"  };' in description
 
 
 async def test_grpcurl_sends_fields(closed_sidecar: Sidecar) -> None:
-    """With the schema from our file a message gives a token, with the names of the contract."""
+    """With the schema from our file a message gives a token, with the contract's names."""
     flags = ("-protoset", str(PROTOSET))
     tool = Grpcurl(address=closed_sidecar.addresses["grpc"], flags=flags)
     token = json.loads(printed(await tool.run(METHOD, d=request(SECRET))))
@@ -224,7 +224,7 @@ async def test_grpcurl_sends_basic_metadata(tool: Grpcurl) -> None:
 
 
 async def test_grpcurl_decodes_the_details_of_a_failure(tool: Grpcurl) -> None:
-    """Every detail of a refusal prints as its message, and `karmoCode` by that name."""
+    """Every detail of a refusal prints as its message, and `karmoCode` has that name."""
     end = await tool.run(METHOD, d='{"grant_type": "password"}')
     error = json.loads(end.stderr)
     assert error["code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
@@ -236,12 +236,12 @@ async def test_grpcurl_decodes_the_details_of_a_failure(tool: Grpcurl) -> None:
         "karmoCode": "40010002",
         "oauthError": "unsupported_grant_type",
     }
-    # By reflection Google's messages come without their JSON names: field_violations.
+    # Reflection gives Google's messages without JSON names: field_violations.
     assert details["BadRequest"].popitem()[1][0]["field"] == "grant_type"
 
 
 async def test_reflection_can_be_off(closed_sidecar: Sidecar) -> None:
-    """With reflection off, grpcurl learns no schema from the sidecar, and says so."""
+    """With reflection off, grpcurl gets no schema from the sidecar, and says so."""
     end = await Grpcurl(address=closed_sidecar.addresses["grpc"]).run("list")
     assert end.status != 0
     assert "does not support the reflection API" in end.stderr

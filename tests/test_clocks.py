@@ -1,8 +1,8 @@
-"""No test has a clock that a busy machine loses: timeouts below a second are refused here.
+"""Check that no test has a timeout below a second, which a busy machine could miss.
 
 A test about a time carries `@pytest.mark.timing("...")`, whose text says why a slow
-machine cannot make it fail: it runs on virtual time, or it waits for an event and
-bounds nothing but a hang. `soak` tests need a quiet machine, and are free too.
+machine cannot make it fail: it runs on virtual time, or it waits for an event and its
+timeout only ends a hang. `soak` tests are exempt too: they need a quiet machine.
 """
 
 import ast
@@ -18,7 +18,7 @@ from tests.sidecar_process import ROOT
 SHORTEST = 1.0  # seconds
 PARSE: Callable[[str], float] = TypeAdapter(SecondsField).validate_python
 MARKS = ("timing", "soak")
-# The parameters that are seconds, and the functions whose parameter of that position is.
+# The names of parameters in seconds, and functions by the position of such a parameter.
 NAMES = frozenset(
     {"timeout", "within", "one_try", "total", "connect", "grace"}
     | {"ssl_handshake_timeout", "handshake_timeout", "message_timeout", "keep_alive"}
@@ -33,7 +33,7 @@ FILES = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules"
 
 
 class Clocks(ast.NodeVisitor):
-    """Finds the lines of a module that may be lost by a slow machine."""
+    """Finds the lines of a module with times that a slow machine may miss."""
 
     def __init__(self, tree: ast.Module, *, sleeps: bool) -> None:
         self.lines: list[int] = []
@@ -43,22 +43,22 @@ class Clocks(ast.NodeVisitor):
         self.visit(tree)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Pass over a test that says why it may."""
+        """Skip a marked test."""
         if not _is_marked(node):
             self.generic_visit(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        """Pass over a test that says why it may."""
+        """Skip a marked test."""
         if not _is_marked(node):
             self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """Pass over tests that say why they may."""
+        """Skip a marked class of tests."""
         if not _is_marked(node):
             self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Look at the arguments that are seconds."""
+        """Check the arguments that are seconds."""
         position = self._positions.get(ast.unparse(node.func))
         values = [keyword.value for keyword in node.keywords if keyword.arg in NAMES | SETTINGS]
         if position is not None:
@@ -67,7 +67,7 @@ class Clocks(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
-        """Look at what is used of settings that stand in a constant of the module."""
+        """Check the use of a constant of the module that holds settings."""
         if isinstance(node.ctx, ast.Load) and node.id in self._short:
             self.lines.append(node.lineno)
 
@@ -85,7 +85,7 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _has_short(value: ast.expr) -> bool:
-    """Whether `value` is a table of settings with a short one."""
+    """Whether `value` is a table of settings with a short time."""
     return isinstance(value, ast.Dict) and any(
         isinstance(key, ast.Constant) and key.value in SETTINGS and _is_short(entry)
         for key, entry in zip(value.keys, value.values, strict=True)
@@ -93,7 +93,7 @@ def _has_short(value: ast.expr) -> bool:
 
 
 def _is_short(value: ast.expr) -> bool:
-    """Whether `value` is a time below a second, but more than none."""
+    """Whether `value` is a time above zero and below a second."""
     try:
         seconds = ast.literal_eval(value)
         seconds = PARSE(seconds) if isinstance(seconds, str) else seconds
@@ -111,13 +111,13 @@ def _is_marked(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> b
 
 
 def test_no_short_timeouts() -> None:
-    """A timeout below a second, or a sleep of a test, stands only in a test that says why."""
-    found = [
+    """Only a marked test has a timeout below a second or a sleep."""
+    short_times = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in FILES
         for line in Clocks(ast.parse(path.read_text()), sleeps=path.name.startswith("test_")).lines
     ]
-    assert found == []
+    assert short_times == []
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_no_short_timeouts() -> None:
     ],
 )
 def test_what_is_found(code: str, lines: list[int]) -> None:
-    """The check finds short times wherever they stand, and lets marked tests have them."""
+    """The check finds short times anywhere, except in marked tests."""
     assert Clocks(ast.parse(code), sleeps=True).lines == lines
 
 

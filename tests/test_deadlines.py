@@ -1,7 +1,7 @@
-"""Time and leaving: by every door a deadline, or a caller who goes, ends the call upstream.
+"""Tests of deadlines and departing callers: both end the upstream call, over every path.
 
-The doors are the two protocols, each over both channels: REST by the in-process
-channel and by a gRPC one to the same sidecar, gRPC over a socket and in process.
+The paths are the two protocols, each over both channels: REST through the in-process
+channel and through a gRPC channel to the same sidecar; gRPC over a socket and in process.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.raw_http import FORM, Received, answer_to, request, sent
 from tests.recorded import recorded
 from tests.ways import PUBLIC_URL, WAYS, House, Sent, open_house
 
-# The longest that anything here may take before the test fails, in seconds.
+# Time limit of every wait, in seconds.
 GUARD = 60
 FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
 BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
@@ -56,27 +56,27 @@ async def _open_remote(_house: House) -> AsyncIterator[Address]:
 
 @pytest.fixture(params=["in-process channel", "remote channel"])
 def rest(request: pytest.FixtureRequest, house: House, _remote: Address) -> Address:
-    """Give the address of REST, over each channel in turn."""
+    """Return the address of REST, over each channel in turn."""
     return house.addresses.rest if request.param == "in-process channel" else _remote
 
 
 @pytest.fixture(params=CHANNELS)
 def channel(request: pytest.FixtureRequest, house: House) -> grpc.aio.Channel:
-    """Give a channel to the service, of each kind in turn."""
+    """Return a channel to the service, of each kind in turn."""
     return house.channels[request.param]
 
 
 def post(*headers: str) -> bytes:
-    """Return a good token request with `headers`."""
+    """Return a valid token request with `headers`."""
     return request(headers=(FORM, *(header.encode() for header in headers)), body=BODY)
 
 
 def start(channel: grpc.aio.Channel, **options: Any) -> Call:
-    """Start a good token request."""
+    """Start a valid token request."""
     return TokenServiceStub(channel).ExchangeToken(ExchangeTokenRequest(**FIELDS), **options)
 
 
-# Milliseconds of a deadline; the first is long enough but on a busy machine.
+# Deadlines in milliseconds; the first is long enough except on a busy machine.
 SHORT_TIMES = (300, 3000, 15_000)
 
 
@@ -94,7 +94,7 @@ def assert_timed_out(received: Received) -> None:
 
 
 async def assert_upstream_was_left(house: House) -> None:
-    """Assert that the auth-api was called once, and hung up on."""
+    """Assert that the auth-api got one request, whose connection was closed."""
     async with asyncio.timeout(GUARD):
         await house.upstream.gone.wait()
     assert len(house.upstream.requests) == 1
@@ -104,7 +104,7 @@ async def assert_upstream_was_left(house: House) -> None:
 
 
 async def test_a_deadline_over_rest_ends_the_upstream_call(house: House, rest: Address) -> None:
-    """The header grpc-timeout bounds the exchange, whatever is between REST and the service."""
+    """The header grpc-timeout limits the exchange, over any channel between REST and service."""
     for milliseconds in tried(house):
         assert_timed_out(await answer_to(rest, post(f"grpc-timeout: {milliseconds}m")))
     await assert_upstream_was_left(house)
@@ -113,7 +113,7 @@ async def test_a_deadline_over_rest_ends_the_upstream_call(house: House, rest: A
 async def test_a_deadline_over_grpc_ends_the_upstream_call(
     house: House, channel: grpc.aio.Channel
 ) -> None:
-    """The deadline of a gRPC caller bounds the exchange."""
+    """The deadline of a gRPC caller limits the exchange."""
     for milliseconds in tried(house):
         call = start(channel, timeout=milliseconds / 1000)
         assert await code_of(call) == StatusCode.DEADLINE_EXCEEDED
@@ -121,9 +121,9 @@ async def test_a_deadline_over_grpc_ends_the_upstream_call(
 
 
 def tried(house: House) -> Iterator[int]:
-    """Give longer and longer times, until the auth-api, which then hangs, is asked in time.
+    """Yield longer and longer times, until a request reaches the auth-api, which then hangs.
 
-    That is the first of them on all but a busy machine.
+    Except on a busy machine, the first one is long enough.
     """
     house.upstream.script = house.upstream.hang
     for milliseconds in (50, 500, 5000, 15000):
@@ -134,7 +134,7 @@ def tried(house: House) -> Iterator[int]:
 
 @pytest.mark.parametrize("limit", ["0m", "0n", "0H", "00000000S", "1n"])
 async def test_no_time_over_rest_calls_nobody(house: House, limit: str) -> None:
-    """A request that is too late on arrival is answered without the auth-api.
+    """A request whose deadline has passed on arrival is answered without the auth-api.
 
     Only in process: over a socket gRPC gives such a call a millisecond.
     """
@@ -144,13 +144,13 @@ async def test_no_time_over_rest_calls_nobody(house: House, limit: str) -> None:
     assert len(house.upstream.requests) == 1
 
 
-# gRPC takes a deadline by the clock of the system, which may be set during the call.
+# gRPC measures a deadline by the system clock, which may be set during the call.
 TOO_LATE = [("grpc", -60), *(("grpc in process", limit) for limit in (0, 0.0, -1, 1e-9))]
 
 
 @pytest.mark.parametrize(("by", "limit"), TOO_LATE)
 async def test_no_time_over_grpc_calls_nobody(house: House, by: str, limit: float) -> None:
-    """A call that is too late on arrival is answered without the auth-api."""
+    """A call whose deadline has passed on arrival is answered without the auth-api."""
     channel = house.channels[by]
     assert await code_of(start(channel, timeout=limit)) == StatusCode.DEADLINE_EXCEEDED
     assert await code_of(start(channel)) == StatusCode.OK
@@ -161,17 +161,17 @@ async def test_no_time_over_grpc_calls_nobody(house: House, by: str, limit: floa
 async def test_a_deadline_that_is_met_changes_nothing(
     house: House, rest: Address, limit: str
 ) -> None:
-    """A token that comes in time comes, up to the longest time that can be written."""
+    """A token in time is returned, up to the longest deadline that can be written."""
     assert (await answer_to(rest, post(f"grpc-timeout: {limit}"))).status == 200
     assert len(house.upstream.requests) == 1
 
 
-# The timeout that is set
+# The timeout in the settings
 
 
 @pytest.mark.timing("what is slow to reach the auth-api is as late as its answer")
 async def test_the_timeout_of_the_setting_is_the_same_problem_by_every_way() -> None:
-    """An auth-api that never answers is one and the same 504, by whichever way it was asked."""
+    """An auth-api that never answers gives the same 504 over every way in."""
     async with (
         asyncio.timeout(GUARD),
         open_house(
@@ -189,13 +189,13 @@ async def test_the_timeout_of_the_setting_is_the_same_problem_by_every_way() -> 
     assert {outcome.code for outcome in outcomes} == {StatusCode.DEADLINE_EXCEEDED, None}
 
 
-# Callers who go away
+# Callers that leave
 
 
 async def test_a_rest_client_that_resets_ends_the_upstream_call(
     house: House, rest: Address
 ) -> None:
-    """A client that resets while it waits is not served further, and is logged as 499."""
+    """A client that resets while it waits ends its call, which is logged as 499."""
     house.upstream.script = house.upstream.hang
     request_id = str(uuid.uuid4())
     with recorded() as log:
@@ -205,14 +205,14 @@ async def test_a_rest_client_that_resets_ends_the_upstream_call(
         await assert_upstream_was_left(house)
         expected: dict[str, object] = {"rest": 499}
         if rest != house.addresses.rest:
-            expected["grpc"] = "CANCELLED"  # that of the server which the remote channel leads to
+            expected["grpc"] = "CANCELLED"  # the line of the server behind the remote channel
         lines = await log.access_lines(request_id, len(expected))
     assert {line["protocol"]: line.get("status", line.get("code")) for line in lines} == expected
     assert "error" not in {entry["level"] for entry in log.entries}
 
 
 async def test_a_rest_client_that_hangs_up_early_calls_nobody(house: House) -> None:
-    """A client that goes away in the middle of its body is logged as 499, and nothing is asked."""
+    """A client that leaves in the middle of its body is logged as 499, without an exchange."""
     request_id = str(uuid.uuid4())
     with recorded() as log:
         cut_short = post(f"X-Request-Id: {request_id}")[:-10]
@@ -241,7 +241,7 @@ async def test_a_grpc_caller_that_leaves_ends_the_upstream_call(
 
 
 async def test_a_grpc_caller_that_leaves_is_logged_as_cancelled(house: House) -> None:
-    """The one access line of a call that its caller cancelled says CANCELLED, and no fault."""
+    """The only access line of a call that its caller cancelled has CANCELLED, and no fault."""
     house.upstream.script = house.upstream.hang
     request_id = str(uuid.uuid4())
     with recorded() as log:
@@ -256,7 +256,7 @@ async def test_a_grpc_caller_that_leaves_is_logged_as_cancelled(house: House) ->
 
 
 async def test_a_grpc_connection_that_breaks_ends_the_upstream_call(house: House) -> None:
-    """A caller whose connection is closed in the middle of a call counts as one that left."""
+    """A connection that closes in the middle of a call ends the upstream call."""
     house.upstream.script = house.upstream.hang
     async with asyncio.timeout(GUARD):
         async with grpc.aio.insecure_channel(str(house.addresses.grpc)) as channel:
@@ -269,7 +269,7 @@ async def test_a_grpc_connection_that_breaks_ends_the_upstream_call(house: House
 async def test_callers_who_leave_in_crowds_leave_room(
     house: House, channel: grpc.aio.Channel
 ) -> None:
-    """More callers than there are upstream connections go away at once; the next is served."""
+    """After more callers than upstream connections leave at once, the next one is served."""
     house.upstream.script = house.upstream.hang
     calls = [start(channel) for _ in range(120)]
     async with asyncio.timeout(GUARD):

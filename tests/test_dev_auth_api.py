@@ -1,4 +1,4 @@
-"""The embedded auth-api over real sockets: its tokens, its decoding rules and its refusals."""
+"""Tests of the embedded auth-api over real sockets: tokens, decoding rules and refusals."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ BASIC_DEMO = "Basic " + base64.b64encode(b"demo-partner:demo-secret").decode()
 CHALLENGE = 'Basic realm="auth-api", charset="UTF-8"'
 ERROR_TEXT = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")
 
-# Clients whose credentials exercise the decoding; the demo ones need none of it.
+# Clients whose credentials need decoding, unlike those of the demo clients.
 AWKWARD = {
     "colon": "se:cr:et",
     "a:b": "c d+e%f/",
@@ -53,12 +53,12 @@ class Running:
     server: uvicorn.Server
 
     async def post(self, body: bytes, **headers: str) -> httpx2.Response:
-        """Post `body` to the token endpoint as a form, unless `headers` say otherwise."""
+        """Post `body` to the token endpoint, by default as a form."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.post(TOKEN, content=body, headers={"content-type": FORM, **named})
 
     async def raw(self, request: bytes, *, half_close: bool = False) -> bytes:
-        """Send the bytes of `request` and return every byte until the server closes."""
+        """Send the bytes of `request` and return all bytes until the server closes."""
         port = httpx2.URL(self.url).port
         async with asyncio.timeout(20):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -93,7 +93,7 @@ async def serve(*extra: Client) -> AsyncIterator[Running]:
 
 @pytest.fixture(scope="module")
 async def api() -> AsyncIterator[Running]:
-    """Run one auth-api with the demo clients and the awkward ones."""
+    """Run one auth-api with the demo clients and the clients above."""
     extra = [
         Client(client_id=name, secret_hash=dev_auth_api.hash_secret(secret))
         for name, secret in AWKWARD.items()
@@ -103,13 +103,13 @@ async def api() -> AsyncIterator[Running]:
 
 
 def basic(credentials: str | bytes) -> str:
-    """Return an Authorization value that carries `credentials` as they stand."""
+    """Return a Basic header for `credentials`, without form-encoding."""
     raw = credentials.encode() if isinstance(credentials, str) else credentials
     return "Basic " + base64.b64encode(raw).decode()
 
 
 def token_request(*headers: bytes, body: bytes = GRANT) -> bytes:
-    """Return the bytes of a token request with `headers`, which asks to close."""
+    """Return the bytes of a token request with `headers` and `Connection: close`."""
     length = b"content-length: %d" % len(body)
     common = (b"host: x", b"connection: close", b"content-type: " + FORM.encode(), length)
     head = b"\r\n".join((b"POST " + TOKEN.encode() + b" HTTP/1.1", *common, *headers))
@@ -117,7 +117,7 @@ def token_request(*headers: bytes, body: bytes = GRANT) -> bytes:
 
 
 def assert_refused(response: httpx2.Response, status: int, error: str) -> None:
-    """Assert that `response` is the error response of RFC 6749 section 5.2 that is meant."""
+    """Assert that `response` is the expected error response of RFC 6749 section 5.2."""
     assert (response.status_code, response.json()["error"]) == (status, error)
     assert response.json().keys() == {"error", "error_description"}
     assert ERROR_TEXT.fullmatch(response.json()["error_description"])
@@ -128,7 +128,7 @@ def assert_refused(response: httpx2.Response, status: int, error: str) -> None:
 
 
 def assert_outcome(response: httpx2.Response, outcome: str) -> None:
-    """Assert the outcome that a row of a table names: `200`, or a status and an error code."""
+    """Assert the outcome in a row of a table: `200`, or a status and an error code."""
     status, _, error = outcome.partition(" ")
     if error:
         assert_refused(response, int(status), error)
@@ -157,7 +157,7 @@ async def test_token_verifies_through_the_published_keys(
     api: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyJWT finds the key by the token's kid at the JWKS URL and accepts signature and claims."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")  # PyJWT fetches by urllib, which asks for proxies
+    monkeypatch.setenv("no_proxy", "127.0.0.1")  # PyJWT uses urllib, which looks for proxies
     before = int(time.time())
     token = (await api.post(DEMO)).json()["access_token"]
     jwks = jwt.PyJWKClient(api.url + JWKS)
@@ -187,7 +187,7 @@ async def test_token_verifies_with_plain_cryptography(api: Running) -> None:
 
 
 async def test_jwks_publishes_one_public_key_named_by_its_thumbprint(api: Running) -> None:
-    """The JWKS holds no private member, may be cached, and its kid follows RFC 7638."""
+    """The JWKS has no private member, may be cached, and its kid follows RFC 7638."""
     response = await api.http.get(JWKS)
     assert response.headers["cache-control"] == "max-age=300"
     (key,) = response.json()["keys"]
@@ -213,7 +213,7 @@ async def test_metadata_leads_to_the_working_endpoints(api: Running) -> None:
 
 
 async def test_every_token_and_every_server_is_distinct(api: Running) -> None:
-    """Two tokens never share a jti, and the default server signs with a key of its own."""
+    """No two tokens share a jti, and each server signs with its own key."""
     tokens = [(await api.post(DEMO)).json()["access_token"] for _ in range(2)]
     ids = {jwt.decode(token, options={"verify_signature": False})["jti"] for token in tokens}
     assert len(ids) == 2
@@ -276,7 +276,7 @@ DECODING = {
 
 @pytest.mark.parametrize(("value", "outcome"), DECODING.values(), ids=DECODING)
 async def test_basic_is_decoded_by_the_rules(api: Running, value: str, outcome: str) -> None:
-    """An Authorization value gives the outcome that its rule demands, and never a 500."""
+    """Each Authorization value gives the outcome of its rule, and never a 500."""
     assert_outcome(await api.post(GRANT, authorization=value), outcome)
 
 
@@ -295,7 +295,7 @@ HOSTILE = {
 async def test_hostile_authorization_bytes_are_refused(
     api: Running, headers: tuple[bytes, ...], status: bytes
 ) -> None:
-    """Bytes that no HTTP library would send get a refusal of ours too."""
+    """Bytes that no HTTP library would send are refused by the application, too."""
     answer = await api.raw(token_request(*headers))
     assert answer.startswith(b"HTTP/1.1" + status)
     assert b'{"error":"invalid_' in answer
@@ -342,7 +342,7 @@ BODIES = {
 
 @pytest.mark.parametrize(("body", "outcome"), BODIES.values(), ids=BODIES)
 async def test_body_is_read_strictly(api: Running, body: bytes, outcome: str) -> None:
-    """A form body gives the outcome that RFC 6749 sections 3.2 and 5.2 demand."""
+    """Each form body gives the outcome that RFC 6749 sections 3.2 and 5.2 demand."""
     assert_outcome(await api.post(body), outcome)
 
 
@@ -357,7 +357,7 @@ COMBINED = {
 
 @pytest.mark.parametrize(("extra", "outcome"), COMBINED.values(), ids=COMBINED)
 async def test_basic_with_body_credentials(api: Running, extra: bytes, outcome: str) -> None:
-    """Two methods at once are refused, but a client may repeat its id (RFC 6749 section 2.3)."""
+    """Two methods in one request are refused, but the id may be repeated (RFC 6749 2.3)."""
     assert_outcome(await api.post(GRANT + extra, authorization=BASIC_DEMO), outcome)
 
 
@@ -375,7 +375,7 @@ MEDIA_TYPES = {
 
 @pytest.mark.parametrize(("media_type", "outcome"), MEDIA_TYPES.items())
 async def test_only_forms_are_accepted(api: Running, media_type: str | None, outcome: str) -> None:
-    """The media type is compared without case and parameters, and nothing but a form is read."""
+    """Only a form is accepted; its media type is compared without case and parameters."""
     headers = {} if media_type is None else {"content-type": media_type}
     assert_outcome(await api.http.post(TOKEN, content=DEMO, headers=headers), outcome)
 
@@ -390,7 +390,7 @@ async def test_parameters_in_the_query_are_refused(api: Running, name: str) -> N
 
 
 async def test_body_of_the_limit_is_read(api: Running) -> None:
-    """A body of exactly 16 KiB passes and one byte more does not."""
+    """A body of 16 KiB is accepted, one byte more is not."""
     full = DEMO + b"&x=" + b"a" * (16 * 1024 - len(DEMO) - 3)
     assert_outcome(await api.post(full), "200")
     response = await api.post(full + b"a")
@@ -399,7 +399,7 @@ async def test_body_of_the_limit_is_read(api: Running) -> None:
 
 
 async def test_endless_chunked_body_is_cut(api: Running) -> None:
-    """A chunked body without an end gets its answer and a closed connection at the limit."""
+    """An endless chunked body is answered at the limit, and the connection closed."""
     head = f"POST {TOKEN} HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM}\r\n".encode()
     chunk = b"4001\r\n" + b"a" * 0x4001 + b"\r\n"
     answer = await api.raw(head + b"transfer-encoding: chunked\r\n\r\n" + chunk)
@@ -433,12 +433,12 @@ POLICY = {
 
 @pytest.mark.parametrize(("pair", "outcome"), POLICY.values(), ids=POLICY)
 async def test_policy_is_told_only_to_its_client(api: Running, pair: str, outcome: str) -> None:
-    """What a client may not do is told after correct authentication only."""
+    """The policy of a client is reported only after correct authentication."""
     assert_outcome(await api.post(GRANT, authorization=basic(pair)), outcome)
 
 
 async def test_failed_authentication_is_the_same_for_everyone(api: Running) -> None:
-    """Unknown clients, wrong secrets and absent ones give byte-identical answers, but for Date."""
+    """Unknown clients, wrong and absent secrets give identical bytes, except for Date."""
     pairs = ["nobody:x", "demo-partner:x", "disabled-partner:x", "limited-partner:x", ":"]
     requests = [token_request(f"authorization: {basic(pair)}".encode()) for pair in pairs]
     answers = [await api.raw(request) for request in [*requests, token_request()]]
@@ -448,14 +448,14 @@ async def test_failed_authentication_is_the_same_for_everyone(api: Running) -> N
 
 @pytest.mark.parametrize("show", [repr, str, format, pickle.dumps])
 def test_client_shows_neither_secret_nor_hash(show: Callable[[object], object]) -> None:
-    """A client that is printed or pickled gives its secret away in no form."""
+    """A printed or pickled client does not contain its secret in any form."""
     shown = str(show(DEMO_CLIENTS[0]))
     assert "demo-partner" in shown
     assert "demo-secret" not in shown
 
 
 def test_repr_of_a_client_leaves_the_hash_out() -> None:
-    """Not even the hash of a secret reaches a log by the way of repr."""
+    """The repr of a client does not contain the hash of its secret."""
     assert repr(DEMO_CLIENTS[0].secret_hash) not in repr(DEMO_CLIENTS[0])
 
 
@@ -474,7 +474,7 @@ ROUTING = {
 async def test_other_methods_and_paths_are_refused_as_json(
     api: Running, method: str, path: str, status: int, allow: str | None
 ) -> None:
-    """No method or path is answered in plain text, and none by a redirect."""
+    """Other methods and paths are refused in JSON, and never redirected."""
     response = await api.http.request(method, path)
     assert_refused(response, status, "invalid_request")
     assert response.headers.get("allow") == allow

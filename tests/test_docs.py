@@ -1,4 +1,4 @@
-"""The documents: what they say is so, and what they show runs."""
+"""Tests of the documents: their statements are current, and their commands run."""
 
 import dataclasses
 import json
@@ -20,12 +20,12 @@ from tests.transcoding.cases.differences import DIFFERENCES
 from tests.transcoding.test_envoy import CASES
 
 DOCUMENTS = ("README.md", "docs/rest-api.md", "docs/grpc.md")
-# The addresses that the documents name, by the names under which the sidecar logs its own.
+# The addresses in the documents, by the names in the sidecar's log.
 DEFAULTS = {"rest": "127.0.0.1:8080", "grpc": "127.0.0.1:50051"}
 
 
 def shown_commands() -> list[str]:
-    """Return every curl and grpcurl command that a document shows."""
+    """Return every curl and grpcurl command in the documents."""
     blocks = [
         block
         for name in DOCUMENTS
@@ -43,7 +43,7 @@ async def _sidecar() -> AsyncIterator[sidecar_process.Sidecar]:
 
 @pytest.mark.parametrize("command", shown_commands())
 async def test_a_shown_command_runs(command: str, sidecar: sidecar_process.Sidecar) -> None:
-    """A curl or grpcurl command of the documents runs as pasted, and is answered as told."""
+    """A curl or grpcurl command of the documents runs as pasted, and has the described answer."""
     sidecar_process.find_tool("grpcurl")
     for name, address in DEFAULTS.items():
         command = command.replace(address, sidecar.addresses[name])
@@ -55,14 +55,14 @@ async def test_a_shown_command_runs(command: str, sidecar: sidecar_process.Sidec
 
 
 def test_commands_are_found() -> None:
-    """The documents show commands of both tools, so that the test above is not empty."""
+    """The documents have commands of both tools, so that the test above is not empty."""
     commands = shown_commands()
     assert sum(command.startswith("curl") for command in commands) >= 5
     assert sum("grpcurl" in command for command in commands) >= 5
 
 
 async def test_the_python_example_runs(sidecar: sidecar_process.Sidecar) -> None:
-    """The script of docs/grpc.md is shown as it is, and prints what is shown."""
+    """docs/grpc.md has the script unchanged, and its real output."""
     script = (ROOT / "docs/exchange_token.py").read_text("utf-8")
     page = (ROOT / "docs/grpc.md").read_text("utf-8")
     assert f"```python\n{script}```" in page
@@ -80,7 +80,7 @@ TRANSCODING = (ROOT / "docs/transcoding.md").read_text("utf-8")
 async def test_the_transcoding_example_runs(
     sidecar: sidecar_process.Sidecar, tmp_path: Path
 ) -> None:
-    """The script of docs/transcoding.md is shown as it is, and serves what runs elsewhere."""
+    """docs/transcoding.md has the script unchanged, and it serves a remote gRPC service."""
     script = (ROOT / "docs/transcoding_example.py").read_text("utf-8")
     assert f"```python\n{script}```" in TRANSCODING
     moved = script.replace(DEFAULTS["grpc"], sidecar.addresses["grpc"])
@@ -96,7 +96,7 @@ async def test_the_transcoding_example_runs(
 
 
 async def test_the_descriptor_set_is_made_as_shown(tmp_path: Path) -> None:
-    """The commands that make a descriptor set run as pasted, and it holds all that is imported."""
+    """The commands for a descriptor set run as pasted, and it contains all imports."""
     (shown,) = re.findall(r"```sh\n(site=.*?)```", TRANSCODING, re.DOTALL)
     end = await sidecar_process.run(
         "bash", "-ec", shown.replace("library.binpb", f"{tmp_path}/x.binpb")
@@ -109,14 +109,14 @@ async def test_the_descriptor_set_is_made_as_shown(tmp_path: Path) -> None:
 
 
 def test_the_options_table_is_complete() -> None:
-    """docs/transcoding.md names every option of a transcoder, in their order."""
+    """docs/transcoding.md names every option of a transcoder, in order."""
     section = TRANSCODING.partition("## Options\n")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert named == [field.name for field in dataclasses.fields(Options)]
 
 
 def test_the_differences_are_told() -> None:
-    """docs/transcoding.md has every difference from Envoy that a test shows, and its reason."""
+    """docs/transcoding.md has every tested difference from Envoy, with its reason."""
     rows = "".join(f"| {name} | {reason} |\n" for name, reason in DIFFERENCES.items())
     assert f"|---|---|\n{rows}\n" in TRANSCODING
     assert f"sends {len(CASES)} requests" in TRANSCODING
@@ -142,7 +142,7 @@ def test_what_is_generated_is_current(script: str) -> None:
 
 
 def test_the_shown_problem_is_a_problem() -> None:
-    """The failure that README shows is JSON with the members that are always there."""
+    """The failure in README is JSON with all members that a problem always has."""
     page = (ROOT / "README.md").read_text("utf-8")
     shown = [json.loads(block) for block in re.findall(r"```json\n({\"type.*?)\n```", page)]
     members = {"type", "title", "status", "karmoCode", "instance", "error"}

@@ -1,4 +1,4 @@
-"""The schema and what is made of it: generated anew it is the same, and it keeps its own rules."""
+"""Tests of the schema: the generated code is current, and our rules for schemas hold."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from karmo.auth.v1 import token_service_pb2
 from tests.sidecar_process import BIN, ROOT, Ended, run
 
 GENERATED = ROOT / "generated"
-# Beside them the set-up links those of Google.
+# The set-up links Google's packages beside them.
 PROTOS = sorted(
     path.relative_to(ROOT / "proto") for path in (ROOT / "proto/karmo").rglob("*.proto")
 )
-# The commands of `make check`, as a person would type them.
+# The commands of `make check`, as typed.
 RECIPES = [line.strip() for line in (ROOT / "Makefile").read_text("utf-8").splitlines()]
 BUF = [line for line in RECIPES if line.startswith("buf ") and "--write" not in line]
 
@@ -28,7 +28,7 @@ Location = tuple[int, ...]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return what is in `folder`, by path, without what Python compiled of it."""
+    """Return the files in `folder` by path, without compiled Python."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -37,18 +37,18 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 async def test_generated_code_is_current(tmp_path: Path) -> None:
-    """`make generate` gives the same files, byte for byte, as those that are committed."""
-    # Never the set-up: a test that installs packages would not be one.
+    """`make generate` gives the committed files, byte for byte."""
+    # Without the set-up: a test must not install packages.
     make = ("make", "--old-file=.venv/complete", "generate", f"OUT={tmp_path}")
     end = await run(*make, env={"MAKEFLAGS": ""})
     assert end.status == 0, end.stderr
-    made, committed = files(tmp_path), files(GENERATED)
-    assert sorted(made) == sorted(committed)
-    assert [path for path in made if made[path] != committed[path]] == []
+    generated, committed = files(tmp_path), files(GENERATED)
+    assert sorted(generated) == sorted(committed)
+    assert [path for path in generated if generated[path] != committed[path]] == []
 
 
 def test_descriptors_explain_errors() -> None:
-    """The descriptor set holds our files and the details of errors, for `grpcurl -protoset`."""
+    """The descriptor set has our files and the error details, for `grpcurl -protoset`."""
     data = (GENERATED / "karmo/descriptors.binpb").read_bytes()
     held = {file.name for file in descriptor_pb2.FileDescriptorSet.FromString(data).file}
     assert held >= {"google/rpc/error_details.proto", *map(str, PROTOS)}
@@ -65,7 +65,7 @@ def test_http_rule_is_the_contract() -> None:
 
 @pytest_asyncio.fixture(scope="module", name="sources")
 async def _sources(tmp_path_factory: pytest.TempPathFactory) -> descriptor_pb2.FileDescriptorSet:
-    """Compile our schema with where everything stands in it, and its comments."""
+    """Compile our schema with source locations and comments."""
     image = tmp_path_factory.mktemp("sources") / "image.binpb"
     protoc = (BIN / "python", "-m", "grpc_tools.protoc", "-Iproto", "--include_source_info")
     end = await run(*protoc, f"--descriptor_set_out={image}", *PROTOS)
@@ -85,7 +85,7 @@ ELEMENTS = {
 
 
 def elements(parent: Message, path: Location = ()) -> Iterator[tuple[Location, Any]]:
-    """Yield every element inside `parent` with its path, as source info counts them."""
+    """Yield every element inside `parent` with its path in the source info."""
     for field, value in parent.ListFields():
         if field.message_type is not None and field.message_type.name in ELEMENTS:
             for index, child in enumerate(value):
@@ -95,25 +95,25 @@ def elements(parent: Message, path: Location = ()) -> Iterator[tuple[Location, A
 
 
 def locations(file: descriptor_pb2.FileDescriptorProto) -> dict[Location, str]:
-    """Return the comment, which may be empty, of everything that stands in `file`."""
-    found = file.source_code_info.location
-    return {tuple(location.path): location.leading_comments for location in found}
+    """Return the comment, maybe empty, of every element in `file`."""
+    locations = file.source_code_info.location
+    return {tuple(location.path): location.leading_comments for location in locations}
 
 
 def test_every_element_has_a_comment(sources: descriptor_pb2.FileDescriptorSet) -> None:
-    """Each message, field, enum, value, service, method and file says what it is."""
+    """Each message, field, enum, value, service, method and file has a comment."""
     package: Location = (descriptor_pb2.FileDescriptorProto.PACKAGE_FIELD_NUMBER,)
     bare = []
     for file in sources.file:
         comments = locations(file)
         names = {package: file.name} | {path: element.name for path, element in elements(file)}
-        # What stands nowhere is made up by the compiler, such as the oneof of an optional field.
+        # An element without a location is the compiler's, such as the oneof of an optional field.
         bare += [name for path, name in names.items() if comments.get(path) == ""]
     assert bare == []
 
 
 def test_every_json_name_is_chosen(sources: descriptor_pb2.FileDescriptorSet) -> None:
-    """No field of two words leaves its JSON name to the compiler, which would drop the `_`."""
+    """Every field of two words sets its JSON name; the compiler would drop the `_`."""
     json_name = descriptor_pb2.FieldDescriptorProto.JSON_NAME_FIELD_NUMBER
     left = [
         element.name
@@ -128,7 +128,7 @@ def test_every_json_name_is_chosen(sources: descriptor_pb2.FileDescriptorSet) ->
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Give the home of a user who never ran buf before."""
+    """Return the home of a user who never ran buf."""
     home = tmp_path / "home"
     home.mkdir()
     return home
@@ -142,13 +142,13 @@ async def buf(command: str, home: Path, cwd: Path = ROOT) -> Ended:
 
 @pytest.mark.parametrize("command", BUF)
 async def test_buf_is_content(command: str, home: Path) -> None:
-    """Each check of buf passes as it is typed in the root of the repository."""
+    """Each check of buf passes, run from the root of the repository."""
     end = await buf(command, home)
     assert end == Ended(status=0, stdout="", stderr="")
 
 
 async def test_buf_sees_a_break(tmp_path: Path, home: Path) -> None:
-    """A field that changes its number fails the check against the last release."""
+    """A changed field number fails the check against the last release."""
     (command,) = (command for command in BUF if command.startswith("buf breaking"))
     copy = tmp_path / "copy"
     shutil.copytree(ROOT / "proto", copy / "proto")

@@ -1,4 +1,4 @@
-"""The gRPC server around a servicer: health, reflection, addresses, and its end."""
+"""Tests of the gRPC server around a servicer: health, reflection, addresses, shutdown."""
 
 import asyncio
 import socket
@@ -47,7 +47,7 @@ async def running() -> AsyncIterator[Running]:
 
 @pytest.fixture
 def request_id() -> str:
-    """Give a new request id."""
+    """Return a new request id."""
     return str(uuid.uuid4())
 
 
@@ -56,7 +56,7 @@ def request_id() -> str:
 
 @pytest.mark.parametrize("name", ["", SERVICE])
 async def test_health_tells_when_calls_are_wanted(running: Running, name: str) -> None:
-    """A server that runs is healthy only while it is said to be, as a whole and by service."""
+    """A running server is healthy only while it is set serving, as a whole and by service."""
     seen = [await running.health(name)]
     for serving in (True, False, True):
         await running.server.set_serving(serving=serving)
@@ -66,22 +66,22 @@ async def test_health_tells_when_calls_are_wanted(running: Running, name: str) -
 
 
 async def test_health_knows_no_other_service(running: Running) -> None:
-    """Who asks for a service that is not here is told so, and not that all is well."""
+    """The health of an unknown service is NOT_FOUND."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await running.health("karmo.auth.v1.Other")
     assert caught.value.code() is StatusCode.NOT_FOUND
 
 
 async def watched(watches: Sequence[Any], status: int) -> None:
-    """Assert that each watch tells `status` next."""
+    """Assert that the next status of each watch is `status`."""
     for watch in watches:
         assert (await watch.read()).status == status
 
 
 async def test_a_server_that_stops_finishes_its_calls(running: Running, request_id: str) -> None:
-    """All who watch or ask hear NOT_SERVING; watches end with a reason, a call in flight well.
+    """At shutdown all health checks get NOT_SERVING, and calls in flight finish.
 
-    A call that comes later is refused.
+    Watches end with a reason, and later calls are refused.
     """
     await running.server.set_serving(serving=True)
     stub: Stub = HealthStub(running.channel)
@@ -106,7 +106,7 @@ async def test_a_server_that_stops_finishes_its_calls(running: Running, request_
 
 
 async def test_who_watches_does_not_delay_the_end(running: Running) -> None:
-    """A watch that nobody reads any more is ended as well."""
+    """A watch that the client no longer reads does not delay the end."""
     await running.server.set_serving(serving=True)
     stub: Stub = HealthStub(running.channel)
     watch = stub.Watch(HealthCheckRequest())
@@ -117,7 +117,7 @@ async def test_who_watches_does_not_delay_the_end(running: Running) -> None:
 
 
 async def test_a_stream_that_nobody_reads_can_be_cut_off() -> None:
-    """Whoever asks and reads no answer keeps the end waiting only until that is hastened."""
+    """A client that does not read its stream delays the end only until the cut."""
     is_writing = asyncio.Event()
 
     async def write(_request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
@@ -138,8 +138,8 @@ async def test_a_stream_that_nobody_reads_can_be_cut_off() -> None:
 
 
 async def test_a_connection_has_few_streams() -> None:
-    """The ninth watch on a connection is refused; others watch, and one that ends makes room."""
-    options = (("grpc.use_local_subchannel_pool", 1),)  # or both would share a connection
+    """The ninth stream on a connection is refused, until one ends; other connections go on."""
+    options = (("grpc.use_local_subchannel_pool", 1),)  # otherwise both channels share a connection
     async with asyncio.timeout(GUARD), AsyncExitStack() as stack:
         running = await stack.enter_async_context(open_server())
         channel = grpc.aio.insecure_channel(running.address, options)
@@ -147,7 +147,7 @@ async def test_a_connection_has_few_streams() -> None:
         other: Stub = HealthStub(await stack.enter_async_context(channel))
         watches = [one.Watch(HealthCheckRequest()) for _ in range(7)]
         await watched(watches, HealthCheckResponse.NOT_SERVING)
-        for _ in range(2):  # each makes room for the next when it ends
+        for _ in range(2):  # each ends before the next begins
             question = ServerReflectionRequest(list_services="")
             call: Any = reflection(running).ServerReflectionInfo(iter([question]))
             assert len([response async for response in call]) == 1
@@ -155,8 +155,8 @@ async def test_a_connection_has_few_streams() -> None:
         await watched(watches[7:], HealthCheckResponse.NOT_SERVING)
         refused = one.Watch(HealthCheckRequest())
         assert await refused.code() is StatusCode.UNAVAILABLE
-        told = "There must not be more than 8 streams at once on a connection."
-        assert await refused.details() == told
+        details = "There must not be more than 8 streams at once on a connection."
+        assert await refused.details() == details
         await watched([other.Watch(HealthCheckRequest())], HealthCheckResponse.NOT_SERVING)
         watches[0].cancel()
         await eventually(partial(has_room, one))
@@ -164,7 +164,7 @@ async def test_a_connection_has_few_streams() -> None:
 
 
 async def has_room(stub: Stub) -> bool:
-    """Return whether one more watch is answered."""
+    """Return whether the server accepts one more watch."""
     with suppress(grpc.aio.AioRpcError):
         await stub.Watch(HealthCheckRequest()).read()
         return True
@@ -172,7 +172,7 @@ async def has_room(stub: Stub) -> bool:
 
 
 async def test_a_stream_that_is_being_written_ends_after_that() -> None:
-    """An end in the middle of a write lets the reader have what is written, and then the end."""
+    """A stream that ends in the middle of a write still delivers the message, then the end."""
     is_writing = asyncio.Event()
 
     async def write(_request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
@@ -195,7 +195,7 @@ async def test_a_stream_that_is_being_written_ends_after_that() -> None:
         stream: Any = channel.unary_stream("/test.Streams/Write")
         call = stream(b"")
         await is_writing.wait()
-        admission.end_streams()  # and the reader has read nothing
+        admission.end_streams()  # before the reader has read anything
         assert await call.read() == LARGE
         assert await call.code() is StatusCode.UNAVAILABLE
         await server.stop(GUARD)
@@ -203,19 +203,19 @@ async def test_a_stream_that_is_being_written_ends_after_that() -> None:
 
 @pytest.mark.soak
 async def test_what_was_received_is_served(running: Running, request_id: str) -> None:
-    """Calls that gRPC has received, though no handler had its turn yet, are still served."""
+    """Calls that gRPC has received are served, even if no handler has started yet."""
     async with asyncio.timeout(GUARD):
         await running.call("at once", request_id)
         calls = [running.call("at once", request_id) for _ in range(90)]
         for _ in range(3):
-            await asyncio.sleep(0)  # they are sent
-        time.sleep(0.2)  # noqa: ASYNC251 they arrive, while nothing can be done about it
+            await asyncio.sleep(0)  # the calls are sent
+        time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
         await running.server.stop(GUARD)
         assert {(await call).access_token for call in calls} == {"token"}
 
 
 async def test_the_last_answers_still_arrive(running: Running, request_id: str) -> None:
-    """Calls that end together, as the last ones, all reach their callers before the server ends."""
+    """The answers of the last calls all reach their callers before the server ends."""
     async with asyncio.timeout(GUARD):
         calls = [running.call("wait", request_id) for _ in range(90)]
         for _ in calls:
@@ -229,7 +229,7 @@ async def test_the_last_answers_still_arrive(running: Running, request_id: str) 
 async def test_a_call_without_end_does_not_keep_the_server(
     running: Running, request_id: str
 ) -> None:
-    """A call that is still in flight at the end of the grace is given up."""
+    """A call that is still in flight at the end of the grace period is aborted."""
     async with asyncio.timeout(GUARD):
         call = running.call("wait", request_id)
         await running.servicer.running.wait()
@@ -247,7 +247,7 @@ async def ask(running: Running, request: ServerReflectionRequest) -> Any:
 
 
 async def test_reflection_lists_the_services(running: Running) -> None:
-    """A tool that asks learns every service that the server has, and no other."""
+    """Reflection lists exactly the services of the server."""
     response = await ask(running, ServerReflectionRequest(list_services=""))
     assert {service.name for service in response.list_services_response.service} == {
         SERVICE,
@@ -257,7 +257,7 @@ async def test_reflection_lists_the_services(running: Running) -> None:
 
 
 async def test_reflection_describes_the_schema(running: Running) -> None:
-    """A tool learns methods, messages and JSON names, those of the details of errors included."""
+    """Reflection describes methods, messages and JSON names, error details included."""
     for symbol in (SERVICE, "karmo.problem.v1.ProblemDetails"):
         question = ServerReflectionRequest(file_containing_symbol=symbol)
         response = await ask(running, question)
@@ -273,7 +273,7 @@ async def test_reflection_describes_the_schema(running: Running) -> None:
 
 
 async def test_reflection_can_be_off() -> None:
-    """Without reflection the schema is not told, and asking is as calling what is not there."""
+    """Without reflection, its service is unimplemented."""
     async with open_server(reflects=False) as running:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await ask(running, ServerReflectionRequest(list_services=""))
@@ -289,7 +289,7 @@ async def test_reflection_can_be_off() -> None:
 
 @pytest.mark.parametrize("name", [name for name, _ in _OPTIONS])
 def test_every_option_is_one_of_grpc(name: str) -> None:
-    """Core passes over an option that it does not know, so that a misspelt one limits nothing."""
+    """Every option is known to gRPC: it ignores a misspelt one, which then limits nothing."""
     core = Path(str(import_module("grpc._cython.cygrpc").__file__)).read_bytes()
     assert f"{name}\0".encode() in core
 
@@ -307,7 +307,7 @@ def test_an_address_of_another_server_is_in_use() -> None:
 
 
 def test_an_address_of_anybody_is_in_use() -> None:
-    """A port that something else listens at cannot be taken."""
+    """A port on which another process listens cannot be bound."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = Address("127.0.0.1", listener.getsockname()[1])
         server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=False)
@@ -316,7 +316,7 @@ def test_an_address_of_anybody_is_in_use() -> None:
 
 
 def has_ipv6() -> bool:
-    """Whether the loopback address of IPv6 can be listened at."""
+    """Whether a socket can listen on the IPv6 loopback address."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -333,6 +333,6 @@ def has_ipv6() -> bool:
     ],
 )
 async def test_every_kind_of_address_is_served(host: str) -> None:
-    """The server listens on an address of either version of IP, or on the name of loopback."""
+    """The server listens on IPv4 and IPv6 addresses, and on localhost."""
     async with open_server(Address(host, 0)) as running:
         assert await running.health("") == HealthCheckResponse.NOT_SERVING

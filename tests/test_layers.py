@@ -1,4 +1,4 @@
-"""The layout: which package may import which, and that each library has the one user it is for."""
+"""Tests of the layout: permitted imports between packages, and the one user of each library."""
 
 import ast
 import sys
@@ -12,8 +12,8 @@ import sidecar
 from sidecar import transcoding
 
 ROOT = Path(sidecar.__file__).parent
-# What each module or package of `sidecar` may import of the others, besides what is in it.
-# A package stands for all of its modules. From the top down.
+# Each module or package of `sidecar`, and the others that it may import. A package stands for
+# all of its modules. In order from the top down.
 PERMITTED: Mapping[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "cli": ("http_server.foreign_names", "logs", "process", "runtime", "settings", "tls"),
@@ -80,7 +80,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     ),
     "transcoding": ("transcoding.protojson",),
 }
-# The modules that alone may import a library. A package stands for all of its modules.
+# The only modules that may import a library. A package stands for all of its modules.
 USERS: Mapping[str, tuple[str, ...]] = {
     "h11": ("http_server.connection", "http_server.protocol"),
     "httpx2": ("auth_api.client", "auth_api.errors"),
@@ -106,7 +106,7 @@ STDLIB_ONLY = tuple(
     )
 )
 PRINTER = "cli"
-# How many modules and packages may stand at the top of `sidecar`, and in a package.
+# Modules and packages at the top of `sidecar`, and modules in a package, at most.
 MAX_MODULES, MAX_PACKAGES, MAX_IN_A_PACKAGE, MAX_IN_TRANSCODING = 16, 12, 10, 20
 
 
@@ -125,7 +125,7 @@ MODULES = modules()
 
 
 def imports_of(source: str) -> Iterator[str]:
-    """Return the full name of whatever is imported anywhere in `source`, also within functions."""
+    """Return the full name of every import in `source`, also within functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -145,7 +145,7 @@ def calls_of(source: str) -> set[str]:
 
 
 def violations_of(module: str, source: str) -> list[str]:
-    """Return every import and call of `source` that `module` must not have."""
+    """Return every forbidden import and call of `module`, whose text is `source`."""
     imported = sorted(set(imports_of(source)))
     wrong = [f"imports {name}" for name in imported if not may_import(module, name)]
     calls = calls_of(source)
@@ -172,12 +172,12 @@ def is_permitted(module: str, name: str) -> bool:
     """Whether `module` may import `name`, both below `sidecar`."""
     package = package_of(module)
     if package_of(name) == package:
-        return True  # the order in a package is a test of its own
+        return True  # another test checks the order in a package
     return any(is_in(name, permitted) for permitted in PERMITTED[package])
 
 
 def package_of(name: str) -> str:
-    """Return the entry of PERMITTED that `name` is in, the innermost. Raises LookupError."""
+    """Return the innermost entry of PERMITTED that contains `name`. Raises LookupError."""
     for package in sorted(PERMITTED, key=len, reverse=True):
         if is_in(name, package):
             return package
@@ -185,17 +185,17 @@ def package_of(name: str) -> str:
 
 
 def is_in(name: str, package: str) -> bool:
-    """Whether `name` is `package`, or something in it."""
+    """Whether `name` is `package` or inside it."""
     return name == package or name.startswith(f"{package}.")
 
 
 def module_of(name: str) -> str:
-    """Return the module that the import of `name` loads, below `sidecar`."""
+    """Return the module below `sidecar` that the import of `name` loads."""
     return name if name in MODULES else name.rpartition(".")[0]
 
 
 def graph() -> Mapping[str, set[str]]:
-    """Return which modules each module imports."""
+    """Return the imports of each module."""
     return {
         module: {
             module_of(name.removeprefix("sidecar."))
@@ -208,18 +208,18 @@ def graph() -> Mapping[str, set[str]]:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name])
 def test_imports_are_permitted(module: str) -> None:
-    """No module imports what it must not, and one alone prints."""
+    """No module has a forbidden import, and only one prints."""
     assert violations_of(module, MODULES[module]) == []
 
 
 def test_no_cycle() -> None:
-    """Imports never go in a circle, neither between packages nor in one."""
+    """Imports have no cycle, neither between packages nor inside one."""
     assert list(TopologicalSorter(graph()).static_order())
 
 
 @pytest.mark.parametrize("package", PERMITTED)
 def test_every_permission_is_used(package: str) -> None:
-    """The list holds modules that exist and imports that are needed, so that it can only shrink."""
+    """Every module in the list exists, and every permitted import is used."""
     imported = {
         name
         for module, names in graph().items()
@@ -233,7 +233,7 @@ def test_every_permission_is_used(package: str) -> None:
 
 
 def test_the_top_is_small() -> None:
-    """A reader can take in the modules and packages at each level."""
+    """Each level has few enough modules and packages for a reader."""
     entries: dict[str, list[str]] = {}
     for name in MODULES:
         entries.setdefault(name.rpartition(".")[0], []).append(name)
@@ -242,15 +242,15 @@ def test_the_top_is_small() -> None:
     assert len([name for name in top if name not in packages]) <= MAX_MODULES
     assert len([name for name in top if name in packages]) <= MAX_PACKAGES
     for package in packages:
-        most = MAX_IN_TRANSCODING if package == "transcoding" else MAX_IN_A_PACKAGE
-        assert len([name for name in entries[package] if name not in packages]) <= most, package
+        limit = MAX_IN_TRANSCODING if package == "transcoding" else MAX_IN_A_PACKAGE
+        assert len([name for name in entries[package] if name not in packages]) <= limit, package
 
 
 @pytest.mark.parametrize(
     "package", [name for name in MODULES if name not in ("in_process", "transcoding")]
 )
 def test_packages_are_one_sentence(package: str) -> None:
-    """A package says what it is for in one sentence, and imports nothing of itself by the way."""
+    """A package has a docstring of one sentence, and no imports."""
     if not any(name.startswith(f"{package}.") for name in MODULES) and package:
         return
     (only,) = ast.parse(MODULES[package]).body
@@ -261,13 +261,13 @@ def test_packages_are_one_sentence(package: str) -> None:
 
 
 def test_what_transcoding_offers() -> None:
-    """The package names what others use, sorted, and has all of it and no more."""
+    """The package exports exactly the names that others use, sorted."""
     assert transcoding.__all__ == sorted(transcoding.__all__)
     offered = {name.rpartition(".")[2] for name in imports_of(MODULES["transcoding"])}
     assert offered == set(transcoding.__all__)
 
 
-# Sources that must be refused, so that the tests above mean something.
+# Sources that the checks above must refuse.
 WRONG: Mapping[str, tuple[str, str, list[str]]] = {
     "upwards": ("problems", "from sidecar import auth_api", ["imports sidecar.auth_api"]),
     "upwards, a name of it": (
@@ -360,17 +360,17 @@ RIGHT: Mapping[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("module", "source", "violations"), WRONG.values(), ids=WRONG)
 def test_wrong_source_is_refused(module: str, source: str, violations: list[str]) -> None:
-    """Each way around the list is seen."""
+    """Each way around the list is detected."""
     assert violations_of(module, source) == violations
 
 
 @pytest.mark.parametrize(("module", "source"), RIGHT.values(), ids=RIGHT)
 def test_right_source_passes(module: str, source: str) -> None:
-    """What the list permits is not refused."""
+    """Permitted imports are not refused."""
     assert violations_of(module, source) == []
 
 
 def test_an_unknown_module_is_refused() -> None:
-    """A module without an entry cannot be imported unseen."""
+    """An import of a module without an entry is an error."""
     with pytest.raises(LookupError, match=r"'utils' has no entry in PERMITTED"):
         violations_of("cli", "import sidecar.utils")

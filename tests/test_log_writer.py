@@ -1,4 +1,4 @@
-"""Whatever the lines are written to: nobody waits, nothing ends, and what is lost is counted."""
+"""Tests of the log writer: it never blocks or fails its callers, and counts dropped lines."""
 
 import asyncio
 import fcntl
@@ -24,16 +24,16 @@ from tests.raw_http import answer_to, request
 from tests.sidecar_process import ROOT, SIDECAR, Lines, environment, free, log_lines
 
 CANARY = "canary-77d0"
-# How long anything may take before the test fails, in seconds.
+# Time limit of every wait, in seconds.
 GUARD = 60
-# What a pipe holds by pipe(7), in bytes: as little as it can be made to, if it can.
+# Capacity of a pipe in bytes (pipe(7)): the smallest, where it can be set.
 PIPE_SIZE = 4096 if hasattr(fcntl, "F_SETPIPE_SZ") else 64 * 1024
-# More calls than it has room for.
+# Calls with more lines than fit into the pipe.
 CALLS = PIPE_SIZE // 200
 
 
 def emit(writer: LogWriter, message: object, *arguments: object) -> None:
-    """Hand a record of ours to `writer`, as a logger does."""
+    """Pass a record of ours to `writer`, as a logger does."""
     record = logging.LogRecord("sidecar", logging.INFO, __file__, 1, message, arguments, None)
     writer.handle(record)
 
@@ -48,19 +48,19 @@ def writing(descriptor: int, seconds: float = 1.0) -> Iterator[LogWriter]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipe:
-    """A pipe that nobody reads but the test."""
+    """A pipe that only the test reads."""
 
     reading: BinaryIO
     writing: BinaryIO
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Read records, each as soon as it is there."""
+        """Read records, each as soon as it is written."""
         return map(json.loads, self.reading)
 
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    """Give a pipe. Its reading end is closed first, so that no writer waits any longer."""
+    """Yield a pipe. Its reading end is closed first, which ends a blocked write."""
     reading, writing = os.pipe()
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
@@ -70,7 +70,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def full() -> Iterator[TextIO]:
-    """Give a file on a disk that is full."""
+    """Yield a file on a full disk."""
     path = Path("/dev/full")
     if not path.exists():
         pytest.skip("only Linux has a disk that is always full")
@@ -88,34 +88,34 @@ def test_lines_are_written_in_order(tmp_path: Path) -> None:
         for number in range(1000):
             emit(writer, "%d", number)
         writer.close()
-        told = [json.loads(line)["message"] for line in path.read_text("ascii").splitlines()]
-    assert told == [str(number) for number in range(1000)]
+        messages = [json.loads(line)["message"] for line in path.read_text("ascii").splitlines()]
+    assert messages == [str(number) for number in range(1000)]
 
 
 def test_a_line_is_written_at_once(pipe: Pipe) -> None:
-    """A line does not wait for the next one, or for the end."""
+    """A line waits neither for the next line nor for the end."""
     with writing(pipe.writing.fileno()) as writer:
         emit(writer, "one")
         assert next(pipe.lines())["message"] == "one"
 
 
 def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:
-    """Records come back at once while nothing is read; what waited is there later, in order.
+    """Logging does not block on an unread pipe; the waiting lines are written later, in order.
 
-    Before the first line that is written again stands one record, of how many are missing.
+    One record with the number of dropped lines precedes the next line.
     """
     count = 2 * MAX_WAITING // 1000
     with writing(pipe.writing.fileno()) as writer:
         for number in range(count):
             emit(writer, "%d %s", number, "x" * 1000)
         lines = pipe.lines()
-        told = [next(lines)]
-        while told[-1]["message"] != "last":
-            if told[-1]["message"] == DROPPED or len(told) == count:
+        records = [next(lines)]
+        while records[-1]["message"] != "last":
+            if records[-1]["message"] == DROPPED or len(records) == count:
                 emit(writer, "last")
-            told.append(next(lines))
-    (dropped,) = (line for line in told if line["message"] == DROPPED)
-    numbers = [int(line["message"].split()[0]) for line in told[:-1] if line is not dropped]
+            records.append(next(lines))
+    (dropped,) = (line for line in records if line["message"] == DROPPED)
+    numbers = [int(line["message"].split()[0]) for line in records[:-1] if line is not dropped]
     assert numbers == list(range(len(numbers)))
     assert dropped["count"] == count - len(numbers)
     assert (dropped["level"], dropped["logger"]) == ("warning", "sidecar")
@@ -130,27 +130,27 @@ def test_a_pipe_that_is_read_too_late(pipe: Pipe) -> None:
         writer.close()
         assert writer._thread.is_alive()
         assert writer._thread.daemon
-        writer.close()  # as `logging` does at the end of the interpreter
+        writer.close()  # as `logging` does when the interpreter ends
         next(pipe.lines())
         writer._thread.join(GUARD)
     assert not writer._thread.is_alive()
 
 
 def test_a_pipe_that_does_not_block(pipe: Pipe) -> None:
-    """Who shares a pipe may have made it non-blocking: nothing is lost, and lines stay whole."""
+    """A pipe that another process made non-blocking loses no line, and splits none."""
     os.set_blocking(pipe.writing.fileno(), False)
     with writing(pipe.writing.fileno()) as writer:
         for number in range(1000):
             emit(writer, "%d %s", number, "x" * 1000)
         lines = pipe.lines()
-        told = [next(lines)["message"].split()[0] for _ in range(1000)]
-    assert told == [str(number) for number in range(1000)]
+        numbers = [next(lines)["message"].split()[0] for _ in range(1000)]
+    assert numbers == [str(number) for number in range(1000)]
 
 
 def test_what_cannot_be_written_is_counted(
     full: TextIO, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk costs the lines that do not fit; once there is room, their number is told."""
+    """Lines are dropped on a full disk, and their number is written once there is space."""
     path = tmp_path / "log"
     with path.open("w") as stream, writing(full.fileno()) as writer:
         for number in range(1000):
@@ -159,14 +159,14 @@ def test_what_cannot_be_written_is_counted(
         os.dup2(stream.fileno(), full.fileno())
         emit(writer, "again")
         writer.close()
-    told = [json.loads(line) for line in path.read_text("ascii").splitlines()]
-    assert [line["message"] for line in told] == [DROPPED, "again"]
-    assert told[0]["count"] == 1000
+    records = [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    assert [line["message"] for line in records] == [DROPPED, "again"]
+    assert records[0]["count"] == 1000
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
-    """A line that a full disk cut off is counted, and does not spoil the next one."""
+    """A line that a full disk cut off counts as dropped, and does not spoil the next one."""
     path = tmp_path / "log"
     with path.open("w") as stream, writing(stream.fileno()) as writer:
         with largest_file(1000):
@@ -176,13 +176,13 @@ def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
         writer.close()
     cut, *whole = path.read_text("ascii").splitlines()
     assert len(cut) == 1000
-    told = [json.loads(line) for line in whole]
-    assert [line["message"] for line in told] == [DROPPED, "again"]
-    assert told[0]["count"] == 1
+    records = [json.loads(line) for line in whole]
+    assert [line["message"] for line in records] == [DROPPED, "again"]
+    assert records[0]["count"] == 1
 
 
 def test_the_count_waits_for_room(tmp_path: Path) -> None:
-    """A record of dropped lines that does not fit itself is told later, with the same count."""
+    """A record of dropped lines that does not fit is written later, with the same count."""
     path = tmp_path / "log"
     with path.open("w") as stream, writing(stream.fileno()) as writer:
         with largest_file(1000):
@@ -191,19 +191,19 @@ def test_the_count_waits_for_room(tmp_path: Path) -> None:
                 settle(writer)
         emit(writer, "again")
         writer.close()
-    told = [json.loads(line) for line in path.read_text("ascii").splitlines()[1:]]
-    assert [line.get("count") for line in told] == [3, None]
+    records = [json.loads(line) for line in path.read_text("ascii").splitlines()[1:]]
+    assert [line.get("count") for line in records] == [3, None]
 
 
 def settle(writer: LogWriter) -> None:
-    """Wait until the thread has written or lost all that waits."""
+    """Wait until the thread has written or dropped all waiting lines."""
     while writer._settled < writer._accepted:
         os.sched_yield()
 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let no file grow beyond `size` bytes; writing on fails as on a full disk."""
+    """Limit files to `size` bytes; a write beyond fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -213,7 +213,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 class Odd:
-    """An object whose text cannot be had."""
+    """An object whose `str` fails."""
 
     def __str__(self) -> str:
         raise LookupError(CANARY)
@@ -222,15 +222,15 @@ class Odd:
 def test_what_cannot_be_formatted_is_counted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A record that makes no line raises nothing and shows no argument; it is counted."""
+    """A record that cannot be formatted raises nothing, shows no argument, and is counted."""
     path = tmp_path / "log"
     with path.open("w") as stream, writing(stream.fileno()) as writer:
         emit(writer, "%d", CANARY)
         emit(writer, "%s", Odd())
         emit(writer, "right")
         writer.close()
-    told = [json.loads(line) for line in path.read_text("ascii").splitlines()]
-    assert [(line["message"], line.get("count")) for line in told] == [
+    records = [json.loads(line) for line in path.read_text("ascii").splitlines()]
+    assert [(line["message"], line.get("count")) for line in records] == [
         (DROPPED, 2),
         ("right", None),
     ]
@@ -241,7 +241,7 @@ def test_what_cannot_be_formatted_is_counted(
 
 
 class Served:
-    """A running `dev`, whose addresses are told on standard error."""
+    """A running `dev`, which writes its addresses to standard error."""
 
     def __init__(self, process: Process) -> None:
         assert process.stderr
@@ -249,14 +249,14 @@ class Served:
         self._stderr = Lines(process.stderr)
 
     async def calls(self, count: int) -> list[int]:
-        """Send `count` calls that the log tells of; return the status of each answer."""
-        found = re.search(r"http://([^:]+):(\d+)/", await self._stderr.find("  REST "))
-        assert found
-        address = Address(found[1], int(found[2]))
+        """Send `count` calls, which are logged; return the status of each answer."""
+        match = re.search(r"http://([^:]+):(\d+)/", await self._stderr.find("  REST "))
+        assert match
+        address = Address(match[1], int(match[2]))
         return [(await answer_to(address, request("GET"))).status for _ in range(count)]
 
     async def stop(self) -> int:
-        """Let it end by itself; return its status. It must not have said that anything failed."""
+        """Stop it and return its status. It must not have reported a failure."""
         self._process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(GUARD):
             status = await self._process.wait()
@@ -264,7 +264,7 @@ class Served:
         return status
 
     async def kill(self) -> None:
-        """End it whatever it does."""
+        """Kill it, if it is still running."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
@@ -294,9 +294,9 @@ MESSAGES = ["serving", *["call"] * CALLS, "stop requested", "stopping", "stopped
 
 
 async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:
-    """More calls are answered than a pipe has room for; read at last, it tells of all of them."""
+    """More calls are answered than fit into the unread pipe; when read, it has all lines."""
     async with serving(pipe.writing) as served:
-        pipe.writing.close()  # its last holder is the process
+        pipe.writing.close()  # now only the process has it open
         statuses = await served.calls(CALLS)
         reading = asyncio.create_task(asyncio.to_thread(pipe.reading.read))
         status = await served.stop()
@@ -307,7 +307,7 @@ async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:
 
 
 async def test_a_pipe_that_is_never_read(pipe: Pipe) -> None:
-    """The process ends although its last lines have nowhere to go."""
+    """The process ends although its last lines cannot be written."""
     async with serving(pipe.writing) as served:
         statuses = await served.calls(CALLS)
         assert (set(statuses), await served.stop()) == ({405}, 0)
@@ -315,14 +315,14 @@ async def test_a_pipe_that_is_never_read(pipe: Pipe) -> None:
 
 
 async def test_a_closed_pipe(pipe: Pipe) -> None:
-    """Where nobody will ever read, calls are answered, and nothing is said of it."""
+    """If the pipe is closed, calls are answered, and nothing is reported."""
     pipe.reading.close()
     async with serving(pipe.writing) as served:
         assert (await served.calls(3), await served.stop()) == ([405] * 3, 0)
 
 
 async def test_no_standard_output() -> None:
-    """Started without standard output, the process writes its log to no socket of its own."""
+    """Without standard output, the process does not write its log to one of its sockets."""
     closed = ("bash", "-c", 'exec "$@" >&-', "bash", *SIDECAR)
     async with serving(DEVNULL, closed) as served:
         assert (await served.calls(3), await served.stop()) == ([405] * 3, 0)

@@ -1,4 +1,4 @@
-"""Records: their form, what they must never show, and the call that they belong to."""
+"""Tests of log records: their form, withheld texts, and the call of each record."""
 
 import asyncio
 import functools
@@ -24,7 +24,7 @@ CANARY = "canary-91c3"
 ID = "4a1b0c6e-2f0d-4a53-8d2e-0f6c7b9a1d3e"
 UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-# How long a task or callback may take to run, in seconds.
+# Time limit for a task or callback to run, in seconds.
 GUARD = 20
 
 Configured = Callable[[str], tuple[Path, LogWriter]]
@@ -32,19 +32,19 @@ Configured = Callable[[str], tuple[Path, LogWriter]]
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """Record what is written as the sidecar would."""
+    """Record the log, formatted as the sidecar formats it."""
     with recorded() as log:
         yield log
 
 
 def entries(log: Log) -> list[dict[str, Any]]:
-    """Return the records that were written, each of which must be one line."""
+    """Return the written records, each of which must be one line."""
     assert all("\n" not in line for line in log.lines)
     return [json.loads(line) for line in log.lines]
 
 
 def entry(log: Log) -> dict[str, Any]:
-    """Return the only record that was written."""
+    """Return the only written record."""
     (only,) = entries(log)
     return only
 
@@ -53,7 +53,7 @@ def entry(log: Log) -> dict[str, Any]:
 
 
 def test_line_of_an_event(log: Log) -> None:
-    """An event is one JSON object: when, how bad, from where, what, and its named values."""
+    """An event is one JSON object: time, level, logger, message, and its named values."""
     logs.event("serving", rest="127.0.0.1:1", port=1, share=0.5, ready=True, embedded=None)
     line = entry(log)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line.pop("time"))
@@ -73,8 +73,8 @@ HOSTILE = 'a\r\nb\x1b[31m"\\\x00\u2028é\ud800'
 
 
 def test_values_cannot_break_a_line(log: Log) -> None:
-    """Line ends, quotes, terminal sequences and odd letters are escaped, and none is lost."""
-    # A lone surrogate in a message could not be reported by the process that runs the test.
+    """Line ends, quotes, terminal sequences and non-ASCII letters are escaped, none is lost."""
+    # Without a lone surrogate, which the process that runs the test could not report.
     message = HOSTILE.removesuffix("\ud800")
     logs.event(message, value=HOSTILE)
     (line,) = log.lines
@@ -93,7 +93,7 @@ def test_a_message_cannot_break_a_line() -> None:
 
 
 def test_our_arguments_are_told(log: Log) -> None:
-    """A message of ours is told whole."""
+    """A message of ours is logged with its arguments."""
     logging.getLogger("sidecar.part").warning("%s of %d", "one", 2)
     line = entry(log)
     assert (line["logger"], line["level"], line["message"]) == (
@@ -105,25 +105,25 @@ def test_our_arguments_are_told(log: Log) -> None:
 
 @pytest.mark.parametrize("name", ["httpx2", "sidecarx", "root", "asyncio", "uvicorn.error"])
 def test_arguments_of_others_are_not_told(log: Log, name: str) -> None:
-    """Of a record of another library only the template is told, never what it is filled with."""
+    """A record of another library is logged as its template, without its arguments."""
     logging.getLogger(name).error("Request: %s", CANARY)
     assert entry(log)["message"] == "Request: %s"
     assert CANARY not in log.text
 
 
 @pytest.mark.parametrize(
-    ("level", "told"),
+    ("level", "message"),
     [(logging.DEBUG, "withheld"), (logging.INFO, "withheld"), (logging.WARNING, CANARY)],
 )
-def test_what_others_write_to_be_debugged(log: Log, level: int, told: str) -> None:
-    """Below a warning even the template of another library is withheld; ours is told always."""
+def test_what_others_write_to_be_debugged(log: Log, level: int, message: str) -> None:
+    """Below WARNING even the template of another library is withheld; ours is always logged."""
     logging.getLogger("other").log(level, CANARY)
     logging.getLogger("sidecar").log(level, CANARY)
-    assert [line["message"] for line in entries(log)] == [told, CANARY]
+    assert [line["message"] for line in entries(log)] == [message, CANARY]
 
 
 def test_message_that_is_no_text(log: Log) -> None:
-    """Another library may log any object, such as an exception, whose text is not told."""
+    """Another library may log any object, such as an exception; its text is withheld."""
     logging.getLogger("other").error(ValueError("canary"))
     assert entry(log)["message"] == "withheld"
 
@@ -150,13 +150,13 @@ def raised_within(outer: BaseException, inner: BaseException) -> BaseException:
         try:
             raise inner
         except type(inner):
-            raise outer  # noqa: B904 its context is wanted, not a cause
+            raise outer  # noqa: B904 the test needs a context, not a cause
     except type(outer) as caught:
         return caught
 
 
 class OddError(Exception):
-    """An exception whose text is the canary in every form."""
+    """An exception whose every text is the canary."""
 
     def __str__(self) -> str:
         return CANARY
@@ -165,7 +165,7 @@ class OddError(Exception):
 
 
 def test_line_of_a_failure(log: Log) -> None:
-    """A failure tells the type of its exception and every frame, and nothing of its text."""
+    """A failure is logged with the type of its exception and every frame, without its text."""
     logs.failure("it failed", raised(ValueError(CANARY)))
     line = entry(log)
     assert (line["level"], line["message"], line["error"]) == ("error", "it failed", "ValueError")
@@ -191,7 +191,7 @@ CAUSED: Mapping[str, BaseException] = {
 
 @pytest.mark.parametrize("error", CAUSED.values(), ids=CAUSED)
 def test_causes_are_told_without_text(log: Log, error: BaseException) -> None:
-    """What an exception came from is told in the same way, and as silent."""
+    """The cause of an exception is logged in the same way, without its text."""
     logs.failure("it failed", error)
     line = entry(log)
     assert line["error"] == "KeyError"
@@ -200,14 +200,14 @@ def test_causes_are_told_without_text(log: Log, error: BaseException) -> None:
 
 
 def test_the_cause_comes_before_the_context(log: Log) -> None:
-    """Where both are known, the cause that was given is told."""
+    """If an exception has a cause and a context, the cause is logged."""
     error = raised_within(KeyError(), ValueError())
     logs.failure("it failed", raised(error, OddError()))
     assert entry(log)["cause"]["error"] == "OddError"
 
 
 def test_causes_that_go_in_a_circle(log: Log) -> None:
-    """Two exceptions that are the cause of each other are told, and the telling ends."""
+    """Two exceptions that are the cause of each other give a line of finite length."""
     first, second = ValueError(CANARY), KeyError(CANARY)
     first.__cause__, second.__cause__ = second, first
     logs.failure("it failed", first)
@@ -217,7 +217,7 @@ def test_causes_that_go_in_a_circle(log: Log) -> None:
 
 
 def test_exception_of_another_library(log: Log) -> None:
-    """An exception that another library logs is told in the same way."""
+    """An exception that another library logs is logged in the same way."""
     try:
         throw(OddError())
     except OddError:
@@ -227,23 +227,23 @@ def test_exception_of_another_library(log: Log) -> None:
 
 
 def test_exception_outside_of_a_handler(log: Log) -> None:
-    """Who logs an exception where there is none writes a line without one."""
+    """`exception` outside of a handler writes a line without one."""
     logging.getLogger("other").error("failed", exc_info=True)  # noqa: LOG014 as libraries do
     assert "error" not in entry(log)
 
 
-# The call in hand
+# The current call
 
 
 def test_outside_of_a_call(log: Log) -> None:
-    """Outside of a call there is a new one each time, and a line has no id."""
+    """Outside of a call, `current_call` is new each time, and a line has no id."""
     assert current_call().request_id != current_call().request_id
     logs.event("starting")
     assert "request_id" not in entry(log)
 
 
 async def test_the_call_is_inherited(log: Log) -> None:
-    """Whatever runs within a call, in its task or one started from it, belongs to it."""
+    """All code within a call, in its task or one started from it, sees the same call."""
     call, other = (Call.of(request_id=None, traceparent=None) for _ in range(2))
 
     async def inherit() -> Call:
@@ -258,12 +258,12 @@ async def test_the_call_is_inherited(log: Log) -> None:
         assert current_call() is call
     assert await task is call
     assert current_call() is not call
-    told = [line["request_id"] for line in entries(log) if line["message"] == "inherited"]
-    assert sorted(told) == sorted([call.request_id, other.request_id])
+    ids = [line["request_id"] for line in entries(log) if line["message"] == "inherited"]
+    assert sorted(ids) == sorted([call.request_id, other.request_id])
 
 
 async def test_calls_do_not_mix(log: Log) -> None:
-    """Calls that run at the same time keep their ids and notes apart."""
+    """Concurrent calls have separate ids and notes."""
     met = asyncio.Barrier(2)
 
     async def serve(number: int) -> str:
@@ -285,7 +285,7 @@ async def test_calls_do_not_mix(log: Log) -> None:
 
 
 def test_access_line(log: Log) -> None:
-    """A call writes one line at its end, with what it was opened with and what was noted since."""
+    """A call writes one line at its end, with its first values and all later notes."""
     call = Call(request_id=ID)
     with access(call, protocol="rest", status=499):
         call.note(status=200, route="/x")
@@ -305,19 +305,19 @@ def test_access_line(log: Log) -> None:
 
 
 def test_duration(log: Log) -> None:
-    """The duration is in milliseconds: more than the call itself took, less than all around it."""
+    """The duration is in milliseconds: more than the body of the call, less than all around it."""
     outer = time.perf_counter()
     with access(Call(request_id=ID)):
         inner = time.perf_counter()
-        least = time.perf_counter() - inner
-    most = time.perf_counter() - outer
-    # Three digits are told, of which the last is rounded.
-    assert least * 1000 - 0.001 <= entry(log)["duration_ms"] <= most * 1000 + 0.001
+        lower = time.perf_counter() - inner
+    upper = time.perf_counter() - outer
+    # It has three digits, of which the last is rounded.
+    assert lower * 1000 - 0.001 <= entry(log)["duration_ms"] <= upper * 1000 + 0.001
 
 
 @pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError, KeyboardInterrupt])
 def test_access_line_when_the_call_fails(log: Log, kind: type[BaseException]) -> None:
-    """However a call ends, its line is written, and says nothing of the exception."""
+    """A call that fails writes its line, without the exception."""
     with pytest.raises(kind), access(Call(request_id=ID), status=499):
         raise kind(CANARY)
     line = entry(log)
@@ -326,7 +326,7 @@ def test_access_line_when_the_call_fails(log: Log, kind: type[BaseException]) ->
 
 
 async def test_access_line_when_the_task_is_cancelled(log: Log) -> None:
-    """A task that is cancelled in the middle of a call writes the line too."""
+    """A task that is cancelled during a call writes the line, too."""
     entered = asyncio.Event()
 
     async def serve() -> None:
@@ -343,14 +343,14 @@ async def test_access_line_when_the_task_is_cancelled(log: Log) -> None:
     assert (entry(log)["status"], entry(log)["request_id"]) == (499, ID)
 
 
-# What a loop leaves unhandled
+# Unhandled exceptions of a loop
 
 UNHANDLED = "a task or callback failed"
 
 
 @asynccontextmanager
 async def handled(log: Log) -> AsyncIterator[None]:
-    """Let `loop_failure` handle what the loop leaves unhandled, until it has handled one thing."""
+    """Set `loop_failure` as the handler of the loop, until it has handled one exception."""
     loop = asyncio.get_running_loop()
     before, written = loop.get_exception_handler(), asyncio.Event()
 
@@ -369,7 +369,7 @@ async def handled(log: Log) -> AsyncIterator[None]:
 
 
 async def test_task_that_nobody_awaits(log: Log) -> None:
-    """The exception of a task that nobody awaits is told without its text."""
+    """The exception of a task that is never awaited is logged without its text."""
 
     async def fail() -> NoReturn:
         raise ValueError(CANARY)
@@ -401,7 +401,7 @@ CALLBACKS: Mapping[str, tuple[Callable[..., object], tuple[object, ...]]] = {
 async def test_callback_that_fails(
     log: Log, callback: Callable[..., object], arguments: tuple[object, ...]
 ) -> None:
-    """Of a callback that fails neither its exception's text nor its arguments are told."""
+    """A callback that fails is logged without its exception's text and its arguments."""
     async with handled(log):
         asyncio.get_running_loop().call_soon(callback, *arguments)
     assert entry(log)["error"] == "ValueError"
@@ -410,7 +410,7 @@ async def test_callback_that_fails(
 
 
 async def test_loop_failure_without_exception(log: Log) -> None:
-    """A loop may report a fault that is no exception, and its own words are not told either."""
+    """A fault of the loop without an exception is logged without the loop's message."""
     logs.loop_failure(asyncio.get_running_loop(), {"message": CANARY})
     assert entry(log)["message"] == UNHANDLED
     assert "error" not in entry(log)
@@ -422,10 +422,10 @@ async def test_loop_failure_without_exception(log: Log) -> None:
 
 @pytest.fixture
 def configured(tmp_path: Path) -> Iterator[Configured]:
-    """Give what configures logging as the command line does; put everything back afterwards."""
+    """Yield a function that configures logging as the commands do; restore it afterwards."""
     root, ours = logging.getLogger(), logging.getLogger("sidecar")
     handlers, levels = root.handlers[:], (root.level, ours.level)
-    for handler in handlers:  # `configure` would close them
+    for handler in handlers:  # otherwise `configure` closes them
         root.removeHandler(handler)
     with ExitStack() as stack:
 
@@ -442,22 +442,22 @@ def configured(tmp_path: Path) -> Iterator[Configured]:
 
 
 def test_configure(configured: Configured) -> None:
-    """Our events and the warnings of others reach the stream, once and as JSON; no more does."""
+    """Only our events and warnings of others reach the stream, once each, as JSON."""
     path, writer = configured("log")
     logs.event("ours")
     logging.getLogger("sidecar").debug("too fine")
     logging.getLogger("httpx2").info("HTTP Request: %s", CANARY)
     logging.getLogger("httpx2").warning("odd: %s", CANARY)
     writer.close()
-    told = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    assert [(line["logger"], line["message"]) for line in told] == [
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert [(line["logger"], line["message"]) for line in records] == [
         ("sidecar", "ours"),
         ("httpx2", "odd: %s"),
     ]
 
 
 def test_configure_replaces_what_was_there(configured: Configured) -> None:
-    """Configuring again moves the log, and no line is written twice."""
+    """A second configuration moves the log, and no line is written twice."""
     before, _ = configured("before")
     after, writer = configured("after")
     logs.event("moved")
@@ -467,7 +467,7 @@ def test_configure_replaces_what_was_there(configured: Configured) -> None:
 
 
 def test_a_line_tells_the_call_that_wrote_it(configured: Configured) -> None:
-    """The call in hand is told although another thread writes the line."""
+    """The line has the current call of its logger although another thread writes it."""
     path, writer = configured("log")
     with access(Call(request_id=ID)):
         pass

@@ -1,7 +1,4 @@
-"""A third-party authorization server issues the tokens that our contract describes.
-
-First asked directly, then through the sidecar, whose auth-api it is.
-"""
+"""Tests with a third-party authorization server, directly and as the sidecar's auth-api."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,19 +16,19 @@ from tests.ways import Sent, Way, basic, open_ways
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presented:
-    """The client's credentials as a request carries them."""
+    """The client's credentials in the form of a request."""
 
     header: httpx2.Auth = field(default_factory=httpx2.Auth)
     form: Mapping[str, str] = field(default_factory=dict)
 
 
 def in_basic(secret: str) -> Presented:
-    """Present `secret` in a Basic header (RFC 6749 2.3.1)."""
+    """Return `secret` in a Basic header (RFC 6749 2.3.1)."""
     return Presented(header=httpx2.BasicAuth(CLIENT_ID, secret))
 
 
 def in_body(secret: str) -> Presented:
-    """Present `secret` in the form body (RFC 6749 2.3.1)."""
+    """Return `secret` in the form body (RFC 6749 2.3.1)."""
     return Presented(form={"client_id": CLIENT_ID, "client_secret": secret})
 
 
@@ -48,7 +45,7 @@ async def provider() -> AsyncIterator[OidcProvider]:
 
 
 async def exchange(provider: OidcProvider, presented: Presented) -> httpx2.Response:
-    """Ask the server for a token."""
+    """Request a token from the server."""
     form = {"grant_type": "client_credentials", **presented.form}
     async with httpx2.AsyncClient(trust_env=False, timeout=30.0) as client:
         return await client.post(provider.token_url, data=form, auth=presented.header)
@@ -58,7 +55,7 @@ async def exchange(provider: OidcProvider, presented: Presented) -> httpx2.Respo
 async def test_right_secret_gives_a_token(
     provider: OidcProvider, presentation: Presentation
 ) -> None:
-    """Both authentication methods give a bearer token for partners-api, good for one hour."""
+    """Both authentication methods give a bearer token for partners-api, valid for one hour."""
     response = await exchange(provider, presentation(CLIENT_SECRET))
     token = response.json()
     assert response.status_code == 200
@@ -69,7 +66,7 @@ async def test_right_secret_gives_a_token(
 
 @both_ways
 async def test_wrong_secret_is_refused(provider: OidcProvider, presentation: Presentation) -> None:
-    """A wrong secret gives 401 invalid_client (RFC 6749 5.2), whichever way it is presented."""
+    """A wrong secret gives 401 invalid_client (RFC 6749 5.2) with either method."""
     response = await exchange(provider, presentation("wrong" + CLIENT_SECRET))
     assert response.status_code == 401
     assert response.json()["error"] == "invalid_client"
@@ -77,13 +74,13 @@ async def test_wrong_secret_is_refused(provider: OidcProvider, presentation: Pre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """A sidecar whose auth-api is the server, and the ways into it."""
+    """A sidecar with the server as its auth-api, and the ways in."""
 
     sidecar: Sidecar
     ways: Mapping[str, Way]
 
     async def upstream_status_of(self, problem: Mapping[str, str] | None) -> int | None:
-        """Return what the server answered to the call that ended in `problem`, if it was asked."""
+        """Return the status of the server for the call of `problem`; None if it was not called."""
         assert problem
         line = await self.sidecar.log.find(problem["instance"].removeprefix("urn:uuid:"))
         status: int | None = json.loads(line).get("upstream_status")
@@ -100,12 +97,12 @@ async def _front(provider: OidcProvider) -> AsyncIterator[Front]:
 
 
 def sent_as_basic(secret: str, grant_type: str = "client_credentials") -> Sent:
-    """Return the request that presents `secret` in a Basic header."""
+    """Return a request with `secret` in a Basic header."""
     return Sent(fields={"grant_type": grant_type}, authorization=(basic(CLIENT_ID, secret),))
 
 
 def sent_as_fields(secret: str, grant_type: str = "client_credentials") -> Sent:
-    """Return the request that presents `secret` in its fields."""
+    """Return a request with `secret` in its fields."""
     credentials = {"client_id": CLIENT_ID, "client_secret": secret}
     return Sent(fields={"grant_type": grant_type, **credentials})
 
@@ -119,7 +116,7 @@ both_sent = pytest.mark.parametrize("sent", [sent_as_basic, sent_as_fields])
 async def test_its_token_passes_through_the_sidecar(
     provider: OidcProvider, front: Front, way: str, sent: Callable[[str], Sent]
 ) -> None:
-    """A caller of the sidecar gets a token that verifies with the keys of the server."""
+    """A token through the sidecar verifies with the keys of the server."""
     outcome = await front.ways[way](sent(CLIENT_SECRET))
     assert outcome.token
     assert (outcome.token["token_type"], outcome.token["expires_in"]) == ("Bearer", 3600)
@@ -132,7 +129,7 @@ async def test_its_token_passes_through_the_sidecar(
 async def test_its_refusal_passes_through_the_sidecar(
     front: Front, way: str, sent: Callable[[str], Sent]
 ) -> None:
-    """The refusal of a wrong secret by the server is our 401 `invalid_client`."""
+    """If the server refuses a wrong secret, the sidecar answers 401 `invalid_client`."""
     problem = (await front.ways[way](sent("wrong" + CLIENT_SECRET))).problem
     assert problem
     assert (problem["status"], problem["error"]) == (401, "invalid_client")
@@ -144,7 +141,7 @@ async def test_its_refusal_passes_through_the_sidecar(
 async def test_an_unsupported_grant_is_refused_before_it(
     front: Front, way: str, sent: Callable[[str, str], Sent]
 ) -> None:
-    """A grant that the contract does not have is refused, and the server is not asked."""
+    """A grant outside of the contract is refused without a call of the server."""
     problem = (await front.ways[way](sent(CLIENT_SECRET, "authorization_code"))).problem
     assert problem
     assert (problem["status"], problem["error"]) == (400, "unsupported_grant_type")

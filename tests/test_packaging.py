@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works where nothing else of the project is."""
+"""Tests of the wheel: its contents, and that it works without the rest of the project."""
 
 import json
 import re
@@ -26,7 +26,7 @@ SAMPLES = {
 
 @pytest_asyncio.fixture(scope="module", name="wheel")
 async def _wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel; its tools are installed, so no index is asked."""
+    """Build the wheel, with installed tools and without a package index."""
     folder = tmp_path_factory.mktemp("dist")
     build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
     end = await run(*build)
@@ -36,7 +36,7 @@ async def _wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_two_packages(wheel: Path) -> None:
-    """It holds all of `sidecar` and of the generated `karmo`, and nothing else."""
+    """It contains all of `sidecar` and of the generated `karmo`, and nothing else."""
     expected = {
         f"{name}/{path.relative_to(folder)}"
         for name, folder in PACKAGES.items()
@@ -50,7 +50,7 @@ def test_the_wheel_holds_the_two_packages(wheel: Path) -> None:
 
 
 async def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
-    """Installed into an empty environment it serves `dev`, and without the extra `serve`."""
+    """In an empty environment it runs `dev`, and without the extra it runs `serve`."""
     python, program = await install(f"{wheel}[dev]", tmp_path)
     async with serving("dev", program=[program], cwd=tmp_path) as sidecar:
         token = await exchange(sidecar, "demo-partner:demo-secret")
@@ -70,12 +70,12 @@ async def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
 
 
 async def install(requirement: str, folder: Path) -> tuple[Path, Path]:
-    """Install into a new environment what is locked, and return its Python and our program."""
+    """Install the locked versions into a new environment; return its Python and our program."""
     environment = folder / "venv"
-    made = await run(sys.executable, "-m", "venv", "--without-pip", environment)
-    assert made.status == 0, made.stderr
+    creation = await run(sys.executable, "-m", "venv", "--without-pip", environment)
+    assert creation.status == 0, creation.stderr
     python = environment / "bin/python"
-    # The versions alone: with a hash for one package pip would ask for those of all, ours too.
+    # Without hashes: with one, pip would require hashes of all packages, ours too.
     locked = re.findall(r"(?m)^[\w.-]+==[^\\\n]+", (ROOT / "requirements.txt").read_text("utf-8"))
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(locked), "utf-8")
@@ -87,7 +87,7 @@ async def install(requirement: str, folder: Path) -> tuple[Path, Path]:
 
 
 async def pip(python: Path, *arguments: str) -> Ended:
-    """Run our pip on the environment of `python`."""
+    """Run our pip for the environment of `python`."""
     return await run(sys.executable, "-m", "pip", "--python", python, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Problems: the catalogue, and what a problem looks like as the status of a call."""
+"""Tests of problems: the catalogue, and the gRPC status of a problem."""
 
 import operator
 import re
@@ -69,12 +69,12 @@ every_definition = pytest.mark.parametrize(
 
 
 def status_of(problem: Problem, public_url: str = PUBLIC_URL) -> Status:
-    """Return `problem` as a status."""
+    """Return the status of `problem`."""
     return to_status(problem, request_id=REQUEST_ID, public_url=public_url)
 
 
 def details_of(problem: Problem) -> pb.ProblemDetails:
-    """Return the problem details that the status of `problem` carries."""
+    """Return the problem details in the status of `problem`."""
     details = find_detail(status_of(problem), pb.ProblemDetails)
     assert details is not None
     return details
@@ -103,20 +103,20 @@ def identities() -> set[tuple[str, int, str, str]]:
 
 
 def test_every_reason_has_a_definition() -> None:
-    """Every value of the enum is defined, but the one that is never sent."""
+    """Every value of the enum has a definition, except the one that is never sent."""
     assert set(CATALOGUE) == set(pb.ProblemReason.values()) - {pb.PROBLEM_REASON_UNSPECIFIED}
     assert all(reason == entry.reason for reason, entry in CATALOGUE.items())
 
 
 def test_the_catalogue_is_fixed() -> None:
-    """Nobody adds to the catalogue at run time."""
+    """The catalogue cannot be changed at run time."""
     with pytest.raises(TypeError):
-        CATALOGUE[pb.PROBLEM_REASON_UNSPECIFIED] = CATALOGUE[pb.PROBLEM_REASON_INTERNAL]  # type: ignore[index] # that is the point
+        CATALOGUE[pb.PROBLEM_REASON_UNSPECIFIED] = CATALOGUE[pb.PROBLEM_REASON_INTERNAL]  # type: ignore[index] # this must fail
 
 
 @every_definition
 def test_definition(entry: Definition) -> None:
-    """Every definition is complete, and its parts agree with each other."""
+    """Every definition is complete and consistent."""
     assert re.fullmatch("[0-9]{8}", entry.karmo_code)
     assert entry.karmo_code[:3] == str(entry.http_status)
     assert re.fullmatch("[a-z]+(-[a-z]+)*", entry.slug)
@@ -134,17 +134,21 @@ def test_definition(entry: Definition) -> None:
 
 @every_definition
 def test_the_texts_of_a_definition_are_never_cut(entry: Definition) -> None:
-    """The texts reach the caller whole, meaning and remedy also as one detail."""
+    """The texts fit into a status uncut, also meaning and remedy as one detail."""
     for text in (entry.remedy, entry.explanation):
-        told = details_of(Problem(reason=entry.reason, detail=text))
-        assert (told.title, told.detail, told.error_description) == (entry.title, text, text)
+        details = details_of(Problem(reason=entry.reason, detail=text))
+        assert (details.title, details.detail, details.error_description) == (
+            entry.title,
+            text,
+            text,
+        )
 
 
 # The status
 
 
 def test_status_of_a_whole_problem() -> None:
-    """A problem that says everything is told in five details, each of its own type."""
+    """A problem with all members becomes five details of different types."""
     errors = (
         FieldError(detail="grant_type is missing.", pointer="/grant_type"),
         FieldError(detail="no", pointer="/a/b~1c"),
@@ -156,7 +160,7 @@ def test_status_of_a_whole_problem() -> None:
         errors=errors,
         retry_after=7,
     )
-    told = pb.ProblemDetails(
+    expected = pb.ProblemDetails(
         type="https://api.example.test/problems/invalid-request",
         title="Invalid request",
         status=400,
@@ -170,7 +174,7 @@ def test_status_of_a_whole_problem() -> None:
     assert status_of(problem) == status(
         Code.INVALID_ARGUMENT,
         "grant_type is missing.",
-        told,
+        expected,
         ErrorInfo(
             reason="INVALID_REQUEST",
             domain="karmo.auth.v1",
@@ -190,7 +194,7 @@ def test_status_of_a_whole_problem() -> None:
 
 def test_status_of_a_bare_problem() -> None:
     """A problem with an empty detail is described by its definition, without a detail."""
-    told = pb.ProblemDetails(
+    expected = pb.ProblemDetails(
         type="https://api.example.test/problems/invalid-client",
         title="Client authentication failed",
         status=401,
@@ -201,7 +205,7 @@ def test_status_of_a_bare_problem() -> None:
     assert status_of(Problem(reason=pb.PROBLEM_REASON_INVALID_CLIENT, detail="")) == status(
         Code.UNAUTHENTICATED,
         "Client authentication failed",
-        told,
+        expected,
         ErrorInfo(
             reason="INVALID_CLIENT",
             domain="karmo.auth.v1",
@@ -209,8 +213,6 @@ def test_status_of_a_bare_problem() -> None:
         ),
         RequestInfo(request_id=REQUEST_ID),
     )
-    assert not told.HasField("detail")
-    assert not told.HasField("error_description")
 
 
 @every_definition
@@ -220,7 +222,7 @@ def test_a_problem_without_a_detail_is_explained(entry: Definition) -> None:
 
 
 def test_status_of_a_problem_of_the_upstream() -> None:
-    """What an upstream problem says in its own words takes the place of the definition's."""
+    """Members of an upstream problem replace those of the definition."""
     problem = Problem(
         reason=pb.PROBLEM_REASON_CONFLICT,
         detail="",
@@ -245,11 +247,11 @@ def test_status_of_a_problem_of_the_upstream() -> None:
 
 
 def status(code: int, message: str, *details: Message) -> Status:
-    """Return a status with these details in this order."""
-    made = Status(code=code, message=message)
+    """Return a status with `details`, in order."""
+    result = Status(code=code, message=message)
     for detail in details:
-        made.details.add().Pack(detail)
-    return made
+        result.details.add().Pack(detail)
+    return result
 
 
 RETRIES: Mapping[str, tuple[Reason, int | None, int | None]] = {
@@ -260,23 +262,23 @@ RETRIES: Mapping[str, tuple[Reason, int | None, int | None]] = {
 }
 
 
-@pytest.mark.parametrize(("reason", "sent", "told"), RETRIES.values(), ids=RETRIES)
-def test_retry(reason: Reason, sent: int | None, told: int | None) -> None:
-    """When to try again is told where it makes sense, the problem's own delay first."""
+@pytest.mark.parametrize(("reason", "sent", "expected"), RETRIES.values(), ids=RETRIES)
+def test_retry(reason: Reason, sent: int | None, expected: int | None) -> None:
+    """RetryInfo has the delay of the problem, else that of the definition, if there is one."""
     retry = find_detail(status_of(Problem(reason=reason, retry_after=sent)), RetryInfo)
-    assert (retry and retry.retry_delay.seconds) == told
+    assert (retry and retry.retry_delay.seconds) == expected
 
 
 def test_names_in_json() -> None:
-    """A document has the names of the contract, and no member that was not set."""
-    told = details_of(
+    """A document has the names of the contract, and no unset member."""
+    details = details_of(
         Problem(
             reason=pb.PROBLEM_REASON_INVALID_REQUEST,
             detail="No.",
             errors=(FieldError(detail="No.", pointer="/client_id"),),
         )
     )
-    assert json_format.MessageToDict(told) == {
+    assert json_format.MessageToDict(details) == {
         "type": "https://api.example.test/problems/invalid-request",
         "title": "Invalid request",
         "status": 400,
@@ -301,55 +303,55 @@ DETAILS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("detail", "told", "description"), DETAILS.values(), ids=DETAILS)
-def test_detail(detail: str, told: str, description: str) -> None:
-    """A detail is cut to its size, and told once more in the characters that OAuth allows."""
-    made = status_of(Problem(reason=pb.PROBLEM_REASON_INTERNAL, detail=detail))
-    details = find_detail(made, pb.ProblemDetails)
+@pytest.mark.parametrize(("detail", "expected", "description"), DETAILS.values(), ids=DETAILS)
+def test_detail(detail: str, expected: str, description: str) -> None:
+    """A detail is cut to its size, and repeated in the characters that OAuth allows."""
+    carrier = status_of(Problem(reason=pb.PROBLEM_REASON_INTERNAL, detail=detail))
+    details = find_detail(carrier, pb.ProblemDetails)
     assert details is not None
-    assert (made.message, details.detail) == (told, told)
+    assert (carrier.message, details.detail) == (expected, expected)
     assert details.error_description == description
 
 
 def test_title_is_cut() -> None:
     """A title of the upstream is cut to 100 bytes."""
-    told = details_of(Problem(reason=pb.PROBLEM_REASON_CONFLICT, title="x" * 101))
-    assert told.title == "x" * 97 + "..."
+    details = details_of(Problem(reason=pb.PROBLEM_REASON_CONFLICT, title="x" * 101))
+    assert details.title == "x" * 97 + "..."
 
 
 def errors_of(*details: str) -> list[str]:
-    """Return the details of the field errors that are kept of those."""
+    """Return the details of the field errors that are kept."""
     errors = tuple(FieldError(detail=detail, pointer="/p") for detail in details)
-    told = details_of(Problem(reason=pb.PROBLEM_REASON_INVALID_REQUEST, errors=errors))
-    return [error.detail for error in told.karmo_errors]
+    kept = details_of(Problem(reason=pb.PROBLEM_REASON_INVALID_REQUEST, errors=errors))
+    return [error.detail for error in kept.karmo_errors]
 
 
 def test_errors_are_limited_in_number() -> None:
-    """The first 16 field errors are told."""
+    """The first 16 field errors are kept."""
     details = [str(number) for number in range(20)]
     assert errors_of(*details) == details[:16]
 
 
 def test_errors_are_limited_in_size() -> None:
-    """Field errors are told as long as there is room; a long one is cut to 200 bytes."""
+    """Field errors are kept up to 700 bytes together; a long one is cut to 200 bytes."""
     assert errors_of("x" * 200, "y" * 201) == ["x" * 200, "y" * 197 + "..."]
     assert errors_of(*["x" * 200] * 4) == ["x" * 200] * 3
     assert errors_of("x" * 5000, "y") == ["x" * 197 + "...", "y"]
 
 
 def test_a_lone_surrogate_in_an_error() -> None:
-    """A text of the upstream that UTF-8 cannot encode is told as far as it can be."""
+    """Characters of an upstream text that UTF-8 cannot encode are replaced."""
     assert errors_of("a\ud800") == ["a?"]
 
 
-def after(start: str, most: int) -> st.SearchStrategy[str]:
-    """Return texts of `start` and at most `most` visible characters."""
+def after(start: str, length: int) -> st.SearchStrategy[str]:
+    """Return texts of `start` and at most `length` visible characters."""
     visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
-    return st.text(visible, max_size=most).map(start.__add__)
+    return st.text(visible, max_size=length).map(start.__add__)
 
 
 long_text = st.builds(operator.mul, any_text, st.integers(0, 300))
-# What is not of any length here is bounded where answers of the auth-api are read.
+# Other texts are short: the reader of the auth-api's answers limits them.
 problems = st.builds(
     Problem,
     reason=st.sampled_from(sorted(CATALOGUE)),
@@ -379,18 +381,18 @@ FULL = Problem(
 @given(problems, after("https://", 112))
 @example(FULL, "https://" + "x" * 112)
 def test_every_status_is_small_and_well_formed(problem: Problem, public_url: str) -> None:
-    """Whatever a problem says, its status is under 4 KiB and right for OAuth clients."""
-    made = status_of(problem, public_url)
-    told = find_detail(made, pb.ProblemDetails)
-    assert told is not None
-    assert made.ByteSize() < 4096
-    assert DESCRIPTION.fullmatch(told.error_description)
-    assert made.message == (told.detail or told.title)
-    assert len({packed.type_url for packed in made.details}) == len(made.details)
-    assert len(told.karmo_errors) <= 16
+    """The status of every problem is under 4 KiB and valid for OAuth clients."""
+    carrier = status_of(problem, public_url)
+    details = find_detail(carrier, pb.ProblemDetails)
+    assert details is not None
+    assert carrier.ByteSize() < 4096
+    assert DESCRIPTION.fullmatch(details.error_description)
+    assert carrier.message == (details.detail or details.title)
+    assert len({packed.type_url for packed in carrier.details}) == len(carrier.details)
+    assert len(details.karmo_errors) <= 16
 
 
-# Reasons for what others say
+# Reasons for statuses and errors of other servers
 
 
 NEAREST: Mapping[tuple[int, str | None], Reason] = {
@@ -428,21 +430,21 @@ NEAREST: Mapping[tuple[int, str | None], Reason] = {
 }
 
 
-@pytest.mark.parametrize(("heard", "reason"), NEAREST.items(), ids=str)
-def test_nearest(heard: tuple[int, str | None], reason: Reason) -> None:
-    """A status and an OAuth error of someone else's mean the reason that says best the same."""
-    assert nearest(*heard) == reason
+@pytest.mark.parametrize(("error", "reason"), NEAREST.items(), ids=str)
+def test_nearest(error: tuple[int, str | None], reason: Reason) -> None:
+    """A status and an OAuth error of another server have the expected reason."""
+    assert nearest(*error) == reason
 
 
 def test_find_detail() -> None:
-    """A detail is found by its type; what is not there is not found."""
-    made = status(Code.INTERNAL, "", RequestInfo(request_id="1"), DebugInfo(detail="x"))
-    assert find_detail(made, DebugInfo) == DebugInfo(detail="x")
-    assert find_detail(made, ErrorInfo) is None
+    """A detail is found by its type; a missing one is None."""
+    carrier = status(Code.INTERNAL, "", RequestInfo(request_id="1"), DebugInfo(detail="x"))
+    assert find_detail(carrier, DebugInfo) == DebugInfo(detail="x")
+    assert find_detail(carrier, ErrorInfo) is None
 
 
 def test_the_text_of_the_exception_is_the_reason() -> None:
-    """The exception names its reason and shows nothing of what the problem says."""
+    """The text of the exception is its reason, and shows no text of the problem."""
     error = ProblemError(Problem(reason=pb.PROBLEM_REASON_CONFLICT, detail="canary"))
     assert str(error) == "CONFLICT"
     assert "canary" not in repr(error)

@@ -1,4 +1,4 @@
-"""The life of the process: what it starts, how it fails to start, and how it stops."""
+"""Tests of the runtime: the start of the process, its failures, and its shutdown."""
 
 import asyncio
 import signal
@@ -24,26 +24,26 @@ from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import House, Outcome, Sent, Way, basic, open_ways
 
 TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
-# The setting of each listener, by the name of its address.
+# The setting of each listener, by the name of the address.
 SETTINGS = dict(zip(("rest", "grpc", "admin", "auth_api"), LISTENERS, strict=True))
 FREE_PORTS = dict.fromkeys(LISTENERS, "127.0.0.1:0") | dict(PATIENT)
 GRANT = {"grant_type": "client_credentials"}
 SENT = Sent(fields=GRANT, authorization=(basic(),))
 DEMO = Sent(fields=GRANT, authorization=(basic("demo-partner", "demo-secret"),))
-HANG = 30.0  # seconds; a guard, well above what anything takes
+HANG = 30.0  # seconds; every step is far shorter
 SERVICES = ("", "karmo.auth.v1.TokenService")
-# Whoever waits for calls as long as these let it waits for longer than a test does.
+# A drain that lasts to its end fails the test, which does not wait as long.
 UNHURRIED: Mapping[str, Any] = {"drain_timeout": "400s", "termination_grace": "620s"}
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
-    """A caller of each listener of one sidecar."""
+    """Clients of each listener of one sidecar."""
 
     ways: Mapping[str, Way]
     http: httpx2.AsyncClient
-    health: Any  # a HealthStub, whose types name none of its methods
+    health: Any  # a HealthStub, which has no types
     addresses: Mapping[str, str]
 
     async def probe(self, path: str) -> int:
@@ -53,7 +53,7 @@ class Callers:
 
 @asynccontextmanager
 async def callers(addresses: Mapping[str, str]) -> AsyncIterator[Callers]:
-    """Open a caller of each of the listeners at `addresses`."""
+    """Open clients of the listeners at `addresses`."""
     async with (
         open_ways(addresses) as ways,
         httpx2.AsyncClient(timeout=HANG, trust_env=False) as http,
@@ -64,7 +64,7 @@ async def callers(addresses: Mapping[str, str]) -> AsyncIterator[Callers]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A sidecar in a process of its own, its callers, and an upstream that holds its answers."""
+    """A sidecar in its own process, its clients, and an upstream that holds its answers."""
 
     sidecar: Sidecar
     callers: Callers
@@ -80,7 +80,7 @@ class Scene:
         return self.calls.create_task(send())
 
     async def stop(self) -> None:
-        """Send SIGTERM and wait until it is noticed."""
+        """Send SIGTERM, and wait until the shutdown begins."""
         self.sidecar.signal(signal.SIGTERM)
         await self.sidecar.log.find('"message": "stopping"')
 
@@ -98,11 +98,11 @@ async def open_scene(lame_duck: str = "0s") -> AsyncIterator[Scene]:
                 lame_duck=lame_duck,
                 **UNHURRIED,
             ) as sidecar,
-            callers(sidecar.addresses) as made,
+            callers(sidecar.addresses) as opened,
             asyncio.TaskGroup() as calls,
         ):
             try:
-                yield Scene(sidecar=sidecar, callers=made, hold=hold, calls=calls)
+                yield Scene(sidecar=sidecar, callers=opened, hold=hold, calls=calls)
             finally:
                 hold.release.set()
 
@@ -115,7 +115,7 @@ async def _run_with_auth_api() -> AsyncIterator[Addresses]:
 
 @pytest.mark.parametrize("way", ["form", "grpc"])
 async def test_calls_reach_the_embedded_auth_api(embedded: Addresses, way: str) -> None:
-    """Both protocols exchange a token once the context is entered."""
+    """Both protocols exchange a token as soon as the context is entered."""
     async with open_ways(embedded.by_name()) as ways:
         outcome = await ways[way](DEMO)
     assert outcome.token
@@ -123,37 +123,37 @@ async def test_calls_reach_the_embedded_auth_api(embedded: Addresses, way: str) 
 
 
 async def test_every_other_listener_answers(embedded: Addresses) -> None:
-    """The probes, the health of each service, the pages and the embedded auth-api are there."""
-    async with callers(embedded.by_name()) as made:
-        assert [await made.probe(path) for path in ("/livez", "/readyz")] == [200, 200]
+    """The probes, the health of each service and the embedded auth-api answer."""
+    async with callers(embedded.by_name()) as opened:
+        assert [await opened.probe(path) for path in ("/livez", "/readyz")] == [200, 200]
         for name in SERVICES:
-            health = await made.health.Check(HealthCheckRequest(service=name), timeout=HANG)
+            health = await opened.health.Check(HealthCheckRequest(service=name), timeout=HANG)
             assert health.status == HealthCheckResponse.SERVING
-        jwks = await made.http.get(f"http://{embedded.auth_api}/.well-known/jwks.json")
+        jwks = await opened.http.get(f"http://{embedded.auth_api}/.well-known/jwks.json")
         assert len(jwks.json()["keys"]) == 1
 
 
 async def test_problem_types_lead_to_the_rest_listener(embedded: Addresses) -> None:
-    """Without a public URL, the type of a problem is an address that answers with its page."""
-    async with callers(embedded.by_name()) as made:
-        problem = (await made.ways["form"](Sent())).problem
+    """Without a public URL, the type of a problem is the URL of its page."""
+    async with callers(embedded.by_name()) as opened:
+        problem = (await opened.ways["form"](Sent())).problem
         assert problem
         assert problem["type"].startswith(f"http://{embedded.rest}/problems/")
-        assert (await made.http.get(problem["type"])).status_code == 200
+        assert (await opened.http.get(problem["type"])).status_code == 200
 
 
 async def test_addresses_are_given_back() -> None:
-    """After the end of a sidecar another one can take its very addresses."""
+    """After the end of a sidecar another one can bind the same addresses."""
     flags = FREE_PORTS | {"auth_api_token_url": TOKEN_URL}
     async with runtime.running(load({}, flags), embeds_auth_api=False) as first:
-        told = first.by_name()
-    taken = {SETTINGS[name]: told[name] for name in ("rest", "grpc", "admin")}
+        addresses = first.by_name()
+    taken = {SETTINGS[name]: addresses[name] for name in ("rest", "grpc", "admin")}
     async with runtime.running(load({}, flags | taken), embeds_auth_api=False) as second:
         assert second == first
 
 
 async def test_calls_in_flight_finish() -> None:
-    """SIGTERM lets the calls that began before it end well, on both protocols."""
+    """After SIGTERM the calls in flight succeed, on both protocols."""
     async with open_scene() as scene:
         calls = [scene.call("form"), scene.call("grpc")]
         await scene.hold.wait_for(2)
@@ -166,7 +166,7 @@ async def test_calls_in_flight_finish() -> None:
 
 
 async def test_it_says_that_it_is_stopping() -> None:
-    """While a call in flight keeps it alive, both protocols tell that no more are wanted."""
+    """While a call in flight delays the end, both protocols report not ready."""
     async with open_scene(lame_duck="200s") as scene:
         watch = scene.callers.health.Watch(HealthCheckRequest(service=SERVICES[1]))
         assert await read(watch) == HealthCheckResponse.SERVING
@@ -177,30 +177,30 @@ async def test_it_says_that_it_is_stopping() -> None:
         assert [await scene.callers.probe(path) for path in ("/livez", "/readyz")] == [200, 503]
         watch.cancel()
         assert not call.done()
-        scene.sidecar.signal(signal.SIGTERM)  # which ends the lame duck
+        scene.sidecar.signal(signal.SIGTERM)  # ends the lame duck
         scene.hold.release.set()
         assert (await call).token == TOKEN
 
 
 async def read(watch: Any) -> int:
-    """Return the next status that a watch of the health tells."""
+    """Return the next status of a health watch."""
     async with asyncio.timeout(HANG):
         response: HealthCheckResponse = await watch.read()
     return response.status
 
 
 async def test_who_watches_the_health_does_not_delay_the_end() -> None:
-    """A watch, which never ends by itself, does not keep the process for all of its grace."""
+    """A watch, which never ends by itself, does not delay the end of the process."""
     async with open_scene(lame_duck="200s") as scene:
         watch = scene.callers.health.Watch(HealthCheckRequest())
         assert await read(watch) == HealthCheckResponse.SERVING
         await scene.stop()
         assert await read(watch) == HealthCheckResponse.NOT_SERVING
-        scene.sidecar.signal(signal.SIGTERM)  # which ends the lame duck
+        scene.sidecar.signal(signal.SIGTERM)  # ends the lame duck
         assert (await scene.sidecar.ended()).status == 0
 
 
-# Sends the signal in the middle of the start: when the first address is about to be taken.
+# Sends the signal in the middle of the start: just before the first address is bound.
 INTERRUPTED = """
 import os, signal, sys
 
@@ -208,7 +208,7 @@ def interrupt(event, _):
     if event == "socket.bind":
         os.kill(os.getpid(), signal.{name})
 
-interrupt.__cantrace__ = True  # or coverage sees nothing of a handler that runs within
+interrupt.__cantrace__ = True  # otherwise coverage misses handlers that run inside
 sys.addaudithook(interrupt)
 from sidecar.cli import main
 sys.exit(main())
@@ -217,7 +217,7 @@ sys.exit(main())
 
 @SIGNALS
 async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> None:
-    """A signal that comes before anything answers ends it as well as a later one does."""
+    """A signal before anything answers ends the process as well as a later one."""
     code = INTERRUPTED.format(name=number.name)
     end = await run(SIDECAR[0], "-c", code, "serve", *free(auth_api_token_url=TOKEN_URL))
     assert (end.status, end.stderr) == (0, "")
@@ -226,7 +226,7 @@ async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> Non
 
 @SIGNALS
 async def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None:
-    """A signal that comes while modules are still imported ends it with status 0, and no word."""
+    """A signal while modules are imported ends the process with status 0 and no output."""
     code = INTERRUPTED.format(name=number.name).replace(
         'event == "socket.bind"', 'event == "import" and _[0] == "grpc"'
     )
@@ -236,23 +236,23 @@ async def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None
 
 @pytest.mark.parametrize("listener", ["rest_listen", "dev_auth_api_listen"])
 async def test_an_address_in_use_is_told(listener: str) -> None:
-    """It ends with status 78, and its only words are a line that names setting and address."""
+    """An address in use ends the process with status 78 and a line with setting and address."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = f"127.0.0.1:{holder.getsockname()[1]}"
         end = await run(*SIDECAR, "dev", *free(**{listener: taken}))
-    told = f"SIDECAR_{listener.upper()}: cannot listen on {taken}: Address already in use"
-    assert end == Ended(status=78, stdout="", stderr=f"karmo-sidecar: {told}\n")
+    line = f"SIDECAR_{listener.upper()}: cannot listen on {taken}: Address already in use"
+    assert end == Ended(status=78, stdout="", stderr=f"karmo-sidecar: {line}\n")
 
 
 @pytest.mark.parametrize("name", ["rest", "grpc", "admin"])
 async def test_two_sidecars_do_not_share_an_address(house: House, name: str) -> None:
-    """The second one on an address refuses to start; the first one keeps all of its calls."""
+    """A second sidecar on an address refuses to start; the first one keeps all of its calls."""
     taken = house.addresses.by_name()[name]
     flags = {SETTINGS[name]: taken, "auth_api_token_url": TOKEN_URL}
     settings = load({}, FREE_PORTS | flags)
     with pytest.raises(OSError, match=f"{SETTINGS[name].upper()}: cannot listen on {taken}"):
         async with runtime.running(settings, embeds_auth_api=False):
             pytest.fail("the address is shared")
-    async with callers(house.addresses.by_name()) as made:
-        assert [(await made.ways[way](SENT)).token for way in ("form", "grpc")] == [TOKEN, TOKEN]
-        assert await made.probe("/readyz") == 200
+    async with callers(house.addresses.by_name()) as opened:
+        assert [(await opened.ways[way](SENT)).token for way in ("form", "grpc")] == [TOKEN, TOKEN]
+        assert await opened.probe("/readyz") == 200

@@ -1,4 +1,4 @@
-"""A secret is shown by `reveal` alone."""
+"""Tests of secrets: only `reveal` shows one."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ SHOWN: dict[str, Callable[[Secret[str]], str]] = {
     "format": lambda secret: f"{secret}",
     "format to a width": lambda secret: f"{secret!s:>40}",
     "format with repr": lambda secret: f"{secret!r}",
-    "percent": lambda secret: "%s %r" % (secret, secret),  # noqa: UP031 what logging does
+    "percent": lambda secret: "%s %r" % (secret, secret),  # noqa: UP031 as logging does
     "in a container": lambda secret: repr({"secret": [secret]}),
     "in an exception": lambda secret: repr(ValueError(secret)),
     "default of json": lambda secret: json.dumps({"secret": secret}, default=str),
@@ -33,31 +33,31 @@ COPIED: dict[str, Callable[[Secret[str]], object]] = {
 
 
 def test_reveal_gives_the_value() -> None:
-    """Whoever asks for the value by its name gets it unchanged."""
+    """`reveal` returns the value unchanged."""
     assert Secret(CANARY).reveal() == CANARY
 
 
 @pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN.keys())
 def test_no_text_shows_the_value(show: Callable[[Secret[str]], str]) -> None:
-    """Whatever makes a text of a secret makes the mask."""
+    """Every text of a secret is the mask."""
     shown = show(Secret(CANARY))
     assert CANARY not in shown
     assert "***" in shown
 
 
 def test_the_mask_is_the_same_for_all() -> None:
-    """Two secrets of different lengths look the same, so that not even the length is told."""
+    """Secrets of different lengths have the same text, so that not even the length shows."""
     assert repr(Secret("")) == repr(Secret("x" * 100)) == "Secret('***')"
 
 
 @pytest.mark.parametrize("make", COPIED.values(), ids=COPIED.keys())
 def test_copies_are_refused(make: Callable[[Secret[str]], object]) -> None:
-    """A secret gets neither into a file nor into a second object."""
+    """A secret can be neither pickled nor copied."""
     with pytest.raises(TypeError, match="cannot be pickled or copied"):
         make(Secret(CANARY))
 
 
 def test_there_is_no_dictionary_to_dump() -> None:
-    """What dumps the attributes of objects finds none."""
+    """A secret has no `__dict__` that a dump of attributes could show."""
     with pytest.raises(TypeError):
         vars(Secret(CANARY))

@@ -1,4 +1,4 @@
-"""An auth-api made of a raw socket: it answers with whatever bytes a test scripts."""
+"""Raw-socket auth-api: it answers with any bytes that a test scripts."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ TOKEN: Mapping[str, object] = {
 
 
 def within(seconds: float) -> Timeouts:
-    """Return the timeouts of a client for which only the whole of an exchange matters."""
+    """Return timeouts of a client of which only the total can expire."""
     return Timeouts(connect=seconds, one_try=seconds, total=seconds)
 
 
@@ -28,7 +28,7 @@ def answer(
     content_type: str | None = "application/json",
     **headers: str,
 ) -> bytes:
-    """Return a whole HTTP answer; a `body` that is not bytes is sent as JSON."""
+    """Return a complete HTTP response; a `body` that is not bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = {"Content-Length": str(len(data)), "Connection": "close"}
     if content_type is not None:
@@ -39,9 +39,9 @@ def answer(
 
 
 class Upstream:
-    """Listens while it is entered, by TLS if it has a context.
+    """An auth-api that listens inside its context, with TLS if `tls` is set.
 
-    `requests` holds what it received, head and body.
+    `requests` holds the requests that it received, head and body.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -53,7 +53,7 @@ class Upstream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was received, and answer with a token."""
+        """Forget all requests, and answer with a token from now on."""
         self.requests.clear()
         self.gone.clear()
         self.received.clear()
@@ -72,7 +72,7 @@ class Upstream:
         await self._server.wait_closed()
 
     async def hang(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        """Be a script that never answers, and that sets `gone` when the client hangs up."""
+        """Script that never answers, and sets `gone` when the client closes the connection."""
         await reader.read()
         self.gone.set()
 
@@ -88,27 +88,27 @@ class Upstream:
             self.received.set()
             await self.script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client left; what it left behind is in `requests`
+            pass  # the client left; its request, if complete, is in `requests`
         finally:
             writer.close()
 
 
 class Hold:
-    """A script of the upstream that answers no request before `release` is set."""
+    """Script of the upstream that answers no request before `release` is set."""
 
     def __init__(self) -> None:
         self.release = asyncio.Event()
         self._held = asyncio.Semaphore(0)
 
     async def script(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Tell that a request is held, wait, and answer it with a token."""
+        """Count the request as held, wait for `release`, and answer with a token."""
         self._held.release()
         await self.release.wait()
         writer.write(answer(200, TOKEN))
         await writer.drain()
 
     async def wait_for(self, requests: int) -> None:
-        """Wait until so many more requests are held."""
+        """Wait until `requests` more requests are held."""
         async with asyncio.timeout(30):
             for _ in range(requests):
                 await self._held.acquire()

@@ -1,4 +1,4 @@
-"""Tokens checked by a library that the product does not use."""
+"""Token verification by PyJWT, a library that the product does not use."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import jwt
 
 
 async def verified_claims(jwks_url: str, token: str) -> dict[str, Any]:
-    """Return the claims of `token`, once PyJWT has checked it with the keys at `jwks_url`.
+    """Return the claims of `token`, after PyJWT has verified it with the keys at `jwks_url`.
 
     It must be an access token (RFC 9068) for the partner API. Raises
     jwt.PyJWTError.

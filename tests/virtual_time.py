@@ -1,4 +1,4 @@
-"""Event loops whose clocks a test moves, so that no test about a time waits for it."""
+"""Event loops with clocks that tests move, so that tests of timeouts do not wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Self
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Runs what is due by a clock that starts at 0 and that `advance` moves."""
+    """A loop with a clock that starts at 0 and moves only by `advance`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def settle(self) -> None:
-        """Run whatever is due by now, and what that leads to."""
+        """Run all callbacks that are due, and all that they schedule for now."""
         self.call_soon(self.stop)
         self.run_forever()
         while self._ready:  # type: ignore[attr-defined] # private: the callbacks of the next step
@@ -32,13 +32,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self.run_forever()
 
     def abandon(self) -> None:
-        """Cancel every task that there is."""
+        """Cancel all tasks."""
         for task in asyncio.all_tasks(self):
             task.cancel()
         self.settle()
 
     def advance(self, seconds: float) -> None:
-        """Move the clock by so many seconds, from one timer to the next, and settle at each."""
+        """Move the clock by `seconds`, from one timer to the next, and settle at each."""
         self.settle()
         end = self._now + seconds
         while (due := self._next()) is not None and due <= end:
@@ -48,16 +48,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.settle()
 
     def _next(self) -> float | None:
-        # The base keeps what call_at took in a heap, the cancelled among them until they are due.
+        # The base class keeps the timers in a heap, cancelled ones too until they are due.
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined] # private
         return min((timer.when() for timer in timers if not timer.cancelled()), default=None)
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
-    """Runs over real sockets in real time, of which a test can skip as much as it likes.
+    """A loop over real sockets in real time, in which a test can skip time.
 
-    A timeout of a minute passes by `skip`, and on no machine by itself. The product runs
-    on uvloop, whose clock cannot be moved.
+    A timeout of a minute expires by `skip`, and on no machine by itself. The clock of uvloop,
+    which the product runs on, cannot be moved.
     """
 
     _skipped = 0.0
@@ -67,11 +67,11 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         return super().time() + self._skipped
 
     def skip(self, seconds: float) -> None:
-        """Move the clock by so many seconds; what is due then runs in the next turn."""
+        """Move the clock by `seconds`; callbacks that are due then run in the next turn."""
         self._skipped += seconds
 
     async def skip_until(self, condition: Callable[[], bool]) -> None:
-        """Skip from tenth to tenth of a second until `condition` holds."""
+        """Skip in steps of 0.1 s until `condition` holds."""
         while not condition():
             self.skip(0.1)
             await asyncio.sleep(0)
@@ -85,9 +85,9 @@ def skip(seconds: float) -> None:
 
 
 async def skip_until(condition: Callable[[], bool]) -> None:
-    """Skip time on the running loop, or wait where it cannot skip, until `condition` holds."""
+    """Skip time until `condition` holds; wait instead if the running loop cannot skip."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, SkippingLoop):
         await loop.skip_until(condition)
-    while not condition():  # noqa: ASYNC110 nobody tells
+    while not condition():  # noqa: ASYNC110 there is no event
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Every way into the sidecar, behind one call, so that one case can be sent by all of them."""
+"""Every way into the sidecar behind one signature, so that a case can be sent by each."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ PUBLIC_URL = "https://api.example.test"
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """One token request, in no protocol yet. An absent field is not sent at all."""
+    """A token request of any protocol. An absent field is not sent at all."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
     authorization: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Sent:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came back: a token or a problem, as JSON, and what the protocol tells besides."""
+    """The outcome of a request: a token or a problem as JSON, and values of the protocol."""
 
     token: Mapping[str, Any] | None = None
     problem: Mapping[str, Any] | None = None
@@ -61,13 +61,13 @@ WAYS = ("form", "json", "grpc", "grpc in process")
 
 
 def basic(client_id: str = "partner", client_secret: str = "secret") -> str:
-    """Return the value of a Basic header for credentials that are sent as they stand."""
+    """Return a Basic header for credentials that are not form-encoded."""
     return "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class House:
-    """A whole sidecar over sockets, and its parts in process, before one scripted upstream."""
+    """A sidecar over sockets and its parts in process, with one scripted upstream."""
 
     upstream: Upstream
     addresses: Addresses
@@ -77,16 +77,16 @@ class House:
 
 
 def unlimited() -> Throttle:
-    """Return a throttle that lets everything pass."""
+    """Return a throttle whose limits are never reached."""
     return Throttle(
         client_failures=10**6, address_failures=10**6, all_failures=10**6, client_calls=10**6
     )
 
 
 def settings(upstream: Upstream, **flags: str) -> Settings:
-    """Return the settings of a sidecar on free ports before `upstream`."""
+    """Return settings for a sidecar on free ports that calls `upstream`."""
     listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "127.0.0.1:0")
-    # Many tests send wrong secrets, all from here.
+    # Many tests send wrong secrets, all from one address.
     limits = dict.fromkeys(
         ("max_client_failures", "max_address_failures", "max_client_calls"), "1000000"
     )
@@ -97,7 +97,7 @@ def settings(upstream: Upstream, **flags: str) -> Settings:
 
 @asynccontextmanager
 async def open_house(**flags: str) -> AsyncIterator[House]:
-    """Run a sidecar and everything around it; `flags` are settings by field name."""
+    """Run a sidecar and its upstream; `flags` are settings by field name."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         upstream = await enter(Upstream())
@@ -108,7 +108,7 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
         auth_api = await enter(AuthApi(upstream.url, within(chosen.auth_api_timeout)))
         add_TokenServiceServicer_to_server(
             TokenService(auth_api, unlimited()),
-            cast("grpc.aio.Server", local),  # it takes handlers as a server does
+            cast("grpc.aio.Server", local),  # handlers are added to it as to a server
         )
         base = f"http://{addresses.rest}"
         rest = await enter(httpx2.AsyncClient(base_url=base, timeout=HANG))
@@ -124,7 +124,7 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
 
 @asynccontextmanager
 async def open_ways(addresses: Mapping[str, str]) -> AsyncIterator[Mapping[str, Way]]:
-    """Open the ways into any sidecar; `addresses` are those of its listeners, by name."""
+    """Open the ways into any sidecar; `addresses` are its listeners by name."""
     base = f"http://{addresses['rest']}"
     async with (
         httpx2.AsyncClient(base_url=base, timeout=HANG, trust_env=False) as rest,
@@ -182,8 +182,8 @@ def _by_grpc(channel: grpc.aio.Channel) -> Way:
 
 
 def outcome_of(error: grpc.aio.AioRpcError) -> Outcome:
-    """Return what a failed call tells in its code and its details."""
-    details = rpc_status.from_call(cast("grpc.Call", error))  # it has the accessors of one
-    told = find_detail(details, ProblemDetails) if details else None
-    problem = json_format.MessageToDict(told) if told else None
+    """Return the code, the details and the problem of a failed call."""
+    details = rpc_status.from_call(cast("grpc.Call", error))  # it has the same accessors
+    message = find_detail(details, ProblemDetails) if details else None
+    problem = json_format.MessageToDict(message) if message else None
     return Outcome(code=error.code(), details=details, problem=problem)

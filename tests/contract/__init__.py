@@ -1,6 +1,6 @@
-"""The contract: cases as data, and what holds them against every way into the sidecar."""
+"""Contract tests: cases as data, sent by every way into the sidecar."""
 
 import pytest
 
-# Without it a failed assertion there does not say what it compared.
+# Otherwise a failed assertion in this module does not show the compared values.
 pytest.register_assert_rewrite("tests.contract.checks")

@@ -1,7 +1,7 @@
-"""What the auth-api may answer, and the token or the problem that callers have of it.
+"""Answers of the auth-api, and the token or the problem that callers get for each.
 
-Problem documents with a karmoCode are in `relayed`. Whatever says "canary" here must
-reach no caller.
+Problem documents with a karmoCode are in `relayed`. No text with "canary" here may reach
+a caller.
 """
 
 import json
@@ -33,12 +33,12 @@ PROBLEM_JSON = "application/problem+json"
 HTML = b"<html><body>canary</body></html>"
 
 
-# TOKEN, to be changed.
+# A copy of TOKEN, to build variants.
 _GOOD = dict(TOKEN)
 
 
 def _token(**members: object) -> bytes:
-    """Answer with the token, changed by `members`; an ellipsis takes a member out."""
+    """Answer with the token, changed by `members`; an ellipsis removes a member."""
     changed = {name: value for name, value in (_GOOD | members).items() if value is not ...}
     return answer(200, changed)
 
@@ -113,7 +113,7 @@ _NO_TOKENS: Mapping[str, bytes] = {
     "R5 a redirect by 302": answer(302, Location="/canary"),
 }
 
-# RFC 6749 section 5.2, and what some servers add.
+# RFC 6749 section 5.2, and additions of some servers.
 _ERRORS: Mapping[str, ExpectedProblem] = {
     "invalid_request": INVALID_REQUEST,
     "invalid_client": INVALID_CLIENT,
@@ -124,7 +124,7 @@ _ERRORS: Mapping[str, ExpectedProblem] = {
     "access_denied": INVALID_REQUEST,
 }
 
-# By their status alone, whatever the body is.
+# Only the status counts, whatever the body is.
 _STATUSES: Mapping[int, ExpectedProblem] = {
     400: INVALID_REQUEST,
     401: INVALID_CLIENT,
@@ -142,7 +142,7 @@ _STATUSES: Mapping[int, ExpectedProblem] = {
     504: UPSTREAM_TIMEOUT,
 }
 
-# Nothing of these is understood; the status speaks alone.
+# These bodies are not understood, so only the status counts.
 _SILENT: Mapping[str, tuple[bytes, str]] = {
     "broken JSON": (b'{"detail":"canary"', "application/json"),
     "an array": (b'[{"karmoCode":"40099999"}]', PROBLEM_JSON),
@@ -158,7 +158,7 @@ _LOST: Mapping[str, bytes] = {
     "an error cut short": answer(503, {"error": "temporarily_unavailable"})[:-1],
 }
 
-# What the upstream asks for, and what of it callers are told.
+# Retry-After of the upstream, and the delay for callers in seconds.
 _DELAYS: Mapping[str, int] = {
     "7": 7,
     "0": 1,
@@ -206,7 +206,7 @@ def _rows() -> Iterator[Row]:
 
 
 def _oauth(status: int, error: str) -> bytes:
-    """Answer as plain OAuth servers do; their texts tell more than callers may know."""
+    """Answer as plain OAuth servers do, with texts that callers must not see."""
     body = {"error": error, "error_description": "canary", "detail": "canary", "karmoCode": "1"}
     return answer(status, body, www_authenticate='Basic realm="canary"')
 

@@ -1,8 +1,7 @@
-"""Contract cases: one exchange each, in no protocol yet, and what must come of it.
+"""Contract cases: one exchange each, independent of protocol, and its outcome.
 
-Each name begins with the rules that it proves: R1-R52 are those of the token
-endpoint. Requests are in `requests`, answers of the auth-api in `answers` and
-`relayed`. By what ways a case is sent does not belong here.
+Each name begins with the rules that it proves: R1-R52 are the rules of the token endpoint.
+Requests are in `requests`, answers of the auth-api in `answers` and `relayed`.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from tests.ways import Sent, basic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One exchange: `sent`, the upstream's `reply`, and the token or the problem that results.
+    """One exchange: `sent`, the upstream's `reply`, and the resulting token or problem.
 
     Without a reply the upstream must not be called.
     """

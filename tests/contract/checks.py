@@ -1,4 +1,4 @@
-"""What each protocol owes a caller who meets a problem."""
+"""Checks of a problem: everything that each protocol must send with it."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ MAX_STATUS_BYTES = 4096
 
 
 def check(outcome: Outcome, expected: ExpectedProblem, content_type: str = PROBLEM_JSON) -> None:
-    """Assert that `outcome` is the problem, with all that its protocol owes the caller."""
+    """Assert that `outcome` is the problem, with all that its protocol must send."""
     assert outcome.problem is not None
     check_document(outcome.problem, expected)
     if outcome.details is None:
@@ -32,12 +32,12 @@ def check(outcome: Outcome, expected: ExpectedProblem, content_type: str = PROBL
 
 
 def check_document(document: Mapping[str, Any], expected: ExpectedProblem) -> None:
-    """Assert that the problem document says what is expected, and nothing besides (RFC 9457)."""
-    told = dict(document)
-    detail, description = told.pop("detail", ""), told.pop("error_description", "")
-    errors = told.pop("karmoErrors", [])
-    assert INSTANCE.fullmatch(told.pop("instance"))
-    assert told == {
+    """Assert that the problem document (RFC 9457) has the expected members and no other."""
+    members = dict(document)
+    detail, description = members.pop("detail", ""), members.pop("error_description", "")
+    errors = members.pop("karmoErrors", [])
+    assert INSTANCE.fullmatch(members.pop("instance"))
+    assert members == {
         "type": expected.type,
         "title": expected.title,
         "status": expected.status,
@@ -88,8 +88,8 @@ def _check_grpc(outcome: Outcome, details: Status, expected: ExpectedProblem) ->
     )
     retry = find_detail(details, RetryInfo)
     assert (retry and retry.retry_delay.seconds) == expected.retry
-    told = find_detail(details, BadRequest) or BadRequest()
-    assert [(fault.field, fault.description) for fault in told.field_violations] == [
+    bad_request = find_detail(details, BadRequest) or BadRequest()
+    assert [(fault.field, fault.description) for fault in bad_request.field_violations] == [
         (error["pointer"][1:].replace("/", "."), error["detail"])
         for error in outcome.problem.get("karmoErrors", [])
     ]

@@ -1,7 +1,7 @@
 """The problems of the contract, as data.
 
-Written by hand and not read from the catalogue, so that a change there which
-callers would notice is seen here. How they are checked does not belong here.
+Written by hand and not read from the catalogue, so that a change there that callers would
+notice fails the tests. `checks` has the checks.
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from tests.ways import PUBLIC_URL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedProblem:
-    """A problem as every protocol tells it, less what differs between two occurrences.
+    """A problem of any protocol, without the members that differ between two occurrences.
 
-    `detail`: None takes any text, an empty one means that there must be none.
+    `detail`: None allows any text; an empty text means that there must be no detail.
     `pointers` are those of `karmoErrors`, in order. `retry` is in seconds.
     """
 
@@ -31,7 +31,7 @@ class ExpectedProblem:
     retry: int | None = None
 
     def at(self, *pointers: str) -> "ExpectedProblem":
-        """Return the same problem with faults in the fields that `pointers` name."""
+        """Return the same problem with violations at `pointers`."""
         return replace(self, pointers=pointers)
 
 

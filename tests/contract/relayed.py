@@ -1,6 +1,6 @@
-"""Problem documents of the auth-api, which reach callers in its words, checked and cut.
+"""Problem documents of the auth-api, whose texts reach callers, checked and cut.
 
-Whatever says "canary" here must reach no caller.
+No text with "canary" here may reach a caller.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,7 +53,7 @@ _NOT_PASSED = {
     "stack": ["canary"],
     "karmo_code": "canary",
 }
-# Of a document with nothing but its code callers read ours, and no detail.
+# A document with only a code gives our own texts, without a detail.
 _BARE = replace(INVALID_REQUEST, karmo_code=CODE, detail="")
 
 
@@ -70,19 +70,19 @@ def _by_status() -> Iterator[tuple[str, tuple[bytes, ExpectedProblem]]]:
             "karmoCode": code,
             "karmoErrors": [_FAULT | {"x": "canary"}],
         }
-        told = replace(
+        relayed = replace(
             kind, karmo_code=code, type=_TYPE, title="Their title", detail="Their detail."
         )
         yield (
             f"R38 R39 problem by {status}",
-            (answer(status, body, PROBLEM_JSON), told.at("/client_id")),
+            (answer(status, body, PROBLEM_JSON), relayed.at("/client_id")),
         )
         reply = answer(status, {"karmoCode": code}, PROBLEM_JSON)
         yield f"R38 R39 code alone by {status}", (reply, replace(kind, karmo_code=code, detail=""))
 
 
 def _by_code() -> Iterator[tuple[str, tuple[bytes, ExpectedProblem]]]:
-    """Without a valid code a document is like any other error: its status speaks alone."""
+    """Without a valid code a document is like any other error: only its status counts."""
     for bad in ("4009912", "400991234", 40099123, "4009912x", "40099123\n", "\u0664" * 8, None):
         for status, problem in ((400, INVALID_REQUEST), (500, UPSTREAM_BAD_ANSWER)):
             body = {"karmoCode": bad, "title": "canary", "detail": "canary"}
@@ -209,7 +209,7 @@ _IN_BODY = post(client_id="partner-1", client_secret="s3cr+t/  two")
 
 
 def _quoting(text: str) -> bytes:
-    """Answer with a problem document whose every text quotes `text`."""
+    """Answer with a problem document that quotes `text` in every text."""
     return _problem(
         type=f"https://auth.example.test/{text}",
         title=f"No '{text}'",
@@ -225,7 +225,7 @@ def _quoting(text: str) -> bytes:
 
 _WITHHELD = _BARE.at("/client_id")
 
-# What repeats the credentials of the request goes to nobody, not even to who sent them.
+# Texts that repeat the credentials of the request are withheld, even from their sender.
 ECHOES: Mapping[str, tuple[Sent, bytes, ExpectedProblem]] = {
     "withheld: client_id of Basic": (_BY_BASIC, _quoting("partner-1"), _WITHHELD),
     "withheld: the whole header": (_BY_BASIC, _quoting(_TOKEN68), _WITHHELD),

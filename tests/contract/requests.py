@@ -1,4 +1,4 @@
-"""Requests for a token, in no protocol yet: those that go upstream, and those that must not."""
+"""Token requests, independent of protocol: accepted ones, and ones that are refused."""
 
 import base64
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ VSCHAR = "".join(map(chr, range(0x20, 0x7F)))
 
 
 def post(**fields: str) -> Sent:
-    """Make a request for a token with `fields` besides the grant type."""
+    """Return a token request with `fields` and the grant type."""
     return Sent(fields=GRANT | fields)
 
 
 def header(*values: str, **fields: str) -> Sent:
-    """Make a request for a token with Authorization headers, and perhaps `fields`."""
+    """Return a token request with Authorization headers, and with `fields`."""
     return Sent(fields=GRANT | fields, authorization=values)
 
 
 def basic_of(credentials: bytes) -> str:
-    """Return the Basic header value that carries these very bytes."""
+    """Return the Basic header value for exactly these bytes."""
     return "Basic " + base64.b64encode(credentials).decode()
 
 

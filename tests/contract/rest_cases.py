@@ -1,7 +1,7 @@
-"""Requests that only REST can make: methods, paths, queries, bodies, media types, header fields.
+"""Cases that only REST has: methods, paths, queries, bodies, media types, header fields.
 
-Each name begins with the rules that it proves. Whatever says "canary" here must reach
-nobody. What every protocol can send belongs to `requests`.
+Each name begins with the rules that it proves. No text with "canary" here may be sent
+anywhere. Cases of every protocol are in `requests`.
 """
 
 import json
@@ -32,30 +32,30 @@ Field = tuple[str, str | bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestCase:
-    """One HTTP request, and its problem with the header fields `told`; without one, a token."""
+    """One HTTP request, and its problem with the header fields `answer`; None means a token."""
 
     method: str = "POST"
     target: str = PATH
     headers: tuple[Field, ...] = (("Content-Type", FORM),)
     body: bytes = FORM_BODY
     problem: ExpectedProblem | None = None
-    told: Mapping[str, str] = field(default_factory=dict)
+    answer: Mapping[str, str] = field(default_factory=dict)
 
 
 def typed(*content_types: str, body: bytes = FORM_BODY, **headers: str) -> RestCase:
-    """Make a request with these Content-Type fields, and others by keyword."""
+    """Return a request with these Content-Type fields, and others by keyword."""
     fields = [("Content-Type", value) for value in content_types]
     fields += [(name.replace("_", "-"), value) for name, value in headers.items()]
     return RestCase(headers=tuple(fields), body=body)
 
 
 def form(body: bytes) -> RestCase:
-    """Make a request with this form."""
+    """Return a request with this form."""
     return typed(FORM, body=body)
 
 
 def of_json(body: object, **headers: str) -> RestCase:
-    """Make a request with this JSON, which is sent as it stands if it is bytes."""
+    """Return a request with this JSON; bytes are sent unchanged."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return typed(JSON, body=data, **headers)
 
@@ -111,7 +111,7 @@ _METHODS = {
     "which wins: method, then media type": RestCase(method="PUT", headers=()),
 }
 
-# Every field of the request, in any writing, and what may be none.
+# Every field of the request in any spelling, and spellings that may not be fields.
 _QUERIES = {
     f"R3 {query}": RestCase(target=f"{PATH}?{query}")
     for query in (
@@ -253,9 +253,9 @@ def _refused() -> Iterator[tuple[str, RestCase]]:
         (_CODINGS, UNSUPPORTED_MEDIA_TYPE, {"accept-encoding": "identity"}),
         (_LARGE, CONTENT_TOO_LARGE, {"connection": "close"}),
     )
-    for cases, problem, told in groups:
+    for cases, problem, answer in groups:
         for name, case in cases.items():
-            yield name, replace(case, problem=problem, told=told)
+            yield name, replace(case, problem=problem, answer=answer)
     for name, (case, pointers) in _BODIES.items():
         yield name, replace(case, problem=INVALID_REQUEST.at(*pointers))
     for name, fields in _HEADERS.items():

@@ -1,4 +1,4 @@
-"""Every contract case by every way in: one token or problem, and one request upstream."""
+"""Tests of every contract case by every way in: one outcome, and one request upstream."""
 
 import uuid
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from tests.upstream import TOKEN, answer
 from tests.ways import House, Outcome, Sent, Way, basic, outcome_of
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-# What HTTP/1.1 needs, or may say of the connection.
+# Header fields that HTTP/1.1 requires, or that concern the connection.
 TRANSPORT = {"host", "content-length", "connection"}
 FIXED = {
     "content-type": "application/x-www-form-urlencoded",
@@ -31,7 +31,7 @@ FIXED = {
 
 @every_case
 async def test_case(case: Case, house: House, subtests: pytest.Subtests) -> None:
-    """A case has its outcome by every way: one document, and one request upstream, for all."""
+    """A case has the same outcome and the same request upstream by every way."""
     house.upstream.reply = answer(200, TOKEN) if case.reply is None else case.reply
     documents = []
     for name, way in house.ways.items():
@@ -48,7 +48,7 @@ async def test_case(case: Case, house: House, subtests: pytest.Subtests) -> None
 
 
 async def test_the_body_is_form_encoded(house: House, way: Way) -> None:
-    """R26: credentials of the body are encoded as application/x-www-form-urlencoded, once."""
+    """R26: credentials in the body are encoded once, as application/x-www-form-urlencoded."""
     await way(post(client_id="p&1=%41", client_secret="s +"))
     (raw,) = house.upstream.requests
     assert raw.startswith(b"POST /v1/oauth/token HTTP/1.1\r\n")
@@ -58,7 +58,7 @@ async def test_the_body_is_form_encoded(house: House, way: Way) -> None:
 
 
 async def test_no_cookie_is_kept(house: House, way: Way) -> None:
-    """A cookie that the upstream sets is not sent to it with the next request."""
+    """A cookie of the upstream is not sent back with the next request."""
     house.upstream.reply = answer(200, b"{}", Set_Cookie="session=1; Path=/")
     await way(header(basic()))
     await way(header(basic()))
@@ -67,7 +67,7 @@ async def test_no_cookie_is_kept(house: House, way: Way) -> None:
 
 
 async def test_a_grpc_call_keeps_its_identity(house: House) -> None:
-    """R49: request id and traceparent are metadata over gRPC, and go upstream as over REST."""
+    """R49: request id and traceparent in gRPC metadata go upstream as over REST."""
     request_id, trace = str(uuid.UUID(int=7)), f"00-{'4b' * 16}-{'0f' * 8}-01"
     house.upstream.reply = answer(401, {"error": "invalid_client"})
     stub = TokenServiceStub(house.channels["grpc"])
@@ -83,7 +83,7 @@ async def test_a_grpc_call_keeps_its_identity(house: House) -> None:
 
 
 async def test_unknown_client_and_wrong_secret_look_the_same(house: House, way: Way) -> None:
-    """R44: nothing in an answer tells whether the client exists."""
+    """R44: an answer does not reveal whether the client exists."""
     outcomes = []
     for text in ("The client does not exist", "The secret is wrong"):
         body = {"error": "invalid_client", "error_description": text}
@@ -96,10 +96,10 @@ async def test_unknown_client_and_wrong_secret_look_the_same(house: House, way: 
 
 
 def without_instance(outcome: Outcome) -> Mapping[str, Any]:
-    """Return the token or the problem that came back, less what names this one occurrence."""
-    told = outcome.problem if outcome.token is None else outcome.token
-    assert told is not None
-    return {name: value for name, value in told.items() if name != "instance"}
+    """Return the token or the problem of `outcome`, without `instance`."""
+    document = outcome.problem if outcome.token is None else outcome.token
+    assert document is not None
+    return {name: value for name, value in document.items() if name != "instance"}
 
 
 def _stable(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -107,7 +107,7 @@ def _stable(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _upstream_request(sent: Sent) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return header fields and form that carry what was sent: either of them the credentials."""
+    """Return the expected header fields and form upstream; one of them has the credentials."""
     if sent.authorization:
         headers = FIXED | {"authorization": sent.authorization[0]}
         return headers, {"grant_type": "client_credentials"}
@@ -115,9 +115,9 @@ def _upstream_request(sent: Sent) -> tuple[Mapping[str, str], Mapping[str, str]]
 
 
 def _read(raw: bytes) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return the header fields, each of which is there once, and the form of an upstream request.
+    """Return the header fields, which must not repeat, and the form of an upstream request.
 
-    Those of the transport are left out, and the request id, which differs with each request.
+    Without the fields of the transport, and without the request id, which always differs.
     """
     head, _, body = raw.decode().partition("\r\n\r\n")
     pairs = [line.split(": ", 1) for line in head.split("\r\n")[1:]]

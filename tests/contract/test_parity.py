@@ -1,4 +1,4 @@
-"""R52: whatever is sent and whatever the auth-api answers, every way gives the same."""
+"""Tests of parity (R52): every way gives the same outcome, for any request and answer."""
 
 import string
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ from tests.ways import House, Outcome, Sent, basic
 sent_five_times = settings(
     many,
     max_examples=150,
-    # One house serves every example; `outcomes_of` makes its upstream as new.
+    # One sidecar serves all examples; `outcomes_of` resets its upstream.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 # Requests
 
-# What every protocol can carry: a message of protobuf has no lone surrogate.
+# Texts that every protocol can carry: a protobuf message has no lone surrogate.
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 visible = st.text(vschar, min_size=1, max_size=40)
 value = st.one_of(visible, text, st.sampled_from(["", "partner", "secret", "client_credentials"]))
@@ -37,7 +37,7 @@ def _pair(encode: Any) -> st.SearchStrategy[str]:
     return st.builds(lambda a, b: basic(encode(a), encode(b)), visible, visible)
 
 
-# Metadata and header fields alike carry printable ASCII without white space around it.
+# Metadata and header fields both carry printable ASCII without white space around it.
 authorization = st.one_of(
     _pair(str),
     _pair(quote_plus),
@@ -117,7 +117,7 @@ replies = st.one_of(
 
 
 async def outcomes_of(house: House, sent: Sent, reply: bytes) -> Mapping[str, Outcome]:
-    """Send one request by every way, with the same answer of the auth-api for each."""
+    """Send one request by every way, each with the same answer of the auth-api."""
     house.upstream.reset()
     house.upstream.reply = reply
     outcomes = {name: await way(sent) for name, way in house.ways.items()}
@@ -126,18 +126,18 @@ async def outcomes_of(house: House, sent: Sent, reply: bytes) -> Mapping[str, Ou
 
 
 def assert_same(outcomes: Mapping[str, Outcome]) -> None:
-    """Assert that all outcomes are one token, or one problem with all that each protocol owes."""
+    """Assert that all outcomes are the same token, or the same problem, complete by protocol."""
     by_grpc = outcomes["grpc"]
     event("token" if by_grpc.problem is None else f"problem {by_grpc.problem['karmoCode'][:3]}")
     for outcome in outcomes.values():
         assert outcome.token == by_grpc.token
         if by_grpc.problem is not None:
-            check(outcome, _told(by_grpc, by_grpc.problem))
+            check(outcome, _expected(by_grpc, by_grpc.problem))
             assert _texts(outcome) == _texts(by_grpc)
 
 
-def _told(outcome: Outcome, problem: Mapping[str, Any]) -> ExpectedProblem:
-    """Return what a gRPC caller was told, for the callers of the other ways to be told too."""
+def _expected(outcome: Outcome, problem: Mapping[str, Any]) -> ExpectedProblem:
+    """Return the problem of the gRPC outcome, which the other ways must match."""
     assert outcome.details is not None
     assert outcome.code is not None
     info = find_detail(outcome.details, ErrorInfo)
@@ -157,18 +157,18 @@ def _told(outcome: Outcome, problem: Mapping[str, Any]) -> ExpectedProblem:
 
 
 def _texts(outcome: Outcome) -> Mapping[str, Any]:
-    return {name: told for name, told in (outcome.problem or {}).items() if name != "instance"}
+    return {name: text for name, text in (outcome.problem or {}).items() if name != "instance"}
 
 
 @sent_five_times
 @given(requests)
 async def test_the_same_request(house: House, sent: Sent) -> None:
-    """Any request has the same token or the same problem, whichever way it is sent by."""
+    """Any request has the same outcome by every way."""
     assert_same(await outcomes_of(house, sent, answer(200, TOKEN)))
 
 
 @sent_five_times
 @given(good, replies)
 async def test_the_same_answer(house: House, sent: Sent, reply: bytes) -> None:
-    """Any answer of the auth-api comes to the same, whichever way it was asked by."""
+    """Any answer of the auth-api has the same outcome by every way."""
     assert_same(await outcomes_of(house, sent, reply))

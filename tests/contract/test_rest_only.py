@@ -1,4 +1,4 @@
-"""What only REST can meet: the rules of HTTP around the call, and the exact answers."""
+"""Tests of REST only: the rules of HTTP around the call, and the exact responses."""
 
 import asyncio
 import json
@@ -36,8 +36,8 @@ from tests.servicers import RaisingServicer
 from tests.upstream import TOKEN
 from tests.ways import PUBLIC_URL, House, Outcome, basic
 
-# Header fields that belong to some problems only.
-TOLD = ("allow", "accept", "accept-encoding", "connection")
+# Header fields that only some problems have.
+PROBLEM_HEADERS = ("allow", "accept", "accept-encoding", "connection")
 FORM_FIELD = f"Content-Type: {FORM}".encode()
 
 
@@ -51,7 +51,7 @@ async def send(house: House, case: RestCase) -> httpx2.Response:
 
 
 def outcome_of(response: httpx2.Response | Received) -> Outcome:
-    """Return the problem that a response is."""
+    """Return the outcome in a response."""
     if isinstance(response, Received):
         body, status = json.loads(response.body), response.status
     else:
@@ -61,7 +61,7 @@ def outcome_of(response: httpx2.Response | Received) -> Outcome:
 
 @pytest.mark.parametrize("case", ACCEPTED.values(), ids=ACCEPTED)
 async def test_accepted(case: RestCase, house: House) -> None:
-    """A request that a rule allows has its token, and nothing unknown goes upstream."""
+    """A permitted request has its token, and no unknown field goes upstream."""
     response = await send(house, case)
     assert (response.status_code, response.json()) == (200, TOKEN)
     (raw,) = house.upstream.requests
@@ -71,18 +71,18 @@ async def test_accepted(case: RestCase, house: House) -> None:
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
 async def test_refused(case: RestCase, house: House) -> None:
-    """A request that a rule forbids has its problem, quotes nothing, and does not go upstream."""
+    """A forbidden request has its problem, which quotes nothing, and does not go upstream."""
     response = await send(house, case)
     assert case.problem is not None
     check(outcome_of(response), case.problem)
-    told = {name: response.headers[name] for name in TOLD if name in response.headers}
-    assert told == case.told
+    headers = {name: response.headers[name] for name in PROBLEM_HEADERS if name in response.headers}
+    assert headers == case.answer
     assert "canary" not in str(response.headers) + response.text
     assert not house.upstream.requests
 
 
 async def test_the_token_response_is_exact(house: House) -> None:
-    """R33 R34: exactly three members, an integer lifetime, and no header field too many."""
+    """R33 R34: exactly three members, an integer lifetime, and only the expected headers."""
     response = await send(house, RestCase())
     assert response.status_code == 200
     assert list(response.json()) == ["access_token", "token_type", "expires_in"]
@@ -105,7 +105,7 @@ async def test_the_token_response_is_exact(house: House) -> None:
 
 
 async def test_head_is_refused_without_a_body(house: House) -> None:
-    """R1: the answer to HEAD is that to GET, less its body."""
+    """R1: the answer to HEAD is that to GET without the body."""
     received = await answer_to(house.addresses.rest, request("HEAD"))
     assert (received.status, received.body) == (405, b"")
     assert received.headers["allow"] == "POST, OPTIONS"
@@ -123,7 +123,7 @@ async def test_a_method_is_case_sensitive(house: House) -> None:
 
 @pytest.mark.parametrize("query", ["", "?client_secret=canary"])
 async def test_options_tells_the_methods(house: House, query: str) -> None:
-    """R2: OPTIONS has an empty answer with Allow, no CORS, and nothing goes upstream."""
+    """R2: OPTIONS has an empty answer with Allow and without CORS; nothing goes upstream."""
     preflight = {
         "Origin": "https://canary.test",
         "Access-Control-Request-Method": "POST",
@@ -139,7 +139,7 @@ async def test_options_tells_the_methods(house: House, query: str) -> None:
 
 
 async def test_options_of_no_path_is_not_found(house: House) -> None:
-    """R4: OPTIONS does not make a path exist."""
+    """R4: OPTIONS of an unknown path is 404."""
     check(outcome_of(await house.rest.options("/canary")), NOT_FOUND)
 
 
@@ -156,7 +156,7 @@ TARGETS: Mapping[str, tuple[str, ExpectedProblem | None]] = {
 
 @pytest.mark.parametrize(("target", "problem"), TARGETS.values(), ids=TARGETS)
 async def test_targets(house: House, target: str, problem: ExpectedProblem | None) -> None:
-    """R4: a target reaches the endpoint if it is the same path, however it is written."""
+    """R4: a target reaches the endpoint if its path is the same in any spelling."""
     received = await answer_to(
         house.addresses.rest, request(target=target, headers=[FORM_FIELD], body=FORM_BODY)
     )
@@ -183,7 +183,7 @@ TOO_LARGE: Mapping[str, bytes] = {
 
 @pytest.mark.parametrize("data", TOO_LARGE.values(), ids=TOO_LARGE)
 async def test_a_body_over_the_limit_ends_the_connection(house: House, data: bytes) -> None:
-    """R17: 413 comes before the rest of the body, at once, and the connection is closed."""
+    """R17: 413 is sent at once, before the rest of the body, and the connection is closed."""
     received = await answer_to(house.addresses.rest, data)
     check(outcome_of(received), CONTENT_TOO_LARGE)
     assert received.headers["connection"] == "close"
@@ -199,7 +199,7 @@ async def test_a_chunked_body_is_read(house: House) -> None:
 
 
 async def test_a_refusal_leaves_the_connection_open(house: House) -> None:
-    """R50: after a problem that is no 413 the next request is answered on the connection."""
+    """R50: after a problem other than 413 the connection serves the next request."""
     wrong = b"PUT" + HEAD[4:] + b"Content-Length: 4\r\n\r\nbody"
     right = request(headers=[FORM_FIELD], body=FORM_BODY)
     async with asyncio.timeout(GUARD), sent(house.addresses.rest, wrong + right) as reader:
@@ -236,25 +236,25 @@ ACCEPT: Mapping[str, tuple[Sequence[str], str]] = {
 async def test_the_media_type_of_a_problem(
     house: House, accept: Sequence[str], media_type: str
 ) -> None:
-    """R47: problems are problem+json, or the same as JSON for those who name that alone."""
+    """R47: problems are problem+json, or plain JSON if a client accepts only that."""
     fields = [FORM_FIELD, *(f"Accept: {value}".encode() for value in accept)]
     data = request(headers=fields, body=b"grant_type=client_credentials")
     received = await answer_to(house.addresses.rest, data)
     check(outcome_of(received), INVALID_CLIENT, media_type)
 
 
-# Header fields that pass
+# Header fields that are passed on
 
 
 async def test_a_deadline_that_passes_is_a_timeout(house: House) -> None:
-    """A caller's grpc-timeout ends the call, here before it reaches the upstream."""
+    """An expired grpc-timeout of the caller ends the call, here before the upstream."""
     case = RestCase(headers=(("Content-Type", FORM), ("grpc-timeout", "1n")))
     check(outcome_of(await send(house, case)), UPSTREAM_TIMEOUT)
 
 
 @pytest.mark.parametrize("kept", [str(uuid.UUID(int=7)), str(uuid.UUID(int=2**128 - 1)).upper()])
 async def test_a_request_id_that_is_a_uuid_is_kept(house: House, kept: str) -> None:
-    """R49: a UUID of the caller names the call in the answer, the problem and upstream."""
+    """R49: a UUID of the caller is the request id in the answer, the problem and upstream."""
     fields = (("Content-Type", FORM), ("X-Request-Id", kept))
     refused = await send(house, RestCase(headers=fields, body=b""))
     check(outcome_of(refused), INVALID_REQUEST.at("/grant_type"))
@@ -270,12 +270,12 @@ async def test_a_request_id_that_is_a_uuid_is_kept(house: House, kept: str) -> N
 async def test_a_request_id_of_another_form_is_replaced(
     house: House, replaced: str | bytes
 ) -> None:
-    """R49: what is no UUID goes nowhere; a new one takes its place."""
+    """R49: a request id that is not a UUID is replaced by a new one everywhere."""
     fields = (("Content-Type", FORM), ("X-Request-Id", replaced))
     response = await send(house, RestCase(headers=fields))
-    made = response.headers["x-request-id"]
-    assert uuid.UUID(made).version == 4
-    assert f"X-Request-Id: {made}\r\n".encode() in house.upstream.requests[0]
+    request_id = response.headers["x-request-id"]
+    assert uuid.UUID(request_id).version == 4
+    assert f"X-Request-Id: {request_id}\r\n".encode() in house.upstream.requests[0]
     assert b"canary" not in house.upstream.requests[0]
 
 
@@ -293,7 +293,7 @@ TRACES = {
 
 @pytest.mark.parametrize(("trace", "passes"), TRACES.items())
 async def test_traceparent(house: House, trace: str, passes: bool) -> None:
-    """A traceparent goes upstream as it came, and does not go at all if it is none."""
+    """A valid traceparent goes upstream unchanged; an invalid one does not."""
     fields = (("Content-Type", FORM), ("traceparent", trace))
     response = await send(house, RestCase(headers=fields))
     assert response.json() == TOKEN
@@ -302,7 +302,7 @@ async def test_traceparent(house: House, trace: str, passes: bool) -> None:
 
 
 async def test_no_other_field_goes_upstream(house: House) -> None:
-    """R32: what a caller sends besides, be it of a proxy, stays here."""
+    """R32: no other header field goes upstream, not even one of a proxy."""
     names = ("X-Forwarded-For", "Forwarded", "Cookie", "Client-Cert", "tracestate", "grpc-canary")
     fields = (("Content-Type", FORM), *((name, "canary") for name in names))
     response = await send(house, RestCase(headers=fields))
@@ -310,7 +310,7 @@ async def test_no_other_field_goes_upstream(house: House) -> None:
     assert b"canary" not in house.upstream.requests[0]
 
 
-# Bugs of ours
+# Bugs of the sidecar
 
 Context = grpc.aio.ServicerContext[ExchangeTokenRequest, ExchangeTokenResponse]
 
@@ -333,7 +333,7 @@ def broken_channel(*interceptors: grpc.aio.ServerInterceptor) -> InProcessChanne
 
 
 async def post_to(channel: InProcessChannel) -> httpx2.Response:
-    """Post a request for a token to an application over `channel`."""
+    """Post a token request to an application over `channel`."""
     app = rest_app.build(runtime.SERVICES, channel, public_url=PUBLIC_URL)
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://sidecar.test") as client:
@@ -346,16 +346,16 @@ async def post_to(channel: InProcessChannel) -> httpx2.Response:
 async def test_a_bug_behind_the_channel(
     interceptors: tuple[grpc.aio.ServerInterceptor, ...],
 ) -> None:
-    """R50: an exception of a servicer is a problem without its text, also without the guard."""
+    """R50: an exception of a servicer is a problem without its text, even without a boundary."""
     response = await post_to(broken_channel(*interceptors))
     check(outcome_of(response), INTERNAL)
     assert "canary" not in str(response.headers) + response.text
 
 
 async def test_a_bug_in_the_application() -> None:
-    """R50: an exception in the application itself is a problem with every header field it owes."""
+    """R50: an exception in the application itself is a complete problem."""
     channel = broken_channel()
-    await channel.close()  # to call over it raises UsageError
+    await channel.close()  # a call over it raises UsageError
     response = await post_to(channel)
     check(outcome_of(response), INTERNAL)
     assert "closed" not in response.text

@@ -1,4 +1,4 @@
-"""The Authorization header: what is read from it in any spelling, and what is refused."""
+"""Tests of the Authorization header: accepted spellings and refusals."""
 
 import base64
 import re
@@ -18,25 +18,25 @@ CANARY = "canary-2b6e"
 
 
 def encode(text: str | bytes) -> str:
-    """Return a Basic header for `text`, which should hold an id, a colon and a secret."""
+    """Return a Basic header for `text`, which should be an id, a colon and a secret."""
     data = text if isinstance(text, bytes) else text.encode()
     return "Basic " + base64.b64encode(data).decode()
 
 
 def read(*values: str) -> Basic | None:
-    """Return what these Authorization fields hold."""
+    """Return the credentials in these Authorization headers."""
     return read_authorization([Secret(value) for value in values])
 
 
 def read_one(value: str) -> tuple[str, str]:
-    """Return the id and the secret that one field holds."""
-    found = read(value)
-    assert found is not None
-    return found.client_id.reveal(), found.client_secret.reveal()
+    """Return the id and the secret in one header."""
+    credentials = read(value)
+    assert credentials is not None
+    return credentials.client_id.reveal(), credentials.client_secret.reveal()
 
 
 def fault_of(*values: str) -> str:
-    """Return why these fields cannot be read."""
+    """Return the fault of these headers."""
     with pytest.raises(AuthorizationError) as raised:
         read(*values)
     assert raised.value.__cause__ is None
@@ -143,39 +143,45 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("value", "expected"), READ.values(), ids=READ)
 def test_read(value: str, expected: tuple[str, str]) -> None:
-    """A Basic header is read in every spelling that clients have for it, and decoded once."""
+    """A Basic header is read in every spelling of real clients, and decoded once."""
     assert read_one(value) == expected
 
 
 def test_everything_that_is_read() -> None:
-    """Beside the decoded halves stand the raw ones and the token, as they came."""
-    found = read(basic("urn%3Ap", "se:c%2Bet"))
-    assert found is not None
-    assert found.token.reveal() == basic("urn%3Ap", "se:c%2Bet").removeprefix("Basic ")
-    assert (found.raw_id.reveal(), found.raw_secret.reveal()) == ("urn%3Ap", "se:c%2Bet")
-    assert (found.client_id.reveal(), found.client_secret.reveal()) == ("urn:p", "se:c+et")
+    """The result has the decoded halves, the raw halves and the token."""
+    credentials = read(basic("urn%3Ap", "se:c%2Bet"))
+    assert credentials is not None
+    assert credentials.token.reveal() == basic("urn%3Ap", "se:c%2Bet").removeprefix("Basic ")
+    assert (credentials.raw_id.reveal(), credentials.raw_secret.reveal()) == (
+        "urn%3Ap",
+        "se:c%2Bet",
+    )
+    assert (credentials.client_id.reveal(), credentials.client_secret.reveal()) == (
+        "urn:p",
+        "se:c+et",
+    )
 
 
 def test_no_header() -> None:
-    """Without a header there is nothing to read."""
+    """Without a header there are no credentials."""
     assert read() is None
 
 
 @pytest.mark.parametrize("value", OTHER_SCHEMES)
 def test_another_scheme(value: str) -> None:
-    """A header of another scheme is none of ours, and not even malformed."""
+    """A header of another scheme gives no credentials, even if it is malformed."""
     assert read(value) is None
 
 
 @pytest.mark.parametrize(("value", "violation"), REFUSED.values(), ids=REFUSED)
 def test_refused(value: str, violation: str) -> None:
-    """A header that cannot be read is refused with what is wrong, never guessed at."""
+    """An invalid header is refused with its fault, and never guessed at."""
     assert fault_of(value) == violation
 
 
 @pytest.mark.parametrize("values", [(basic(), basic()), ("Bearer a", "Bearer b"), ("", "", "")])
 def test_two_headers(values: tuple[str, ...]) -> None:
-    """Of several headers none is chosen, whatever their schemes and even if they are equal."""
+    """Several headers are refused, whatever their schemes and even if they are equal."""
     assert fault_of(*values) == "Send one Authorization header only."
 
 
@@ -190,22 +196,22 @@ HOLD_CANARY = (
 
 @pytest.mark.parametrize("value", HOLD_CANARY, ids=ascii)
 def test_no_fault_quotes_the_header(value: str) -> None:
-    """Whatever is wrong, the fault shows nothing of the header."""
+    """No fault quotes the header."""
     assert CANARY not in fault_of(value)
 
 
 def test_what_is_read_is_masked() -> None:
-    """Neither the token nor any half is shown."""
-    found = repr(read(basic(CANARY, CANARY)))
-    assert CANARY not in found
-    assert basic(CANARY, CANARY)[6:14] not in found
+    """The repr shows neither the token nor a half."""
+    shown = repr(read(basic(CANARY, CANARY)))
+    assert CANARY not in shown
+    assert basic(CANARY, CANARY)[6:14] not in shown
 
 
 @many
 @given(st.text(vschar), st.text(vschar))
 @example("a:b", "%41+")
 def test_form_encoded_credentials_round_trip(client_id: str, client_secret: str) -> None:
-    """Who encodes as RFC 6749 section 2.3.1 says is understood, whatever the credentials are."""
+    """Credentials encoded as in RFC 6749 section 2.3.1 are decoded, for all credentials."""
     header = basic(quote_plus(client_id), quote_plus(client_secret))
     assert read_one(header) == (client_id, client_secret)
 
@@ -213,7 +219,7 @@ def test_form_encoded_credentials_round_trip(client_id: str, client_secret: str)
 @many
 @given(st.text(vschar), st.text(vschar))
 def test_everything_encoded_round_trips(client_id: str, client_secret: str) -> None:
-    """Who encodes every single character, as oauth4webapi nearly does, is understood too."""
+    """Credentials with every character encoded, nearly as by oauth4webapi, are decoded."""
     encoded = ["".join(f"%{ord(sign):02X}" for sign in text) for text in (client_id, client_secret)]
     assert read_one(basic(*encoded)) == (client_id, client_secret)
 
@@ -224,18 +230,18 @@ def test_everything_encoded_round_trips(client_id: str, client_secret: str) -> N
     st.text(vschar.filter(lambda sign: sign not in "%+")),
 )
 def test_raw_credentials_round_trip(client_id: str, client_secret: str) -> None:
-    """Who does not encode at all is understood as long as nothing looks encoded."""
+    """Credentials that are not encoded are read unchanged if they contain no `%` and no `+`."""
     assert read_one(basic(client_id, client_secret)) == (client_id, client_secret)
 
 
 @many
 @given(st.lists(any_text | any_text.map("Basic ".__add__) | st.binary().map(encode), max_size=2))
 def test_any_fields(values: list[str]) -> None:
-    """Any fields at all hold printable credentials, or none, or are refused."""
+    """Any headers give printable credentials, or none, or an AuthorizationError."""
     try:
-        found = read(*values)
+        credentials = read(*values)
     except AuthorizationError:
         return
-    if found is not None:
-        halves = f"{found.client_id.reveal()}{found.client_secret.reveal()}"
+    if credentials is not None:
+        halves = f"{credentials.client_id.reveal()}{credentials.client_secret.reveal()}"
         assert re.fullmatch("[ -~]*", halves)

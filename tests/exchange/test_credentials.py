@@ -1,4 +1,4 @@
-"""Client authentication: what of a request is credentials, and what problem the rest is."""
+"""Tests of client authentication: the credentials in a request, or its problem."""
 
 import base64
 import re
@@ -29,14 +29,14 @@ from tests.ways import basic
 
 
 def encode(text: str | bytes) -> str:
-    """Return a Basic header for `text`, which should hold an id, a colon and a secret."""
+    """Return a Basic header for `text`, which should be an id, a colon and a secret."""
     data = text if isinstance(text, bytes) else text.encode()
     return "Basic " + base64.b64encode(data).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A request by its plain values; as it stands it lacks nothing but credentials."""
+    """A request by its plain values. The default lacks only credentials."""
 
     grant_type: str = GRANT_TYPE
     client_id: str = ""
@@ -44,7 +44,7 @@ class Sent:
     authorization: tuple[str, ...] = ()
 
     def request(self) -> TokenRequest:
-        """Return it as the servicer makes it."""
+        """Return the request as the servicer passes it."""
         return TokenRequest(
             grant_type=self.grant_type,
             client_id=Secret(self.client_id),
@@ -55,7 +55,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The problem that a request is, and the pointers and texts of its field errors."""
+    """The problem of a request, with the pointers and texts of its field errors."""
 
     reason: Reason
     detail: str
@@ -63,7 +63,7 @@ class Refusal:
 
 
 def refusal_of(sent: Sent) -> Refusal:
-    """Return the problem that `sent` is; there must be one."""
+    """Return the problem of `sent`, which must have one."""
     with pytest.raises(ProblemError) as raised:
         check(sent.request())
     problem = raised.value.problem
@@ -84,7 +84,7 @@ def revealed(credentials: ClientCredentials) -> tuple[str, str, str | None]:
     )
 
 
-# In the body, and by header: what is sent, and the id and secret that are read.
+# The sent values, in the body or by header, and the id and secret that are read.
 IN_THE_BODY: Mapping[str, tuple[str, str]] = {
     "plain": ("partner", "secret"),
     "every kind of ASCII": ("~ !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}", "s3cr+t/w%41 :"),
@@ -100,7 +100,7 @@ BY_HEADER: Mapping[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize(("client_id", "client_secret"), IN_THE_BODY.values(), ids=IN_THE_BODY)
 def test_credentials_in_the_body(client_id: str, client_secret: str) -> None:
-    """Credentials of the request's fields are taken as they stand, and nothing is decoded."""
+    """Credentials in the fields of the request are used without decoding."""
     sent = Sent(client_id=client_id, client_secret=client_secret)
     assert revealed(check(sent.request())) == (client_id, client_secret, None)
 
@@ -109,14 +109,14 @@ def test_credentials_in_the_body(client_id: str, client_secret: str) -> None:
     ("header", "client_id", "client_secret"), BY_HEADER.values(), ids=BY_HEADER
 )
 def test_credentials_by_header(header: str, client_id: str, client_secret: str) -> None:
-    """A Basic header is decoded for what it says, and kept as it came for who decides."""
+    """A Basic header is decoded, and also kept unchanged for the auth-api."""
     credentials = check(Sent(authorization=(header,)).request())
     assert revealed(credentials) == (client_id, client_secret, header)
 
 
 @pytest.mark.parametrize("client_id", ["urn:partner", "urn%3Apartner"])
 def test_header_and_the_same_id(client_id: str) -> None:
-    """The id may stand in the body too, in either reading of what the header says."""
+    """The id may be repeated in the body, in its raw or its decoded form."""
     header = basic("urn%3Apartner", "secret")
     sent = Sent(client_id=client_id, authorization=(header,))
     assert revealed(check(sent.request())) == ("urn:partner", "secret", header)
@@ -145,30 +145,30 @@ def of_field(pointer: str, detail: str, reason: Reason = INVALID_REQUEST) -> Ref
 
 
 def not_printable(name: str) -> Refusal:
-    """Return the problem of a field with a character that no credential has."""
+    """Return the problem of a field with a character that credentials must not have."""
     return of_field(f"/{name}", f"{name} must hold printable ASCII characters only.")
 
 
 def unsupported(shown: str) -> Refusal:
-    """Return the problem of another grant type, which is shown as `shown`."""
+    """Return the problem of an unsupported grant type, which is quoted as `shown`."""
     detail = f"grant_type '{shown}' is not supported; send client_credentials."
     return of_field("/grant_type", detail, UNSUPPORTED_GRANT_TYPE)
 
 
 def by(header: str) -> Sent:
-    """Return a request with `header` alone."""
+    """Return a request with `header` and no credentials in its fields."""
     return Sent(authorization=(header,))
 
 
 COMPLETE = Sent(client_id="partner", client_secret="secret")
 REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
-    # The header, of which tests/exchange/test_basic_auth.py has more
+    # The header; tests/exchange/test_basic_auth.py has more
     "unreadable header": (by("Basic ?"), NOT_BASE64),
     "two headers": (
         Sent(authorization=(basic(), basic())),
         Refusal(reason=INVALID_REQUEST, detail="Send one Authorization header only."),
     ),
-    # Two ways of authentication
+    # Two authentication methods
     "header and secret": (
         Sent(client_secret="secret", authorization=(basic(),)),
         of_field("/client_secret", ONE_WAY),
@@ -259,11 +259,11 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
 
 @pytest.mark.parametrize(("sent", "refusal"), REFUSED.values(), ids=REFUSED)
 def test_refused(sent: Sent, refusal: Refusal) -> None:
-    """Each faulty request is the one problem that is defined for it, with its field errors."""
+    """Each faulty request has the defined problem, with its field errors."""
     assert refusal_of(sent) == refusal
 
 
-# Of several faults the first in this order gives the reason (RFC 6749 section 5.2).
+# The first of several faults, in this order, sets the reason (RFC 6749 section 5.2).
 FIRST: Mapping[str, tuple[Sent, Refusal]] = {
     "header before two ways": (
         Sent(client_secret="secret", grant_type="x", authorization=("Basic ?",)),
@@ -299,12 +299,12 @@ FIRST: Mapping[str, tuple[Sent, Refusal]] = {
 
 @pytest.mark.parametrize(("sent", "refusal"), FIRST.values(), ids=FIRST)
 def test_first_fault_wins(sent: Sent, refusal: Refusal) -> None:
-    """The order of the checks settles the reason, and every field's fault is still listed."""
+    """The first failed check sets the reason, and the faults of all fields are listed."""
     assert refusal_of(sent) == refusal
 
 
 def test_the_problem_is_whole() -> None:
-    """A problem of ours leaves to the catalogue what is the same for every occurrence."""
+    """A problem sets no member that the catalogue defines."""
     with pytest.raises(ProblemError) as raised:
         check(Sent(grant_type="").request())
     assert raised.value.problem == Problem(
@@ -332,7 +332,7 @@ HOLDS_CANARY: Mapping[str, Sent] = {
 
 @pytest.mark.parametrize("sent", HOLDS_CANARY.values(), ids=HOLDS_CANARY)
 def test_no_problem_quotes_credentials(sent: Sent) -> None:
-    """Whatever is wrong with credentials, the problem and its exception show nothing of them."""
+    """No problem of credentials, and no exception, quotes them."""
     with pytest.raises(ProblemError) as raised:
         check(sent.request())
     assert CANARY not in f"{raised.value} {raised.value!r} {raised.value.problem!r}"
@@ -340,7 +340,7 @@ def test_no_problem_quotes_credentials(sent: Sent) -> None:
 
 
 def test_nothing_that_holds_credentials_shows_them() -> None:
-    """Requests and credentials mask what they hold."""
+    """The repr of requests and credentials masks the secrets."""
     sent = Sent(client_id=CANARY, client_secret=CANARY)
     header = by(basic(CANARY, CANARY))
     shown = repr([sent.request(), header.request(), check(sent.request()), check(header.request())])
@@ -349,7 +349,7 @@ def test_nothing_that_holds_credentials_shows_them() -> None:
 
 
 def test_not_even_local_variables_show_credentials() -> None:
-    """A crash reporter that tells the values of local variables tells none of them."""
+    """A crash report with the values of local variables does not contain credentials."""
     sent = Sent(grant_type="", client_id=CANARY, authorization=(basic(CANARY, CANARY),))
     with pytest.raises(ProblemError) as raised:
         check(sent.request())
@@ -384,14 +384,14 @@ SEEN: Mapping[str, tuple[Sent, str, bool]] = {
 
 @pytest.mark.parametrize(("sent", "text", "seen"), SEEN.values(), ids=SEEN)
 def test_appear_in(sent: Sent, text: str, seen: bool) -> None:
-    """A text that shows the id, the secret or the header, in any reading, is recognised."""
+    """A text that contains the id, the secret or the header, in any form, is recognised."""
     assert check(sent.request()).appear_in(text) is seen
 
 
 @many
 @given(st.text(vschar, min_size=1), st.text(vschar, min_size=1))
 def test_credentials_round_trip(client_id: str, client_secret: str) -> None:
-    """Any printable credentials are accepted, from the fields and from the header."""
+    """All printable credentials are accepted, from the fields and from the header."""
     sent = Sent(client_id=client_id, client_secret=client_secret)
     assert revealed(check(sent.request())) == (client_id, client_secret, None)
     header = basic(quote_plus(client_id), quote_plus(client_secret))
@@ -412,23 +412,23 @@ header_text = any_text | any_text.map("Basic ".__add__) | base64_of
 def test_check_raises_nothing_but_problems(
     grant_type: str, client_id: str, client_secret: str, authorization: list[str]
 ) -> None:
-    """Any request at all is either credentials of printable ASCII or a problem."""
+    """Every request gives printable ASCII credentials or a ProblemError."""
     sent = Sent(
         grant_type=grant_type,
         client_id=client_id,
         client_secret=client_secret,
         authorization=tuple(authorization),
     )
-    found = outcome_of(sent)
-    if isinstance(found, Problem):
-        assert found.reason in {INVALID_CLIENT, INVALID_REQUEST, UNSUPPORTED_GRANT_TYPE}
+    outcome = outcome_of(sent)
+    if isinstance(outcome, Problem):
+        assert outcome.reason in {INVALID_CLIENT, INVALID_REQUEST, UNSUPPORTED_GRANT_TYPE}
     else:
-        assert re.fullmatch("[ -~]+", found.client_id.reveal())
-        assert re.fullmatch("[ -~]+", found.client_secret.reveal())
+        assert re.fullmatch("[ -~]+", outcome.client_id.reveal())
+        assert re.fullmatch("[ -~]+", outcome.client_secret.reveal())
 
 
 def outcome_of(sent: Sent) -> ClientCredentials | Problem:
-    """Return what `sent` is."""
+    """Return the credentials or the problem of `sent`."""
     try:
         return check(sent.request())
     except ProblemError as error:

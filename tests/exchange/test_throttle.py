@@ -1,4 +1,4 @@
-"""The throttle: guesses are limited, and nothing that one address does limits another one."""
+"""Tests of the throttle: guesses are limited, without effect on other addresses."""
 
 import asyncio
 from collections import Counter
@@ -20,7 +20,7 @@ FAILED = RejectedError(Problem(reason=pb.PROBLEM_REASON_INVALID_CLIENT))
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock in seconds, which the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -51,22 +51,25 @@ def make(
 ) -> tuple[Throttle, Clock]:
     """Return a throttle and its clock."""
     clock = Clock()
-    made = Throttle(
+    throttle = Throttle(
         client_failures=client_failures,
         address_failures=address_failures,
         all_failures=all_failures,
         client_calls=client_calls,
         now=clock,
     )
-    return made, clock
+    return throttle, clock
 
 
 def exchange(
-    made: Throttle, sent: ClientCredentials, address: str = HERE, error: Exception | None = FAILED
+    throttle: Throttle,
+    sent: ClientCredentials,
+    address: str = HERE,
+    error: Exception | None = FAILED,
 ) -> Problem | None:
     """Return the problem of an exchange that ends with `error`, by default a wrong secret."""
     try:
-        with made.attempt(address, sent):
+        with throttle.attempt(address, sent):
             if error is not None:
                 raise error
     except ProblemError as caught:
@@ -84,18 +87,20 @@ def is_refused(problem: Problem | None) -> bool:
     return problem is not None and problem.reason == pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS
 
 
-def guess(made: Throttle, times: int, address: str = HERE, client: str = "partner") -> list[bool]:
-    """Send so many different wrong secrets; return which were refused."""
+def guess(
+    throttle: Throttle, times: int, address: str = HERE, client: str = "partner"
+) -> list[bool]:
+    """Send `times` different wrong secrets; return whether each was refused."""
     sent = [credentials(client, f"{client}{address}{number}") for number in range(times)]
-    return [is_refused(exchange(made, one, address)) for one in sent]
+    return [is_refused(exchange(throttle, one, address)) for one in sent]
 
 
 def test_wrong_secrets_of_one_client_from_one_address() -> None:
-    """So many are let through, the next ones are told when to come back and what was passed."""
-    made, clock = make()
-    assert guess(made, 3) == [False] * 3
+    """Guesses beyond the limit are refused; the problem has the limit and the delay."""
+    throttle, clock = make()
+    assert guess(throttle, 3) == [False] * 3
     clock.now += 20
-    refusal = exchange(made, credentials(secret="another"))
+    refusal = exchange(throttle, credentials(secret="another"))
     assert refusal == Problem(
         reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS,
         detail="There were 3 wrong secrets in a minute for this client from this address. "
@@ -105,184 +110,184 @@ def test_wrong_secrets_of_one_client_from_one_address() -> None:
 
 
 def test_the_right_secret_is_refused_as_well() -> None:
-    """Who has guessed too often does not learn by the answer which guess was right."""
-    made, _ = make()
-    guess(made, 3)
-    assert is_refused(exchange(made, credentials(), error=None))
+    """Beyond the limit a right secret is refused, too, so the answer does not confirm it."""
+    throttle, _ = make()
+    guess(throttle, 3)
+    assert is_refused(exchange(throttle, credentials(), error=None))
 
 
 def test_nobody_else_is_affected() -> None:
-    """The client from elsewhere, and another client from here, go on."""
-    made, _ = make()
-    guess(made, 10)
-    assert exchange(made, credentials(), THERE, error=None) is None
-    assert exchange(made, credentials("other"), error=None) is None
+    """The client at another address, and another client at this one, are not limited."""
+    throttle, _ = make()
+    guess(throttle, 10)
+    assert exchange(throttle, credentials(), THERE, error=None) is None
+    assert exchange(throttle, credentials("other"), error=None) is None
 
 
 def test_wrong_secrets_from_one_address() -> None:
-    """Many clients tried from one address are one guesser, whose address is limited."""
-    made, _ = make(address_failures=5)
-    refused = [guess(made, 1, client=f"client{number}")[0] for number in range(8)]
+    """Guesses at many clients from one address are limited by address."""
+    throttle, _ = make(address_failures=5)
+    refused = [guess(throttle, 1, client=f"client{number}")[0] for number in range(8)]
     assert refused == [False] * 5 + [True] * 3
-    assert exchange(made, credentials(), THERE, error=None) is None
+    assert exchange(throttle, credentials(), THERE, error=None) is None
 
 
 def test_addresses_of_one_network() -> None:
-    """Who owns a network of IPv6 does not begin anew with each of its addresses."""
-    made, _ = make()
-    refused = [guess(made, 1, f"2001:db8::{number}")[0] for number in range(5)]
+    """The addresses of one IPv6 network share a limit."""
+    throttle, _ = make()
+    refused = [guess(throttle, 1, f"2001:db8::{number}")[0] for number in range(5)]
     assert refused == [False] * 3 + [True] * 2
 
 
 def test_success_costs_nothing() -> None:
-    """Exchanges that succeed, and those that fail for another reason, never add up."""
-    made, _ = make()
+    """Exchanges that succeed, or fail for another reason, do not count."""
+    throttle, _ = make()
     others: list[Exception | None] = [
         None,
         ProblemError(Problem(reason=pb.PROBLEM_REASON_UPSTREAM_TIMEOUT)),
         ProblemError(Problem(reason=pb.PROBLEM_REASON_ACCESS_DENIED)),
     ]
     for error in others * 20:
-        assert not is_refused(exchange(made, credentials(), error=error))
-    assert guess(made, 4) == [False] * 3 + [True]
+        assert not is_refused(exchange(throttle, credentials(), error=error))
+    assert guess(throttle, 4) == [False] * 3 + [True]
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
 def test_what_ends_otherwise_costs_nothing(error: type[BaseException]) -> None:
-    """A fault of ours, or a caller who leaves, is no wrong secret."""
-    made, _ = make(client_failures=1)
+    """A bug, or a caller that leaves, does not count as a wrong secret."""
+    throttle, _ = make(client_failures=1)
     for _ in range(3):
-        with pytest.raises(error), made.attempt(HERE, credentials()):
+        with pytest.raises(error), throttle.attempt(HERE, credentials()):
             raise error
-    assert exchange(made, credentials(), error=None) is None
+    assert exchange(throttle, credentials(), error=None) is None
 
 
 def test_right_secrets_at_once_are_not_limited() -> None:
-    """While no wrong secret stands in the window, calls in flight are no guesses."""
-    made, _ = make(client_failures=3, address_failures=3)
+    """While the window has no wrong secret, calls in flight are not limited."""
+    throttle, _ = make(client_failures=3, address_failures=3)
     with ExitStack() as stack:
         for _ in range(40):
-            stack.enter_context(made.attempt(HERE, credentials()))
-        assert exchange(made, credentials(), error=None) is None
+            stack.enter_context(throttle.attempt(HERE, credentials()))
+        assert exchange(throttle, credentials(), error=None) is None
 
 
 def test_guesses_at_once() -> None:
-    """Of guesses at once the limit and those in flight get through; then none begins."""
-    made, _ = make()
-    flying = [made.attempt(HERE, credentials(secret=f"{number}")) for number in range(10)]
+    """Of parallel guesses only the calls in flight get through; after a failure none starts."""
+    throttle, _ = make()
+    flying = [throttle.attempt(HERE, credentials(secret=f"{number}")) for number in range(10)]
     for one in flying:
         one.__enter__()
     for one in flying:
         end(one, FAILED)
-        assert is_refused(exchange(made, credentials(secret="x"), error=None))
-    assert is_refused(exchange(made, credentials(secret="x"), error=None))
+        assert is_refused(exchange(throttle, credentials(secret="x"), error=None))
+    assert is_refused(exchange(throttle, credentials(secret="x"), error=None))
 
 
 def test_calls_in_flight_count_beside_a_wrong_secret() -> None:
-    """After one wrong secret so many may be in flight as could be wrong; the text says so."""
-    made, _ = make()
-    guess(made, 1)
-    with made.attempt(HERE, credentials()), made.attempt(HERE, credentials()):
-        assert exchange(made, credentials()) == Problem(
+    """After one wrong secret calls in flight count against the limit; the text says so."""
+    throttle, _ = make()
+    guess(throttle, 1)
+    with throttle.attempt(HERE, credentials()), throttle.attempt(HERE, credentials()):
+        assert exchange(throttle, credentials()) == Problem(
             reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS,
             detail="There were wrong secrets in the last minute for this client from this address, "
             "so at most 2 requests may be in flight. Check the secret, and try again when one has "
             "ended.",
             retry_after=1,
         )
-    assert exchange(made, credentials(), error=None) is None
+    assert exchange(throttle, credentials(), error=None) is None
 
 
 def test_calls_of_one_client() -> None:
-    """One client may not make the auth-api hash without end; elsewhere it goes on."""
-    made, clock = make(client_calls=2)
-    assert exchange(made, credentials(), error=None) is None
-    assert exchange(made, credentials(), error=None) is None
+    """The exchanges of a client at one address are limited, but not at another address."""
+    throttle, clock = make(client_calls=2)
+    assert exchange(throttle, credentials(), error=None) is None
+    assert exchange(throttle, credentials(), error=None) is None
     clock.now += 59.5
-    refusal = exchange(made, credentials(), error=None)
+    refusal = exchange(throttle, credentials(), error=None)
     assert refusal is not None
     assert refusal.detail == (
         "There were 2 requests in a minute for this client from this address. "
         "Use each token until it expires."
     )
     assert refusal.retry_after == 1
-    assert exchange(made, credentials("other"), error=None) is None
-    assert exchange(made, credentials(), THERE, error=None) is None
+    assert exchange(throttle, credentials("other"), error=None) is None
+    assert exchange(throttle, credentials(), THERE, error=None) is None
 
 
 def test_a_stranger_who_leaves_locks_nobody_out() -> None:
-    """Calls for a client that are cancelled at one address do not count at another one."""
-    made, _ = make(client_calls=20)
+    """Cancelled calls for a client at one address do not count at another one."""
+    throttle, _ = make(client_calls=20)
     for number in range(100):
         leaving = (
             suppress(asyncio.CancelledError, ProblemError),
-            made.attempt(HERE, credentials(secret=f"{number}")),
+            throttle.attempt(HERE, credentials(secret=f"{number}")),
         )
         with leaving[0], leaving[1]:
             raise asyncio.CancelledError
-    assert exchange(made, credentials(), THERE, error=None) is None
+    assert exchange(throttle, credentials(), THERE, error=None) is None
 
 
 def test_wrong_secrets_from_everywhere() -> None:
-    """Guesses from many addresses are bounded, but where the client succeeded it goes on."""
-    made, clock = make(all_failures=20)
-    assert exchange(made, credentials(), HERE, error=None) is None
+    """Guesses from all addresses are limited, except where the client succeeded lately."""
+    throttle, clock = make(all_failures=20)
+    assert exchange(throttle, credentials(), HERE, error=None) is None
     clock.now += TRUST - 60
-    refused = [guess(made, 1, f"192.0.3.{number}")[0] for number in range(30)]
+    refused = [guess(throttle, 1, f"192.0.3.{number}")[0] for number in range(30)]
     assert refused == [False] * 20 + [True] * 10
-    refusal = exchange(made, credentials(), THERE, error=None)
+    refusal = exchange(throttle, credentials(), THERE, error=None)
     assert refusal is not None
     assert refusal.detail == (
         "There were 20 wrong secrets in a minute for this client from all addresses. "
         "Check the secret, and try again later."
     )
-    assert exchange(made, credentials(), HERE, error=None) is None
-    assert exchange(made, credentials("other"), THERE, error=None) is None
+    assert exchange(throttle, credentials(), HERE, error=None) is None
+    assert exchange(throttle, credentials("other"), THERE, error=None) is None
 
 
 def test_a_success_is_forgotten() -> None:
-    """An address from which the client succeeded long ago is like any other one."""
-    made, clock = make(all_failures=20)
-    assert exchange(made, credentials(), HERE, error=None) is None
+    """An address from which the client succeeded long ago is not trusted."""
+    throttle, clock = make(all_failures=20)
+    assert exchange(throttle, credentials(), HERE, error=None) is None
     clock.now += TRUST
     for number in range(20):
-        guess(made, 1, f"192.0.3.{number}")
-    assert is_refused(exchange(made, credentials(), HERE, error=None))
+        guess(throttle, 1, f"192.0.3.{number}")
+    assert is_refused(exchange(throttle, credentials(), HERE, error=None))
 
 
 def test_a_window_ends() -> None:
-    """A minute after the first wrong secret all are let in again."""
-    made, clock = make()
-    guess(made, 5)
+    """A minute after the first wrong secret, exchanges are permitted again."""
+    throttle, clock = make()
+    guess(throttle, 5)
     clock.now += 60
-    assert exchange(made, credentials(), error=None) is None
+    assert exchange(throttle, credentials(), error=None) is None
 
 
 def test_an_exchange_outlives_its_window() -> None:
-    """A wrong secret counts in the window in which it is known."""
-    made, clock = make()
-    late = made.attempt(HERE, credentials(secret="late"))
+    """A wrong secret counts in the window in which its exchange ends."""
+    throttle, clock = make()
+    late = throttle.attempt(HERE, credentials(secret="late"))
     late.__enter__()
     clock.now += 61
     end(late, FAILED)
-    assert guess(made, 3) == [False] * 2 + [True]
+    assert guess(throttle, 3) == [False] * 2 + [True]
 
 
 def test_a_pair_of_basic_and_body_is_one_guess() -> None:
-    """Clients that try by Basic and then in the body, with one secret, send one wrong secret."""
-    made, _ = make()
+    """One wrong secret by Basic and then in the body counts once."""
+    throttle, _ = make()
     for number in range(3):
         for basic in (True, False):
             sent = credentials(secret=f"wrong{number}", basic=basic)
-            assert not is_refused(exchange(made, sent))
-    assert is_refused(exchange(made, credentials(secret="wrong3", basic=True)))
+            assert not is_refused(exchange(throttle, sent))
+    assert is_refused(exchange(throttle, credentials(secret="wrong3", basic=True)))
 
 
 def test_a_pair_works_when_the_limit_is_reached() -> None:
-    """The second half of the last pair that is let in is let in, and may succeed."""
-    made, _ = make(client_failures=1)
-    assert not is_refused(exchange(made, credentials(basic=True)))
-    assert exchange(made, credentials(), error=None) is None
+    """After the last permitted guess by Basic, the same one in the body is permitted."""
+    throttle, _ = make(client_failures=1)
+    assert not is_refused(exchange(throttle, credentials(basic=True)))
+    assert exchange(throttle, credentials(), error=None) is None
 
 
 @pytest.mark.parametrize(
@@ -295,42 +300,47 @@ def test_a_pair_works_when_the_limit_is_reached() -> None:
     ids=["another secret", "another client", "by Basic again"],
 )
 def test_what_is_no_pair_is_counted(second: ClientCredentials) -> None:
-    """Only the same secret of the same client in the body completes a pair, and only once."""
-    made, _ = make(client_failures=100, address_failures=2)
-    exchange(made, credentials(basic=True))
-    exchange(made, second)
-    assert is_refused(exchange(made, credentials(secret="third")))
+    """Only the same secret of the same client in the body is the same guess."""
+    throttle, _ = make(client_failures=100, address_failures=2)
+    exchange(throttle, credentials(basic=True))
+    exchange(throttle, second)
+    assert is_refused(exchange(throttle, credentials(secret="third")))
 
 
 def test_a_pair_is_completed_once() -> None:
-    """The body after the body is a guess of its own."""
-    made, _ = make(client_failures=2)
-    exchange(made, credentials(basic=True))
-    exchange(made, credentials())
-    assert not is_refused(exchange(made, credentials()))
-    assert is_refused(exchange(made, credentials()))
+    """A second try in the body is a new guess."""
+    throttle, _ = make(client_failures=2)
+    exchange(throttle, credentials(basic=True))
+    exchange(throttle, credentials())
+    assert not is_refused(exchange(throttle, credentials()))
+    assert is_refused(exchange(throttle, credentials()))
 
 
 def test_a_pair_from_elsewhere_is_none() -> None:
-    """The halves of a pair come from one address."""
-    made, _ = make(client_failures=1)
-    exchange(made, credentials(basic=True), HERE)
-    exchange(made, credentials(), THERE)
-    assert is_refused(exchange(made, credentials(), THERE))
+    """The two tries of one guess must come from one address."""
+    throttle, _ = make(client_failures=1)
+    exchange(throttle, credentials(basic=True), HERE)
+    exchange(throttle, credentials(), THERE)
+    assert is_refused(exchange(throttle, credentials(), THERE))
 
 
 def test_names_do_not_run_together() -> None:
-    """Where one name ends and another begins is part of the key."""
-    made, _ = make(client_failures=1)
-    assert not is_refused(exchange(made, credentials("bc", "d"), "a"))
-    assert exchange(made, credentials("c", "d"), "ab", error=None) is None
+    """Different parts of a key never make the same key."""
+    throttle, _ = make(client_failures=1)
+    assert not is_refused(exchange(throttle, credentials("bc", "d"), "a"))
+    assert exchange(throttle, credentials("c", "d"), "ab", error=None) is None
 
 
 def test_nothing_of_a_caller_is_kept() -> None:
-    """What is remembered is a keyed hash, which tells neither a client nor a secret."""
-    made, _ = make()
-    exchange(made, credentials("canary-client", "canary-secret", basic=True))
-    kept = [made._calls, made._failures_of_pair, made._failures_of_client, made._guesses]
+    """The windows hold keyed hashes, and neither a client id nor a secret."""
+    throttle, _ = make()
+    exchange(throttle, credentials("canary-client", "canary-secret", basic=True))
+    kept = [
+        throttle._calls,
+        throttle._failures_of_pair,
+        throttle._failures_of_client,
+        throttle._guesses,
+    ]
     assert all(windows._windows for windows in kept)
     assert "canary" not in "".join(f"{windows._windows}" for windows in kept)
 
@@ -341,7 +351,7 @@ Flying = tuple[str, str, AbstractContextManager[None]]
 
 
 class Guessing(RuleBasedStateMachine):
-    """Anybody begins and ends exchanges in any order: nothing is passed, nobody else refused."""
+    """State machine: exchanges of any client and address begin and end in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -360,7 +370,7 @@ class Guessing(RuleBasedStateMachine):
     @precondition(lambda self: len(self.flying) < IN_FLIGHT)
     @rule(client=st.sampled_from(CLIENTS), address=st.sampled_from(ADDRESSES))
     def begin(self, client: str, address: str) -> None:
-        """One exchange begins, with a secret that was never sent before."""
+        """Begin an exchange with a new secret."""
         self.number += 1
         one = self.throttle.attempt(address, credentials(client, str(self.number)))
         try:
@@ -374,7 +384,7 @@ class Guessing(RuleBasedStateMachine):
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), how=st.sampled_from([FAILED, asyncio.CancelledError(), None]))
     def end(self, data: st.DataObject, how: BaseException | None) -> None:
-        """One of them succeeds, fails or is cancelled."""
+        """End one exchange with success, failure or cancellation."""
         at = data.draw(st.integers(0, len(self.flying) - 1))
         client, address, one = self.flying.pop(at)
         end(one, how)
@@ -385,11 +395,11 @@ class Guessing(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 10.0, 30.0, 61.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.clock.now += seconds
 
     def may_refuse(self, client: str, address: str) -> bool:
-        """Whether this address did enough in the last minute, or all others for a stranger."""
+        """Whether a limit of this address, or of all for an untrusted one, may be reached."""
         since = self.clock() - 60
         failed = [(who, where) for at, who, where in self.failures if at > since]
         flying = [(who, where) for who, where, _ in self.flying]
@@ -409,9 +419,9 @@ class Guessing(RuleBasedStateMachine):
 
     @invariant()
     def no_limit_is_passed(self) -> None:
-        """In a window there are no more failures than the limit and the calls in flight.
+        """Check that a window has at most the limit plus the calls in flight as failures.
 
-        A minute that lies across two windows has at most twice as many.
+        A minute across two windows has at most twice as many.
         """
         since = self.clock() - 60
         failures = [(who, where) for at, who, where in self.failures if at > since]
@@ -421,14 +431,14 @@ class Guessing(RuleBasedStateMachine):
         assert of_address <= 2 * (PER_ADDRESS + IN_FLIGHT)
 
     def teardown(self) -> None:
-        """Nothing in flight is left behind."""
+        """End all exchanges, and check that none is in flight."""
         for _, _, one in self.flying:
             end(one, None)
         assert not self.throttle._in_flight
 
 
 def reaches(failures: int, in_flight: int, limit: int) -> bool:
-    """Whether the rule refuses: calls in flight count where there was a failure."""
+    """Whether the limit is reached: calls in flight count after a failure."""
     return failures > 0 and failures + in_flight >= limit
 
 

@@ -1,4 +1,4 @@
-"""Windows: counts that end in time, in bounded memory, by bounded work."""
+"""Tests of windows: counters that expire, with bounded memory and bounded work."""
 
 import gc
 import sys
@@ -13,7 +13,7 @@ from sidecar.exchange.windows import Windows
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock in seconds, which the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -24,7 +24,7 @@ class Clock:
 
 
 def test_a_window_begins_with_the_first_count() -> None:
-    """Counts add up until the window ends, whenever the last of them came."""
+    """Counts add up until the window ends, whenever the last count was."""
     clock = Clock()
     windows = Windows(60, capacity=10, now=clock)
     windows.add("a")
@@ -39,7 +39,7 @@ def test_a_window_begins_with_the_first_count() -> None:
 
 
 def test_a_window_is_renewed_and_forgotten() -> None:
-    """A renewed window begins anew with one count; a forgotten one is gone."""
+    """A renewed window restarts with a count of 1; a forgotten one is removed."""
     clock = Clock()
     windows = Windows(60, capacity=10, now=clock)
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_a_window_is_renewed_and_forgotten() -> None:
 
 
 def test_invented_names_are_forgotten() -> None:
-    """Whatever is invented, no more windows are kept than there may be; the latest stay."""
+    """For any number of keys, at most `capacity` windows are kept, the newest ones."""
     windows = Windows(60, capacity=100, now=Clock())
     for number in range(1000):
         windows.add(number)
@@ -63,7 +63,7 @@ def test_invented_names_are_forgotten() -> None:
 
 
 def test_who_is_known_makes_nobody_forgotten() -> None:
-    """Only a new window takes the place of the oldest, however full it is."""
+    """Only a new window evicts another one; a count in an existing window does not."""
     windows = Windows(60, capacity=3, now=Clock())
     for name in ("a", "b", "c", "c", "c"):
         windows.add(name)
@@ -71,7 +71,7 @@ def test_who_is_known_makes_nobody_forgotten() -> None:
 
 
 def test_a_window_that_limits_is_kept() -> None:
-    """However many names are invented, a window with a high count stays until it ends."""
+    """For any number of new keys, a window with a high count stays until it ends."""
     clock = Clock()
     windows = Windows(60, capacity=100, now=clock)
     for _ in range(5):
@@ -86,7 +86,7 @@ def test_a_window_that_limits_is_kept() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """As many windows as there may be of one kind take less than 16 MiB."""
+    """`MAX_WINDOWS` windows take less than 16 MiB."""
     windows = Windows(60, capacity=MAX_WINDOWS, now=Clock())
     gc.collect()
     tracemalloc.start()
@@ -100,7 +100,7 @@ def test_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 61.0], ids=["open", "expired"])
 def test_work_is_bounded(seconds: float) -> None:
-    """A call does the same few steps, however many windows there are or have expired."""
+    """A count takes the same few steps, however many windows exist or have expired."""
     steps = []
     for count in (10, 20_000):
         clock = Clock()
@@ -113,7 +113,7 @@ def test_work_is_bounded(seconds: float) -> None:
 
 
 def _lines_of(windows: Windows, *keys: object) -> int:
-    """Return how many lines of Python run while `keys` are counted."""
+    """Return the number of Python lines that run to count `keys`."""
     lines = 0
 
     def trace(_frame: FrameType, event: str, _argument: Any) -> Any:

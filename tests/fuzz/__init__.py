@@ -1,5 +1,5 @@
-"""Fuzzing of the parsers of ours: `targets` says what must hold, `run` looks for what breaks it.
+"""Fuzzing of our parsers: `targets` has the properties, `run` looks for violations.
 
-What was found, and what leads far into a parser, is in `corpus/`, which
+Inputs that once failed, or that reach deep into a parser, are in `corpus/`, which
 `test_corpus` runs with the other tests.
 """

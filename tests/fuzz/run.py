@@ -1,7 +1,7 @@
-"""Looks for what breaks a parser: `python -m tests.fuzz.run TARGET`; `make fuzz` takes all.
+"""Fuzzer of one parser: `python -m tests.fuzz.run TARGET`; `make fuzz` runs all.
 
-What it finds is written into the corpus as `found-...`: give it a name there, and
-mend the parser. What it has learned stays in a folder of its own that is thrown away.
+An input that fails is written into the corpus as `found-...`: rename it, and fix the
+parser. Other new inputs are in a temporary folder, which is deleted.
 """
 
 import sys
@@ -15,7 +15,7 @@ SEED = "1"
 
 
 def main(name: str, seconds: str = "30") -> None:
-    """Fuzz one target for so many seconds. Ends the process, with status 77 for what it found."""
+    """Fuzz one target for `seconds`. Ends the process, with status 77 if an input failed."""
     with atheris.instrument_imports(include=["sidecar", "h11"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 it must be instrumented
 

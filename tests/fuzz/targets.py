@@ -1,4 +1,4 @@
-"""What is fuzzed: each takes any bytes, and must return or raise nothing but its own errors."""
+"""Fuzz targets: each takes any bytes, and must return or raise only its own errors."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,7 +28,7 @@ _SENT = ClientCredentials(
 
 
 def head(data: bytes) -> None:
-    """Check that a head which is accepted is read alike by h11: the same method and target."""
+    """Check that h11 reads the same method and target in an accepted head."""
     with suppress(request_head.HeadError):
         request_head.check(data)
         _read_head(data)
@@ -48,7 +48,7 @@ def _read_head(data: bytes) -> None:
 
 
 def whole(data: bytes) -> None:
-    """Check that h11 takes what is said to be one whole request for no more, and no less."""
+    """Check that h11 reads exactly one request where `is_whole_post` reports one."""
     if request_head.is_whole_post(data):
         parser = h11.Connection(h11.SERVER)
         parser.receive_data(data)
@@ -63,7 +63,7 @@ def whole(data: bytes) -> None:
 
 
 def connection(data: bytes) -> None:
-    """Check that a connection reads requests until it needs more, or refuses with a reason."""
+    """Check that a connection reads requests until it needs data, or refuses with a reason."""
     parser = Connection(lambda: False, 0.0)
     try:
         for start in range(0, len(data), 100):
@@ -76,13 +76,13 @@ def connection(data: bytes) -> None:
 
 
 def authorization(data: bytes) -> None:
-    """Check that a header is credentials, or none, or an error of the client."""
+    """Check that a header gives credentials, none, or an error of the client."""
     with suppress(AuthorizationError):
         read_authorization((Secret(data.decode("latin-1")),))
 
 
 def request(data: bytes) -> None:
-    """Check that fields and header are credentials or a problem, which fits into a status."""
+    """Check that fields and header give credentials, or a problem that fits into a status."""
     grant_type, client_id, client_secret, *headers = [
         part.decode("latin-1") for part in (data + b"\n" * 3).split(b"\n")
     ]
@@ -100,7 +100,7 @@ def request(data: bytes) -> None:
 
 
 def answer(data: bytes) -> None:
-    """Check that an answer of the auth-api is a token, a bad one, or a problem without secrets."""
+    """Check that an answer of the auth-api gives a token, an error or a safe problem."""
     status, _, rest = data.partition(b"\n")
     content_type, _, body = rest.partition(b"\n")
     came = Response(
@@ -115,28 +115,28 @@ def answer(data: bytes) -> None:
 
 
 def json(data: bytes) -> None:
-    """Check that bytes are JSON of RFC 8259 or an error of the client."""
+    """Check that bytes give JSON of RFC 8259 or an error of the client."""
     with suppress(ValueError):
         strict_json.parse(data)
 
 
 def media(data: bytes) -> None:
-    """Check that text is a media type or none, and that any list of them can be chosen from."""
+    """Check that text is a media type or None, and that negotiation accepts any Accept header."""
     text = data.decode("latin-1")
     media_type.parse(text)
     media_type.choose_problem([text])
 
 
 def escapes(data: bytes) -> None:
-    """Check that text can be decoded, or is an error of the client."""
+    """Check that text is decoded or an error of the client."""
     with suppress(MalformedRequestError, ValueError):
         percent.decode(data.decode("latin-1"))
 
 
 def forwarded(data: bytes) -> None:
-    """Check that an address is one whatever a proxy tells, or that of the socket."""
-    found = client_address.find("peer", [data.decode("latin-1")], trusted=1)
-    assert found == "peer" or set(found) <= set("0123456789abcdef.:")
+    """Check that any X-Forwarded-For gives an IP address, or that of the socket's peer."""
+    address = client_address.find("peer", [data.decode("latin-1")], trusted=1)
+    assert address == "peer" or set(address) <= set("0123456789abcdef.:")
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(

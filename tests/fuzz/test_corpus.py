@@ -1,4 +1,4 @@
-"""Whatever fuzzing has found once, and what leads it far into a parser, holds for good."""
+"""Tests of the corpus: its inputs pass their targets."""
 
 from pathlib import Path
 
@@ -17,5 +17,5 @@ def test_corpus(path: Path) -> None:
 
 
 def test_every_target_has_a_corpus() -> None:
-    """No target begins from nothing, and no file is left without a target."""
+    """Every target has a corpus, and every file has a target."""
     assert {path.parent.name for path in FILES} == set(TARGETS)

@@ -1,7 +1,7 @@
-"""The in-process channel beside a real server and a real channel: the same cases over both.
+"""Tests of the in-process channel, and of a channel to a real server with the same cases.
 
-A test that takes `open_channel` runs over each of them and must see no difference.
-The rest, at the end of the file, is what the in-process channel does besides.
+A test with `open_channel` runs over both channels and must see no difference. The tests at
+the end of the file cover behaviour that only the in-process channel has.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ from sidecar.in_process import InProcessChannel
 from tests.servicers import RaisingServicer
 
 Context = grpc.aio.ServicerContext[StringValue, StringValue]
-# Any: what grpc's own stubs call the messages of a handler.
+# Any: the type of a handler's messages in grpc's own stubs.
 Behavior = Callable[[Any, Any], Any]
 Call = grpc.aio.UnaryUnaryCall[StringValue, StringValue]
 Method = grpc.aio.UnaryUnaryMultiCallable[StringValue, StringValue]
-# Any: a server and the in-process channel have the two registering methods and no common base.
+# Any: a server and the in-process channel share two methods to register, but no base class.
 Register = Callable[[Any], None]
 Open = Callable[..., Awaitable[grpc.aio.Channel]]
 Pairs = tuple[tuple[str, str | bytes], ...]
@@ -51,7 +51,7 @@ GONE = StringValue(value="too late")
 
 
 def guard_against_hanging(stack: AsyncExitStack) -> None:
-    """Cancel the running test in a while, unless `stack` is closed before."""
+    """Cancel the running test after 20 s, unless `stack` is closed before."""
     test = asyncio.current_task()
     assert test is not None
     stack.callback(asyncio.get_running_loop().call_later(20, test.cancel).cancel)
@@ -62,7 +62,7 @@ async def open_in_process(
     register: Register,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Channel:
-    """Return a channel to what `register` adds, without a socket."""
+    """Return a channel to the handlers that `register` adds, without a socket."""
     guard_against_hanging(stack)
     channel = InProcessChannel(interceptors)
     register(channel)
@@ -74,7 +74,7 @@ async def open_socket(
     register: Register,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Channel:
-    """Return a channel to what `register` adds, through a server of grpc.aio."""
+    """Return a channel to the handlers that `register` adds, through a server of grpc.aio."""
     guard_against_hanging(stack)
     server = grpc.aio.server(interceptors=interceptors)
     register(server)
@@ -86,13 +86,13 @@ async def open_socket(
 
 @pytest.fixture(params=[open_in_process, open_socket], ids=["in_process", "socket"])
 async def open_channel(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
-    """Open channels of one kind, which are closed after the test."""
+    """Yield a function that opens channels of one kind; they are closed after the test."""
     async with AsyncExitStack() as stack:
         yield partial(request.param, stack)
 
 
 def serving(**behaviors: Behavior) -> Register:
-    """Return what registers each behavior as the method /test.Case/<its name>."""
+    """Return a function that registers each behavior as the method /test.Case/<its name>."""
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
             behavior,
@@ -106,7 +106,7 @@ def serving(**behaviors: Behavior) -> Register:
 
 
 def method_of(channel: grpc.aio.Channel, path: str = PATH) -> Method:
-    """Return the method at `path`, which takes and gives a StringValue."""
+    """Return the method at `path`, which takes and returns a StringValue."""
     return channel.unary_unary(path, StringValue.SerializeToString, StringValue.FromString)
 
 
@@ -117,12 +117,12 @@ async def open_method(
     return method_of(await open_channel(serving(Call=behavior), interceptors))
 
 
-# What a caller sees
+# The caller's view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """All that a caller can see of a call that is over."""
+    """Everything that a caller can see of a finished call."""
 
     code: StatusCode = StatusCode.OK
     details: str = ""
@@ -132,7 +132,7 @@ class Outcome:
 
 
 async def outcome_of(call: Call) -> Outcome:
-    """Wait for `call` and return its outcome; its error must tell the same as the call."""
+    """Wait for `call` and return its outcome; its error must have the same values."""
     if await call.code() is StatusCode.OK:
         return replace(await outcome_without_value(call), value=(await call).value)
     with pytest.raises(AioRpcError) as raised:
@@ -145,7 +145,7 @@ async def outcome_of(call: Call) -> Outcome:
 
 
 async def outcome_without_value(call: Call) -> Outcome:
-    """Return what `call`, which is over, tells without being awaited."""
+    """Return the outcome of `call`, which has ended, without awaiting its response."""
     seen = Outcome(
         code=await call.code(),
         details=await call.details(),
@@ -180,7 +180,7 @@ async def replace_metadata(request: StringValue, context: Context) -> StringValu
 
 
 async def set_status(request: StringValue, context: Context) -> StringValue:
-    """Return a response that the code set before forbids."""
+    """Return a response although the code is an error."""
     context.set_code(StatusCode.NOT_FOUND)
     context.set_details("none such")
     context.set_trailing_metadata((("t", "1"),))
@@ -188,19 +188,19 @@ async def set_status(request: StringValue, context: Context) -> StringValue:
 
 
 async def set_status_only(_request: StringValue, context: Context) -> None:
-    """Return no response, which is right beside a code."""
+    """Return no response, which is allowed after an error code."""
     context.set_code(StatusCode.NOT_FOUND)
 
 
 async def set_number(request: StringValue, context: Context) -> StringValue:
-    """Set the number of a code, as google.rpc.Code has it."""
+    """Set a code by its number in google.rpc.Code."""
     context.set_code(cast("StatusCode", 5))
     context.set_details("é\n☃ %41")
     return request
 
 
 async def set_nonsense(request: StringValue, context: Context) -> StringValue:
-    """Set a code that there is not."""
+    """Set a code that does not exist."""
     context.set_code(cast("StatusCode", 99))
     return request
 
@@ -213,14 +213,14 @@ async def set_cancelled(request: StringValue, context: Context) -> StringValue:
 
 
 async def set_ok_details(request: StringValue, context: Context) -> StringValue:
-    """Set details beside OK, which are not sent."""
+    """Set details with OK, which are not sent."""
     context.set_code(StatusCode.OK)
     context.set_details("fine")
     return request
 
 
 async def set_compression(request: StringValue, context: Context) -> StringValue:
-    """Ask for compression, and for none."""
+    """Set compression, and disable it for the next message."""
     context.set_compression(grpc.Compression.Gzip)
     context.disable_next_message_compression()
     return request
@@ -246,7 +246,7 @@ async def fail_with_ok(_request: StringValue, context: Context) -> StringValue:
 
 
 async def abort(_request: StringValue, context: Context) -> StringValue:
-    """Abort with everything."""
+    """Abort with a code, details and metadata."""
     await context.send_initial_metadata((("a", "1"),))
     context.set_details("lost")
     context.set_trailing_metadata((("lost", "1"),))
@@ -254,7 +254,7 @@ async def abort(_request: StringValue, context: Context) -> StringValue:
 
 
 async def abort_after_setting(_request: StringValue, context: Context) -> StringValue:
-    """Abort with what was set before."""
+    """Abort after details and metadata were set."""
     context.set_details("set before")
     context.set_trailing_metadata((("t", "1"),))
     await context.abort(StatusCode.ABORTED)
@@ -266,7 +266,7 @@ async def abort_number(_request: StringValue, context: Context) -> StringValue:
 
 
 async def abort_nonsense(_request: StringValue, context: Context) -> StringValue:
-    """Abort with a code that there is not."""
+    """Abort with a code that does not exist."""
     await context.abort(cast("StatusCode", "5"), "by text")
 
 
@@ -296,12 +296,12 @@ async def abort_and_fail(_request: StringValue, context: Context) -> StringValue
 
 
 async def raise_foreign_abort(_request: StringValue, _context: Context) -> StringValue:
-    """Raise an AbortError that no `abort` made."""
+    """Raise an AbortError without a call of `abort`."""
     raise grpc.aio.AbortError("mine")
 
 
 async def abort_with_list(_request: StringValue, context: Context) -> StringValue:
-    """Abort with metadata that grpc.aio refuses there, and only there."""
+    """Abort with metadata in a list, which grpc.aio refuses only in `abort`."""
     with pytest.raises(TypeError, match="trailing_metadata"):
         await context.abort(StatusCode.ABORTED, "list", [("t", "1")])
     await context.abort(StatusCode.ABORTED, "tuple", (("t", "1"),))
@@ -387,13 +387,13 @@ OUTCOMES: dict[Behavior, Outcome] = {
 
 @pytest.mark.parametrize("behavior", OUTCOMES, ids=lambda behavior: behavior.__name__)
 async def test_outcome(open_channel: Open, behavior: Behavior) -> None:
-    """Value, code, details and metadata of both kinds reach the caller as the handler gave them."""
+    """Value, code, details and metadata of both kinds reach the caller as the handler set them."""
     method = await open_method(open_channel, behavior)
     assert await outcome_of(method(HI)) == OUTCOMES[behavior]
 
 
 async def test_status_details(open_channel: Open) -> None:
-    """The details of a rich status are read from the error and from the call."""
+    """The details of a rich status can be read from the error and from the call."""
     status = status_pb2.Status(code=StatusCode.FAILED_PRECONDITION.value[0], message="not now")
     status.details.add().Pack(HI)
 
@@ -403,13 +403,13 @@ async def test_status_details(open_channel: Open) -> None:
     call = (await open_method(open_channel, abort_with_status))(HI)
     with pytest.raises(AioRpcError) as raised:
         await call
-    # Any: the stubs know only the errors of synchronous channels.
+    # Any: the stubs have only the errors of synchronous channels.
     assert rpc_status.from_call(cast("Any", raised.value)) == status
     assert await rpc_status.aio.from_call(call) == status
 
 
 async def test_missing_response(open_channel: Open) -> None:
-    """A handler that returns nothing fails with UNKNOWN instead of giving None to the caller."""
+    """A handler that returns None fails with UNKNOWN."""
 
     async def forget(_request: StringValue, _context: Context) -> None:
         pass
@@ -420,7 +420,7 @@ async def test_missing_response(open_channel: Open) -> None:
 
 
 async def test_call_is_awaited_again(open_channel: Open) -> None:
-    """A call gives the same response, and the same error, each time that it is awaited."""
+    """A call that is awaited again returns the same response, or raises the same error."""
     channel = await open_channel(serving(Call=echo, Fail=fail))
     call, failing = method_of(channel)(HI), method_of(channel, "/test.Case/Fail")(HI)
     assert [await call, await call] == [HI, HI]
@@ -440,28 +440,28 @@ async def test_wait_for_connection(open_channel: Open) -> None:
 
 
 async def test_done_callbacks_of_call(open_channel: Open) -> None:
-    """A callback gets the call when it is over, and at once when it is over already."""
-    told: list[object] = []
+    """A callback gets the call when it ends, or at once if it has ended."""
+    ended: list[object] = []
     call = (await open_method(open_channel, echo))(HI)
-    call.add_done_callback(told.append)
-    assert not told
+    call.add_done_callback(ended.append)
+    assert not ended
     await call
-    assert told == [call]
-    call.add_done_callback(told.append)
-    assert told == [call, call]
+    assert ended == [call]
+    call.add_done_callback(ended.append)
+    assert ended == [call, call]
 
 
-# What a handler sees
+# The handler's view
 
 
 def when_done(context: Context, callback: Callable[[Context], None]) -> None:
-    """Have `callback` called at the end of the RPC."""
-    # Any: the type that the stubs want exists in them alone.
+    """Call `callback` at the end of the RPC."""
+    # Any: the type exists only in the stubs.
     cast("Any", context).add_done_callback(callback)
 
 
 async def test_context_at_start(open_channel: Open) -> None:
-    """A fresh context tells that nothing is set, sent, over or limited."""
+    """In a new context nothing is set or sent, and there is no deadline."""
     seen: list[object] = []
 
     async def look(request: StringValue, context: Context) -> StringValue:
@@ -477,9 +477,9 @@ async def test_context_at_start(open_channel: Open) -> None:
 
 
 async def test_context_remembers(open_channel: Open) -> None:
-    """A context tells what has been set in it, and after `abort` what that has set."""
+    """A context returns the values that were set, and after `abort` those of `abort`."""
     seen: list[object] = []
-    # A caller may hear of its end before the handler goes on.
+    # The caller may get the outcome before the handler goes on.
     over = asyncio.Event()
 
     async def look(_request: StringValue, context: Context) -> None:
@@ -505,7 +505,7 @@ async def test_context_remembers(open_channel: Open) -> None:
 
 
 async def test_context_after_the_end(open_channel: Open) -> None:
-    """A context that outlives its call refuses to send anything more."""
+    """After the end of its call a context refuses to send anything."""
     kept: list[Context] = []
     over = asyncio.Event()
 
@@ -524,12 +524,12 @@ async def test_context_after_the_end(open_channel: Open) -> None:
 
 
 async def test_done_callbacks_of_context(open_channel: Open) -> None:
-    """Callbacks get the context when the call is over; one that fails does not fail the call."""
-    told: list[object] = []
+    """Callbacks get the context when the call ends; one that fails does not fail the call."""
+    states: list[object] = []
     over = asyncio.Event()
 
     def note(context: Context) -> None:
-        told.append((context.done(), context.code()))
+        states.append((context.done(), context.code()))
         over.set()
 
     def raise_error(_context: Context) -> None:
@@ -542,17 +542,17 @@ async def test_done_callbacks_of_context(open_channel: Open) -> None:
 
     assert await (await open_method(open_channel, add))(HI) == HI
     await over.wait()
-    assert told == [(True, None)]
+    assert states == [(True, None)]
 
 
 async def invocation_metadata(
     open_channel: Open, metadata: Metadata | Sequence[tuple[str, str | bytes]] | None
 ) -> list[tuple[str, str | bytes]]:
-    """Return what a handler sees of `metadata`, less what the core of gRPC adds itself."""
+    """Return `metadata` as the handler sees it, without entries that gRPC core adds."""
     seen: list[tuple[str, str | bytes]] = []
 
     async def look(request: StringValue, context: Context) -> StringValue:
-        # The elements are pairs and have names, and the stubs know neither.
+        # The elements are named pairs, unlike in the stubs.
         elements: Any = context.invocation_metadata()
         assert isinstance(elements, tuple)
         seen.extend((item.key, item.value) for item in elements if item.key != "user-agent")
@@ -566,16 +566,16 @@ async def invocation_metadata(
 SENT: Pairs = (("k", "1"), ("k-bin", b"\xff\x00"), ("k", "2"), ("l", b"text"), ("m", ""))
 
 
-@pytest.mark.parametrize("made", [tuple, list, lambda pairs: Metadata(*pairs)])
-async def test_invocation_metadata(open_channel: Open, made: Callable[[Pairs], Any]) -> None:
+@pytest.mark.parametrize("container", [tuple, list, lambda pairs: Metadata(*pairs)])
+async def test_invocation_metadata(open_channel: Open, container: Callable[[Pairs], Any]) -> None:
     """Metadata of every type reaches the handler, with the values of one key together."""
-    seen = await invocation_metadata(open_channel, made(SENT))
+    seen = await invocation_metadata(open_channel, container(SENT))
     assert seen == [("k", "1"), ("k", "2"), ("k-bin", b"\xff\x00"), ("l", "text"), ("m", "")]
 
 
 @pytest.mark.parametrize("empty", [None, (), Metadata()])
 async def test_no_invocation_metadata(open_channel: Open, empty: Pairs | None) -> None:
-    """A handler sees no metadata where none is sent."""
+    """A handler sees no metadata if none is sent."""
     assert await invocation_metadata(open_channel, empty) == []
 
 
@@ -610,7 +610,7 @@ async def test_metadata_that_cannot_be_sent(
 
 
 async def test_call_credentials_are_refused(open_channel: Open) -> None:
-    """Credentials that only a secure channel may send are refused, not dropped."""
+    """Call credentials, which need a secure channel, are refused and not dropped."""
     credentials = grpc.access_token_call_credentials("token")
     method = await open_method(open_channel, echo)
     with pytest.raises(grpc.aio.UsageError, match="secure"):
@@ -618,17 +618,17 @@ async def test_call_credentials_are_refused(open_channel: Open) -> None:
 
 
 async def test_options_of_the_transport(open_channel: Open) -> None:
-    """Options that concern the transport alone change nothing."""
+    """Options of the transport have no effect."""
     method = await open_method(open_channel, echo)
     assert await method(HI, wait_for_ready=True, compression=grpc.Compression.Gzip) == HI
 
 
-# A caller that goes away
+# A caller that leaves
 
 
 @dataclass(slots=True)
 class Waiting:
-    """A handler that waits for ever; `stop` is what it does once it is cancelled."""
+    """A handler that waits for ever, and calls `stop` once it is cancelled."""
 
     stop: Callable[["Waiting", Context], Awaitable[StringValue]]
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -636,7 +636,7 @@ class Waiting:
     seen: list[object] = field(default_factory=list)
 
     async def serve(self, _request: StringValue, context: Context) -> StringValue:
-        """Send some metadata, wait, and stop when cancelled."""
+        """Send metadata, wait, and call `stop` when cancelled."""
         when_done(context, lambda _: self.over.set())
         await context.send_initial_metadata((("a", "1"),))
         context.set_trailing_metadata((("lost", "1"),))
@@ -652,12 +652,12 @@ class Waiting:
 
 
 async def stop_at_once(_waiting: Waiting, _context: Context) -> StringValue:
-    """Let the cancellation pass."""
+    """Raise the cancellation again."""
     raise asyncio.CancelledError
 
 
 async def stop_with_response(_waiting: Waiting, _context: Context) -> StringValue:
-    """Answer all the same."""
+    """Return a response."""
     return GONE
 
 
@@ -667,20 +667,20 @@ async def stop_with_error(_waiting: Waiting, _context: Context) -> StringValue:
 
 
 async def stop_with_metadata(waiting: Waiting, context: Context) -> StringValue:
-    """Speak to a caller that has gone: abort it, twice, and send metadata."""
+    """Abort twice and send metadata after the caller has left."""
     with pytest.raises(grpc.aio.InternalError):
         await context.abort(StatusCode.INTERNAL, "too late")
     with pytest.raises(grpc.aio.UsageError, match="Abort already called"):
         await context.abort(StatusCode.INTERNAL, "too late")
     with pytest.raises(grpc.aio.AbortError):
         await context.send_initial_metadata((("late", "1"),))
-    # Only now, because what fails in a handler fails no test.
+    # Recorded last, because an assertion that fails in a handler does not fail the test.
     waiting.seen.append("refused")
     return GONE
 
 
 async def stop_with_abort(_waiting: Waiting, context: Context) -> StringValue:
-    """Abort, and let the error of that pass."""
+    """Abort, and let its error pass."""
     await context.abort(StatusCode.INTERNAL, "too late")
 
 
@@ -694,7 +694,7 @@ STOPS = [
 
 
 async def leave_by_cancel(method: Method, started: asyncio.Event) -> Outcome:
-    """Cancel the call; who awaits it gets CancelledError."""
+    """Cancel the call; awaiting it raises CancelledError."""
     call = method(HI)
     await started.wait()
     assert call.cancel() is True
@@ -727,8 +727,8 @@ async def leave_by_deadline(method: Method, started: asyncio.Event) -> Outcome:
 async def expiry_of(call: Call) -> Outcome:
     """Return the outcome of `call`, whose deadline passes.
 
-    Over a socket the text tells now and then how core noticed, such as "Stream
-    removed (Deadline Exceeded)".
+    Over a socket the text sometimes has a prefix of gRPC core, such as "Stream removed
+    (Deadline Exceeded)".
     """
     seen = await outcome_of(call)
     assert "Deadline Exceeded" in seen.details
@@ -746,7 +746,7 @@ EXPIRED_AFTER_METADATA = replace(EXPIRED, initial=(("a", "1"),))
 
 
 async def respond(call: Call) -> StringValue:
-    """Await `call`, which is no coroutine and so cannot be a task itself."""
+    """Await `call`, which is not a coroutine and so cannot be a task itself."""
     return await call
 
 
@@ -756,18 +756,18 @@ async def test_caller_that_goes_away(
     leave: Callable[[Method, asyncio.Event], Awaitable[Outcome]],
     stop: Callable[[Waiting, Context], Awaitable[StringValue]],
 ) -> None:
-    """The handler is cancelled once, and whatever it does then, the caller sees no more of it."""
+    """The handler is cancelled once, and its later actions do not reach the caller."""
     waiting = Waiting(stop=stop)
     outcome = await leave(await open_method(open_channel, waiting.serve), waiting.started)
     await waiting.over.wait()
     assert outcome == (EXPIRED_AFTER_METADATA if leave is leave_by_deadline else LEFT)
-    # The context tells nothing of the caller; that the task is being cancelled does.
+    # Only the cancelled task shows that the caller has left, not the context.
     assert waiting.seen[0] == (1, False, False)
     assert ("refused" in waiting.seen) is (stop is stop_with_metadata)
 
 
 async def test_metadata_for_a_caller_that_has_gone(open_channel: Open) -> None:
-    """Initial metadata that is sent too late is refused, and not seen by the caller."""
+    """Initial metadata after the caller has left is refused, and does not reach it."""
     started, over = asyncio.Event(), asyncio.Event()
     seen: list[object] = []
 
@@ -791,7 +791,7 @@ async def test_metadata_for_a_caller_that_has_gone(open_channel: Open) -> None:
 
 
 async def test_cancel_before_start(open_channel: Open) -> None:
-    """A call that is cancelled at once never reaches its handler."""
+    """A call that is cancelled before it starts never reaches its handler."""
     reached: list[object] = []
 
     async def reach(request: StringValue, _context: Context) -> StringValue:
@@ -810,7 +810,7 @@ async def test_cancel_before_start(open_channel: Open) -> None:
 
 
 async def test_cancel_reaches_all_who_wait(open_channel: Open) -> None:
-    """A cancelled call ends every wait: for the response with CancelledError, for the code not."""
+    """Cancelling a call ends every wait; only a wait for the response raises CancelledError."""
     waiting = Waiting(stop=stop_at_once)
     call = (await open_method(open_channel, waiting.serve))(HI)
     first, second = asyncio.create_task(respond(call)), asyncio.create_task(respond(call))
@@ -823,7 +823,7 @@ async def test_cancel_reaches_all_who_wait(open_channel: Open) -> None:
 
 
 async def test_waiting_for_the_code_does_not_hold_the_call(open_channel: Open) -> None:
-    """Who waits for the code alone may stop to wait without an effect on the call."""
+    """Cancelling a wait for the code does not cancel the call."""
     waiting = Waiting(stop=stop_at_once)
     call = (await open_method(open_channel, waiting.serve))(HI)
     code = asyncio.create_task(call.code())
@@ -836,7 +836,7 @@ async def test_waiting_for_the_code_does_not_hold_the_call(open_channel: Open) -
 
 
 async def test_deadline_is_seen_on_both_sides(open_channel: Open) -> None:
-    """Caller and handler see the time that remains of the same deadline."""
+    """Caller and handler see the remaining time of the same deadline."""
     seen: list[float] = []
 
     async def look(request: StringValue, context: Context) -> StringValue:
@@ -847,13 +847,13 @@ async def test_deadline_is_seen_on_both_sides(open_channel: Open) -> None:
     remaining = call.time_remaining()
     await call
     assert remaining is not None
-    # A socket rounds what it carries up, and the clock of the system may be set meanwhile.
+    # A socket rounds the deadline up, and the system clock may be set meanwhile.
     assert 500 < remaining <= 600
     assert 500 < seen[0] < 700
 
 
 async def test_no_deadline(open_channel: Open) -> None:
-    """A call without a timeout has no time that remains."""
+    """A call without a timeout has no remaining time."""
     call = (await open_method(open_channel, echo))(HI)
     assert call.time_remaining() is None
     await call
@@ -861,10 +861,10 @@ async def test_no_deadline(open_channel: Open) -> None:
 
 @pytest.mark.timing("the handler takes longer than the deadline, whenever it starts")
 async def test_deadline_passes_while_the_loop_is_busy(open_channel: Open) -> None:
-    """A response that comes after the deadline is not given to the caller."""
+    """A response after the deadline does not reach the caller."""
 
     async def keep_busy(request: StringValue, context: Context) -> StringValue:
-        # A little longer than the deadline, which a socket rounds.
+        # Slightly longer than the deadline, which a socket rounds up.
         end = time.monotonic() + context.time_remaining() + 0.1
         while time.monotonic() < end:
             pass
@@ -876,7 +876,7 @@ async def test_deadline_passes_while_the_loop_is_busy(open_channel: Open) -> Non
 
 
 async def test_timeout_in_the_past(open_channel: Open) -> None:
-    """A call that has no time at all ends with its deadline and never reaches the handler."""
+    """A call without any time ends with DEADLINE_EXCEEDED and never reaches the handler."""
     reached: list[object] = []
 
     async def reach(request: StringValue, _context: Context) -> StringValue:
@@ -890,7 +890,7 @@ async def test_timeout_in_the_past(open_channel: Open) -> None:
 
 
 async def test_concurrent_calls(open_channel: Open) -> None:
-    """Calls that run at the same time do not mix, whether they succeed or fail."""
+    """Concurrent calls do not affect each other, whether they succeed or fail."""
     everybody = asyncio.Barrier(40)
 
     async def meet(request: StringValue, context: Context) -> StringValue:
@@ -909,7 +909,7 @@ async def test_concurrent_calls(open_channel: Open) -> None:
 
 
 async def test_abort_reaches_the_caller_at_once(open_channel: Open) -> None:
-    """The caller has the error of `abort` while the handler still runs."""
+    """The caller gets the error of `abort` while the handler still runs."""
     go_on, over = asyncio.Event(), asyncio.Event()
 
     async def linger(_request: StringValue, context: Context) -> None:
@@ -927,7 +927,7 @@ async def test_abort_reaches_the_caller_at_once(open_channel: Open) -> None:
 
 
 async def test_nobody_awaits(open_channel: Open) -> None:
-    """A failed call that nobody awaits leaves no complaint of an exception never retrieved."""
+    """A failed call that is never awaited logs no "exception was never retrieved"."""
     complaints: list[object] = []
     over = asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
@@ -951,14 +951,14 @@ async def test_nobody_awaits(open_channel: Open) -> None:
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """An interceptor made of a plain function."""
+    """An interceptor that calls a plain function."""
 
     def __init__(self, intercept: Callable[[Any, Any], Awaitable[Any]]) -> None:
         self._intercept = intercept
 
     # Any: one interceptor serves methods of every type.
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Do what the function does."""
+        """Call the function."""
         return await self._intercept(continuation, handler_call_details)
 
 
@@ -983,7 +983,7 @@ async def test_order_of_interceptors(open_channel: Open) -> None:
 
 
 async def test_interceptor_that_wraps_a_handler(open_channel: Open) -> None:
-    """The handler that an interceptor makes is called; it takes bytes or a message."""
+    """The handler that an interceptor returns is called; it takes bytes or a message."""
 
     async def wrap(continuation: Any, details: Any) -> Any:
         handler = await continuation(details)
@@ -1002,7 +1002,7 @@ async def test_interceptor_that_wraps_a_handler(open_channel: Open) -> None:
 
 
 async def test_interceptor_that_fails(open_channel: Open) -> None:
-    """An exception of an interceptor ends the call as one of the handler does."""
+    """An exception of an interceptor ends the call like one of the handler."""
 
     async def refuse(_continuation: Any, _details: Any) -> None:
         raise ValueError("no good")
@@ -1015,7 +1015,7 @@ NOT_FOUND = Outcome(code=StatusCode.UNIMPLEMENTED, details="Method not found!")
 
 
 async def test_interceptor_that_hides_a_method(open_channel: Open) -> None:
-    """An interceptor that gives no handler makes the method unknown."""
+    """If an interceptor returns no handler, the method is unknown."""
 
     async def hide(_continuation: Any, _details: Any) -> None:
         return None
@@ -1026,16 +1026,16 @@ async def test_interceptor_that_hides_a_method(open_channel: Open) -> None:
 
 @pytest.mark.parametrize("path", ["/test.Case/Other", "/other.Case/Call", "/test.Case", ""])
 async def test_unknown_method(open_channel: Open, path: str) -> None:
-    """A path that no handler serves is unknown, and the interceptors see that it is."""
-    found: list[object] = []
+    """A path without a handler is unknown, and interceptors see None."""
+    handlers: list[object] = []
 
     async def note(continuation: Any, details: Any) -> Any:
-        found.append(await continuation(details))
-        return found[0]
+        handlers.append(await continuation(details))
+        return handlers[0]
 
     channel = await open_channel(serving(Call=echo), (Interceptor(note),))
     assert await outcome_of(method_of(channel, path)(HI)) == NOT_FOUND
-    assert found == [None]
+    assert handlers == [None]
 
 
 class TokenService(RaisingServicer):
@@ -1044,15 +1044,15 @@ class TokenService(RaisingServicer):
     async def ExchangeToken(  # noqa: N802 - named by the schema
         self, request: ExchangeTokenRequest, _context: object
     ) -> ExchangeTokenResponse:
-        """Give the identifier of the client for a token."""
+        """Return the client id as the token."""
         return ExchangeTokenResponse(access_token=request.client_id)
 
 
 @pytest.mark.parametrize("servicer", [TokenService(), cast("Any", TokenServiceServicer)()])
 async def test_generated_code(open_channel: Open, servicer: TokenServiceServicer) -> None:
-    """A generated stub reaches a generated servicer, also one that implements nothing."""
+    """A generated stub reaches a generated servicer, also one without an implementation."""
     channel = await open_channel(partial(add_TokenServiceServicer_to_server, servicer))
-    # Any: the stub that the generator types is for synchronous channels too.
+    # Any: the generated stub is typed for synchronous channels, too.
     call: Any = TokenServiceStub(channel).ExchangeToken(ExchangeTokenRequest(client_id="me"))
     if isinstance(servicer, TokenService):
         assert (await call).access_token == "me"
@@ -1062,7 +1062,7 @@ async def test_generated_code(open_channel: Open, servicer: TokenServiceServicer
 
 
 async def test_registered_handlers_come_first(open_channel: Open) -> None:
-    """A handler that is registered by name is called, and not a generic one of the same name."""
+    """A handler registered by name precedes a generic one of the same name."""
 
     def register(server: Any) -> None:
         serving(Call=fail, Other=fail)(server)
@@ -1076,7 +1076,7 @@ async def test_registered_handlers_come_first(open_channel: Open) -> None:
         PATH,
         StringValue.SerializeToString,
         StringValue.FromString,
-        _registered_method=True,  # type: ignore[call-arg] # the stubs leave out what stubs pass
+        _registered_method=True,  # type: ignore[call-arg] # the argument is missing in the stubs
     )
     assert await method(HI) == HI
     assert await method_of(channel, "/test.Case/Other")(HI).code() is StatusCode.UNKNOWN
@@ -1086,7 +1086,7 @@ async def test_registered_handlers_come_first(open_channel: Open) -> None:
 
 
 async def test_life_of_a_channel(open_channel: Open) -> None:
-    """A channel is ready until it is closed, and refuses everything afterwards."""
+    """A channel is ready until it is closed; then it refuses every use."""
     channel = await open_channel(serving(Call=echo))
     method = method_of(channel)
     await channel.channel_ready()
@@ -1109,7 +1109,7 @@ async def test_life_of_a_channel(open_channel: Open) -> None:
 
 @pytest.mark.parametrize("grace", [None, 0, 0.05])
 async def test_close_cancels_what_runs(open_channel: Open, grace: float | None) -> None:
-    """A call that is not over when the grace is, is cancelled on both sides."""
+    """A call that outlives the grace period is cancelled on both sides."""
     waiting = Waiting(stop=stop_at_once)
     channel = await open_channel(serving(Call=waiting.serve))
     call = method_of(channel)(HI)
@@ -1122,7 +1122,7 @@ async def test_close_cancels_what_runs(open_channel: Open, grace: float | None) 
 
 
 async def test_close_with_grace(open_channel: Open) -> None:
-    """A call that comes to its end within the grace succeeds; no new one may start meanwhile."""
+    """A call that ends within the grace period succeeds; no new one may start meanwhile."""
     started, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(request: StringValue, _context: Context) -> StringValue:
@@ -1135,7 +1135,7 @@ async def test_close_with_grace(open_channel: Open) -> None:
     call = method(HI)
     await started.wait()
     closing = asyncio.create_task(channel.close(20))
-    await asyncio.sleep(0)  # One turn of the loop, in which the closing begins.
+    await asyncio.sleep(0)  # One turn of the loop, in which `close` begins.
     with pytest.raises(grpc.aio.UsageError, match="Channel is closed"):
         await method(HI)
     go_on.set()
@@ -1143,24 +1143,24 @@ async def test_close_with_grace(open_channel: Open) -> None:
     await closing
 
 
-# What the in-process channel does besides
+# Only the in-process channel
 
 
 @pytest.fixture
 async def open_local() -> AsyncIterator[Open]:
-    """Open in-process channels, which are closed after the test."""
+    """Yield a function that opens in-process channels; they are closed after the test."""
     async with AsyncExitStack() as stack:
         yield partial(open_in_process, stack)
 
 
 async def test_messages_pass_by_reference(open_local: Open) -> None:
-    """The handler gets the very request of the caller, and the caller its very response."""
+    """Handler and caller get the same request and response objects."""
     method = await open_method(open_local, echo)
     assert await method(HI) is HI
 
 
 async def test_handler_inherits_context_variables(open_local: Open) -> None:
-    """The handler sees the caller's context variables as they were at the call."""
+    """The handler sees the caller's context variables at the time of the call."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
     seen: list[str] = []
 
@@ -1179,7 +1179,7 @@ async def test_handler_inherits_context_variables(open_local: Open) -> None:
 
 
 async def test_peer(open_local: Open) -> None:
-    """A handler can tell that its caller is in the same process and proves no identity."""
+    """The peer is "in-process", and has no authenticated identity."""
 
     async def look(_request: StringValue, context: Context) -> StringValue:
         assert context.auth_context() == {}
@@ -1190,7 +1190,7 @@ async def test_peer(open_local: Open) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 async def test_no_time_at_all(open_local: Open, seconds: float) -> None:
-    """A call without any time is over before it begins."""
+    """A call without any time has ended before it begins."""
     call = (await open_method(open_local, echo))(HI, timeout=seconds)
     assert call.done()
     assert await outcome_of(call) == EXPIRED
@@ -1198,14 +1198,14 @@ async def test_no_time_at_all(open_local: Open, seconds: float) -> None:
 
 @pytest.mark.timing("the handler has its first turn before a timer of the same loop")
 async def test_text_of_the_deadline(open_local: Open) -> None:
-    """A deadline that passes has the one text that grpc.aio has for it, most of the time."""
+    """An expired deadline always has the usual text of grpc.aio."""
     waiting = Waiting(stop=stop_at_once)
     call = (await open_method(open_local, waiting.serve))(HI, timeout=1)
     assert await outcome_of(call) == EXPIRED_AFTER_METADATA
 
 
 async def raise_cancelled(_request: StringValue, _context: Context) -> StringValue:
-    """Raise a cancellation that nobody asked for; over a socket the caller waits for ever."""
+    """Raise CancelledError without a cancellation; over a socket the caller waits for ever."""
     raise asyncio.CancelledError
 
 
@@ -1221,18 +1221,18 @@ async def set_text_for_bytes(request: StringValue, context: Context) -> StringVa
 
 
 async def read(_request: StringValue, context: Context) -> StringValue:
-    """Read as the handler of a stream does."""
+    """Read a message as a streaming handler does."""
     return await context.read()
 
 
 async def write(request: StringValue, context: Context) -> StringValue:
-    """Write as the handler of a stream does; over a socket the caller waits for ever."""
+    """Write a message as a streaming handler does; over a socket the caller waits for ever."""
     await context.write(request)
     return request
 
 
 def return_at_once(request: StringValue, _context: object) -> StringValue:
-    """Answer without being async; over a socket a thread runs this."""
+    """Answer without `async`; over a socket this runs in a thread."""
     return request
 
 
@@ -1248,7 +1248,7 @@ FAULTS: dict[Behavior, tuple[StatusCode, str]] = {
 
 @pytest.mark.parametrize("behavior", FAULTS, ids=lambda behavior: behavior.__name__)
 async def test_faults_of_handlers(open_local: Open, behavior: Behavior) -> None:
-    """What a socket would hang on, or do otherwise, fails with a text that tells why."""
+    """A fault of a handler that hangs or differs over a socket fails with its reason."""
     seen = await outcome_of((await open_method(open_local, behavior))(HI))
     code, details = FAULTS[behavior]
     assert seen.code is code
@@ -1261,7 +1261,7 @@ async def test_faults_of_handlers(open_local: Open, behavior: Behavior) -> None:
 async def test_faults_are_logged(
     open_local: Open, caplog: pytest.LogCaptureFixture, behavior: Behavior, records: int
 ) -> None:
-    """An exception that no guard caught leaves a record; a status that a handler chose does not."""
+    """An exception outside of an error boundary is logged; a status of a handler is not."""
     await (await open_method(open_local, behavior))(HI).code()
     assert len(caplog.records) == records
 
@@ -1272,7 +1272,7 @@ async def test_a_caller_that_goes_away_is_no_fault(
     caplog: pytest.LogCaptureFixture,
     stop: Callable[[Waiting, Context], Awaitable[StringValue]],
 ) -> None:
-    """Nothing is logged when the caller goes away and the handler heeds it."""
+    """Nothing is logged when the caller leaves and the handler stops."""
     waiting = Waiting(stop=stop)
     method = await open_method(open_local, waiting.serve)
     assert await leave_by_cancel(method, waiting.started) == LEFT
@@ -1286,7 +1286,7 @@ async def test_streaming_is_refused(open_local: Open) -> None:
     async def stream(request: StringValue, _context: Context) -> AsyncIterator[StringValue]:
         yield request
 
-    # Any: the stubs know only the streaming handlers of synchronous servers.
+    # Any: the stubs have only the streaming handlers of synchronous servers.
     handler: Any = grpc.unary_stream_rpc_method_handler(cast("Any", stream))
     generic = grpc.method_handlers_generic_handler("test.Case", {"Call": handler})
     channel = await open_local(lambda server: server.add_generic_rpc_handlers((generic,)))
@@ -1297,7 +1297,7 @@ async def test_streaming_is_refused(open_local: Open) -> None:
 
 
 async def test_callback_of_the_caller_that_fails(open_local: Open) -> None:
-    """A callback that fails harms neither the call nor its handler."""
+    """A callback that fails affects neither the call nor its handler."""
 
     def raise_error(_call: object) -> None:
         raise ValueError("no good")
@@ -1308,11 +1308,11 @@ async def test_callback_of_the_caller_that_fails(open_local: Open) -> None:
 
 
 async def test_closing_wakes_who_watches(open_local: Open) -> None:
-    """Who waits for another state than READY has it when the channel is closed."""
+    """Closing the channel ends a wait for a state other than READY."""
     channel = await open_local(serving())
     ready = grpc.ChannelConnectivity.READY
     watching = asyncio.create_task(channel.wait_for_state_change(ready))
-    await asyncio.sleep(0)  # One turn of the loop, in which the watching begins.
+    await asyncio.sleep(0)  # One turn of the loop, in which the wait begins.
     assert not watching.done()
     await channel.close()
     await watching
@@ -1320,7 +1320,7 @@ async def test_closing_wakes_who_watches(open_local: Open) -> None:
 
 
 async def test_close_waits_for_handlers(open_local: Open) -> None:
-    """No handler runs any more when `close` returns, also none whose caller went away earlier."""
+    """When `close` returns no handler runs, even if its caller left earlier."""
     waiting = Waiting(stop=stop_slowly)
     channel = await open_local(serving(Call=waiting.serve))
     call = method_of(channel)(HI)
@@ -1331,7 +1331,7 @@ async def test_close_waits_for_handlers(open_local: Open) -> None:
 
 
 async def stop_slowly(_waiting: Waiting, _context: Context) -> StringValue:
-    """Take some turns of the loop to stop."""
+    """Stop after some turns of the loop."""
     for _ in range(10):
         await asyncio.sleep(0)
     return GONE
@@ -1339,7 +1339,7 @@ async def stop_slowly(_waiting: Waiting, _context: Context) -> StringValue:
 
 @pytest.mark.parametrize("behavior", [echo, set_status, abort])
 async def test_nothing_is_left_of_a_call(open_local: Open, behavior: Behavior) -> None:
-    """A call that is over leaves no task, and goes away without the garbage collector."""
+    """A call that has ended leaves no task, and is freed without the garbage collector."""
     method = await open_method(open_local, behavior)
     tasks = asyncio.all_tasks()
     call = method(HI, timeout=600)
@@ -1356,7 +1356,7 @@ async def test_nothing_is_left_of_a_call(open_local: Open, behavior: Behavior) -
 
 
 async def test_an_abandoned_call_runs_to_its_end(open_local: Open) -> None:
-    """A call that nobody holds is not lost to the garbage collector before its handler is done."""
+    """A call that is no longer referenced is kept until its handler has finished."""
     started, go_on, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def wait(request: StringValue, _context: Context) -> StringValue:

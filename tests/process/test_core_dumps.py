@@ -1,4 +1,4 @@
-"""A process that crashes leaves no file of its memory."""
+"""Tests of core dumps: a crash leaves no file with memory of the process."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ import pytest
 from tests import sidecar_process
 from tests.sidecar_process import ROOT, SIDECAR, free, run, started
 
-# As the user's shell may have set it, and where a file of the working directory would be seen.
+# The limit that a shell may have set, so that a dump would be in the working directory.
 UNLIMITED = 'ulimit -S -c "$(ulimit -H -c)" && cd "$0" && PYTHONPATH="$OLDPWD" exec "$@"'
 FORBIDDEN = """
 import ctypes, resource
@@ -28,20 +28,20 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc a
 
 
 def core_limit(pid: int) -> list[str]:
-    """Return the limits, soft and hard, of a core file of the process, and their unit."""
+    """Return the soft and hard limit of core files of the process, and their unit."""
     limits = Path("/proc", str(pid), "limits").read_text("ascii").splitlines()
     (core,) = (line.split() for line in limits if line.startswith("Max core file size"))
     return core[4:]
 
 
 def files_in(directory: Path) -> list[Path]:
-    """Return what is in `directory`."""
+    """Return the names of the files in `directory`."""
     return list(directory.iterdir())
 
 
 @on_linux
 async def test_a_crash_leaves_no_file(tmp_path: Path) -> None:
-    """A sidecar that serves has no room for a core dump, and a crash leaves none behind."""
+    """A serving sidecar has a core limit of zero, and leaves no dump after a crash."""
     shell = ("bash", "-c", UNLIMITED, tmp_path)
     flags = free(auth_api_token_url="http://127.0.0.1:9/v1/oauth/token")
     async with started(*shell, *SIDECAR, "serve", *flags, cwd=ROOT) as sidecar:
@@ -56,12 +56,12 @@ async def test_a_crash_leaves_no_file(tmp_path: Path) -> None:
 
 @on_linux
 async def test_a_program_gets_no_dump_either() -> None:
-    """The limit is zero for good, and the process not dumpable, as PR_GET_DUMPABLE tells."""
+    """The limit cannot be raised again, and PR_GET_DUMPABLE reports not dumpable."""
     end = await run(sys.executable, "-c", FORBIDDEN)
     assert sidecar_process.printed(end) == "(0, 0) 0\n"
 
 
 async def test_where_there_is_no_prctl() -> None:
-    """A platform whose C library has no prctl still gets the limit."""
+    """Without prctl in the C library, the limit is still set."""
     end = await run(sys.executable, "-c", ELSEWHERE)
     assert sidecar_process.printed(end) == "(0, 0)\n"

@@ -1,4 +1,4 @@
-"""The drain on a virtual clock: how long its phases take, and what shortens them."""
+"""Tests of the drain on a virtual clock: the length of its phases, and how to end them."""
 
 from collections.abc import Iterator
 
@@ -21,14 +21,14 @@ LAME_DUCK, TIMEOUT = 5.0, 20.0
 
 
 class Process:
-    """What the runtime does with a drain, on a loop of its own; the times are of its clock."""
+    """A drain used as by the runtime, on its own loop; the times are of its clock."""
 
     def __init__(self, loop: VirtualLoop, lame_duck: float, timeout: float) -> None:
         self.loop = loop
         self.drain = Drain(lame_duck=lame_duck, timeout=timeout)
         self.calls = loop.create_future()
         self.began: float | None = None
-        self.refuses: float | None = None  # when the lame duck was over
+        self.refuses: float | None = None  # the end of the lame duck
         self.cut: float | None = None
         self.ended: float | None = None
         self._task = loop.create_task(self._run())
@@ -46,7 +46,7 @@ class Process:
         self.calls.set_result(None)
 
     def end_calls(self) -> None:
-        """Let the last call end."""
+        """End the last call."""
         self.calls.set_result(None)
 
 
@@ -59,14 +59,14 @@ def _run() -> Iterator[Process]:
 
 
 def test_nothing_begins_by_itself(process: Process) -> None:
-    """However long nobody wishes for the end, there is none."""
+    """The drain does not begin without a request."""
     process.loop.advance(10**6)
     assert not process.drain.has_begun
     assert process.began is None
 
 
 def test_a_drain_without_calls_takes_the_lame_duck(process: Process) -> None:
-    """Routers have all of their time, though no call is in flight, and then it ends at once."""
+    """Without a call in flight, the lame duck has its full length, then the end is at once."""
     process.drain.begin()
     process.end_calls()
     process.loop.advance(TIMEOUT)
@@ -75,7 +75,7 @@ def test_a_drain_without_calls_takes_the_lame_duck(process: Process) -> None:
 
 
 def test_the_end_waits_for_the_calls(process: Process) -> None:
-    """It ends when the last call does, which is not cut."""
+    """The drain ends with the last call, which is not cut."""
     process.drain.begin()
     process.loop.advance(LAME_DUCK + 3)
     assert (process.refuses, process.ended) == (LAME_DUCK, None)
@@ -86,14 +86,14 @@ def test_the_end_waits_for_the_calls(process: Process) -> None:
 
 
 def test_calls_that_take_too_long_are_cut(process: Process) -> None:
-    """A call that does not end is cut when its time is over, not before."""
+    """A call that does not end is cut after the timeout, not before."""
     process.drain.begin()
     process.loop.advance(10**6)
     assert process.cut == process.ended == LAME_DUCK + TIMEOUT
 
 
 def test_a_second_beginning_changes_nothing(process: Process) -> None:
-    """Who asks by /drain what was asked already hastens nothing."""
+    """A second request by /drain does not end a phase."""
     process.drain.begin()
     process.loop.advance(1)
     process.drain.begin()
@@ -114,7 +114,7 @@ def test_each_further_signal_ends_a_phase(process: Process) -> None:
 
 
 def test_an_interrupt_leaves_out_the_lame_duck(process: Process) -> None:
-    """What a person sends waits for no router, but for the calls."""
+    """An interrupt skips the lame duck, but not the calls in flight."""
     process.drain.interrupt()
     process.loop.advance(1)
     assert (process.refuses, process.ended) == (0, None)
@@ -124,7 +124,7 @@ def test_an_interrupt_leaves_out_the_lame_duck(process: Process) -> None:
 
 
 def test_a_signal_after_drain_ends_the_lame_duck(process: Process) -> None:
-    """A signal after /drain is the second wish, and hastens."""
+    """A signal after /drain is the second request, so it ends the lame duck."""
     process.drain.begin()
     process.loop.advance(2)
     process.drain.hasten()
@@ -133,7 +133,7 @@ def test_a_signal_after_drain_ends_the_lame_duck(process: Process) -> None:
 
 
 def test_no_lame_duck() -> None:
-    """With no lame duck, calls have all of their own time."""
+    """Without a lame duck, calls still have the whole timeout."""
     with VirtualLoop() as loop:
         other = Process(loop, 0, TIMEOUT)
         other.drain.hasten()
@@ -142,7 +142,7 @@ def test_no_lame_duck() -> None:
 
 
 def test_what_fails_while_it_ends_is_told(process: Process) -> None:
-    """An exception of what is waited for is not swallowed."""
+    """An exception of the awaited shutdown is raised."""
     process.drain.begin()
     ending = process.loop.create_future()
     end = process.loop.create_task(process.drain.end(ending, process.end_calls))
@@ -152,8 +152,8 @@ def test_what_fails_while_it_ends_is_told(process: Process) -> None:
     assert isinstance(end.exception(), LookupError)
 
 
-class Wishes(RuleBasedStateMachine):
-    """Whatever is wished for when, the drain keeps its promises."""
+class Requests(RuleBasedStateMachine):
+    """State machine: any requests at any time keep the rules of the drain."""
 
     _loop: VirtualLoop
     _process: Process
@@ -177,7 +177,7 @@ class Wishes(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        """Ask by /drain, which hastens nothing."""
+        """Request a drain by /drain, which ends no phase."""
         before = self._phase()
         self._process.drain.begin()
         self._loop.settle()
@@ -186,7 +186,7 @@ class Wishes(RuleBasedStateMachine):
 
     @rule(is_interrupt=st.booleans())
     def signal(self, is_interrupt: bool) -> None:
-        """Send a signal: it ends the phase that it finds, and no more than that."""
+        """Send a signal, which ends exactly the current phase."""
         before, drain = self._phase(), self._process.drain
         (drain.interrupt if is_interrupt else drain.hasten)()
         if before == 1 or (before == 0 and is_interrupt):
@@ -205,14 +205,14 @@ class Wishes(RuleBasedStateMachine):
     @precondition(lambda self: self._calls_ended is None and not self._process.calls.done())
     @rule()
     def end_calls(self) -> None:
-        """Let the call in flight end."""
+        """End the call in flight."""
         self._calls_ended = self._loop.time()
         self._process.end_calls()
         self._loop.settle()
 
     @invariant()
     def holds_its_phases(self) -> None:
-        """Check that the lame duck takes its time, unless it was hastened."""
+        """Check that the lame duck has its full length, unless a signal ended it."""
         process = self._process
         if process.refuses is not None and not self._refused_by_wish:
             assert process.began is not None
@@ -220,7 +220,7 @@ class Wishes(RuleBasedStateMachine):
 
     @invariant()
     def ends_in_time(self) -> None:
-        """Check that the end comes in the time of both phases at the latest."""
+        """Check that the drain ends within the time of both phases."""
         process = self._process
         if process.began is not None:
             latest = process.began + self._lame_duck + self._timeout
@@ -228,7 +228,7 @@ class Wishes(RuleBasedStateMachine):
 
     @invariant()
     def loses_no_call(self) -> None:
-        """Check that no call that may go on is cut, and that the end does not come before it."""
+        """Check that no call is cut early, and that the end waits for the calls."""
         process = self._process
         if process.cut is not None and not self._cut_by_wish:
             assert process.refuses is not None
@@ -238,7 +238,7 @@ class Wishes(RuleBasedStateMachine):
             assert process.ended >= self._calls_ended
 
     def teardown(self) -> None:
-        """Leave nothing behind."""
+        """Close the loop."""
         if hasattr(self, "_loop"):
             self._loop.__exit__()
 
@@ -248,5 +248,5 @@ class Wishes(RuleBasedStateMachine):
         return sum(when is not None for when in (process.began, process.refuses, process.ended))
 
 
-TestWishes = Wishes.TestCase
-TestWishes.settings = settings(many, max_examples=60, stateful_step_count=20)
+TestRequests = Requests.TestCase
+TestRequests.settings = settings(many, max_examples=60, stateful_step_count=20)

@@ -1,4 +1,4 @@
-"""File descriptors: the soft limit is raised, the hard one is not passed."""
+"""Tests of file descriptor limits: the soft limit is raised up to the hard one."""
 
 import json
 import sys
@@ -15,13 +15,13 @@ from sidecar.process import file_limits
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 soft, limit, connections = json.loads(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limit))
-told = file_limits.raise_soft_limit(connections=connections, calls=10)
-print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
+limits = file_limits.raise_soft_limit(connections=connections, calls=10)
+print(json.dumps([limits, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("arguments", "expected"),
     [
         ([64, 8192, 1024], [[3594, 3594], [3594, 8192]]),
         ([4000, 8192, 1024], [[3594, 4000], [4000, 8192]]),
@@ -29,14 +29,14 @@ print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
     ],
     ids=["too few", "enough", "too few allowed"],
 )
-async def test_provide(given: Sequence[int], expected: object) -> None:
-    """There are as many as are needed, or as many as the system allows, and never fewer."""
-    end = await run(sys.executable, "-c", SCRIPT, json.dumps(given))
+async def test_provide(arguments: Sequence[int], expected: object) -> None:
+    """The soft limit is the number needed or the hard limit, and is never lowered."""
+    end = await run(sys.executable, "-c", SCRIPT, json.dumps(arguments))
     assert json.loads(printed(end)) == expected
 
 
 async def test_the_log_tells_of_too_few() -> None:
-    """A process that is allowed fewer than it may need says so, and serves."""
+    """With fewer descriptors than it may need, the process warns and serves."""
     limited = ("prlimit", "--nofile=128:128")
     async with serving("serve", program=(*limited, *SIDECAR), auth_api_token_url=URL) as sidecar:
         line = json.loads(await sidecar.log.find('"message": "few descriptors"'))

@@ -1,4 +1,4 @@
-"""Signals: those that stop let calls in flight finish, and no other one loses a call."""
+"""Tests of signals: calls in flight finish after each one."""
 
 import asyncio
 import os
@@ -18,12 +18,12 @@ from tests.ways import Outcome, Sent, Way, basic, open_ways
 
 SENT = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
 BOTH = ("form", "grpc")
-HANG = 60.0  # seconds; a guard
+HANG = 60.0  # seconds; time limit of every wait
 
 
 @asynccontextmanager
 async def held() -> AsyncIterator[tuple[Sidecar, Hold, list[asyncio.Task[Outcome]]]]:
-    """Run a sidecar with a call in flight by each protocol."""
+    """Run a sidecar with a call in flight on each protocol."""
     hold = Hold()
     async with Upstream() as upstream:
         upstream.script = hold.script
@@ -43,7 +43,7 @@ async def _send(way: Way) -> Outcome:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 async def test_a_signal_of_log_rotation_loses_no_call(number: signal.Signals) -> None:
-    """What log rotation sends is told in the log, and nothing else happens."""
+    """A signal of log rotation is logged, and has no other effect."""
     async with held() as (sidecar, hold, calls):
         sidecar.signal(number)
         line = await sidecar.log.find('"message": "signal ignored"')
@@ -54,19 +54,19 @@ async def test_a_signal_of_log_rotation_loses_no_call(number: signal.Signals) ->
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
 async def test_a_signal_that_stops_loses_no_call(number: signal.Signals) -> None:
-    """Calls in flight finish on both protocols, and the log says who stopped the process."""
+    """Calls in flight finish on both protocols, and the log has the signal."""
     async with held() as (sidecar, hold, calls):
         sidecar.signal(number)
         await sidecar.log.find('"message": "stopping"')
         hold.release.set()
         assert all([(await call).token for call in calls])
         end = await sidecar.ended()
-    told = [line["by"] for line in log_lines(end.stdout) if line["message"] == "stop requested"]
-    assert (end.status, told) == (0, [number.name])
+    sources = [line["by"] for line in log_lines(end.stdout) if line["message"] == "stop requested"]
+    assert (end.status, sources) == (0, [number.name])
 
 
 async def test_a_terminal_that_closes_ends_it() -> None:
-    """SIGHUP of a terminal, which nobody can see any more, is as Ctrl-C: it leaves no process."""
+    """SIGHUP of a closed terminal ends the process as Ctrl-C does."""
     ours, theirs = pty.openpty()
     with closing(os.fdopen(ours, "rb", buffering=0)), closing(os.fdopen(theirs, "rb")) as terminal:
         process = await asyncio.create_subprocess_exec(
@@ -89,7 +89,7 @@ async def test_a_terminal_that_closes_ends_it() -> None:
 
 
 async def test_each_signal_does_what_its_row_says() -> None:
-    """The first of those that stop begins the drain; others leave it alone."""
+    """Each signal has the effect of its row on the drain."""
     begun = {}
     for number in (*signals._STOP, signal.SIGINT, signal.SIGHUP, *signals._IGNORED):
         drain = Drain(lame_duck=0, timeout=0)

@@ -1,4 +1,4 @@
-"""TLS of a whole sidecar: on both protocols and towards the auth-api, by files of its settings."""
+"""Tests of TLS in a whole sidecar: both protocols and the auth-api, with files in settings."""
 
 import asyncio
 import ssl
@@ -36,7 +36,7 @@ PAIR_OF_SETTINGS = ("certificate", "key")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secured:
-    """A sidecar that speaks TLS on all sides, each of which asks for a certificate."""
+    """A sidecar with TLS on all sides, each of which requires a certificate."""
 
     mount: Mount
     addresses: Addresses
@@ -66,7 +66,7 @@ class Secured:
 
 
 def upstream_context(authority: trustme.CA) -> ssl.SSLContext:
-    """Return a context of a server that asks for a certificate."""
+    """Return the context of a server that requires a certificate."""
     context = ssl.create_default_context(
         ssl.Purpose.CLIENT_AUTH, cadata=authority.cert_pem.bytes().decode()
     )
@@ -76,7 +76,7 @@ def upstream_context(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def flags_of(mount: Mount) -> dict[str, str]:
-    """Return the settings that let every side use the files of `mount`."""
+    """Return settings with which every side uses the files of `mount`."""
     folder = mount.folder
     flags = {}
     for side, authority in (("rest", "client_ca"), ("grpc", "client_ca"), ("auth_api", "ca")):
@@ -88,7 +88,7 @@ def flags_of(mount: Mount) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_secured(folder: Path) -> AsyncIterator[Secured]:
-    """Run one."""
+    """Run a secured sidecar."""
     authority = trustme.CA()
     mount = Mount(folder, pair(leaf_of(authority)) | trust(authority))
     async with AsyncExitStack() as stack:
@@ -104,7 +104,7 @@ async def open_secured(folder: Path) -> AsyncIterator[Secured]:
 
 
 async def test_every_side_speaks_tls(tmp_path: Path) -> None:
-    """Callers of both protocols, and the auth-api, get and must show a certificate."""
+    """Callers of both protocols and the auth-api receive a certificate, and must send one."""
     async with open_secured(tmp_path) as secured:
         assert await secured.by_rest() == (200, TOKEN)
         assert await secured.by_grpc() == TOKEN["access_token"]
@@ -117,7 +117,7 @@ async def test_every_side_speaks_tls(tmp_path: Path) -> None:
 async def test_no_call_fails_while_certificates_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Calls go on while the files are exchanged again and again, until the log tells it."""
+    """Calls succeed while the files are replaced, until the log reports the new ones."""
     monkeypatch.setattr(reloading, "watch", partial(reloading.watch, every=0.01))
     async with open_secured(tmp_path) as secured, asyncio.timeout(3 * GUARD):
         calls = 0
@@ -139,12 +139,12 @@ def replaced(entries: Sequence[Mapping[str, object]]) -> list[object]:
 
 
 async def test_a_public_url_of_tls(tmp_path: Path) -> None:
-    """Where REST speaks TLS, the types of problems lead there by https."""
+    """If REST has TLS, the types of problems are https URLs."""
     authority = trustme.CA()
     mount = Mount(tmp_path, pair(leaf_of(authority)) | trust(authority))
     async with Upstream(upstream_context(authority)) as upstream:
-        given = settings(upstream, **flags_of(mount)).model_copy(update={"public_url": None})
-        async with runtime.running(given, embeds_auth_api=False) as addresses:
+        chosen = settings(upstream, **flags_of(mount)).model_copy(update={"public_url": None})
+        async with runtime.running(chosen, embeds_auth_api=False) as addresses:
             context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
             leaf_of(authority).configure_cert(context)
             async with httpx2.AsyncClient(verify=context, trust_env=False) as client:
@@ -153,13 +153,13 @@ async def test_a_public_url_of_tls(tmp_path: Path) -> None:
 
 
 def test_nothing_is_read_that_is_not_set(tmp_path: Path) -> None:
-    """Without files there is no TLS on any side; a CA alone is for the auth-api."""
+    """Without files no side has TLS; a CA without a pair is only for the auth-api."""
     authority = trustme.CA()
     mount = Mount(tmp_path, trust(authority))
     assert Certificates.load(settings_of()).parts == []
-    found = Certificates.load(settings_of(auth_api_tls_ca=str(mount.folder / "ca.crt")))
-    assert (found.rest, found.grpc) == (None, None)
-    assert found.parts == [found.auth_api]
+    certificates = Certificates.load(settings_of(auth_api_tls_ca=str(mount.folder / "ca.crt")))
+    assert (certificates.rest, certificates.grpc) == (None, None)
+    assert certificates.parts == [certificates.auth_api]
 
 
 def settings_of(**flags: str) -> Settings:
@@ -169,7 +169,7 @@ def settings_of(**flags: str) -> Settings:
 
 @pytest.mark.parametrize(("command", "side"), [("check-config", "grpc"), ("serve", "rest")])
 async def test_bad_files_are_told_at_the_start(tmp_path: Path, command: str, side: str) -> None:
-    """A file that is missing ends the process with status 78 and one line that names it."""
+    """A missing file ends the process with status 78 and one line that names it."""
     missing = {f"{side}_tls_{name}": str(tmp_path / name) for name in PAIR_OF_SETTINGS}
     listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "127.0.0.1:0")
     url = {"auth_api_token_url": "https://127.0.0.1:9/token"}
@@ -184,7 +184,7 @@ def missing_file(side: str, path: Path) -> str:
 
 
 def test_the_bad_files_of_all_sides_are_told_at_once(tmp_path: Path) -> None:
-    """Who has to mend several sides learns of all of them."""
+    """The bad files of all sides are reported together."""
     sides = ("rest", "grpc", "auth_api")
     flags = {
         f"{side}_tls_{name}": str(tmp_path / side) for side in sides for name in PAIR_OF_SETTINGS

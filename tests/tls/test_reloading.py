@@ -1,4 +1,4 @@
-"""TLS of the listeners and towards the upstream, by real handshakes, while files are replaced."""
+"""Tests of TLS for listeners and upstream: real handshakes while files are replaced."""
 
 import asyncio
 import hashlib
@@ -32,7 +32,7 @@ from sidecar.logs import JsonFormatter
 from sidecar.tls.reloading import ClientTls, ServerTls, TlsFiles, watch
 
 HOST = "127.0.0.1"
-# How long anything may take before the test fails, in seconds.
+# Time limit of every wait, in seconds.
 GUARD = 60
 OLD, NEW = trustme.CA(), trustme.CA()
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
@@ -42,23 +42,23 @@ YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 
 
 def pair(leaf: trustme.LeafCert) -> dict[str, bytes]:
-    """Return the two files of a certificate of its own."""
+    """Return the two files of a certificate and its key."""
     chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
     return {"tls.crt": chain, "tls.key": leaf.private_key_pem.bytes()}
 
 
 def trust(authority: trustme.CA) -> dict[str, bytes]:
-    """Return the file of who is trusted."""
+    """Return the file of the trusted authority."""
     return {"ca.crt": authority.cert_pem.bytes()}
 
 
 def leaf_of(authority: trustme.CA, **options: Any) -> trustme.LeafCert:
-    """Return a new certificate for this machine, good for servers and for clients."""
+    """Return a new certificate for this machine, valid for servers and for clients."""
     return authority.issue_cert(HOST, "sidecar.test", **options)
 
 
 class Mount:
-    """A folder of files as kubelet makes it: links through `..data`, exchanged in one step."""
+    """A folder as kubelet mounts it: links through `..data`, all replaced in one step."""
 
     def __init__(self, folder: Path, files: Mapping[str, bytes]) -> None:
         self.folder = folder
@@ -79,7 +79,7 @@ class Mount:
                 (self.folder / name).symlink_to(Path("..data") / name)
 
     def files(self, *names: str) -> TlsFiles:
-        """Return those of the files that are named: tls (a pair), or ca, or both."""
+        """Return the named files: tls (a pair), ca, or both."""
         has_pair = "tls" in names
         return TlsFiles(
             certificate=self.folder / "tls.crt" if has_pair else None,
@@ -88,8 +88,8 @@ class Mount:
         )
 
 
-class Heard(logging.Handler):
-    """The records of the sidecar, to be waited for."""
+class Records(logging.Handler):
+    """The log records of the sidecar, which a test can wait for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,12 +103,12 @@ class Heard(logging.Handler):
         self._more.set()
 
     def lines(self) -> Sequence[tuple[str, ...]]:
-        """Return what was told: message, listener, and the fault if there is one."""
+        """Return message, listener and fault of each record, as far as it has them."""
         kept = ("message", "listener", "fault")
         return [tuple(entry[key] for key in kept if key in entry) for entry in self.entries]
 
     async def until(self, count: int) -> None:
-        """Wait for so many records."""
+        """Wait for `count` records."""
         async with asyncio.timeout(GUARD):
             while len(self.entries) < count:
                 self._more.clear()
@@ -116,9 +116,9 @@ class Heard(logging.Handler):
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    """Give what the sidecar logs during the test."""
-    handler, logger = Heard(), logging.getLogger("sidecar")
+def records() -> Iterator[Records]:
+    """Yield the records of the sidecar during the test."""
+    handler, logger = Records(), logging.getLogger("sidecar")
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -129,7 +129,7 @@ def heard() -> Iterator[Heard]:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Mount:
-    """Give a mount with a pair of a server, and the old authority."""
+    """Return a mount with the pair of a server and the old authority."""
     return Mount(tmp_path, pair(leaf_of(OLD)) | trust(OLD))
 
 
@@ -139,7 +139,7 @@ REFUSED = (ssl.SSLError, ConnectionError)
 
 
 async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say ok, which a client reads only after its certificate was accepted."""
+    """Send ok, which a client reads only after its certificate was accepted."""
     del reader
     with suppress(ConnectionError):
         writer.write(b"ok")
@@ -150,7 +150,7 @@ async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def https(tls: ServerTls) -> AsyncIterator[int]:
-    """Give the port of a server that greets."""
+    """Yield the port of a server that sends ok."""
     async with await asyncio.start_server(greet, HOST, 0, ssl=tls.context) as server:
         yield server.sockets[0].getsockname()[1]
 
@@ -158,7 +158,7 @@ async def https(tls: ServerTls) -> AsyncIterator[int]:
 def client(
     authority: trustme.CA = OLD, own: trustme.LeafCert | None = None, **members: Any
 ) -> ssl.SSLContext:
-    """Return a context of a client that trusts `authority`, with members of it set."""
+    """Return the context of a client that trusts `authority`, with `members` set."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     if own:
@@ -170,7 +170,7 @@ def client(
 
 @dataclass(frozen=True, kw_only=True)
 class Shaken:
-    """What a client knows after a handshake."""
+    """The result of a handshake for the client."""
 
     certificate: bytes
     version: str | None
@@ -182,7 +182,7 @@ class Shaken:
 def shake_at_once(
     port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None, name: str = HOST
 ) -> Shaken:
-    """Shake hands and read the greeting."""
+    """Do a handshake and read the greeting."""
     with (
         socket.create_connection((HOST, port), timeout=GUARD) as plain,
         context.wrap_socket(plain, server_hostname=name, session=session) as secure,
@@ -201,12 +201,12 @@ def shake_at_once(
 async def shake(
     port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> Shaken:
-    """Shake hands and read the greeting, off the loop. Raises one of REFUSED."""
+    """Do a handshake and read the greeting, in a thread. Raises one of REFUSED."""
     return await asyncio.to_thread(shake_at_once, port, context, session)
 
 
 def der(files: Mapping[str, bytes]) -> bytes:
-    """Return the certificate of a pair as a handshake tells it."""
+    """Return the certificate of a pair in the form of a handshake."""
     return ssl.PEM_cert_to_DER_cert(files["tls.crt"].decode().partition("\n\n")[0])
 
 
@@ -218,7 +218,7 @@ async def echo(request: bytes, context: Any) -> bytes:
 
 @asynccontextmanager
 async def grpcs(tls: ServerTls) -> AsyncIterator[int]:
-    """Give the port of a gRPC server that answers what it is asked."""
+    """Yield the port of a gRPC server that answers a call with its request."""
     server = grpc.aio.server()
     methods: Any = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", methods),))
@@ -233,7 +233,7 @@ async def grpcs(tls: ServerTls) -> AsyncIterator[int]:
 async def call(
     port: int, authority: trustme.CA = OLD, own: trustme.LeafCert | None = None
 ) -> bytes:
-    """Make one call on a connection of its own. Raises grpc.aio.AioRpcError."""
+    """Make one call on a new connection. Raises grpc.aio.AioRpcError."""
     files = pair(own) if own else {}
     credentials = grpc.ssl_channel_credentials(
         authority.cert_pem.bytes(), files.get("tls.key"), files.get("tls.crt")
@@ -246,7 +246,7 @@ async def call(
 
 
 async def is_refused(port: int, authority: trustme.CA, own: trustme.LeafCert | None) -> bool:
-    """Whether the gRPC server, or its client, ends the handshake."""
+    """Whether the gRPC server or its client refuses the handshake."""
     try:
         await call(port, authority, own)
     except grpc.aio.AioRpcError as error:
@@ -254,7 +254,7 @@ async def is_refused(port: int, authority: trustme.CA, own: trustme.LeafCert | N
     return False
 
 
-# What a listener offers
+# Listeners
 
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -265,14 +265,14 @@ def run(
     factory: Callable[[], asyncio.AbstractEventLoop],
     scenario: Callable[[], Coroutine[Any, Any, T]],
 ) -> T:
-    """Return what `scenario` does, in a loop of its own."""
+    """Return the result of `scenario`, run in a new loop."""
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(scenario())
 
 
 @pytest.mark.parametrize("factory", LOOPS)
 async def test_handshake(mount: Mount, factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Both event loops serve TLS 1.3 for HTTP/1.1, and a new certificate from the next one on."""
+    """Both event loops serve TLS 1.3 and HTTP/1.1; a new certificate is used from then on."""
     new = pair(leaf_of(OLD))
 
     async def scenario() -> tuple[Shaken, Shaken]:
@@ -292,7 +292,7 @@ async def test_handshake(mount: Mount, factory: Callable[[], asyncio.AbstractEve
 
 @pytest.mark.parametrize("name", ["sidecar.test", HOST])
 async def test_names(mount: Mount, name: str) -> None:
-    """A client may name the host (SNI), or not, as one that connects to an address."""
+    """A client may send a host name (SNI), or none, as for an IP address."""
     tls = ServerTls(mount.files("tls"), "rest")
     async with https(tls) as port:
         shaken = await asyncio.to_thread(shake_at_once, port, client(), name=name)
@@ -300,7 +300,7 @@ async def test_names(mount: Mount, name: str) -> None:
 
 
 def ancient(newest: ssl.TLSVersion) -> ssl.SSLContext:
-    """Return a context of a client that speaks anything up to `newest`."""
+    """Return the context of a client for all versions up to `newest`."""
     context = client()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -312,7 +312,7 @@ def ancient(newest: ssl.TLSVersion) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("serve", [https, grpcs])
 async def test_tls_1_1_is_refused(mount: Mount, serve: Callable[[ServerTls], Any]) -> None:
-    """Both servers refuse a client for TLS 1.1 alone (RFC 8996); neither loop tells it why."""
+    """Both servers refuse a client with only TLS 1.1 (RFC 8996), without a reason."""
     refused = (ssl.SSLEOFError, ConnectionResetError)
     async with serve(ServerTls(mount.files("tls"), "rest")) as port:
         with pytest.raises(refused):
@@ -326,7 +326,7 @@ async def test_tls_1_2(mount: Mount) -> None:
 
 
 async def test_what_the_context_forbids(mount: Mount) -> None:
-    """Nothing is compressed or negotiated anew, on either side."""
+    """Compression and renegotiation are off, on both sides."""
     server = ServerTls(mount.files("tls"), "rest")
     contexts = [server._context, ClientTls(mount.files("ca"), "auth_api").context()]
     wanted = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -334,13 +334,13 @@ async def test_what_the_context_forbids(mount: Mount) -> None:
 
 
 async def test_a_front_alone_serves_nobody(mount: Mount) -> None:
-    """The context of a listener has no certificate, so it cannot be used around what is current."""
-    front = ServerTls(mount.files("tls"), "rest").context
+    """A listener's context has no certificate of its own, so it cannot bypass the current one."""
+    context = ServerTls(mount.files("tls"), "rest").context
     with socket.create_server((HOST, 0)) as listening:
         refused = asyncio.create_task(shake(listening.getsockname()[1], client()))
         plain, _ = await asyncio.to_thread(listening.accept)
         with plain, pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
-            await asyncio.to_thread(front.wrap_socket, plain, server_side=True)
+            await asyncio.to_thread(context.wrap_socket, plain, server_side=True)
     with pytest.raises(ssl.SSLError):
         await refused
 
@@ -358,7 +358,7 @@ CLIENTS: Mapping[str, trustme.LeafCert | None] = {
 
 @pytest.mark.parametrize("own", CLIENTS.values(), ids=CLIENTS)
 async def test_clients_are_refused(mount: Mount, own: trustme.LeafCert | None) -> None:
-    """With a CA, both servers refuse who has no good certificate, and serve who has."""
+    """With a CA, both servers refuse clients without a valid certificate, and serve others."""
     tls = ServerTls(mount.files("tls", "ca"), "rest")
     async with https(tls) as port:
         await shake(port, client(own=ME))
@@ -370,7 +370,7 @@ async def test_clients_are_refused(mount: Mount, own: trustme.LeafCert | None) -
 
 
 async def test_change_of_the_clients_authority(mount: Mount) -> None:
-    """After a change of the CA both servers refuse its old clients, and serve the new."""
+    """After a change of the CA both servers refuse its old clients, and serve new ones."""
     tls = ServerTls(mount.files("tls", "ca"), "rest")
     async with https(tls) as port, grpcs(tls) as grpc_port:
         await shake(port, client(own=ME))
@@ -389,25 +389,25 @@ async def test_change_of_the_clients_authority(mount: Mount) -> None:
 async def test_a_session_ends_with_its_authority(
     mount: Mount, version: ssl.TLSVersion, options: int
 ) -> None:
-    """Who is trusted no longer cannot go on with a session, in none of the ways to resume one."""
+    """A client that is no longer trusted cannot resume a session, by ticket or by id."""
     tls = ServerTls(mount.files("tls", "ca"), "rest")
     context = client(own=ME, minimum_version=version, maximum_version=version)
     context.options |= options
     async with https(tls) as port:
         first = await shake(port, context)
         second = await shake(port, context, first.session)
-        assert second.was_resumed  # or the test would prove nothing
+        assert second.was_resumed  # otherwise the test proves nothing
         mount.put(pair(leaf_of(OLD)) | trust(NEW))
         await tls.refresh()
         with pytest.raises(REFUSED):
             await shake(port, context, second.session)
 
 
-# Towards an upstream
+# Upstream
 
 
 async def test_upstream(mount: Mount) -> None:
-    """A client trusts its CA alone, and shows its certificate to who asks for it."""
+    """A client sends its certificate to a server that requires one."""
     server = ServerTls(mount.files("tls", "ca"), "rest")
     async with https(server) as port:
         await shake(port, ClientTls(mount.files("tls", "ca"), "auth_api").context())
@@ -424,7 +424,7 @@ UPSTREAMS: Mapping[str, tuple[trustme.LeafCert, str]] = {
 
 @pytest.mark.parametrize(("leaf", "reason"), UPSTREAMS.values(), ids=UPSTREAMS)
 async def test_upstream_is_refused(mount: Mount, leaf: trustme.LeafCert, reason: str) -> None:
-    """A client refuses an upstream whose certificate is not good for it."""
+    """A client refuses an upstream whose certificate is not valid for it."""
     mount.put(pair(leaf) | trust(OLD))
     async with https(ServerTls(mount.files("tls"), "rest")) as port:
         context = ClientTls(mount.files("ca"), "auth_api").context()
@@ -432,8 +432,8 @@ async def test_upstream_is_refused(mount: Mount, leaf: trustme.LeafCert, reason:
             await shake(port, context)
 
 
-async def test_change_of_the_upstreams_authority(mount: Mount, heard: Heard) -> None:
-    """A client gives another context after a change alone, which trusts the new CA alone."""
+async def test_change_of_the_upstreams_authority(mount: Mount, records: Records) -> None:
+    """Only after a change there is a new context for clients; it trusts only the new CA."""
     tls = ClientTls(mount.files("ca"), "auth_api")
     before = tls.context()
     await tls.refresh()
@@ -445,16 +445,16 @@ async def test_change_of_the_upstreams_authority(mount: Mount, heard: Heard) -> 
         await shake(port, tls.context())
         with pytest.raises(ssl.SSLCertVerificationError):
             await shake(port, before)
-    assert heard.lines() == [("certificates replaced", "auth_api")]
+    assert records.lines() == [("certificates replaced", "auth_api")]
 
 
 NO_FILES = TlsFiles(certificate=None, key=None, ca=None)
 
 
 async def test_the_system_is_trusted(
-    mount: Mount, monkeypatch: pytest.MonkeyPatch, heard: Heard
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, records: Records
 ) -> None:
-    """Without a CA the system's store is trusted, which no variable exchanges."""
+    """Without a CA the system's store is trusted, whatever environment variables are set."""
     monkeypatch.setenv("SSL_CERT_FILE", str(mount.folder / "ca.crt"))
     monkeypatch.setenv("SSL_CERT_DIR", str(mount.folder))
     tls = ClientTls(NO_FILES, "auth_api")
@@ -465,21 +465,21 @@ async def test_the_system_is_trusted(
             await shake(port, context)
     await tls.refresh()
     assert tls.context() is context
-    assert heard.lines() == []
+    assert records.lines() == []
 
 
 def stores(file: Path, folder: Path) -> Callable[[], ssl.DefaultVerifyPaths]:
-    """Return what tells that the system's store is there."""
+    """Return a function that reports `file` and `folder` as the system's store."""
     return lambda: ssl.DefaultVerifyPaths(
         "", "", "SSL_CERT_FILE", str(file), "SSL_CERT_DIR", str(folder)
     )
 
 
 def subject_hash(authority: trustme.CA) -> str:
-    """Return the name of a file of `authority` in a folder of a store (X509_NAME_hash)."""
+    """Return the file name of `authority` in a folder of a store (X509_NAME_hash)."""
     subject = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
     lower = [x509.NameAttribute(part.oid, str(part.value).lower()) for part in subject]
-    within = x509.Name(lower).public_bytes()[2:]  # without the header of the sequence
+    within = x509.Name(lower).public_bytes()[2:]  # without the header of the SEQUENCE
     digest = hashlib.sha1(within).digest()  # noqa: S324 OpenSSL's choice, for a name only
     return digest[3::-1].hex()
 
@@ -492,14 +492,14 @@ async def test_forms_of_a_system_store(
     nowhere, folder = tmp_path / "nowhere", tmp_path / "hashed"
     folder.mkdir()
     (folder / f"{subject_hash(OLD)}.0").write_bytes(OLD.cert_pem.bytes())
-    given = (tmp_path / "ca.crt", nowhere) if kind == "file" else (nowhere, folder)
-    monkeypatch.setattr(ssl, "get_default_verify_paths", stores(*given))
+    paths = (tmp_path / "ca.crt", nowhere) if kind == "file" else (nowhere, folder)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", stores(*paths))
     async with https(ServerTls(mount.files("tls"), "rest")) as port:
         await shake(port, ClientTls(NO_FILES, "auth_api").context())
 
 
 def test_no_system_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A system that trusts nobody is told at once, with what to do."""
+    """A system without a store is reported at once, with the remedy."""
     file = tmp_path / "cert.pem"
     monkeypatch.setattr(ssl, "get_default_verify_paths", stores(file, tmp_path))
     with pytest.raises(OSError, match="must exist, or a CA file must be set") as caught:
@@ -511,7 +511,7 @@ def test_no_system_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 async def test_no_handshake_fails_while_files_are_replaced(mount: Mount) -> None:
-    """Of 50 handshakes on either server none fails while the files are replaced 5 times."""
+    """No handshake of 50 on each server fails while the files are replaced 5 times."""
     rest, over_grpc = (ServerTls(mount.files("tls"), name) for name in ("rest", "grpc"))
     watching = asyncio.create_task(watch(rest, over_grpc, every=0.001))
     async with https(rest) as port, grpcs(over_grpc) as grpc_port:
@@ -529,9 +529,9 @@ async def test_no_handshake_fails_while_files_are_replaced(mount: Mount) -> None
 
 
 async def test_a_fault_of_ours_does_not_end_the_watch(
-    mount: Mount, heard: Heard, monkeypatch: pytest.MonkeyPatch
+    mount: Mount, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody has foreseen is told, and the files are looked at again."""
+    """An unexpected error is logged, and the files are checked again."""
     rest = ServerTls(mount.files("tls"), "rest")
     faults = iter([RuntimeError("canary")])
     read = Path.read_bytes
@@ -543,33 +543,37 @@ async def test_a_fault_of_ours_does_not_end_the_watch(
 
     monkeypatch.setattr(Path, "read_bytes", read_or_fail)
     watching = asyncio.create_task(watch(rest, every=0.001))
-    await heard.until(1)
-    assert heard.lines() == [("certificates could not be checked",)]
-    assert "canary" not in str(heard.entries)
+    await records.until(1)
+    assert records.lines() == [("certificates could not be checked",)]
+    assert "canary" not in str(records.entries)
     mount.put(pair(leaf_of(NEW)))
-    await heard.until(2)
-    assert heard.lines()[1:] == [("certificates replaced", "rest")]
+    await records.until(2)
+    assert records.lines()[1:] == [("certificates replaced", "rest")]
     watching.cancel()
 
 
-async def test_watch(mount: Mount, heard: Heard) -> None:
-    """All parts are looked at again and again, each change is told once, and used by both."""
+async def test_watch(mount: Mount, records: Records) -> None:
+    """All parts are checked repeatedly; each change is used, and logged once."""
     parts = ServerTls(mount.files("tls"), "grpc"), ClientTls(mount.files("ca"), "auth_api")
     watching = asyncio.create_task(watch(*parts, every=0.001))
     async with grpcs(parts[0]) as port:
         assert await is_refused(port, NEW, None)
         mount.put(pair(leaf_of(NEW)) | trust(NEW))
-        await heard.until(2)
+        await records.until(2)
         assert await call(port, NEW) == b"ok"
         mount.put(pair(leaf_of(NEW)) | trust(NEW))
-        await heard.until(3)
+        await records.until(3)
     watching.cancel()
     replaced = "certificates replaced"
-    assert sorted(heard.lines()) == [(replaced, "auth_api"), (replaced, "grpc"), (replaced, "grpc")]
+    assert sorted(records.lines()) == [
+        (replaced, "auth_api"),
+        (replaced, "grpc"),
+        (replaced, "grpc"),
+    ]
 
 
 async def test_what_grpc_is_told(mount: Mount) -> None:
-    """Each fetcher gives new certificates once, and nothing while there are no others."""
+    """Each fetcher returns new certificates once, and None while there is no change."""
     tls = ServerTls(mount.files("tls"), "grpc")
     fetchers = [tls._fetcher(tls._contents) for _ in range(2)]
     assert [fetch() for fetch in fetchers] == [None, None]
@@ -580,12 +584,12 @@ async def test_what_grpc_is_told(mount: Mount) -> None:
 
 
 class Turning(PosixPath):
-    """A path of a key at which, once it was read, something happens, so that it is stale."""
+    """The path of a key that changes after each read, so that the data read is stale."""
 
     turns: list[Callable[[], None]]
 
     def read_bytes(self) -> bytes:
-        """Return what is there, and exchange it for the next reader."""
+        """Return the data, then replace it for the next read."""
         data = super().read_bytes()
         if self.turns:
             self.turns.pop()()
@@ -593,7 +597,7 @@ class Turning(PosixPath):
 
 
 async def test_files_that_are_replaced_while_they_are_read(mount: Mount) -> None:
-    """A certificate and a key of different moments are neither used nor called a mismatch."""
+    """A certificate and a key of different times are neither used nor reported as a mismatch."""
     first, second = pair(leaf_of(OLD)), pair(leaf_of(OLD))
     key = Turning(mount.folder / "tls.key")
     key.turns = [lambda: mount.put(second), lambda: mount.put(first)]
@@ -607,20 +611,20 @@ async def test_files_that_are_replaced_while_they_are_read(mount: Mount) -> None
 
 
 def locked(form: keys.PrivateFormat) -> bytes:
-    """Return the key of the certificate ME under a password."""
+    """Return the key of the certificate ME, encrypted with a password."""
     key = keys.load_pem_private_key(pair(ME)["tls.key"], None)
     return key.private_bytes(keys.Encoding.PEM, form, keys.BestAvailableEncryption(b"canary"))
 
 
 def weak() -> dict[str, bytes]:
     """Return a pair whose key is too short."""
-    key = rsa.generate_private_key(65537, 1024)  # noqa: S505 it is to be refused
+    key = rsa.generate_private_key(65537, 1024)  # noqa: S505 it must be refused
     name = x509.Name([])
     now = datetime.now(UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
     form = (keys.PrivateFormat.PKCS8, keys.NoEncryption())
     return {
-        "tls.crt": made.sign(key, hashes.SHA256()).public_bytes(keys.Encoding.PEM),
+        "tls.crt": builder.sign(key, hashes.SHA256()).public_bytes(keys.Encoding.PEM),
         "tls.key": key.private_bytes(keys.Encoding.PEM, *form),
     }
 
@@ -633,7 +637,7 @@ WHOLE_CA = "ca.crt must hold complete certificates in PEM"
 OTHER_KEY = "tls.key must be the key of the first certificate in {}/tls.crt"
 SECRET_KEY = "tls.key must not be encrypted: there is no way to enter a password"
 DAMAGED = CRT[:60] + CRT[60:120][::-1] + CRT[120:]
-# What is in the files instead of what is good, and what is said of it.
+# Bad files, and the reported fault.
 BAD: Mapping[str, tuple[Mapping[str, bytes], str]] = {
     "an empty certificate": ({"tls.crt": b""}, WHOLE),
     "a certificate that is no PEM": ({"tls.crt": ssl.PEM_cert_to_DER_cert(CRT.decode())}, WHOLE),
@@ -662,8 +666,10 @@ BAD: Mapping[str, tuple[Mapping[str, bytes], str]] = {
 
 
 @pytest.mark.parametrize(("files", "text"), BAD.values(), ids=BAD)
-async def test_bad_files(mount: Mount, heard: Heard, files: Mapping[str, bytes], text: str) -> None:
-    """Bad files are told in one line without contents; while serving once, and the old are kept."""
+async def test_bad_files(
+    mount: Mount, records: Records, files: Mapping[str, bytes], text: str
+) -> None:
+    """Bad files are reported in one line without contents, once; the old ones stay in use."""
     good = pair(ME) | trust(OLD)
     mount.put(good)
     tls = ServerTls(mount.files("tls", "ca"), "rest")
@@ -675,14 +681,14 @@ async def test_bad_files(mount: Mount, heard: Heard, files: Mapping[str, bytes],
         assert str(caught.value) == fault
     for _ in range(2):
         await tls.refresh()
-    assert heard.lines() == [("certificates kept", "rest", fault)]
+    assert records.lines() == [("certificates kept", "rest", fault)]
     async with https(tls) as port, grpcs(tls) as grpc_port:
         assert (await shake(port, client(own=ME))).certificate == der(good)
         assert await call(grpc_port, own=ME) == b"ok"
         mount.put(pair(leaf_of(OLD)) | trust(OLD))
         await tls.refresh()
         assert (await shake(port, client(own=ME))).certificate != der(good)
-    assert heard.lines()[1:] == [("certificates replaced", "rest")]
+    assert records.lines()[1:] == [("certificates replaced", "rest")]
 
 
 def gone(path: Path) -> None:
@@ -691,7 +697,7 @@ def gone(path: Path) -> None:
 
 
 def folder(path: Path) -> None:
-    """Put a folder in the place of a file."""
+    """Replace a file by a folder."""
     path.unlink()
     path.mkdir()
 
@@ -705,9 +711,9 @@ UNREADABLE: Mapping[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("name", ["tls.crt", "tls.key", "ca.crt"])
 @pytest.mark.parametrize(("spoil", "text"), UNREADABLE.values(), ids=UNREADABLE)
 async def test_unreadable_files(
-    mount: Mount, heard: Heard, name: str, spoil: Callable[[Path], None], text: str
+    mount: Mount, records: Records, name: str, spoil: Callable[[Path], None], text: str
 ) -> None:
-    """A file that cannot be read is told by its name and why, and the old is kept."""
+    """An unreadable file is reported by name and cause, and the old one stays in use."""
     files = mount.files("tls", "ca")
     tls = ServerTls(files, "rest")
     spoil(mount.folder / name)
@@ -717,11 +723,11 @@ async def test_unreadable_files(
     assert str(caught.value) == fault
     for _ in range(2):
         await tls.refresh()
-    assert heard.lines() == [("certificates kept", "rest", fault)]
+    assert records.lines() == [("certificates kept", "rest", fault)]
 
 
-async def test_each_fault_is_told(mount: Mount, heard: Heard) -> None:
-    """Other bad files of the same fault are told anew; so are good ones, and bad after them."""
+async def test_each_fault_is_told(mount: Mount, records: Records) -> None:
+    """Other bad files with the same fault are logged again; so are good ones, and later bad."""
     good = pair(ME)
     mount.put(good)
     tls = ServerTls(mount.files("tls"), "rest")
@@ -730,12 +736,17 @@ async def test_each_fault_is_told(mount: Mount, heard: Heard) -> None:
         mount.put(files)
         await tls.refresh()
     kept = ("certificates kept", "rest", f"{mount.folder}/{WHOLE_KEY}")
-    assert heard.lines() == [kept, kept, ("certificates restored", "rest"), kept]
-    assert [entry["level"] for entry in heard.entries] == ["warning", "warning", "info", "warning"]
+    assert records.lines() == [kept, kept, ("certificates restored", "rest"), kept]
+    assert [entry["level"] for entry in records.entries] == [
+        "warning",
+        "warning",
+        "info",
+        "warning",
+    ]
 
 
 def test_files_that_are_not_given(mount: Mount) -> None:
-    """A server must have a certificate, and nobody one half of a pair."""
+    """A server needs a certificate, and no side may have only half of a pair."""
     files = mount.files("tls")
     with pytest.raises(OSError, match=r"^rest must have a certificate and its key$"):
         ServerTls(mount.files("ca"), "rest")
@@ -747,7 +758,7 @@ def test_files_that_are_not_given(mount: Mount) -> None:
             ClientTls(half, "auth_api")
 
 
-# What is no TLS
+# Not TLS
 
 STRANGE: Mapping[str, bytes] = {
     "HTTP": b"GET / HTTP/1.1\r\nHost: sidecar.test\r\n\r\n",
@@ -760,14 +771,14 @@ STRANGE: Mapping[str, bytes] = {
 @pytest.mark.parametrize("factory", LOOPS)
 @pytest.mark.parametrize("sent", STRANGE.values(), ids=STRANGE)
 async def test_who_speaks_no_tls(
-    mount: Mount, heard: Heard, factory: Callable[[], asyncio.AbstractEventLoop], sent: bytes
+    mount: Mount, records: Records, factory: Callable[[], asyncio.AbstractEventLoop], sent: bytes
 ) -> None:
-    """Who speaks no TLS, or no more, is hung up on; neither the log nor the loop tells of it."""
-    told: list[Mapping[str, Any]] = []
+    """A client that sends no TLS, or stops, is disconnected without a record or a loop error."""
+    errors: list[Mapping[str, Any]] = []
 
     async def scenario() -> bytes:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context))
+        loop.set_exception_handler(lambda _, context: errors.append(context))
         context = ServerTls(mount.files("tls"), "rest").context
         server = await loop.create_server(
             asyncio.Protocol, HOST, 0, ssl=context, ssl_handshake_timeout=0.05
@@ -782,8 +793,8 @@ async def test_who_speaks_no_tls(
             return answer
 
     assert await asyncio.to_thread(run, factory, scenario) == b""
-    assert told == []
-    assert heard.entries == []
+    assert errors == []
+    assert records.entries == []
 
 
 ASK = """
@@ -799,8 +810,8 @@ except OSError as error:
 
 
 def test_nobody_is_asked_for_a_password(mount: Mount) -> None:
-    """An encrypted key whose form we do not know asks nobody, even at a terminal."""
-    # OpenSSL passes over the spaces; we look for one only.
+    """An encrypted key that we do not recognise causes no prompt, even at a terminal."""
+    # OpenSSL accepts several spaces; our check expects one.
     locked_key = locked(keys.PrivateFormat.TraditionalOpenSSL)
     mount.put(pair(ME) | {"tls.key": locked_key.replace(b"Type: 4,", b"Type:  4,")})
     ours, theirs = pty.openpty()
@@ -812,7 +823,7 @@ def test_nobody_is_asked_for_a_password(mount: Mount) -> None:
             stderr=theirs,
             text=True,
             timeout=GUARD,
-            start_new_session=True,  # there is no other terminal that could be asked
+            start_new_session=True,  # no other terminal is available for a prompt
             check=True,
         )
     finally:
