@@ -142,7 +142,7 @@ async def _serve_auxiliary(
     admin = admin_app.build(
         is_started=is_started.is_set,
         is_ready=lambda: is_started.is_set() and not drain.has_begun,
-        drain=signals.obey("POST /drain", drain.begin),
+        drain=signals.stop_handler("POST /drain", drain.begin),
     )
     await _serve(stack, admin, bound.admin)
     if bound.embedded is not None:

@@ -5,23 +5,23 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.ways import WAYS, House, Way, open_house
+from tests.ways import WAYS, Deployment, Way, open_deployment
 
 
-@pytest_asyncio.fixture(scope="session", name="_house")
-async def _open_house() -> AsyncIterator[House]:
-    async with open_house() as house:
-        yield house
+@pytest_asyncio.fixture(scope="session", name="_deployment")
+async def _open_deployment() -> AsyncIterator[Deployment]:
+    async with open_deployment() as deployment:
+        yield deployment
 
 
 @pytest.fixture
-def house(_house: House) -> House:
+def deployment(_deployment: Deployment) -> Deployment:
     """Return the shared sidecar, with its upstream reset."""
-    _house.upstream.reset()
-    return _house
+    _deployment.upstream.reset()
+    return _deployment
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, house: House) -> Way:
+def way(request: pytest.FixtureRequest, deployment: Deployment) -> Way:
     """Return each way into the sidecar in turn."""
-    return house.ways[request.param]
+    return deployment.ways[request.param]

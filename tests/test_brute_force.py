@@ -19,7 +19,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 from sidecar.problems import find_detail
 from tests.recorded import recorded
 from tests.upstream import TOKEN, Hold, answer
-from tests.ways import House, Outcome, Sent, basic, open_house, outcome_of
+from tests.ways import Deployment, Outcome, Sent, basic, open_deployment, outcome_of
 
 SECRET = "the-right-secret"
 PER_CLIENT, PER_ADDRESS = 5, 12
@@ -27,32 +27,32 @@ DENIED = answer(401, {"error": "invalid_client"})
 
 
 @asynccontextmanager
-async def guarded(trusted_proxies: int = 1, **flags: str) -> AsyncIterator[House]:
+async def guarded(trusted_proxies: int = 1, **flags: str) -> AsyncIterator[Deployment]:
     """Run a sidecar with small limits and an auth-api that knows one secret."""
 
     async def judge(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        is_right = SECRET.encode() in house.upstream.requests[-1]
+        is_right = SECRET.encode() in deployment.upstream.requests[-1]
         writer.write(answer(200, TOKEN) if is_right else DENIED)
         await writer.drain()
 
-    async with open_house(
+    async with open_deployment(
         max_client_failures=str(PER_CLIENT),
         max_address_failures=str(PER_ADDRESS),
         trusted_proxies=str(trusted_proxies),
         **flags,
-    ) as house:
-        house.upstream.script = judge
-        yield house
+    ) as deployment:
+        deployment.upstream.script = judge
+        yield deployment
 
 
 @pytest_asyncio.fixture(scope="module", name="_guarded")
-async def _open_house() -> AsyncIterator[House]:
-    async with guarded() as house:
-        yield house
+async def _open_deployment() -> AsyncIterator[Deployment]:
+    async with guarded() as deployment:
+        yield deployment
 
 
-@pytest.fixture(name="house")
-def _house_as_new(_guarded: House) -> House:
+@pytest.fixture(name="deployment")
+def _deployment_as_new(_guarded: Deployment) -> Deployment:
     """Return the shared sidecar with its upstream reset."""
     _guarded.upstream.requests.clear()
     return _guarded
@@ -82,19 +82,21 @@ _INVENTED = itertools.count()
 
 
 async def by_rest(
-    house: House, address: str, client: str = "partner", secret: str = SECRET
+    deployment: Deployment, address: str, client: str = "partner", secret: str = SECRET
 ) -> httpx2.Response:
     """Exchange over REST, as if from `address`."""
     # The first entry is forged by the client, and differs each time.
     headers = {"X-Forwarded-For": f"203.0.113.{next(_INVENTED) % 256}, {address}"}
-    return await house.rest.post("/v1/oauth/token", data=fields(client, secret), headers=headers)
+    return await deployment.rest.post(
+        "/v1/oauth/token", data=fields(client, secret), headers=headers
+    )
 
 
 async def by_grpc(
-    house: House, address: str, client: str = "partner", secret: str = SECRET
+    deployment: Deployment, address: str, client: str = "partner", secret: str = SECRET
 ) -> Outcome:
     """Exchange over gRPC, as if from `address`."""
-    stub = TokenServiceStub(house.channels["grpc"])
+    stub = TokenServiceStub(deployment.channels["grpc"])
     metadata = (("x-forwarded-for", address),)
     request = ExchangeTokenRequest(**fields(client, secret))
     try:
@@ -104,14 +106,14 @@ async def by_grpc(
     return Outcome(token={"access_token": response.access_token})
 
 
-async def test_many_secrets_of_one_client(house: House, guesser: str, other: str) -> None:
+async def test_many_secrets_of_one_client(deployment: Deployment, guesser: str, other: str) -> None:
     """The auth-api receives 5 of 200 wrong secrets; other clients go on; both protocols agree."""
     statuses: Counter[int] = Counter()
     for number in range(200):
-        statuses[(await by_rest(house, guesser, secret=f"wrong{number}")).status_code] += 1
+        statuses[(await by_rest(deployment, guesser, secret=f"wrong{number}")).status_code] += 1
     assert statuses == {401: PER_CLIENT, 429: 200 - PER_CLIENT}
-    assert len(house.upstream.requests) == PER_CLIENT
-    refused = await by_rest(house, guesser)
+    assert len(deployment.upstream.requests) == PER_CLIENT
+    refused = await by_rest(deployment, guesser)
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     problem = refused.json()
     assert problem["karmoCode"] == "42920001"
@@ -120,7 +122,7 @@ async def test_many_secrets_of_one_client(house: House, guesser: str, other: str
         "Check the secret, and try again later."
     )
     assert "www-authenticate" not in refused.headers
-    outcome = await by_grpc(house, guesser)
+    outcome = await by_grpc(deployment, guesser)
     assert outcome.code is StatusCode.RESOURCE_EXHAUSTED
     assert outcome.problem
     assert outcome.problem["detail"] == problem["detail"]
@@ -128,99 +130,102 @@ async def test_many_secrets_of_one_client(house: House, guesser: str, other: str
     retry = find_detail(outcome.details, RetryInfo)
     assert retry
     assert 1 <= retry.retry_delay.seconds <= 60
-    assert (await by_rest(house, guesser, "another")).status_code == 200
-    assert (await by_rest(house, other)).status_code == 200
-    assert (await by_grpc(house, other)).token
+    assert (await by_rest(deployment, guesser, "another")).status_code == 200
+    assert (await by_rest(deployment, other)).status_code == 200
+    assert (await by_grpc(deployment, other)).token
 
 
-async def test_many_clients_from_one_address(house: House, guesser: str, other: str) -> None:
+async def test_many_clients_from_one_address(
+    deployment: Deployment, guesser: str, other: str
+) -> None:
     """Guesses at many clients from one address are limited by address, over both protocols."""
     for number in range(PER_ADDRESS // 2):
-        assert (await by_rest(house, guesser, f"a{number}", "wrong")).status_code == 401
-        outcome = await by_grpc(house, guesser, f"b{number}", "wrong")
+        assert (await by_rest(deployment, guesser, f"a{number}", "wrong")).status_code == 401
+        outcome = await by_grpc(deployment, guesser, f"b{number}", "wrong")
         assert outcome.code is StatusCode.UNAUTHENTICATED
-    seen = len(house.upstream.requests)
+    seen = len(deployment.upstream.requests)
     statuses = {
-        (await by_rest(house, guesser, f"c{number}", "wrong")).status_code for number in range(20)
+        (await by_rest(deployment, guesser, f"c{number}", "wrong")).status_code
+        for number in range(20)
     }
     assert statuses == {429}
-    assert len(house.upstream.requests) == seen == PER_ADDRESS
-    assert (await by_rest(house, other)).status_code == 200
+    assert len(deployment.upstream.requests) == seen == PER_ADDRESS
+    assert (await by_rest(deployment, other)).status_code == 200
 
 
 async def test_guesses_at_once(guesser: str) -> None:
     """Of a burst of guesses at most the limit plus the calls in flight get through."""
-    async with guarded(max_in_flight="8") as house:
+    async with guarded(max_in_flight="8") as deployment:
         answers = await asyncio.gather(
-            *(by_rest(house, guesser, secret=f"wrong{number}") for number in range(50))
+            *(by_rest(deployment, guesser, secret=f"wrong{number}") for number in range(50))
         )
         counts = Counter(response.status_code for response in answers)
         assert counts[401] <= PER_CLIENT + 8
         assert counts[401] + counts[429] + counts[503] == 50
-        assert len(house.upstream.requests) == counts[401]
+        assert len(deployment.upstream.requests) == counts[401]
 
 
-async def test_right_secrets_at_once(house: House, other: str) -> None:
+async def test_right_secrets_at_once(deployment: Deployment, other: str) -> None:
     """A client may have more calls in flight than the limit of wrong secrets."""
-    answers = await asyncio.gather(*(by_rest(house, other) for _ in range(4 * PER_CLIENT)))
+    answers = await asyncio.gather(*(by_rest(deployment, other) for _ in range(4 * PER_CLIENT)))
     assert {response.status_code for response in answers} == {200}
 
 
 async def test_a_stranger_locks_nobody_out(guesser: str, other: str) -> None:
     """Wrong secrets from an address that cancels each call do not lock out the client elsewhere."""
-    async with guarded(max_client_calls="20") as house:
-        judge, hold = house.upstream.script, Hold()
-        house.upstream.script = hold.script
+    async with guarded(max_client_calls="20") as deployment:
+        judge, hold = deployment.upstream.script, Hold()
+        deployment.upstream.script = hold.script
         for number in range(20):
-            calling = asyncio.create_task(by_rest(house, guesser, secret=f"wrong{number}"))
+            calling = asyncio.create_task(by_rest(deployment, guesser, secret=f"wrong{number}"))
             await hold.wait_for(1)
             calling.cancel()
             await asyncio.gather(calling, return_exceptions=True)
         hold.release.set()
-        house.upstream.script = judge
-        assert (await by_rest(house, guesser)).status_code == 429
-        assert (await by_rest(house, other)).status_code == 200
-        assert (await by_grpc(house, other)).token
+        deployment.upstream.script = judge
+        assert (await by_rest(deployment, guesser)).status_code == 429
+        assert (await by_rest(deployment, other)).status_code == 200
+        assert (await by_grpc(deployment, other)).token
 
 
-async def test_a_client_that_does_not_know_how_to_send_its_secret(house: House) -> None:
+async def test_a_client_that_does_not_know_how_to_send_its_secret(deployment: Deployment) -> None:
     """A wrong secret by Basic and then in the body, as Go's library sends it, is one guess."""
     for number in range(PER_CLIENT):
-        outcome = await house.ways["form"](
+        outcome = await deployment.ways["form"](
             Sent(
                 fields={"grant_type": "client_credentials"},
                 authorization=(basic("partner", f"wrong{number}"),),
             )
         )
         assert outcome.status == 401
-        outcome = await house.ways["form"](Sent(fields=fields("partner", f"wrong{number}")))
+        outcome = await deployment.ways["form"](Sent(fields=fields("partner", f"wrong{number}")))
         assert outcome.status == 401
-    outcome = await house.ways["form"](Sent(fields=fields("partner", "wrong")))
+    outcome = await deployment.ways["form"](Sent(fields=fields("partner", "wrong")))
     assert outcome.status == 429
 
 
-async def test_success_is_never_limited(house: House, guesser: str) -> None:
+async def test_success_is_never_limited(deployment: Deployment, guesser: str) -> None:
     """A client that knows its secret is not limited."""
-    statuses = {(await by_rest(house, guesser)).status_code for _ in range(PER_ADDRESS * 3)}
+    statuses = {(await by_rest(deployment, guesser)).status_code for _ in range(PER_ADDRESS * 3)}
     assert statuses == {200}
 
 
 async def test_a_header_of_the_client_changes_nothing() -> None:
     """Without trusted proxies X-Forwarded-For is ignored, and the address of the socket counts."""
-    async with guarded(trusted_proxies=0) as house:
+    async with guarded(trusted_proxies=0) as deployment:
         statuses = [
-            (await by_rest(house, f"198.51.100.{number}", secret=f"{number}")).status_code
+            (await by_rest(deployment, f"198.51.100.{number}", secret=f"{number}")).status_code
             for number in range(PER_CLIENT + 1)
         ]
         assert statuses == [401] * PER_CLIENT + [429]
 
 
-async def test_the_line_tells_who_it_was(house: House, guesser: str, other: str) -> None:
+async def test_the_line_tells_who_it_was(deployment: Deployment, guesser: str, other: str) -> None:
     """The access line has the client's address from a proxy, and no part of a secret."""
     with recorded() as log:
-        response = await by_rest(house, guesser, secret="canary-secret")
+        response = await by_rest(deployment, guesser, secret="canary-secret")
         line = await log.access_line(response.headers["x-request-id"])
-        await by_grpc(house, other, secret="canary-secret")
+        await by_grpc(deployment, other, secret="canary-secret")
         await log.wait_for(2)
     assert line["client"] == guesser
     assert [entry.get("client") for entry in log.entries if entry.get("protocol") == "grpc"] == [

@@ -39,7 +39,7 @@ from tests.contract.cases import CASES, Case
 from tests.raw_http import FORM, answer_to, request, sent
 from tests.recorded import Log, recorded
 from tests.upstream import TOKEN, Script, answer, within
-from tests.ways import WAYS, House, Outcome, Sent, basic
+from tests.ways import WAYS, Deployment, Outcome, Sent, basic
 
 CANARY = "canary"
 CLIENT_ID = "canary-client-id-51c3"
@@ -148,16 +148,16 @@ UPSTREAM: Mapping[str, bytes] = MappingProxyType(
 @pytest.mark.parametrize("sent_by", [IN_BODY, IN_HEADER], ids=["body", "header"])
 @pytest.mark.parametrize("reply", UPSTREAM.values(), ids=UPSTREAM)
 async def test_no_answer_of_the_auth_api_shows_anything(
-    house: House, capfd: pytest.CaptureFixture[str], reply: bytes, sent_by: Sent
+    deployment: Deployment, capfd: pytest.CaptureFixture[str], reply: bytes, sent_by: Sent
 ) -> None:
     """Of any answer of the auth-api only a token is shown, and only to its caller."""
-    house.upstream.script = sends(reply)
+    deployment.upstream.script = sends(reply)
     async with watched(capfd, LINES):
-        outcomes = [await way(sent_by) for way in house.ways.values()]
+        outcomes = [await way(sent_by) for way in deployment.ways.values()]
     tokens = {outcome.token["access_token"] for outcome in outcomes if outcome.token}
     assert tokens <= {ACCESS_TOKEN}
     assert hits(*(shown(dataclasses.replace(outcome, token=None)) for outcome in outcomes)) == []
-    assert len(house.upstream.requests) == len(outcomes)
+    assert len(deployment.upstream.requests) == len(outcomes)
 
 
 def shown(outcome: Outcome) -> str:
@@ -192,24 +192,24 @@ REFUSED: Mapping[str, Sent] = MappingProxyType(
 
 @pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
 async def test_no_refusal_shows_what_was_sent(
-    house: House, capfd: pytest.CaptureFixture[str], refused: Sent
+    deployment: Deployment, capfd: pytest.CaptureFixture[str], refused: Sent
 ) -> None:
     """The refusal of a wrong request says why, without any part of its credentials."""
     async with watched(capfd, LINES):
-        outcomes = [await way(refused) for way in house.ways.values()]
+        outcomes = [await way(refused) for way in deployment.ways.values()]
     assert all(outcome.problem for outcome in outcomes)
     assert hits(*map(shown, outcomes)) == []
-    assert house.upstream.requests == []
+    assert deployment.upstream.requests == []
 
 
 async def test_only_the_caller_is_told_the_grant_type(
-    house: House, capfd: pytest.CaptureFixture[str]
+    deployment: Deployment, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Only the grant type is quoted, cut and cleaned, and only in the response."""
     fields = {**IN_BODY.fields, "grant_type": f"{GRANT_TYPE}\r\n\x1b" + "x" * 100 + "canary-tail"}
     quoted = f"grant_type '{GRANT_TYPE}???{'x' * (64 - len(GRANT_TYPE) - 3)}' is not supported"
     async with watched(capfd, LINES):
-        outcomes = [await way(Sent(fields=fields)) for way in house.ways.values()]
+        outcomes = [await way(Sent(fields=fields)) for way in deployment.ways.values()]
     for outcome in outcomes:
         assert outcome.problem is not None
         assert outcome.problem["detail"].startswith(quoted)
@@ -282,24 +282,24 @@ REST: Mapping[str, bytes] = MappingProxyType(
 
 @pytest.mark.parametrize("data", REST.values(), ids=REST)
 async def test_no_part_of_a_rest_request_is_shown(
-    house: House, capfd: pytest.CaptureFixture[str], data: bytes
+    deployment: Deployment, capfd: pytest.CaptureFixture[str], data: bytes
 ) -> None:
     """A request with a canary anywhere is answered and logged without it."""
     async with watched(capfd, 1):
-        received = await answer_to(house.addresses.rest, data)
-        await answer_to(house.addresses.rest, request())  # its line follows that of the first
+        received = await answer_to(deployment.addresses.rest, data)
+        await answer_to(deployment.addresses.rest, request())  # its line follows that of the first
     assert received.status >= 400
     assert hits(received) == []
 
 
 async def test_a_rest_client_that_leaves_leaves_nothing(
-    house: House, capfd: pytest.CaptureFixture[str]
+    deployment: Deployment, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A client that leaves in the middle of its secret causes only an access line."""
     identity = "7a1c1e0e-8f6e-4d83-9a3e-3f1f5a0d9a11"
     data = request(headers=(FORM, f"X-Request-Id: {identity}".encode()), body=b"x=canary")[:-1]
     async with watched(capfd, 1) as log:
-        async with sent(house.addresses.rest, data):
+        async with sent(deployment.addresses.rest, data):
             pass
         assert (await log.access_line(identity))["status"] == 499
 
@@ -335,7 +335,7 @@ CALLS = (call_with_metadata, call_another, call_with_bad_bytes, call_with_unknow
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("channel", ["grpc", "grpc in process"])
 async def test_no_part_of_a_grpc_call_is_shown(
-    house: House,
+    deployment: Deployment,
     capfd: pytest.CaptureFixture[str],
     channel: str,
     call: Callable[[grpc.aio.Channel], Awaitable[object]],
@@ -343,7 +343,7 @@ async def test_no_part_of_a_grpc_call_is_shown(
     """A call with a canary anywhere fails and is logged without it."""
     async with watched(capfd, 1 if channel == "grpc" else 0):
         with pytest.raises(AioRpcError) as caught:
-            await call(house.channels[channel])
+            await call(deployment.channels[channel])
     error = caught.value
     metadata = [*error.trailing_metadata(), *error.initial_metadata()]
     assert hits(error.details(), error, repr(error), metadata) == []
@@ -357,12 +357,14 @@ def values_of(case: Case) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["json", "grpc"])
-async def test_no_contract_case_leaves_its_values_in_the_log(house: House, way: str) -> None:
+async def test_no_contract_case_leaves_its_values_in_the_log(
+    deployment: Deployment, way: str
+) -> None:
     """In no contract case is a value of a request or an answer in the log."""
     with recorded() as log:
         for case in CASES:
-            house.upstream.reply = answer(200, GOOD) if case.reply is None else case.reply
-            await house.ways[way](case.sent)
+            deployment.upstream.reply = answer(200, GOOD) if case.reply is None else case.reply
+            await deployment.ways[way](case.sent)
         await log.wait_for(len(CASES))
     values = [TOKEN["access_token"], CANARY, *chain.from_iterable(map(values_of, CASES))]
     written = {json.dumps(value)[1:-1] for value in values}
@@ -372,10 +374,12 @@ async def test_no_contract_case_leaves_its_values_in_the_log(house: House, way: 
 # Errors
 
 
-async def error_of(house: House, credentials: ClientCredentials, reply: bytes) -> ProblemError:
+async def error_of(
+    deployment: Deployment, credentials: ClientCredentials, reply: bytes
+) -> ProblemError:
     """Return the error that an exchange raises when the auth-api sends `reply`."""
-    house.upstream.script = sends(reply)
-    async with AuthApi(house.upstream.url, within(20)) as api:
+    deployment.upstream.script = sends(reply)
+    async with AuthApi(deployment.upstream.url, within(20)) as api:
         with pytest.raises(ProblemError) as caught:
             await api.exchange(credentials, deadline=None)
     return caught.value
@@ -394,7 +398,7 @@ FAILING = {name: reply for name, reply in UPSTREAM.items() if "200" not in str(r
 
 
 @pytest.mark.parametrize("reply", FAILING.values(), ids=FAILING)
-async def test_no_error_of_an_exchange_shows_anything(house: House, reply: bytes) -> None:
+async def test_no_error_of_an_exchange_shows_anything(deployment: Deployment, reply: bytes) -> None:
     """Neither the text of an error nor a report of its frames shows the request or the answer."""
     credentials = ClientCredentials(
         client_id=Secret(CLIENT_ID),
@@ -402,7 +406,7 @@ async def test_no_error_of_an_exchange_shows_anything(house: House, reply: bytes
         authorization=Secret(BASIC),
         encoded=(Secret(BASIC),),
     )
-    error = await error_of(house, credentials, reply)
+    error = await error_of(deployment, credentials, reply)
     assert hits(error, repr(error), error.args, error.problem) == []
     assert hits("".join(traceback.format_exception(error)).replace(__file__, "")) == []
     assert hits(crash_report(error)) == []

@@ -25,7 +25,7 @@ from sidecar.rest import app as rest_app
 from sidecar.settings.types import Address
 from tests.raw_http import FORM, Received, answer_to, request, sent
 from tests.recorded import recorded
-from tests.ways import PUBLIC_URL, WAYS, House, Sent, open_house
+from tests.ways import PUBLIC_URL, WAYS, Deployment, Sent, open_deployment
 
 # Time limit of every wait, in seconds.
 GUARD = 60
@@ -49,21 +49,21 @@ async def served_by_remote(address: Address) -> AsyncIterator[Address]:
 
 
 @pytest_asyncio.fixture(scope="module", name="_remote")
-async def _open_remote(_house: House) -> AsyncIterator[Address]:
-    async with served_by_remote(_house.addresses.grpc) as address:
+async def _open_remote(_deployment: Deployment) -> AsyncIterator[Address]:
+    async with served_by_remote(_deployment.addresses.grpc) as address:
         yield address
 
 
 @pytest.fixture(params=["in-process channel", "remote channel"])
-def rest(request: pytest.FixtureRequest, house: House, _remote: Address) -> Address:
+def rest(request: pytest.FixtureRequest, deployment: Deployment, _remote: Address) -> Address:
     """Return the address of REST, over each channel in turn."""
-    return house.addresses.rest if request.param == "in-process channel" else _remote
+    return deployment.addresses.rest if request.param == "in-process channel" else _remote
 
 
 @pytest.fixture(params=CHANNELS)
-def channel(request: pytest.FixtureRequest, house: House) -> grpc.aio.Channel:
+def channel(request: pytest.FixtureRequest, deployment: Deployment) -> grpc.aio.Channel:
     """Return a channel to the service, of each kind in turn."""
-    return house.channels[request.param]
+    return deployment.channels[request.param]
 
 
 def post(*headers: str) -> bytes:
@@ -93,55 +93,57 @@ def assert_timed_out(received: Received) -> None:
     assert received.headers["retry-after"] == "1"
 
 
-async def assert_upstream_was_left(house: House) -> None:
+async def assert_upstream_was_left(deployment: Deployment) -> None:
     """Assert that the auth-api got one request, whose connection was closed."""
     async with asyncio.timeout(GUARD):
-        await house.upstream.gone.wait()
-    assert len(house.upstream.requests) == 1
+        await deployment.upstream.gone.wait()
+    assert len(deployment.upstream.requests) == 1
 
 
 # Deadlines
 
 
-async def test_a_deadline_over_rest_ends_the_upstream_call(house: House, rest: Address) -> None:
+async def test_a_deadline_over_rest_ends_the_upstream_call(
+    deployment: Deployment, rest: Address
+) -> None:
     """The header grpc-timeout limits the exchange, over any channel between REST and service."""
-    for milliseconds in tried(house):
+    for milliseconds in tried(deployment):
         assert_timed_out(await answer_to(rest, post(f"grpc-timeout: {milliseconds}m")))
-    await assert_upstream_was_left(house)
+    await assert_upstream_was_left(deployment)
 
 
 async def test_a_deadline_over_grpc_ends_the_upstream_call(
-    house: House, channel: grpc.aio.Channel
+    deployment: Deployment, channel: grpc.aio.Channel
 ) -> None:
     """The deadline of a gRPC caller limits the exchange."""
-    for milliseconds in tried(house):
+    for milliseconds in tried(deployment):
         call = start(channel, timeout=milliseconds / 1000)
         assert await code_of(call) == StatusCode.DEADLINE_EXCEEDED
-    await assert_upstream_was_left(house)
+    await assert_upstream_was_left(deployment)
 
 
-def tried(house: House) -> Iterator[int]:
+def tried(deployment: Deployment) -> Iterator[int]:
     """Yield longer and longer times, until a request reaches the auth-api, which then hangs.
 
     Except on a busy machine, the first one is long enough.
     """
-    house.upstream.script = house.upstream.hang
+    deployment.upstream.script = deployment.upstream.hang
     for milliseconds in (50, 500, 5000, 15000):
         yield milliseconds
-        if house.upstream.requests:
+        if deployment.upstream.requests:
             return
 
 
 @pytest.mark.parametrize("limit", ["0m", "0n", "0H", "00000000S", "1n"])
-async def test_no_time_over_rest_calls_nobody(house: House, limit: str) -> None:
+async def test_no_time_over_rest_calls_nobody(deployment: Deployment, limit: str) -> None:
     """A request whose deadline has passed on arrival is answered without the auth-api.
 
     Only in process: over a socket gRPC gives such a call a millisecond.
     """
-    rest = house.addresses.rest
+    rest = deployment.addresses.rest
     assert_timed_out(await answer_to(rest, post(f"grpc-timeout: {limit}")))
     assert (await answer_to(rest, post())).status == 200
-    assert len(house.upstream.requests) == 1
+    assert len(deployment.upstream.requests) == 1
 
 
 # gRPC measures a deadline by the system clock, which may be set during the call.
@@ -149,21 +151,23 @@ TOO_LATE = [("grpc", -60), *(("grpc in process", limit) for limit in (0, 0.0, -1
 
 
 @pytest.mark.parametrize(("by", "limit"), TOO_LATE)
-async def test_no_time_over_grpc_calls_nobody(house: House, by: str, limit: float) -> None:
+async def test_no_time_over_grpc_calls_nobody(
+    deployment: Deployment, by: str, limit: float
+) -> None:
     """A call whose deadline has passed on arrival is answered without the auth-api."""
-    channel = house.channels[by]
+    channel = deployment.channels[by]
     assert await code_of(start(channel, timeout=limit)) == StatusCode.DEADLINE_EXCEEDED
     assert await code_of(start(channel)) == StatusCode.OK
-    assert len(house.upstream.requests) == 1
+    assert len(deployment.upstream.requests) == 1
 
 
 @pytest.mark.parametrize("limit", ["99999999H", "60000m", "60000000u"])
 async def test_a_deadline_that_is_met_changes_nothing(
-    house: House, rest: Address, limit: str
+    deployment: Deployment, rest: Address, limit: str
 ) -> None:
     """A token in time is returned, up to the longest deadline that can be written."""
     assert (await answer_to(rest, post(f"grpc-timeout: {limit}"))).status == 200
-    assert len(house.upstream.requests) == 1
+    assert len(deployment.upstream.requests) == 1
 
 
 # The timeout in the settings
@@ -174,12 +178,14 @@ async def test_the_timeout_of_the_setting_is_the_same_problem_by_every_way() -> 
     """An auth-api that never answers gives the same 504 over every way in."""
     async with (
         asyncio.timeout(GUARD),
-        open_house(
+        open_deployment(
             auth_api_connect_timeout="100ms", auth_api_try_timeout="200ms", auth_api_timeout="300ms"
-        ) as house,
+        ) as deployment,
     ):
-        house.upstream.script = house.upstream.hang
-        outcomes = await asyncio.gather(*(house.ways[name](Sent(fields=FIELDS)) for name in WAYS))
+        deployment.upstream.script = deployment.upstream.hang
+        outcomes = await asyncio.gather(
+            *(deployment.ways[name](Sent(fields=FIELDS)) for name in WAYS)
+        )
         problems = [dict(outcome.problem or {}) for outcome in outcomes]
         instances = {problem.pop("instance") for problem in problems}
     assert len(instances) == len(WAYS)
@@ -193,61 +199,61 @@ async def test_the_timeout_of_the_setting_is_the_same_problem_by_every_way() -> 
 
 
 async def test_a_rest_client_that_resets_ends_the_upstream_call(
-    house: House, rest: Address
+    deployment: Deployment, rest: Address
 ) -> None:
     """A client that resets while it waits ends its call, which is logged as 499."""
-    house.upstream.script = house.upstream.hang
+    deployment.upstream.script = deployment.upstream.hang
     request_id = str(uuid.uuid4())
     with recorded() as log:
         data = post(f"X-Request-Id: {request_id}")
         async with asyncio.timeout(GUARD), sent(rest, data, resets=True):
-            await house.upstream.received.wait()
-        await assert_upstream_was_left(house)
+            await deployment.upstream.received.wait()
+        await assert_upstream_was_left(deployment)
         expected: dict[str, object] = {"rest": 499}
-        if rest != house.addresses.rest:
+        if rest != deployment.addresses.rest:
             expected["grpc"] = "CANCELLED"  # the line of the server behind the remote channel
         lines = await log.access_lines(request_id, len(expected))
     assert {line["protocol"]: line.get("status", line.get("code")) for line in lines} == expected
     assert "error" not in {entry["level"] for entry in log.entries}
 
 
-async def test_a_rest_client_that_hangs_up_early_calls_nobody(house: House) -> None:
+async def test_a_rest_client_that_hangs_up_early_calls_nobody(deployment: Deployment) -> None:
     """A client that leaves in the middle of its body is logged as 499, without an exchange."""
     request_id = str(uuid.uuid4())
     with recorded() as log:
         cut_short = post(f"X-Request-Id: {request_id}")[:-10]
-        async with asyncio.timeout(GUARD), sent(house.addresses.rest, cut_short):
+        async with asyncio.timeout(GUARD), sent(deployment.addresses.rest, cut_short):
             pass
         line = await log.access_line(request_id)
     assert (line["status"], line["route"]) == (499, "/v1/oauth/token")
-    assert house.upstream.requests == []
+    assert deployment.upstream.requests == []
 
 
 @pytest.mark.parametrize("how", ["cancel", "abandon"])
 async def test_a_grpc_caller_that_leaves_ends_the_upstream_call(
-    house: House, channel: grpc.aio.Channel, how: str
+    deployment: Deployment, channel: grpc.aio.Channel, how: str
 ) -> None:
     """A caller that cancels, or whose waiting task is cancelled, ends the upstream call."""
-    house.upstream.script = house.upstream.hang
+    deployment.upstream.script = deployment.upstream.hang
     call = start(channel)
     waiting = asyncio.ensure_future(call)
     async with asyncio.timeout(GUARD):
-        await house.upstream.received.wait()
+        await deployment.upstream.received.wait()
     assert call.cancel() if how == "cancel" else waiting.cancel()
-    await assert_upstream_was_left(house)
+    await assert_upstream_was_left(deployment)
     assert await code_of(call) == StatusCode.CANCELLED
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
-async def test_a_grpc_caller_that_leaves_is_logged_as_cancelled(house: House) -> None:
+async def test_a_grpc_caller_that_leaves_is_logged_as_cancelled(deployment: Deployment) -> None:
     """The only access line of a call that its caller cancelled has CANCELLED, and no fault."""
-    house.upstream.script = house.upstream.hang
+    deployment.upstream.script = deployment.upstream.hang
     request_id = str(uuid.uuid4())
     with recorded() as log:
-        call = start(house.channels["grpc"], metadata=(("x-request-id", request_id),))
+        call = start(deployment.channels["grpc"], metadata=(("x-request-id", request_id),))
         async with asyncio.timeout(GUARD):
-            await house.upstream.received.wait()
+            await deployment.upstream.received.wait()
         call.cancel()
         line = await log.access_line(request_id)
     assert line["code"] == "CANCELLED"
@@ -255,28 +261,28 @@ async def test_a_grpc_caller_that_leaves_is_logged_as_cancelled(house: House) ->
     assert "error" not in {entry["level"] for entry in log.entries}
 
 
-async def test_a_grpc_connection_that_breaks_ends_the_upstream_call(house: House) -> None:
+async def test_a_grpc_connection_that_breaks_ends_the_upstream_call(deployment: Deployment) -> None:
     """A connection that closes in the middle of a call ends the upstream call."""
-    house.upstream.script = house.upstream.hang
+    deployment.upstream.script = deployment.upstream.hang
     async with asyncio.timeout(GUARD):
-        async with grpc.aio.insecure_channel(str(house.addresses.grpc)) as channel:
+        async with grpc.aio.insecure_channel(str(deployment.addresses.grpc)) as channel:
             call = start(channel)
-            await house.upstream.received.wait()
+            await deployment.upstream.received.wait()
         await call.code()
-    await assert_upstream_was_left(house)
+    await assert_upstream_was_left(deployment)
 
 
 async def test_callers_who_leave_in_crowds_leave_room(
-    house: House, channel: grpc.aio.Channel
+    deployment: Deployment, channel: grpc.aio.Channel
 ) -> None:
     """After more callers than upstream connections leave at once, the next one is served."""
-    house.upstream.script = house.upstream.hang
+    deployment.upstream.script = deployment.upstream.hang
     calls = [start(channel) for _ in range(120)]
     async with asyncio.timeout(GUARD):
-        await house.upstream.received.wait()
+        await deployment.upstream.received.wait()
     for call in calls:
         call.cancel()
     assert {await code_of(call) for call in calls} == {StatusCode.CANCELLED}
-    house.upstream.reset()
+    deployment.upstream.reset()
     for _ in range(3):
         assert await code_of(start(channel)) == StatusCode.OK

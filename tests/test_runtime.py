@@ -21,7 +21,7 @@ from sidecar.settings.sources import load
 from tests.patience import PATIENT
 from tests.sidecar_process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_lines, run, serving
 from tests.upstream import TOKEN, Hold, Upstream
-from tests.ways import House, Outcome, Sent, Way, basic, open_ways
+from tests.ways import Deployment, Outcome, Sent, Way, basic, open_ways
 
 TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
 # The setting of each listener, by the name of the address.
@@ -245,14 +245,14 @@ async def test_an_address_in_use_is_told(listener: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rest", "grpc", "admin"])
-async def test_two_sidecars_do_not_share_an_address(house: House, name: str) -> None:
+async def test_two_sidecars_do_not_share_an_address(deployment: Deployment, name: str) -> None:
     """A second sidecar on an address refuses to start; the first one keeps all of its calls."""
-    taken = house.addresses.by_name()[name]
+    taken = deployment.addresses.by_name()[name]
     flags = {SETTINGS[name]: taken, "auth_api_token_url": TOKEN_URL}
     settings = load({}, FREE_PORTS | flags)
     with pytest.raises(OSError, match=f"{SETTINGS[name].upper()}: cannot listen on {taken}"):
         async with runtime.running(settings, embeds_auth_api=False):
             pytest.fail("the address is shared")
-    async with callers(house.addresses.by_name()) as opened:
+    async with callers(deployment.addresses.by_name()) as opened:
         assert [(await opened.ways[way](SENT)).token for way in ("form", "grpc")] == [TOKEN, TOKEN]
         assert await opened.probe("/readyz") == 200

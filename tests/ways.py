@@ -66,7 +66,7 @@ def basic(client_id: str = "partner", client_secret: str = "secret") -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class House:
+class Deployment:
     """A sidecar over sockets and its parts in process, with one scripted upstream."""
 
     upstream: Upstream
@@ -96,7 +96,7 @@ def settings(upstream: Upstream, **flags: str) -> Settings:
 
 
 @asynccontextmanager
-async def open_house(**flags: str) -> AsyncIterator[House]:
+async def open_deployment(**flags: str) -> AsyncIterator[Deployment]:
     """Run a sidecar and its upstream; `flags` are settings by field name."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -119,7 +119,9 @@ async def open_house(**flags: str) -> AsyncIterator[House]:
             "grpc in process": _by_grpc(local),
         }
         channels = {"grpc": socket, "grpc in process": local}
-        yield House(upstream=upstream, addresses=addresses, ways=ways, rest=rest, channels=channels)
+        yield Deployment(
+            upstream=upstream, addresses=addresses, ways=ways, rest=rest, channels=channels
+        )
 
 
 @asynccontextmanager

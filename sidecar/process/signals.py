@@ -43,7 +43,7 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def obey(name: str, stop: Callable[[], None]) -> Callable[[], None]:
+def stop_handler(name: str, stop: Callable[[], None]) -> Callable[[], None]:
     """Return a handler that logs `name` as the source of the request, and calls `stop`."""
 
     def handler() -> None:
@@ -62,9 +62,9 @@ def _handlers(
     drain: Drain, *, has_terminal: bool
 ) -> Iterator[tuple[signal.Signals, Callable[[], None]]]:
     for number in _STOP:
-        yield number, obey(number.name, drain.hasten)
-    yield signal.SIGINT, obey("SIGINT", drain.interrupt)
-    hang_up = obey("SIGHUP", drain.interrupt) if has_terminal else _log_only("SIGHUP")
+        yield number, stop_handler(number.name, drain.hasten)
+    yield signal.SIGINT, stop_handler("SIGINT", drain.interrupt)
+    hang_up = stop_handler("SIGHUP", drain.interrupt) if has_terminal else _log_only("SIGHUP")
     yield signal.SIGHUP, hang_up
     for number in _IGNORED:
         yield number, _log_only(number.name)

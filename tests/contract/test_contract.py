@@ -16,7 +16,7 @@ from tests.contract.checks import check
 from tests.contract.expected import INVALID_CLIENT
 from tests.contract.requests import GRANT, header, post
 from tests.upstream import TOKEN, answer
-from tests.ways import House, Outcome, Sent, Way, basic, outcome_of
+from tests.ways import Deployment, Outcome, Sent, Way, basic, outcome_of
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 # Header fields that HTTP/1.1 requires, or that concern the connection.
@@ -30,11 +30,11 @@ FIXED = {
 
 
 @every_case
-async def test_case(case: Case, house: House, subtests: pytest.Subtests) -> None:
+async def test_case(case: Case, deployment: Deployment, subtests: pytest.Subtests) -> None:
     """A case has the same outcome and the same request upstream by every way."""
-    house.upstream.reply = answer(200, TOKEN) if case.reply is None else case.reply
+    deployment.upstream.reply = answer(200, TOKEN) if case.reply is None else case.reply
     documents = []
-    for name, way in house.ways.items():
+    for name, way in deployment.ways.items():
         with subtests.test(way=name):
             outcome = await way(case.sent)
             documents.append(without_instance(outcome))
@@ -42,35 +42,35 @@ async def test_case(case: Case, house: House, subtests: pytest.Subtests) -> None
             assert "canary" not in str(outcome)
             if case.problem is not None:
                 check(outcome, case.problem)
-    assert documents == [documents[0]] * len(house.ways)
-    requests = [] if case.reply is None else [_upstream_request(case.sent)] * len(house.ways)
-    assert [_read(raw) for raw in house.upstream.requests] == requests
+    assert documents == [documents[0]] * len(deployment.ways)
+    requests = [] if case.reply is None else [_upstream_request(case.sent)] * len(deployment.ways)
+    assert [_read(raw) for raw in deployment.upstream.requests] == requests
 
 
-async def test_the_body_is_form_encoded(house: House, way: Way) -> None:
+async def test_the_body_is_form_encoded(deployment: Deployment, way: Way) -> None:
     """R26: credentials in the body are encoded once, as application/x-www-form-urlencoded."""
     await way(post(client_id="p&1=%41", client_secret="s +"))
-    (raw,) = house.upstream.requests
+    (raw,) = deployment.upstream.requests
     assert raw.startswith(b"POST /v1/oauth/token HTTP/1.1\r\n")
     assert raw.endswith(
         b"\r\n\r\ngrant_type=client_credentials&client_id=p%261%3D%2541&client_secret=s+%2B"
     )
 
 
-async def test_no_cookie_is_kept(house: House, way: Way) -> None:
+async def test_no_cookie_is_kept(deployment: Deployment, way: Way) -> None:
     """A cookie of the upstream is not sent back with the next request."""
-    house.upstream.reply = answer(200, b"{}", Set_Cookie="session=1; Path=/")
+    deployment.upstream.reply = answer(200, b"{}", Set_Cookie="session=1; Path=/")
     await way(header(basic()))
     await way(header(basic()))
-    first, second = house.upstream.requests
+    first, second = deployment.upstream.requests
     assert b"cookie" not in (first + second).lower()
 
 
-async def test_a_grpc_call_keeps_its_identity(house: House) -> None:
+async def test_a_grpc_call_keeps_its_identity(deployment: Deployment) -> None:
     """R49: request id and traceparent in gRPC metadata go upstream as over REST."""
     request_id, trace = str(uuid.UUID(int=7)), f"00-{'4b' * 16}-{'0f' * 8}-01"
-    house.upstream.reply = answer(401, {"error": "invalid_client"})
-    stub = TokenServiceStub(house.channels["grpc"])
+    deployment.upstream.reply = answer(401, {"error": "invalid_client"})
+    stub = TokenServiceStub(deployment.channels["grpc"])
     metadata = (("x-request-id", request_id), ("traceparent", trace), ("authorization", basic()))
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await stub.ExchangeToken(ExchangeTokenRequest(**GRANT), metadata=metadata)
@@ -78,16 +78,18 @@ async def test_a_grpc_call_keeps_its_identity(house: House) -> None:
     check(outcome, INVALID_CLIENT)
     assert outcome.problem is not None
     assert outcome.problem["instance"] == f"urn:uuid:{request_id}"
-    assert f"X-Request-Id: {request_id}\r\n".encode() in house.upstream.requests[0]
-    assert f"traceparent: {trace}\r\n".encode() in house.upstream.requests[0]
+    assert f"X-Request-Id: {request_id}\r\n".encode() in deployment.upstream.requests[0]
+    assert f"traceparent: {trace}\r\n".encode() in deployment.upstream.requests[0]
 
 
-async def test_unknown_client_and_wrong_secret_look_the_same(house: House, way: Way) -> None:
+async def test_unknown_client_and_wrong_secret_look_the_same(
+    deployment: Deployment, way: Way
+) -> None:
     """R44: an answer does not reveal whether the client exists."""
     outcomes = []
     for text in ("The client does not exist", "The secret is wrong"):
         body = {"error": "invalid_client", "error_description": text}
-        house.upstream.reply = answer(401, body, www_authenticate=f'Basic realm="{text}"')
+        deployment.upstream.reply = answer(401, body, www_authenticate=f'Basic realm="{text}"')
         outcomes.append(await way(header(basic(text[4:10]))))
     unknown, wrong = outcomes
     check(unknown, INVALID_CLIENT)

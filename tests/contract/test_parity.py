@@ -15,7 +15,7 @@ from tests.contract.expected import ExpectedProblem
 from tests.contract.requests import basic_of, header, post
 from tests.properties import any_text, many, vschar
 from tests.upstream import TOKEN, answer
-from tests.ways import House, Outcome, Sent, basic
+from tests.ways import Deployment, Outcome, Sent, basic
 
 sent_five_times = settings(
     many,
@@ -116,12 +116,12 @@ replies = st.one_of(
 )
 
 
-async def outcomes_of(house: House, sent: Sent, reply: bytes) -> Mapping[str, Outcome]:
+async def outcomes_of(deployment: Deployment, sent: Sent, reply: bytes) -> Mapping[str, Outcome]:
     """Send one request by every way, each with the same answer of the auth-api."""
-    house.upstream.reset()
-    house.upstream.reply = reply
-    outcomes = {name: await way(sent) for name, way in house.ways.items()}
-    assert len(house.upstream.requests) in (0, len(house.ways))
+    deployment.upstream.reset()
+    deployment.upstream.reply = reply
+    outcomes = {name: await way(sent) for name, way in deployment.ways.items()}
+    assert len(deployment.upstream.requests) in (0, len(deployment.ways))
     return outcomes
 
 
@@ -162,13 +162,13 @@ def _texts(outcome: Outcome) -> Mapping[str, Any]:
 
 @sent_five_times
 @given(requests)
-async def test_the_same_request(house: House, sent: Sent) -> None:
+async def test_the_same_request(deployment: Deployment, sent: Sent) -> None:
     """Any request has the same outcome by every way."""
-    assert_same(await outcomes_of(house, sent, answer(200, TOKEN)))
+    assert_same(await outcomes_of(deployment, sent, answer(200, TOKEN)))
 
 
 @sent_five_times
 @given(good, replies)
-async def test_the_same_answer(house: House, sent: Sent, reply: bytes) -> None:
+async def test_the_same_answer(deployment: Deployment, sent: Sent, reply: bytes) -> None:
     """Any answer of the auth-api has the same outcome by every way."""
-    assert_same(await outcomes_of(house, sent, reply))
+    assert_same(await outcomes_of(deployment, sent, reply))

@@ -34,20 +34,22 @@ from tests.contract.rest_cases import ACCEPTED, FORM, FORM_BODY, JSON, PATH, REF
 from tests.raw_http import GUARD, Received, answer_to, request, sent
 from tests.servicers import RaisingServicer
 from tests.upstream import TOKEN
-from tests.ways import PUBLIC_URL, House, Outcome, basic
+from tests.ways import PUBLIC_URL, Deployment, Outcome, basic
 
 # Header fields that only some problems have.
 PROBLEM_HEADERS = ("allow", "accept", "accept-encoding", "connection")
 FORM_FIELD = f"Content-Type: {FORM}".encode()
 
 
-async def send(house: House, case: RestCase) -> httpx2.Response:
+async def send(deployment: Deployment, case: RestCase) -> httpx2.Response:
     """Send the request of `case` over a socket."""
     headers = [
         (name.encode(), value.encode() if isinstance(value, str) else value)
         for name, value in case.headers
     ]
-    return await house.rest.request(case.method, case.target, headers=headers, content=case.body)
+    return await deployment.rest.request(
+        case.method, case.target, headers=headers, content=case.body
+    )
 
 
 def outcome_of(response: httpx2.Response | Received) -> Outcome:
@@ -60,30 +62,30 @@ def outcome_of(response: httpx2.Response | Received) -> Outcome:
 
 
 @pytest.mark.parametrize("case", ACCEPTED.values(), ids=ACCEPTED)
-async def test_accepted(case: RestCase, house: House) -> None:
+async def test_accepted(case: RestCase, deployment: Deployment) -> None:
     """A permitted request has its token, and no unknown field goes upstream."""
-    response = await send(house, case)
+    response = await send(deployment, case)
     assert (response.status_code, response.json()) == (200, TOKEN)
-    (raw,) = house.upstream.requests
+    (raw,) = deployment.upstream.requests
     assert b"canary" not in raw
     assert raw.endswith((b"\r\n\r\n" + FORM_BODY, b"\r\n\r\ngrant_type=client_credentials"))
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
-async def test_refused(case: RestCase, house: House) -> None:
+async def test_refused(case: RestCase, deployment: Deployment) -> None:
     """A forbidden request has its problem, which quotes nothing, and does not go upstream."""
-    response = await send(house, case)
+    response = await send(deployment, case)
     assert case.problem is not None
     check(outcome_of(response), case.problem)
     headers = {name: response.headers[name] for name in PROBLEM_HEADERS if name in response.headers}
     assert headers == case.answer
     assert "canary" not in str(response.headers) + response.text
-    assert not house.upstream.requests
+    assert not deployment.upstream.requests
 
 
-async def test_the_token_response_is_exact(house: House) -> None:
+async def test_the_token_response_is_exact(deployment: Deployment) -> None:
     """R33 R34: exactly three members, an integer lifetime, and only the expected headers."""
-    response = await send(house, RestCase())
+    response = await send(deployment, RestCase())
     assert response.status_code == 200
     assert list(response.json()) == ["access_token", "token_type", "expires_in"]
     assert re.search(rb'"expires_in": ?3600\}$', response.content)
@@ -104,43 +106,43 @@ async def test_the_token_response_is_exact(house: House) -> None:
 # Methods and targets
 
 
-async def test_head_is_refused_without_a_body(house: House) -> None:
+async def test_head_is_refused_without_a_body(deployment: Deployment) -> None:
     """R1: the answer to HEAD is that to GET without the body."""
-    received = await answer_to(house.addresses.rest, request("HEAD"))
+    received = await answer_to(deployment.addresses.rest, request("HEAD"))
     assert (received.status, received.body) == (405, b"")
     assert received.headers["allow"] == "POST, OPTIONS"
     assert received.headers["content-type"] == PROBLEM_JSON
     assert received.headers["cache-control"] == "no-store"
 
 
-async def test_a_method_is_case_sensitive(house: House) -> None:
+async def test_a_method_is_case_sensitive(deployment: Deployment) -> None:
     """R1: `post` is not POST (RFC 9110 section 9.1)."""
     data = request("post", headers=[FORM_FIELD], body=FORM_BODY)
-    received = await answer_to(house.addresses.rest, data)
+    received = await answer_to(deployment.addresses.rest, data)
     check(outcome_of(received), METHOD_NOT_ALLOWED)
-    assert not house.upstream.requests
+    assert not deployment.upstream.requests
 
 
 @pytest.mark.parametrize("query", ["", "?client_secret=canary"])
-async def test_options_tells_the_methods(house: House, query: str) -> None:
+async def test_options_tells_the_methods(deployment: Deployment, query: str) -> None:
     """R2: OPTIONS has an empty answer with Allow and without CORS; nothing goes upstream."""
     preflight = {
         "Origin": "https://canary.test",
         "Access-Control-Request-Method": "POST",
         "Authorization": basic(),
     }
-    response = await house.rest.options(PATH + query, headers=preflight)
+    response = await deployment.rest.options(PATH + query, headers=preflight)
     assert (response.status_code, response.content) == (204, b"")
     assert response.headers["allow"] == "POST, OPTIONS"
     assert response.headers["cache-control"] == "no-store"
     assert not [name for name in response.headers if name.startswith("access-control-")]
     assert "content-type" not in response.headers
-    assert not house.upstream.requests
+    assert not deployment.upstream.requests
 
 
-async def test_options_of_no_path_is_not_found(house: House) -> None:
+async def test_options_of_no_path_is_not_found(deployment: Deployment) -> None:
     """R4: OPTIONS of an unknown path is 404."""
-    check(outcome_of(await house.rest.options("/canary")), NOT_FOUND)
+    check(outcome_of(await deployment.rest.options("/canary")), NOT_FOUND)
 
 
 TARGETS: Mapping[str, tuple[str, ExpectedProblem | None]] = {
@@ -155,12 +157,14 @@ TARGETS: Mapping[str, tuple[str, ExpectedProblem | None]] = {
 
 
 @pytest.mark.parametrize(("target", "problem"), TARGETS.values(), ids=TARGETS)
-async def test_targets(house: House, target: str, problem: ExpectedProblem | None) -> None:
+async def test_targets(
+    deployment: Deployment, target: str, problem: ExpectedProblem | None
+) -> None:
     """R4: a target reaches the endpoint if its path is the same in any spelling."""
     received = await answer_to(
-        house.addresses.rest, request(target=target, headers=[FORM_FIELD], body=FORM_BODY)
+        deployment.addresses.rest, request(target=target, headers=[FORM_FIELD], body=FORM_BODY)
     )
-    assert len(house.upstream.requests) == (problem is None)
+    assert len(deployment.upstream.requests) == (problem is None)
     if problem is None:
         assert json.loads(received.body) == TOKEN
     else:
@@ -182,27 +186,29 @@ TOO_LARGE: Mapping[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", TOO_LARGE.values(), ids=TOO_LARGE)
-async def test_a_body_over_the_limit_ends_the_connection(house: House, data: bytes) -> None:
+async def test_a_body_over_the_limit_ends_the_connection(
+    deployment: Deployment, data: bytes
+) -> None:
     """R17: 413 is sent at once, before the rest of the body, and the connection is closed."""
-    received = await answer_to(house.addresses.rest, data)
+    received = await answer_to(deployment.addresses.rest, data)
     check(outcome_of(received), CONTENT_TOO_LARGE)
     assert received.headers["connection"] == "close"
-    assert not house.upstream.requests
+    assert not deployment.upstream.requests
 
 
-async def test_a_chunked_body_is_read(house: House) -> None:
+async def test_a_chunked_body_is_read(deployment: Deployment) -> None:
     """R17: a body without a length is read to its end."""
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in FORM_BODY)
     data = CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + chunks + b"0\r\n\r\n"
-    received = await answer_to(house.addresses.rest, data)
+    received = await answer_to(deployment.addresses.rest, data)
     assert json.loads(received.body) == TOKEN
 
 
-async def test_a_refusal_leaves_the_connection_open(house: House) -> None:
+async def test_a_refusal_leaves_the_connection_open(deployment: Deployment) -> None:
     """R50: after a problem other than 413 the connection serves the next request."""
     wrong = b"PUT" + HEAD[4:] + b"Content-Length: 4\r\n\r\nbody"
     right = request(headers=[FORM_FIELD], body=FORM_BODY)
-    async with asyncio.timeout(GUARD), sent(house.addresses.rest, wrong + right) as reader:
+    async with asyncio.timeout(GUARD), sent(deployment.addresses.rest, wrong + right) as reader:
         answers = await reader.read()
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"405", b"200"]
 
@@ -234,49 +240,49 @@ ACCEPT: Mapping[str, tuple[Sequence[str], str]] = {
 
 @pytest.mark.parametrize(("accept", "media_type"), ACCEPT.values(), ids=ACCEPT)
 async def test_the_media_type_of_a_problem(
-    house: House, accept: Sequence[str], media_type: str
+    deployment: Deployment, accept: Sequence[str], media_type: str
 ) -> None:
     """R47: problems are problem+json, or plain JSON if a client accepts only that."""
     fields = [FORM_FIELD, *(f"Accept: {value}".encode() for value in accept)]
     data = request(headers=fields, body=b"grant_type=client_credentials")
-    received = await answer_to(house.addresses.rest, data)
+    received = await answer_to(deployment.addresses.rest, data)
     check(outcome_of(received), INVALID_CLIENT, media_type)
 
 
 # Header fields that are passed on
 
 
-async def test_a_deadline_that_passes_is_a_timeout(house: House) -> None:
+async def test_a_deadline_that_passes_is_a_timeout(deployment: Deployment) -> None:
     """An expired grpc-timeout of the caller ends the call, here before the upstream."""
     case = RestCase(headers=(("Content-Type", FORM), ("grpc-timeout", "1n")))
-    check(outcome_of(await send(house, case)), UPSTREAM_TIMEOUT)
+    check(outcome_of(await send(deployment, case)), UPSTREAM_TIMEOUT)
 
 
 @pytest.mark.parametrize("kept", [str(uuid.UUID(int=7)), str(uuid.UUID(int=2**128 - 1)).upper()])
-async def test_a_request_id_that_is_a_uuid_is_kept(house: House, kept: str) -> None:
+async def test_a_request_id_that_is_a_uuid_is_kept(deployment: Deployment, kept: str) -> None:
     """R49: a UUID of the caller is the request id in the answer, the problem and upstream."""
     fields = (("Content-Type", FORM), ("X-Request-Id", kept))
-    refused = await send(house, RestCase(headers=fields, body=b""))
+    refused = await send(deployment, RestCase(headers=fields, body=b""))
     check(outcome_of(refused), INVALID_REQUEST.at("/grant_type"))
     assert refused.headers["x-request-id"] == kept
-    accepted = await send(house, RestCase(headers=fields))
+    accepted = await send(deployment, RestCase(headers=fields))
     assert accepted.headers["x-request-id"] == kept
-    assert f"X-Request-Id: {kept}\r\n".encode() in house.upstream.requests[0]
+    assert f"X-Request-Id: {kept}\r\n".encode() in deployment.upstream.requests[0]
 
 
 @pytest.mark.parametrize(
     "replaced", ["canary", "", "{00000000-0000-0000-0000-000000000007}", "0" * 32, b"\xe9canary"]
 )
 async def test_a_request_id_of_another_form_is_replaced(
-    house: House, replaced: str | bytes
+    deployment: Deployment, replaced: str | bytes
 ) -> None:
     """R49: a request id that is not a UUID is replaced by a new one everywhere."""
     fields = (("Content-Type", FORM), ("X-Request-Id", replaced))
-    response = await send(house, RestCase(headers=fields))
+    response = await send(deployment, RestCase(headers=fields))
     request_id = response.headers["x-request-id"]
     assert uuid.UUID(request_id).version == 4
-    assert f"X-Request-Id: {request_id}\r\n".encode() in house.upstream.requests[0]
-    assert b"canary" not in house.upstream.requests[0]
+    assert f"X-Request-Id: {request_id}\r\n".encode() in deployment.upstream.requests[0]
+    assert b"canary" not in deployment.upstream.requests[0]
 
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -292,22 +298,22 @@ TRACES = {
 
 
 @pytest.mark.parametrize(("trace", "passes"), TRACES.items())
-async def test_traceparent(house: House, trace: str, passes: bool) -> None:
+async def test_traceparent(deployment: Deployment, trace: str, passes: bool) -> None:
     """A valid traceparent goes upstream unchanged; an invalid one does not."""
     fields = (("Content-Type", FORM), ("traceparent", trace))
-    response = await send(house, RestCase(headers=fields))
+    response = await send(deployment, RestCase(headers=fields))
     assert response.json() == TOKEN
-    sent_upstream = re.findall(rb"(?i)\r\n(traceparent[^\r]*)", house.upstream.requests[0])
+    sent_upstream = re.findall(rb"(?i)\r\n(traceparent[^\r]*)", deployment.upstream.requests[0])
     assert sent_upstream == ([f"traceparent: {trace}".encode()] if passes else [])
 
 
-async def test_no_other_field_goes_upstream(house: House) -> None:
+async def test_no_other_field_goes_upstream(deployment: Deployment) -> None:
     """R32: no other header field goes upstream, not even one of a proxy."""
     names = ("X-Forwarded-For", "Forwarded", "Cookie", "Client-Cert", "tracestate", "grpc-canary")
     fields = (("Content-Type", FORM), *((name, "canary") for name in names))
-    response = await send(house, RestCase(headers=fields))
+    response = await send(deployment, RestCase(headers=fields))
     assert response.json() == TOKEN
-    assert b"canary" not in house.upstream.requests[0]
+    assert b"canary" not in deployment.upstream.requests[0]
 
 
 # Bugs of the sidecar

@@ -13,16 +13,16 @@ from karmo.auth.v1.token_service_pb2 import ExchangeTokenResponse
 
 from tests.faults import http2_abuse as abuse
 from tests.faults.bad_http2 import OPENING, connected
-from tests.ways import House
+from tests.ways import Deployment
 
 PREFIX = 5  # bytes of a message of gRPC before its data
 ENHANCE_YOUR_CALM = 11  # of RFC 9113 section 7
 
 
 @pytest.fixture
-def address(house: House) -> str:
+def address(deployment: Deployment) -> str:
     """Give the address of gRPC."""
-    return str(house.addresses.grpc)
+    return str(deployment.addresses.grpc)
 
 
 def judged(data: bytes) -> Counter[type[ev.Event]]:

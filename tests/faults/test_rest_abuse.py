@@ -21,7 +21,7 @@ from tests.faults.wire import reset
 from tests.raw_http import FORM, GUARD, Received, answer_to, next_answer, sent
 from tests.tls.test_reloading import EXPIRED, ME, OLD, STRANGER, Mount, ancient, client, pair, trust
 from tests.upstream import TOKEN, Hold
-from tests.ways import House, Sent, basic
+from tests.ways import Deployment, Sent, basic
 
 CONNECTIONS = 100
 CLOSE = b"Connection: close"
@@ -398,14 +398,14 @@ INJECTIONS = [
 ]
 
 
-async def test_r15_line_ends(house: House) -> None:
+async def test_r15_line_ends(deployment: Deployment) -> None:
     """By every way in, what holds a line end or NUL is refused, and the auth-api hears nothing."""
-    for injected, way in itertools.product(INJECTIONS, house.ways.values()):
+    for injected, way in itertools.product(INJECTIONS, deployment.ways.values()):
         outcome = await way(injected)
         assert outcome.problem
         assert outcome.problem["status"] in {400, 401}
         assert not any("Injected" in f"{name}{value}" for name, value in outcome.headers.items())
-    assert house.upstream.requests == []
+    assert deployment.upstream.requests == []
 
 
 # Row R16: browsers of other origins.

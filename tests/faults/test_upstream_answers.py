@@ -106,7 +106,7 @@ async def test_u15_endless_interim_answers(scene: Scene) -> None:
 
 async def metadata_of_a_call(scene: Scene) -> str:
     """Return what a gRPC call receives beside its message, as a text."""
-    stub = TokenServiceStub(scene.house.channels["grpc"])
+    stub = TokenServiceStub(scene.deployment.channels["grpc"])
     call: Any = stub.ExchangeToken(ExchangeTokenRequest(**SENT.fields), timeout=20)
     code = await call.code()
     told = [*await call.initial_metadata(), *await call.trailing_metadata()]

@@ -40,7 +40,7 @@ from tests.faults.upstream_scene import (
 from tests.faults.wire import LOOPBACK, held_port, host_and_port
 from tests.sidecar_process import Sidecar, started
 from tests.upstream import TOKEN, answer
-from tests.ways import Sent, open_house
+from tests.ways import Sent, open_deployment
 
 NAME = "auth-api.test"
 DOWN = "not tried: it is down"
@@ -306,8 +306,8 @@ async def test_u08_closes_when_idle() -> None:
     """An auth-api that keeps connections, and loses the second request on each, loses none."""
     async with (
         scripted.KeepAlive(idle=60, answers=1) as server,
-        open_house(auth_api_token_url=server.url) as house,
+        open_deployment(auth_api_token_url=server.url) as deployment,
     ):
         for way in BOTH * 20:
-            assert_token(await house.ways[way](SENT))
+            assert_token(await deployment.ways[way](SENT))
         assert server.connections == len(server.requests) == 40

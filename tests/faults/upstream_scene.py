@@ -23,7 +23,7 @@ from tests.faults.conditions import no_secret
 from tests.faults.wire import LOOPBACK
 from tests.recorded import Line, Log, recorded
 from tests.upstream import TOKEN, Hold, Upstream
-from tests.ways import House, Outcome, Sent, open_house
+from tests.ways import Deployment, Outcome, Sent, open_deployment
 
 # One way into the process by each protocol.
 BOTH = ("form", "grpc")
@@ -75,8 +75,8 @@ class Scene:
 
     log: Log
 
-    def __init__(self, house: House, upstream: Upstream, chaos: Chaos) -> None:
-        self.house, self.upstream, self.chaos = house, upstream, chaos
+    def __init__(self, deployment: Deployment, upstream: Upstream, chaos: Chaos) -> None:
+        self.deployment, self.upstream, self.chaos = deployment, upstream, chaos
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
@@ -89,7 +89,7 @@ class Scene:
 
     async def ask(self, way: str, sent: Sent = SENT) -> Outcome:
         """Send a good request."""
-        return await self.house.ways[way](sent)
+        return await self.deployment.ways[way](sent)
 
     async def fails(self, way: str, told: Told) -> Outcome:
         """Check that a good request fails so, and that nothing secret is told with it."""
@@ -135,7 +135,7 @@ class Scene:
 
     async def pushback(self) -> str | None:
         """Return what a gRPC library that retries by itself reads from a call that must fail."""
-        stub = TokenServiceStub(self.house.channels["grpc"])
+        stub = TokenServiceStub(self.deployment.channels["grpc"])
         try:
             await stub.ExchangeToken(ExchangeTokenRequest(**SENT.fields), timeout=GUARD)
         except AioRpcError as error:
@@ -190,8 +190,8 @@ async def shared_scene(tls: ssl.SSLContext | None = None, /, **flags: str) -> As
             "auth_api_token_url": upstream.url.replace(chaos.target, chaos.address),
             "max_in_flight": str(MOST),
         }
-        async with open_house(**{**chosen, **TIMES, **flags}) as house:
-            yield Scene(house, upstream, chaos)
+        async with open_deployment(**{**chosen, **TIMES, **flags}) as deployment:
+            yield Scene(deployment, upstream, chaos)
 
 
 def assert_told(outcome: Outcome, told: Told) -> None:

@@ -30,7 +30,7 @@ from tests.raw_http import FORM, Received, next_answer
 from tests.recorded import recorded
 from tests.upstream import Hold
 from tests.virtual_time import VirtualLoop
-from tests.ways import House, open_house
+from tests.ways import Deployment, open_deployment
 
 ANSWER = f"HTTP/1.1 503 No\r\nX-Request-Id: {NOBODY}\r\nContent-Length: 4\r\n\r\nfull".encode()
 BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
@@ -258,11 +258,11 @@ def test_those_of_a_second_have_one_line() -> None:
 # A whole sidecar
 
 
-async def ask(house: House, *fields: bytes) -> Received:
+async def ask(deployment: Deployment, *fields: bytes) -> Received:
     """Exchange a token by REST, with a request that has `fields`."""
     head = (b"POST /v1/oauth/token HTTP/1.1", b"Host: sidecar.test", FORM, *fields)
     body = BODY if any(b"Content-Length" in field for field in fields) else b"0\r\n\r\n"
-    reader, writer = await asyncio.open_connection(*host_and_port(str(house.addresses.rest)))
+    reader, writer = await asyncio.open_connection(*host_and_port(str(deployment.addresses.rest)))
     try:
         writer.write(b"\r\n".join(head) + b"\r\n\r\n" + body)
         return await next_answer(reader)
@@ -273,17 +273,17 @@ async def ask(house: House, *fields: bytes) -> Received:
 async def test_what_is_shed_hears_the_same_as_what_is_read() -> None:
     """The answer that was ready is that of the application, but for its date and identity."""
     length = b"Content-Length: %d" % len(BODY)
-    async with asyncio.timeout(HANG), open_house(max_in_flight="1") as house:
+    async with asyncio.timeout(HANG), open_deployment(max_in_flight="1") as deployment:
         hold = Hold()
-        house.upstream.script = hold.script
-        call = asyncio.create_task(ask(house, length))
+        deployment.upstream.script = hold.script
+        call = asyncio.create_task(ask(deployment, length))
         await hold.wait_for(1)
         with recorded() as log:
-            shed = await ask(house, length)
-            read = await ask(house, b"Transfer-Encoding: chunked")
+            shed = await ask(deployment, length)
+            read = await ask(deployment, b"Transfer-Encoding: chunked")
         hold.release.set()
         assert (await call).status == 200
-        assert (await ask(house, length)).status == 200
+        assert (await ask(deployment, length)).status == 200
     assert "calls refused" not in log.text  # but a second later, or at the end
     assert log.text.count('"reason": "OVERLOADED"') == 1  # the access line of what was read
     assert (shed.status, shed.headers["content-type"]) == (503, "application/problem+json")

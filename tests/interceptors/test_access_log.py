@@ -35,7 +35,7 @@ from tests.running_server import (
     reflection,
 )
 from tests.upstream import answer
-from tests.ways import House, outcome_of
+from tests.ways import Deployment, outcome_of
 
 
 @pytest.fixture
@@ -175,10 +175,10 @@ async def test_calls_of_health_and_reflection_have_their_lines(
 # The request id
 
 
-async def exchange(house: House, *metadata: tuple[str, str]) -> RequestInfo:
+async def exchange(deployment: Deployment, *metadata: tuple[str, str]) -> RequestInfo:
     """Have the upstream refuse a client, and return what the refusal tells of the request."""
-    house.upstream.reply = answer(401, {"error": "invalid_client"})
-    stub = TokenServiceStub(house.channels["grpc"])
+    deployment.upstream.reply = answer(401, {"error": "invalid_client"})
+    stub = TokenServiceStub(deployment.channels["grpc"])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.ExchangeToken(ExchangeTokenRequest(**FIELDS), metadata=metadata, timeout=GUARD)
     outcome = outcome_of(caught.value)
@@ -188,16 +188,16 @@ async def exchange(house: House, *metadata: tuple[str, str]) -> RequestInfo:
     return info
 
 
-async def test_a_request_id_that_is_a_uuid_is_kept(house: House, request_id: str) -> None:
+async def test_a_request_id_that_is_a_uuid_is_kept(deployment: Deployment, request_id: str) -> None:
     """One id is in the details for the caller, in the log, and in the request upstream."""
     trace = f"00-{uuid.uuid4().hex}-{'b' * 16}-01"
     with recorded() as log:
-        info = await exchange(house, ("x-request-id", request_id), ("traceparent", trace))
+        info = await exchange(deployment, ("x-request-id", request_id), ("traceparent", trace))
         line = await log.access_line(request_id)
     assert info.request_id == request_id
     assert line["upstream_status"] == 401
-    assert f"X-Request-Id: {request_id}\r\n".encode() in house.upstream.requests[0]
-    assert f"traceparent: {trace}\r\n".encode() in house.upstream.requests[0]
+    assert f"X-Request-Id: {request_id}\r\n".encode() in deployment.upstream.requests[0]
+    assert f"traceparent: {trace}\r\n".encode() in deployment.upstream.requests[0]
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ async def test_a_request_id_that_is_a_uuid_is_kept(house: House, request_id: str
     ids=["none", "text", "empty", "more than a UUID"],
 )
 async def test_another_request_id_is_replaced(
-    house: House, sent: tuple[tuple[str, str], ...]
+    deployment: Deployment, sent: tuple[tuple[str, str], ...]
 ) -> None:
     """Without an id of the right form a new one is made, and what was sent goes nowhere."""
     with recorded() as log:
-        info = await exchange(house, *sent)
+        info = await exchange(deployment, *sent)
         await log.access_line(str(uuid.UUID(info.request_id)))
-    assert f"X-Request-Id: {info.request_id}\r\n".encode() in house.upstream.requests[0]
-    assert b"traceparent" not in house.upstream.requests[0]
-    assert b"canary" not in house.upstream.requests[0]
+    assert f"X-Request-Id: {info.request_id}\r\n".encode() in deployment.upstream.requests[0]
+    assert b"traceparent" not in deployment.upstream.requests[0]
+    assert b"canary" not in deployment.upstream.requests[0]
     assert "canary" not in log.text

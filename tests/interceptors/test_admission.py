@@ -32,7 +32,7 @@ from tests.in_process.test_channel import Open, method_of, open_in_process, open
 from tests.interceptors.test_error_boundary import MESSAGES, PATH, kind_of, raw, register
 from tests.recorded import recorded
 from tests.upstream import Hold
-from tests.ways import PUBLIC_URL, House, Outcome, Sent, Way, open_house, outcome_of
+from tests.ways import PUBLIC_URL, Deployment, Outcome, Sent, Way, open_deployment, outcome_of
 
 # Any: what grpc's own stubs call the messages of a handler.
 Behavior = Callable[[Any, Any], Any]
@@ -434,15 +434,15 @@ async def test_a_stream_has_all_of_its_context(open_streams: Open) -> None:
 
 
 @pytest.fixture
-async def small() -> AsyncIterator[House]:
+async def small() -> AsyncIterator[Deployment]:
     """Run a sidecar that lets two calls in at once."""
-    async with open_house(max_in_flight=str(MOST)) as house:
-        yield house
+    async with open_deployment(max_in_flight=str(MOST)) as deployment:
+        yield deployment
 
 
 @pytest.mark.parametrize("fill", [("form", "grpc"), ("grpc", "grpc"), ("json", "json")])
 async def test_a_full_sidecar_refuses_on_both_protocols(
-    small: House, fill: tuple[str, str]
+    small: Deployment, fill: tuple[str, str]
 ) -> None:
     """Whoever has taken the places, one more gets 503 or UNAVAILABLE, and the upstream nothing."""
     hold = Hold()
@@ -469,7 +469,7 @@ async def _send(way: Way, sent: Sent) -> Outcome:
     return await way(sent)
 
 
-async def test_a_full_sidecar_tells_retrying_clients_when_to(small: House) -> None:
+async def test_a_full_sidecar_tells_retrying_clients_when_to(small: Deployment) -> None:
     """The pushback of gRPC (gRFC A6) is in the trailer, in milliseconds, as RetryInfo tells it."""
     hold = Hold()
     small.upstream.script = hold.script

@@ -36,7 +36,7 @@ from tests.recorded import Line, recorded
 from tests.servicers import RaisingServicer
 from tests.transcoding.library import method, service
 from tests.transcoding.serving import Receipt, handler_of
-from tests.ways import PUBLIC_URL, House
+from tests.ways import PUBLIC_URL, Deployment
 
 # The longest that anything here may take before the test fails, in seconds.
 GUARD = 20
@@ -123,14 +123,14 @@ LINES: Mapping[str, tuple[bytes, Line]] = {
 
 @pytest.mark.parametrize(("data", "said"), LINES.values(), ids=LINES)
 async def test_each_request_has_one_line(
-    house: House, request_id: str, data: bytes, said: Line
+    deployment: Deployment, request_id: str, data: bytes, said: Line
 ) -> None:
     """One line tells the request, by nothing that the client wrote, and none is for gRPC."""
     data = data.replace(b"\r\n", f"\r\nX-Request-Id: {request_id}\r\n".encode(), 1)
     with recorded() as log:
-        received = await answer_to(house.addresses.rest, data)
+        received = await answer_to(deployment.addresses.rest, data)
         line = await log.access_line(request_id)
-        await answer_to(house.addresses.rest, request())
+        await answer_to(deployment.addresses.rest, request())
         assert len(log.find(request_id)) == 1
     assert received.headers["x-request-id"] == request_id
     measured = {"time", "level", "logger", "message", "request_id", "duration_ms", "upstream_ms"}
@@ -254,18 +254,18 @@ async def nothing_more() -> MutableMapping[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def test_a_deadline_covers_the_body(house: House) -> None:
+async def test_a_deadline_covers_the_body(deployment: Deployment) -> None:
     """A caller's `grpc-timeout` also ends the wait for a body that never comes."""
     stalled = request(headers=(FORM, b"grpc-timeout: 50m"), body=b"x").removesuffix(b"x")
-    received = await answer_to(house.addresses.rest, stalled)
+    received = await answer_to(deployment.addresses.rest, stalled)
     assert received.status == 504
     assert json.loads(received.body)["karmoCode"] == "50430001"
-    assert not house.upstream.requests
+    assert not deployment.upstream.requests
 
 
-async def test_json_that_is_sent_as_a_form_is_recognised(house: House) -> None:
+async def test_json_that_is_sent_as_a_form_is_recognised(deployment: Deployment) -> None:
     """Who forgets the Content-Type of JSON, as with `curl -d`, is told just that."""
-    received = await answer_to(house.addresses.rest, request(body=b' {"grant_type": "x"}'))
+    received = await answer_to(deployment.addresses.rest, request(body=b' {"grant_type": "x"}'))
     assert received.status == 400
     told = json.loads(received.body)["detail"]
     assert told == "The body is JSON; send it with Content-Type: application/json."
@@ -454,9 +454,11 @@ ANSWERS: Mapping[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize(("data", "status"), ANSWERS.values(), ids=ANSWERS)
-async def test_every_answer_has_its_headers(house: House, data: bytes, status: int) -> None:
+async def test_every_answer_has_its_headers(
+    deployment: Deployment, data: bytes, status: int
+) -> None:
     """No answer of the API may be stored, sniffed or traced to a server product."""
-    received = await answer_to(house.addresses.rest, data)
+    received = await answer_to(deployment.addresses.rest, data)
     assert received.status == status
     assert_headers(received.headers)
     if status >= 400:
@@ -467,31 +469,33 @@ async def test_every_answer_has_its_headers(house: House, data: bytes, status: i
     assert ("allow" in received.headers) == (status in {204, 405})
 
 
-async def test_an_answer_to_head_has_no_body(house: House) -> None:
+async def test_an_answer_to_head_has_no_body(deployment: Deployment) -> None:
     """HEAD is refused like GET, with the length of the body that GET has, and without the body."""
-    head = await answer_to(house.addresses.rest, request("HEAD"))
-    get = await answer_to(house.addresses.rest, request("GET"))
+    head = await answer_to(deployment.addresses.rest, request("HEAD"))
+    get = await answer_to(deployment.addresses.rest, request("GET"))
     assert (head.body, head.headers["content-length"]) == (b"", get.headers["content-length"])
     assert head.headers["allow"] == get.headers["allow"] == "POST, OPTIONS"
 
 
-async def test_the_identity_of_a_request_goes_upstream(house: House, request_id: str) -> None:
+async def test_the_identity_of_a_request_goes_upstream(
+    deployment: Deployment, request_id: str
+) -> None:
     """The request id and the trace that a client sends reach the auth-api, if they are ones."""
     trace = f"00-{uuid.uuid4().hex}-{'b' * 16}-01"
     for sent, told in ((trace, [f"traceparent: {trace}"]), (f"{trace}-canary", [])):
         headers = (FORM, f"X-Request-Id: {request_id}".encode(), f"traceparent: {sent}".encode())
-        received = await answer_to(house.addresses.rest, request(headers=headers, body=BODY))
+        received = await answer_to(deployment.addresses.rest, request(headers=headers, body=BODY))
         assert (received.status, received.headers["x-request-id"]) == (200, request_id)
-        lines = house.upstream.requests.pop().decode().split("\r\n")
+        lines = deployment.upstream.requests.pop().decode().split("\r\n")
         assert f"X-Request-Id: {request_id}" in lines
         assert [line for line in lines if line.lower().startswith("traceparent")] == told
 
 
 @pytest.mark.parametrize("sent", ["canary", "", "canary\tcanary", "0" * 36])
-async def test_a_request_id_of_another_form_is_replaced(house: House, sent: str) -> None:
+async def test_a_request_id_of_another_form_is_replaced(deployment: Deployment, sent: str) -> None:
     """An X-Request-Id that is no UUID is not returned, but a new one is."""
     headers = (FORM, f"X-Request-Id: {sent}".encode())
-    received = await answer_to(house.addresses.rest, request(headers=headers))
+    received = await answer_to(deployment.addresses.rest, request(headers=headers))
     assert_headers(received.headers)
     instance = json.loads(received.body)["instance"]
     assert instance == f"urn:uuid:{received.headers['x-request-id']}"
@@ -515,11 +519,11 @@ async def test_a_request_id_of_another_form_is_replaced(house: House, sent: str)
     ],
 )
 async def test_the_media_type_of_a_problem_is_chosen(
-    house: House, accept: tuple[str, ...], chosen: str
+    deployment: Deployment, accept: tuple[str, ...], chosen: str
 ) -> None:
     """A problem is called JSON only for a client that names that, and not problem+json."""
     headers = (FORM, *(f"Accept: {value}".encode() for value in accept))
-    received = await answer_to(house.addresses.rest, request(headers=headers))
+    received = await answer_to(deployment.addresses.rest, request(headers=headers))
     assert received.headers["content-type"] == chosen
     assert json.loads(received.body)["karmoCode"] == "40010001"
 
@@ -527,10 +531,10 @@ async def test_the_media_type_of_a_problem_is_chosen(
 # Problem pages
 
 
-async def page(house: House, target: str, *headers: str, method: str = "GET") -> Received:
+async def page(deployment: Deployment, target: str, *headers: str, method: str = "GET") -> Received:
     """Return the answer to a request for a page."""
     data = request(method, target, headers=[header.encode() for header in headers])
-    return await answer_to(house.addresses.rest, data)
+    return await answer_to(deployment.addresses.rest, data)
 
 
 PAGES = ("/problems", *(f"/problems/{entry.slug}" for entry in CATALOGUE.values()))
@@ -539,9 +543,9 @@ BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0
 
 
 @pytest.mark.parametrize("target", PAGES)
-async def test_every_problem_has_its_page(house: House, target: str) -> None:
+async def test_every_problem_has_its_page(deployment: Deployment, target: str) -> None:
     """The type of each problem leads to a page for people, which may be stored."""
-    received = await page(house, target)
+    received = await page(deployment, target)
     assert received.status == 200
     assert received.headers["content-type"] == "text/html; charset=utf-8"
     assert_headers(received.headers, CACHED)
@@ -552,9 +556,9 @@ async def test_every_problem_has_its_page(house: House, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["/problems", "/problems/not-found"])
-async def test_head_of_a_page_is_its_head(house: House, target: str) -> None:
+async def test_head_of_a_page_is_its_head(deployment: Deployment, target: str) -> None:
     """HEAD gives what GET does, without the body."""
-    get, head = await page(house, target), await page(house, target, method="HEAD")
+    get, head = await page(deployment, target), await page(deployment, target, method="HEAD")
     assert (head.status, head.body) == (200, b"")
     differing = {"date", "x-request-id"}
     assert {**head.headers, **dict.fromkeys(differing)} == {
@@ -565,18 +569,18 @@ async def test_head_of_a_page_is_its_head(house: House, target: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "BREW"])
 @pytest.mark.parametrize("target", ["/problems", "/problems/not-found"])
-async def test_a_page_can_only_be_read(house: House, target: str, method: str) -> None:
+async def test_a_page_can_only_be_read(deployment: Deployment, target: str, method: str) -> None:
     """Another method is refused as a problem that tells the right ones (RFC 9110 15.5.6)."""
-    received = await page(house, target, method=method)
+    received = await page(deployment, target, method=method)
     assert (received.status, json.loads(received.body)["karmoCode"]) == (405, "40500001")
     assert {name.strip() for name in received.headers["allow"].split(",")} >= {"GET", "HEAD"}
     assert_headers(received.headers)
 
 
 @pytest.mark.parametrize("slug", ["nothing", "Not-Found", "%2e%2e", "a/b", "not-found/"])
-async def test_a_page_that_is_not_there_is_a_problem(house: House, slug: str) -> None:
+async def test_a_page_that_is_not_there_is_a_problem(deployment: Deployment, slug: str) -> None:
     """An unknown page is a 404 problem, also for a browser, and it may not be stored."""
-    received = await page(house, f"/problems/{slug}", BROWSER)
+    received = await page(deployment, f"/problems/{slug}", BROWSER)
     assert (received.status, json.loads(received.body)["karmoCode"]) == (404, "40400001")
     assert received.headers["content-type"] == PROBLEM_JSON
     assert_headers(received.headers)
