@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -48,6 +49,35 @@ _OPTIONS = (
 _TURNS, _TURN = 10, 0.005
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcLimits:
+    """Limits of the gRPC server.
+
+    * `handshake_timeout`: seconds in which a new connection must speak HTTP/2. A shutdown
+      waits for it too.
+    * `message_timeout`: seconds in which the request message of a call must arrive.
+    * `max_message_bytes`: the largest request message.
+    * `connections`: open connections, at most; further ones are closed at once. Also the
+      number of calls that may wait for their request message.
+    """
+
+    handshake_timeout: float = 5.0
+    message_timeout: float = 10.0
+    max_message_bytes: int = 16 * 1024
+    connections: int = 1024
+
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """Return the options of gRPC core for these limits."""
+        return (
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.server_handshake_timeout_ms", round(self.handshake_timeout * 1000)),
+            ("grpc.max_allowed_incoming_connections", self.connections),
+        )
+
+
+_DEFAULTS = GrpcLimits()
+
+
 class GrpcServer:
     """A gRPC server for `services`. Their servicers are added to `server` afterwards.
 
@@ -55,12 +85,6 @@ class GrpcServer:
     * `reflects`: whether tools such as grpcurl may ask for the schema.
     * `credentials`: with them the server speaks TLS only.
     * `trusted_proxies`: how many proxies before the server add to `x-forwarded-for`.
-    * `handshake_timeout`: seconds in which a new connection must speak HTTP/2. A shutdown
-      waits for it too.
-    * `message_timeout`: seconds in which the request message of a call must arrive.
-    * `max_message_bytes`: the largest request message.
-    * `connections`: open connections, at most; further ones are closed at once. Also the
-      number of calls that may wait for their request message.
     """
 
     def __init__(
@@ -72,14 +96,11 @@ class GrpcServer:
         reflects: bool,
         credentials: grpc.ServerCredentials | None = None,
         trusted_proxies: int = 0,
-        handshake_timeout: float = 5.0,
-        message_timeout: float = 10.0,
-        max_message_bytes: int = 16 * 1024,
-        connections: int = 1024,
+        limits: GrpcLimits = _DEFAULTS,
     ) -> None:
         services = tuple(services)
         self._admission = admission
-        self._message = RequestMessage(timeout=message_timeout, capacity=connections)
+        self._message = RequestMessage(timeout=limits.message_timeout, capacity=limits.connections)
         self._cutting: asyncio.Task[None] | None = None
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
@@ -93,13 +114,9 @@ class GrpcServer:
             self._message,
             admission,
         )
-        options = (
-            *_OPTIONS,
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.server_handshake_timeout_ms", round(handshake_timeout * 1000)),
-            ("grpc.max_allowed_incoming_connections", connections),
+        self.server = grpc.aio.server(
+            interceptors=interceptors, options=(*_OPTIONS, *limits.options())
         )
-        self.server = grpc.aio.server(interceptors=interceptors, options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
             names = [service.full_name for service in served]

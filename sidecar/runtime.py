@@ -20,7 +20,7 @@ from sidecar import admin_app, logs
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.exchange.service import TokenService
 from sidecar.exchange.throttle import Throttle
-from sidecar.grpc_server import GrpcServer
+from sidecar.grpc_server import GrpcLimits, GrpcServer
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
 from sidecar.http_server.load_shedding import LoadShedding
@@ -185,10 +185,12 @@ def _build_server(
         reflects=settings.grpc_reflection,
         credentials=certificates.grpc.credentials() if certificates.grpc else None,
         trusted_proxies=settings.trusted_proxies,
-        handshake_timeout=settings.header_timeout,
-        message_timeout=settings.request_timeout,
-        max_message_bytes=MAX_REQUEST_BYTES,
-        connections=settings.max_connections,
+        limits=GrpcLimits(
+            handshake_timeout=settings.header_timeout,
+            message_timeout=settings.request_timeout,
+            max_message_bytes=MAX_REQUEST_BYTES,
+            connections=settings.max_connections,
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
-from sidecar.grpc_server import _OPTIONS, GrpcServer
+from sidecar.grpc_server import _OPTIONS, GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.runtime import SERVICES
 from sidecar.settings.types import Address
@@ -287,7 +287,7 @@ async def test_reflection_can_be_off() -> None:
 # Addresses
 
 
-@pytest.mark.parametrize("name", [name for name, _ in _OPTIONS])
+@pytest.mark.parametrize("name", [name for name, _ in (*_OPTIONS, *GrpcLimits().options())])
 def test_every_option_is_one_of_grpc(name: str) -> None:
     """Every option is known to gRPC: it ignores a misspelt one, which then limits nothing."""
     core = Path(str(import_module("grpc._cython.cygrpc").__file__)).read_bytes()

@@ -19,7 +19,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
     add_TokenServiceServicer_to_server,
 )
 
-from sidecar.grpc_server import GrpcServer
+from sidecar.grpc_server import GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.handlers import Handler
 from sidecar.interceptors.request_message import RequestMessage
@@ -76,8 +76,7 @@ async def listening(seconds: float = GUARD) -> AsyncIterator[Scene]:
         Admission(1),
         public_url=PUBLIC_URL,
         reflects=False,
-        message_timeout=seconds,
-        connections=MOST,
+        limits=GrpcLimits(message_timeout=seconds, connections=MOST),
     )
     add_TokenServiceServicer_to_server(Servicer(), server.server)
     address = server.bind(Address("127.0.0.1", 0))
