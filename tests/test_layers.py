@@ -92,7 +92,7 @@ USERS: Mapping[str, tuple[str, ...]] = {
 }
 STARLETTE_USERS = tuple(
     f"transcoding.{module}"
-    for module in ("transcoder", "request_body", "cancellation", "problem_json")
+    for module in ("transcoder", "request_body", "cancellation", "default_renderer")
 )
 STDLIB_ONLY = tuple(
     f"transcoding.{module}"

@@ -1,4 +1,7 @@
-"""Errors of the HTTP client: the reason and the fault name of each, and which may be retried."""
+"""Errors of the HTTP client: the reason and `upstream_fault` of each, and which may be retried.
+
+Faults in a response are named in `response`, by the text of a BadResponseError.
+"""
 
 import ssl
 

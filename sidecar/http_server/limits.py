@@ -1,4 +1,4 @@
-"""Limits of one HTTP listener."""
+"""Limits of one HTTP listener. `protocol` enforces them; `request_head` has the fixed sizes."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,9 @@ class Limits:
     """Limits of one listener; times are in seconds.
 
     * `header_timeout`, `request_timeout`: from the first byte of a request to the end of
-      its head, and of its body. A new connection begins with the first of them.
+      its head, and of its body. A new connection begins with the first of them, which is
+      also the time of a TLS handshake. A client that does not read its response for the
+      second is aborted.
     * `keep_alive`: how long a connection may idle between requests.
     * `age`: after about this time a connection is told to close, so that clients spread
       over replicas again.

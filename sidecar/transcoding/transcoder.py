@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sidecar.transcoding import cancellation, metadata, problem_json
+from sidecar.transcoding import cancellation, default_renderer, metadata
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.errors import (
     ClientDisconnectedError,
@@ -75,7 +75,7 @@ class Transcoder:
         services = tuple(services)
         pools = tuple(dict.fromkeys(service.file.pool for service in services))
         self._channel = channel
-        self._render_error = render_error or partial(problem_json.render, pools=pools)
+        self._render_error = render_error or partial(default_renderer.render, pools=pools)
         self._writer = JsonWriter()
         names = [service.full_name for service in services]
         if isinstance(options, Options):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sidecar.transcoding.default_renderer import render
 from sidecar.transcoding.errors import (
     ContentTooLargeError,
     MalformedRequestError,
@@ -29,7 +30,6 @@ from sidecar.transcoding.errors import (
     UnsupportedMediaTypeError,
     Violation,
 )
-from sidecar.transcoding.problem_json import render
 from tests.properties import any_text, many
 from tests.transcoding import library
 

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457), the default rendering of errors."""
+"""The renderer of errors that is used without `render_error`: problem documents (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
