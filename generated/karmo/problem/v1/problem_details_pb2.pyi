@@ -33,8 +33,9 @@ class _ProblemReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Problem
     PROBLEM_REASON_UNSPECIFIED: _ProblemReason.ValueType  # 0
     """Never sent."""
     PROBLEM_REASON_INVALID_REQUEST: _ProblemReason.ValueType  # 1
-    """The request is malformed: a body that cannot be read, a parameter that is
-    missing, repeated or not of its type, or two ways of authentication at once.
+    """The request is malformed: a body that cannot be read, a missing grant_type, a
+    parameter that is repeated or of the wrong type, or two ways of
+    authentication at once.
     """
     PROBLEM_REASON_UNSUPPORTED_GRANT_TYPE: _ProblemReason.ValueType  # 2
     """`grant_type` is not one that the token endpoint knows."""
@@ -43,7 +44,9 @@ class _ProblemReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Problem
     PROBLEM_REASON_UNAUTHORIZED_CLIENT: _ProblemReason.ValueType  # 4
     """The client is known but may not use the client credentials grant."""
     PROBLEM_REASON_INVALID_CLIENT: _ProblemReason.ValueType  # 5
-    """The client is unknown, its secret is wrong, or it sent no usable credentials."""
+    """The client is unknown, its secret is wrong, or its credentials are missing or
+    incomplete.
+    """
     PROBLEM_REASON_ACCESS_DENIED: _ProblemReason.ValueType  # 6
     """The client is known and authenticated, but a policy refuses it."""
     PROBLEM_REASON_NOT_FOUND: _ProblemReason.ValueType  # 7
@@ -81,9 +84,11 @@ class _ProblemReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Problem
     PROBLEM_REASON_HEADER_FIELDS_TOO_LARGE: _ProblemReason.ValueType  # 23
     """The header fields are more, or larger, than the service reads."""
     PROBLEM_REASON_OVERLOADED: _ProblemReason.ValueType  # 24
-    """The service has as many calls or connections in hand as it bears."""
+    """The service has reached its limit of calls or connections."""
     PROBLEM_REASON_TOO_MANY_ATTEMPTS: _ProblemReason.ValueType  # 25
-    """The client, or its address, passed a limit that protects secrets from being guessed."""
+    """The client or its IP address reached a limit that protects secrets from being
+    guessed.
+    """
 
 class ProblemReason(_ProblemReason, metaclass=_ProblemReasonEnumTypeWrapper):
     """Every kind of problem that the sidecar reports. Its name without the prefix
@@ -93,8 +98,9 @@ class ProblemReason(_ProblemReason, metaclass=_ProblemReasonEnumTypeWrapper):
 PROBLEM_REASON_UNSPECIFIED: ProblemReason.ValueType  # 0
 """Never sent."""
 PROBLEM_REASON_INVALID_REQUEST: ProblemReason.ValueType  # 1
-"""The request is malformed: a body that cannot be read, a parameter that is
-missing, repeated or not of its type, or two ways of authentication at once.
+"""The request is malformed: a body that cannot be read, a missing grant_type, a
+parameter that is repeated or of the wrong type, or two ways of
+authentication at once.
 """
 PROBLEM_REASON_UNSUPPORTED_GRANT_TYPE: ProblemReason.ValueType  # 2
 """`grant_type` is not one that the token endpoint knows."""
@@ -103,7 +109,9 @@ PROBLEM_REASON_INVALID_SCOPE: ProblemReason.ValueType  # 3
 PROBLEM_REASON_UNAUTHORIZED_CLIENT: ProblemReason.ValueType  # 4
 """The client is known but may not use the client credentials grant."""
 PROBLEM_REASON_INVALID_CLIENT: ProblemReason.ValueType  # 5
-"""The client is unknown, its secret is wrong, or it sent no usable credentials."""
+"""The client is unknown, its secret is wrong, or its credentials are missing or
+incomplete.
+"""
 PROBLEM_REASON_ACCESS_DENIED: ProblemReason.ValueType  # 6
 """The client is known and authenticated, but a policy refuses it."""
 PROBLEM_REASON_NOT_FOUND: ProblemReason.ValueType  # 7
@@ -141,9 +149,11 @@ PROBLEM_REASON_URI_TOO_LONG: ProblemReason.ValueType  # 22
 PROBLEM_REASON_HEADER_FIELDS_TOO_LARGE: ProblemReason.ValueType  # 23
 """The header fields are more, or larger, than the service reads."""
 PROBLEM_REASON_OVERLOADED: ProblemReason.ValueType  # 24
-"""The service has as many calls or connections in hand as it bears."""
+"""The service has reached its limit of calls or connections."""
 PROBLEM_REASON_TOO_MANY_ATTEMPTS: ProblemReason.ValueType  # 25
-"""The client, or its address, passed a limit that protects secrets from being guessed."""
+"""The client or its IP address reached a limit that protects secrets from being
+guessed.
+"""
 Global___ProblemReason: _TypeAlias = ProblemReason  # noqa: Y015
 
 @_typing.final
@@ -152,7 +162,7 @@ class ProblemDetails(_message.Message):
 
     Over REST it is the body of every error. Over gRPC it is a detail of the
     status and the lossless truth about the failure: the HTTP status of the REST
-    answer is its `status`, never derived from the gRPC code.
+    response is its `status`, never derived from the gRPC code.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -167,20 +177,23 @@ class ProblemDetails(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ERROR_DESCRIPTION_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Absolute URI that identifies the kind of problem; it leads to a page that
-    explains it (RFC 9457 section 3.1.1). Always present.
+    """Absolute URI that identifies the kind of problem (RFC 9457 section 3.1.1).
+    For the problems of the catalogue it is the URL of a page that explains it;
+    a problem that the auth-api reports may have a URI of its own. Always present.
     """
     title: _builtins.str
     """Short summary of the kind of problem; the same for every occurrence of one
     `type` (RFC 9457 section 3.1.3). Always present.
     """
     status: _builtins.int
-    """HTTP status code of the REST answer, 400 to 599 (RFC 9457 section 3.1.2).
+    """HTTP status code of the REST response, 400 to 599 (RFC 9457 section 3.1.2).
     Always present.
     """
     detail: _builtins.str
     """What happened this time and what to do about it (RFC 9457 section 3.1.4).
-    At most 400 bytes. Absent when there is nothing to add to `title`.
+    If there are several violations, it describes the first one, and may add those
+    that have no pointer. At most 400 bytes. Absent if the auth-api reported the
+    problem without a detail that may be passed on.
     """
     instance: _builtins.str
     """`urn:uuid:` and the request id, which is also in the log and in the
@@ -196,8 +209,8 @@ class ProblemDetails(_message.Message):
     """
     @_builtins.property
     def karmo_errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldError]:
-        """The parts of the request that are at fault, at most 16. Empty when the
-        fault is not in a single field.
+        """The violations that have a pointer, at most 16 and 700 bytes together. Empty
+        if no violation is in the body.
         """
 
     def __init__(
@@ -292,7 +305,7 @@ class ProblemDefinition(_message.Message):
     REMEDY_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     http_status: _builtins.int
-    """HTTP status code of the answer, 400 to 599."""
+    """HTTP status code of the response, 400 to 599."""
     grpc_code: _code_pb2.Code.ValueType
     """Status code of the gRPC call. INVALID_ARGUMENT for the kinds that only REST
     can meet and that have no better one.
@@ -305,11 +318,11 @@ class ProblemDefinition(_message.Message):
     title: _builtins.str
     """`ProblemDetails.title`."""
     slug: _builtins.str
-    """Last segment of `ProblemDetails.type`, and of the address of the page."""
+    """Last segment of `ProblemDetails.type`, which is the URL of the page."""
     oauth_error: _builtins.str
     """`ProblemDetails.error` (RFC 6749 section 5.2)."""
     meaning: _builtins.str
-    """When this happens, for a reader who has just met it."""
+    """When this happens, for a reader who sees this problem for the first time."""
     remedy: _builtins.str
     """What the reader can do about it."""
     retry_after_seconds: _builtins.int
