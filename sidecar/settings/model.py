@@ -28,16 +28,16 @@ class Settings(BaseModel):
     )
     rest_keep_alive: SecondsField = Field(
         75.0,
-        description="Idle time after which a REST connection is closed.",
+        description="Maximum idle time of a REST connection. Beyond it: the connection is closed.",
     )
     rest_tls_certificate: PathField | None = Field(
         None,
-        description="PEM file with the certificate chain of the REST listener, which then "
-        "speaks TLS only.",
+        description="PEM file with the certificate chain of the REST listener, which then speaks "
+        "TLS only. Needs `SIDECAR_REST_TLS_KEY`.",
     )
     rest_tls_key: PathField | None = Field(
         None,
-        description="PEM file with the private key of that certificate.",
+        description="PEM file with the private key of `SIDECAR_REST_TLS_CERTIFICATE`.",
     )
     rest_tls_client_ca: PathField | None = Field(
         None,
@@ -54,12 +54,12 @@ class Settings(BaseModel):
     )
     grpc_tls_certificate: PathField | None = Field(
         None,
-        description="PEM file with the certificate chain of the gRPC listener, which then "
-        "speaks TLS only.",
+        description="PEM file with the certificate chain of the gRPC listener, which then speaks "
+        "TLS only. Needs `SIDECAR_GRPC_TLS_KEY`.",
     )
     grpc_tls_key: PathField | None = Field(
         None,
-        description="PEM file with the private key of that certificate.",
+        description="PEM file with the private key of `SIDECAR_GRPC_TLS_CERTIFICATE`.",
     )
     grpc_tls_client_ca: PathField | None = Field(
         None,
@@ -72,77 +72,80 @@ class Settings(BaseModel):
     )
     public_url: BaseUrlField | None = Field(
         None,
-        description="Base URL of the problem types. Without it: the URL of the REST listener.",
+        description="Public URL of this API, from which the `type` URLs are made. Set it in "
+        "production. Without it: the URL of the REST listener.",
     )
     auth_api_token_url: UrlField | None = Field(
         None,
-        description="URL of the token endpoint of the auth-api. `serve` needs it; `dev` has its "
-        "own.",
+        description="URL of the token endpoint of the auth-api. `serve` and `check-config` need "
+        "it. `dev` refuses it: it has its own auth-api.",
     )
     auth_api_connect_timeout: SecondsField = Field(
         0.5,
-        description="Time to open a connection to the auth-api, at most.",
+        description="Maximum time to open a connection to the auth-api.",
     )
     auth_api_try_timeout: SecondsField = Field(
         2.0,
-        description="Time of one try of an exchange, at most.",
+        description="Maximum time of one try of an exchange.",
     )
     auth_api_timeout: SecondsField = Field(
         5.0,
-        description="Time of an exchange with all of its tries, at most.",
+        description="Maximum time of an exchange with all of its tries.",
     )
     auth_api_tls_ca: PathField | None = Field(
         None,
-        description="PEM file with the CA certificates of the auth-api. Without it: the store "
-        "of the system.",
+        description="PEM file with the CA certificates that sign the certificate of the auth-api. "
+        "Without it: the certificate store of the operating system.",
     )
     auth_api_tls_certificate: PathField | None = Field(
         None,
-        description="PEM file with the client certificate that is sent to the auth-api.",
+        description="PEM file with the client certificate that is sent to the auth-api. Needs "
+        "`SIDECAR_AUTH_API_TLS_KEY`.",
     )
     auth_api_tls_key: PathField | None = Field(
         None,
-        description="PEM file with the private key of that certificate.",
+        description="PEM file with the private key of `SIDECAR_AUTH_API_TLS_CERTIFICATE`.",
     )
     header_timeout: SecondsField = Field(
         5.0,
-        description="Time for the head of a REST request, and for the start of a gRPC "
-        "connection, at most.",
+        description="Maximum time for the head of a REST request, for a TLS handshake, and for the "
+        "start of a gRPC connection.",
     )
     request_timeout: SecondsField = Field(
         10.0,
-        description="Time for a whole REST request, and for the request message of a gRPC call, "
-        "at most.",
+        description="Maximum time for a whole REST request, and for the request message of a gRPC "
+        "call. Beyond it: 408 or DEADLINE_EXCEEDED.",
     )
     max_connections: CountField = Field(
         1024,
-        description="Open connections per protocol, at most. Also the gRPC calls whose request "
-        "message has not arrived, at most.",
+        description="Maximum number of open connections per protocol. The same number limits the "
+        "gRPC calls whose request message has not arrived.",
     )
     max_in_flight: CountField = Field(
         32,
-        description="Calls in flight, at most, of both protocols together. Beyond it: 503 or "
-        "UNAVAILABLE.",
+        description="Maximum number of calls in flight, of both protocols together. Beyond it: 503 "
+        "or UNAVAILABLE.",
     )
     trusted_proxies: CountOrZeroField = Field(
         0,
-        description="Number of proxies before the sidecar that add to `X-Forwarded-For`. Never "
-        "set it higher than their real number, or clients can forge their IP "
-        "address.",
+        description="Number of proxies in front of the sidecar that append the IP address of their "
+        "client to `X-Forwarded-For`. Never set it higher than their real number, or clients can "
+        "forge their IP address.",
     )
     max_client_failures: CountField = Field(
         30,
-        description="Wrong secrets in a minute for one client from one IP address, at most. "
-        "Beyond it: 429.",
+        description="Maximum number of wrong secrets per minute for one client from one IP "
+        "address. Beyond it: 429 or RESOURCE_EXHAUSTED.",
     )
     max_address_failures: CountField = Field(
         300,
-        description="Wrong secrets in a minute from one IP address, at most. Beyond it: 429.",
+        description="Maximum number of wrong secrets per minute from one IP address. Beyond it: "
+        "429 or RESOURCE_EXHAUSTED.",
     )
     max_client_calls: CountField = Field(
         3000,
-        description="Exchanges in a minute for one client from one IP address, at most. Beyond "
-        "it: 429.",
+        description="Maximum number of exchanges per minute for one client from one IP address. "
+        "Beyond it: 429 or RESOURCE_EXHAUSTED.",
     )
     lame_duck: DelayField = Field(
         5.0,
@@ -151,13 +154,14 @@ class Settings(BaseModel):
     )
     drain_timeout: SecondsField = Field(
         20.0,
-        description="Time for calls in flight to finish after that, at most.",
+        description="Maximum time for calls in flight to finish after the lame duck. Beyond it: "
+        "503 or UNAVAILABLE.",
     )
     termination_grace: SecondsField = Field(
         30.0,
         description="Time between SIGTERM and SIGKILL on your platform (Kubernetes: "
-        "`terminationGracePeriodSeconds`). Used only to refuse shutdown phases that "
-        "do not fit.",
+        "`terminationGracePeriodSeconds`). The sidecar does not start if lame duck + drain timeout "
+        "+ 4 s is longer.",
     )
     dev_auth_api_expose: bool = Field(
         default=False,
