@@ -1,8 +1,9 @@
 """Throttle of guesses at client secrets (RFC 6749 section 2.3.1).
 
-A wrong secret is counted for its client from this address, for its address, and for its
-client from all addresses. The last limit does not apply to an address from which the
-client succeeded lately: guesses from elsewhere cannot lock the client out there.
+A wrong secret is counted three times, each with a limit of its own: for the client and the
+address, for the address, and for the client over all addresses. The third limit does not
+apply at an address where the client succeeded within 24 hours, so guesses from elsewhere
+cannot lock the client out there. An address is an IPv4 address or an IPv6 /64 network.
 """
 
 import hashlib
@@ -20,18 +21,18 @@ from sidecar.client_address import network_of
 from sidecar.exchange.windows import Windows
 from sidecar.problems import Problem, ProblemError
 
-# Windows of each kind, at most. Beyond it a new window evicts an old one, so that
+# Maximum number of windows of each kind. Beyond it a new window evicts an old one, so that
 # invented clients cannot fill the memory.
 MAX_WINDOWS = 50_000
 _MINUTE = 60.0
-# How long an address is trusted after a client succeeded from it, in seconds; and the
-# most pairs of client and address that are remembered.
+# Seconds for which an address is trusted after a client succeeded from it, and the maximum
+# number of pairs of client and address that are remembered.
 TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FailureLimit:
-    """At most `amount` wrong secrets in a minute for `key`; `scope` names the key in texts."""
+    """A limit of `amount` wrong secrets per minute for `key`; `scope` describes it in texts."""
 
     amount: int
     key: Hashable
@@ -42,15 +43,16 @@ class _FailureLimit:
 class Throttle:
     """Limits the exchanges of each client and address in windows of one minute.
 
-    * `client_failures`: wrong secrets for one client from one address, at most.
-    * `address_failures`: wrong secrets from one address, at most.
-    * `all_failures`: wrong secrets for one client from all addresses, at most.
-    * `client_calls`: exchanges for one client from one address, at most.
+    * `client_failures`: maximum number of wrong secrets for one client from one address.
+    * `address_failures`: maximum number of wrong secrets from one address.
+    * `all_failures`: maximum number of wrong secrets for one client over all addresses.
+    * `client_calls`: maximum number of exchanges for one client from one address.
     * `now` returns seconds.
 
-    Calls in flight do not count while a window has no wrong secret; after the first one
-    they do. So of parallel guesses the auth-api receives at most the limit plus the
-    calls that were in flight.
+    While a window has no wrong secret, calls in flight do not count. From its first wrong
+    secret on, wrong secrets and calls in flight together are limited. So if guesses are sent
+    in parallel, the auth-api receives at most the limit, plus the calls that were in flight
+    at the first wrong secret.
     """
 
     def __init__(
@@ -73,24 +75,26 @@ class Throttle:
         self._guesses = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
         self._trusted = Windows(TRUST, capacity=MAX_TRUSTED, now=now)
         self._in_flight: Counter[Hashable] = Counter()
-        # The key of the hashes: without it nobody can craft two names that share a
-        # window, or read a name from memory.
+        # A random key for the hashes. Without one, an attacker could compute two client ids
+        # with the same hash, which would share a window.
         self._salt = secrets.token_bytes(16)
 
     @contextmanager
     def attempt(self, address: str, credentials: ClientCredentials) -> Iterator[None]:
-        """Count the exchange that runs in the context; RejectedError means a wrong secret.
+        """Count the exchange that runs in the context.
 
-        `address` is that of the client. Raises ProblemError if a limit is reached.
+        `address` is the client's IP address. A RejectedError in the context is a wrong secret.
+        Without any exception the client has succeeded, and its address is trusted. This method
+        itself verifies nothing. Raises ProblemError if a limit is reached.
         """
         network = network_of(address)
         client = self._hash(credentials.client_id.reveal())
-        # Every hash has the same length, so different parts never make the same key.
+        # All hashes have the same length, so two different pairs never have the same key.
         pair = client + b"@" + network.encode()
         guess = pair + self._hash(credentials.client_secret.reveal())
         limits = self._limits(network, client, pair)
-        # A client that does not know the methods of the server sends its secret by Basic
-        # and, after a failure, again in the body: this is one guess.
+        # Some clients send their secret by Basic and, if that fails, again in the body. Both
+        # requests together are one guess.
         if credentials.authorization is None and self._guesses.count(guess):
             limits = ()
         for limit in limits:
@@ -145,7 +149,7 @@ class Throttle:
             )
 
     def _check(self, limit: _FailureLimit) -> None:
-        """Raise ProblemError where one more wrong secret would pass `limit`."""
+        """Raise ProblemError if one more wrong secret could exceed `limit`."""
         failures = limit.windows.count(limit.key)
         if failures >= limit.amount:
             raise _too_many(

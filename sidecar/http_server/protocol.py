@@ -1,10 +1,9 @@
 """The protocol of one HTTP/1 connection: uvicorn's, with limits, strict parsing and shedding.
 
-uvicorn's protocol for h11 has no time limit for a request, accepts heads that can be
-smuggled past it, drops a client that half-closed before its response, and answers broken
-HTTP in plain text. This subclass overrides the methods that decide these. It gives a
-request that it refuses to the application as `scope[REFUSAL]`, a RequestError, so that
-every refusal is logged and answered in the application's own form.
+uvicorn's protocol for h11 has no time limit for a request, accepts malformed heads that permit
+request smuggling, drops a client that half-closed before its response, and answers broken HTTP in
+plain text. This subclass does not. A request that it refuses reaches the application with a
+RequestError as `scope[REFUSAL]`: the application logs it and renders the response.
 """
 
 import asyncio
@@ -29,11 +28,11 @@ class ListenerState:
 
     limits: Limits
     load_shedding: LoadShedding | None = None
-    # Connections in the TLS handshake. Nothing reports a failed one, hence the weak set.
+    # Connections in the TLS handshake. Weak, because nothing reports a failed handshake.
     opening: WeakSet["HttpProtocol"] = field(default_factory=WeakSet)
-    # Idle connections, the longest idle one first.
+    # Connections that wait for a complete head, the longest waiting one first.
     waiting: dict["HttpProtocol", None] = field(default_factory=dict)
-    # Connections with a whole plain POST that is not answered yet.
+    # Connections that serve a request for which `request_head.is_whole_post` is true.
     begun: set["HttpProtocol"] = field(default_factory=set)
     # Whether each response closes its connection.
     is_closing: bool = False
@@ -53,13 +52,13 @@ class HttpProtocol(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._timed: object = None
         self._abort_timer: asyncio.TimerHandle | None = None
-        age = self._limits.age * random.uniform(0.9, 1.1)  # noqa: S311 to spread, not to hide
+        age = self._limits.age * random.uniform(0.9, 1.1)  # noqa: S311 spreads load; protects nothing
         self.conn = Connection(lambda: listener.is_closing, self.loop.time() + age)
 
     # Called by asyncio
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
-        """Accept the connection; beyond the limit close the longest idle one, or refuse this."""
+        """Accept the connection; beyond the limit abort the longest waiting one, or refuse this."""
         self._listener.opening.discard(self)
         lingering = LingeringTransport(transport, self._limits.linger)
         super().connection_made(cast("asyncio.Transport", lingering))
@@ -68,7 +67,7 @@ class HttpProtocol(H11Protocol):
             oldest = next(iter(self._listener.waiting))
             del self._listener.waiting[oldest]
             oldest.transport.abort()
-        elif len(self.connections) > 2 * limit:  # this counts those that are being refused
+        elif len(self.connections) > 2 * limit:  # `limit` others are already being refused
             transport.abort()
         elif len(self.connections) > limit:
             self._refuse(RefusedError(503, f"There must not be more than {limit} connections."))
@@ -77,7 +76,7 @@ class HttpProtocol(H11Protocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`, unless the last response is written."""
+        """Parse `data`; ignore it after the last response or a refusal."""
         if self.transport.is_closing() or self.conn.refusal or self._shed(data):
             return
         before, cycle = self.conn.their_state, self.cycle
@@ -86,23 +85,21 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
         is_next = self.conn.their_state is h11.IDLE or self.cycle is not cycle
         if before is h11.SEND_BODY and is_next:
-            # A body has ended whose response was early. The next request has its own time.
+            # The response was sent before the body ended; now the body has ended. The next
+            # request gets a new time limit.
             self._disarm()
             self._began = self.loop.time() if self.conn.trailing_data[0] else None
         self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override] # what asyncio takes
-        """Return whether to keep the connection for the response: the client only half-closed.
-
-        TLS has no half-close: the client is gone.
-        """
+        """Return whether a whole request waits for its response. TLS has no half-close: False."""
         if self.transport.is_closing() or self.scheme == "https" or self._is_waiting():
             return False
         self.conn.has_eof = True
         return not self.cycle.more_body
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free everything at once, also after a reset."""
+        """Release timers and shared state; after a reset the base class does not."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._listener.waiting.pop(self, None)
@@ -117,7 +114,7 @@ class HttpProtocol(H11Protocol):
         self._abort_timer = self.loop.call_later(self._limits.request_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on writing."""
+        """Resume writing, and cancel the abort."""
         super().resume_writing()
         self._cancel_abort()
 
@@ -128,7 +125,7 @@ class HttpProtocol(H11Protocol):
         self._refuse(cast("RefusedError", self.conn.refusal))  # set with the error of h11
 
     def on_response_complete(self) -> None:
-        """Go on with the next request if it is there, else wait for one."""
+        """Continue with the next request if its first bytes are here, else wait for it."""
         self._listener.begun.discard(self)
         if self.conn.trailing_data[0]:
             self._began = self.loop.time()
@@ -136,27 +133,27 @@ class HttpProtocol(H11Protocol):
         self._watch()
 
     def shutdown(self) -> None:
-        """Close after the response in hand; an idle connection closes after the linger time."""
+        """Close with the current response; if none is due, after the linger time."""
         if self._is_waiting():
             self.loop.call_later(self._limits.linger, self.end)
         else:
             self.cycle.keep_alive = False
 
     def end(self) -> None:
-        """Close the connection if it is idle."""
+        """Close the connection, unless a request is being served."""
         if self._is_waiting():
             self.transport.close()
 
     # Common to both
 
     def _shed(self, data: bytes) -> bool:
-        """Write the prepared response to a whole plain POST if there are too many calls."""
+        """Write the prepared 503 if there are too many calls and `data` is a whole POST."""
         listener, load_shedding = self._listener, self._listener.load_shedding
         is_ready = not self.flow.write_paused and self.conn.is_fresh()
         if not (load_shedding and is_ready and request_head.is_whole_post(data)):
             return False
         if not load_shedding.is_full(len(listener.begun)):
-            # Many requests may be read before the first of them is a call in flight.
+            # Many requests may be read before the first one is a call in flight.
             listener.begun.add(self)
             self.conn.is_head_checked = True
             return False
@@ -170,7 +167,7 @@ class HttpProtocol(H11Protocol):
         return cycle is None or cycle.response_complete
 
     def _watch(self) -> None:
-        """Arm the timer for what the connection waits for: a head, the rest of a body, or none."""
+        """Update `waiting`; arm the time limit of an incomplete head or body, or disarm it."""
         state = self.conn.their_state
         if self._is_waiting() and not self.conn.refusal and not self.transport.is_closing():
             self._listener.waiting.setdefault(self)
@@ -207,11 +204,11 @@ class HttpProtocol(H11Protocol):
         self._refuse(RefusedError(408, detail))
 
     def _refuse(self, refusal: RefusedError) -> None:
-        """Have the application answer `refusal`: in the request in hand, or in place of one."""
+        """Have the application respond with `refusal`; close if a response has begun."""
         self.conn.refusal = refusal
         self._watch()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.close()  # the response has begun
+            self.transport.close()
         elif self._is_waiting():
             self._answer(refusal)
         else:

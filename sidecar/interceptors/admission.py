@@ -1,7 +1,7 @@
 """Admission control: a limit of calls in flight, for both protocols together.
 
-A call beyond the limit is refused at once. There is no queue: queued calls are answered
-after their callers gave up.
+A call beyond the limit is refused at once. There is no queue: queued calls would often be
+answered only after their callers gave up.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from sidecar.interceptors.handlers import (
 from sidecar.problems import Problem, ProblemError
 
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
-# Open streams of one connection, at most: health watches and reflection need few.
+# Maximum number of open streams of one connection: health watches and reflection need few.
 _MAX_STREAMS = 8
 _STOPPING = Problem(reason=pb.PROBLEM_REASON_SERVICE_STOPPING)
 _TOO_MANY_STREAMS = Problem(
@@ -37,8 +37,9 @@ _TOO_MANY_STREAMS = Problem(
 class Admission(grpc.aio.ServerInterceptor):
     """Limits the calls in flight to `limit`, and can end calls and streams.
 
-    `Health/Check` is always served. A stream, such as a health watch, may stay open for
-    ever: it does not count as a call in flight, and each connection may have a few.
+    `Health/Check` is always served and not counted. A stream, such as a health watch, may stay
+    open for ever. So it does not count as a call in flight; instead each connection may have
+    `_MAX_STREAMS` of them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -76,7 +77,7 @@ class Admission(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Return the handler of the call, counted or watched."""
+        """Return the handler of the call, wrapped to enforce the limit of calls or of streams."""
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method == _CHECK_HEALTH:
             return handler
@@ -136,9 +137,10 @@ class Admission(grpc.aio.ServerInterceptor):
 
 
 class _UninterruptedWrites:
-    """The context of a stream whose writes are not interrupted by a cancellation.
+    """The context of a stream, whose writes are not interrupted by a cancellation.
 
-    grpc.aio accepts no status during a write, so the caller would wait for ever.
+    If a write were interrupted, the status would follow during it. grpc.aio accepts no status
+    during a write, so the caller would wait for ever.
     """
 
     def __init__(self, context: Context) -> None:
@@ -148,7 +150,7 @@ class _UninterruptedWrites:
         return getattr(self._context, name)
 
     async def write(self, message: Any) -> None:
-        """Write `message` to its end, also when the task is cancelled."""
+        """Write the whole `message`, even if the task is cancelled meanwhile."""
         writing = asyncio.ensure_future(self._context.write(message))
         try:
             await asyncio.shield(writing)

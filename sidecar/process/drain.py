@@ -2,8 +2,10 @@
 
 1. Lame duck: calls are served, but load balancers see that the process is not ready.
 2. Drain: calls in flight finish.
+3. Cut: calls that are left are ended at once.
 
-Each further request to stop ends the current phase.
+A further signal ends the current phase (`hasten`, `interrupt`). A repeated `POST /drain`
+does not (`begin`).
 """
 
 import asyncio
@@ -14,7 +16,8 @@ from contextlib import suppress
 class Drain:
     """The state of a graceful shutdown.
 
-    `lame_duck` and `timeout` limit its two phases, in seconds.
+    `lame_duck` is the time of the lame duck, `timeout` the maximum time of the drain, in
+    seconds.
     """
 
     def __init__(self, *, lame_duck: float, timeout: float) -> None:
@@ -29,17 +32,17 @@ class Drain:
         return self._began.is_set()
 
     def begin(self) -> None:
-        """Begin the shutdown, unless it has begun."""
+        """Begin the shutdown. If it has begun, do nothing."""
         self._began.set()
 
     def hasten(self) -> None:
-        """Begin the shutdown, or end its current phase."""
+        """Begin the shutdown. If it has begun, end its current phase."""
         if self.has_begun:
             self._phase_ended.set()
         self.begin()
 
     def interrupt(self) -> None:
-        """Begin the shutdown without the lame duck, or end its current phase."""
+        """Begin the shutdown without the lame duck. If it has begun, end its current phase."""
         self.begin()
         self._phase_ended.set()
 
@@ -48,11 +51,11 @@ class Drain:
         await self._began.wait()
 
     async def pass_lame_duck(self) -> None:
-        """Wait for the lame duck to end."""
+        """Wait until the lame duck ends."""
         await self._phase(self._lame_duck)
 
     async def end(self, ending: Awaitable[object], cut: Callable[[], None]) -> None:
-        """Wait for `ending`, up to the end of the drain; then call `cut`, which must end it."""
+        """Wait for `ending`. If the drain ends before it, call `cut`, which must end it."""
         task = asyncio.ensure_future(ending)
         phase = asyncio.create_task(self._phase(self.timeout))
         await asyncio.wait((task, phase), return_when=asyncio.FIRST_COMPLETED)

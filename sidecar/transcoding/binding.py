@@ -1,9 +1,13 @@
 """Binding of the path, query and body of a request to the message of its call.
 
-google/api/http.proto: every leaf of the message belongs to one of the three. The path sets the
-fields in its template. The body sets what the rule says: one field, or all others. The query
-sets the rest. A value in the wrong place is refused. Otherwise a proxy that checks the path
-would pass a call that acts on another value.
+google/api/http.proto: each scalar field of the message is set by one of the three.
+
+* The path sets the fields of its template.
+* The body sets what the rule says: one field, all remaining fields, or none.
+* The query sets the rest.
+
+A value in the wrong place is refused. Otherwise a proxy that checks the path could pass a
+request whose body or query changes the value that it checked.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,7 +57,8 @@ class Binder:
     def bind(self, variables: Sequence[str], query: str, content: Content) -> Message:
         """Return the message for the texts of the path, the raw query and the body.
 
-        Raises MalformedRequestError with every violation in the three.
+        Raises MalformedRequestError with the violations in all three, at most 100. Missing
+        required fields (proto2) come in a second pass: only if there is no other violation.
         """
         violations = Violations()
         values = [
@@ -87,7 +92,7 @@ class Binder:
         return queried
 
     def _refuse(self, name: str) -> Violation | None:
-        """Return the violation of a parameter that the path or the body must set, or None."""
+        """Return the violation if the path or the body must set the field `name`, else None."""
         field = self._fields.get(name.partition(".")[0])
         if field is None:
             return None
@@ -109,7 +114,10 @@ class Binder:
         return arguments
 
     def _conflicts(self, arguments: Any) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yield each path variable that `arguments` set or exclude, and the JSON names there."""
+        """Yield each path variable that conflicts with `arguments`: its name, and where.
+
+        Where is the field in `arguments` that `_Variable.find_in` returns.
+        """
         for variable in self._variables:
             names = variable.find_in(arguments)
             if names is not None:
@@ -124,26 +132,27 @@ class Binder:
     def _merge(self, arguments: Any, queried: Arguments, values: Sequence[object]) -> Message:
         if isinstance(arguments, Message):
             return arguments
-        arguments |= queried  # the body has none of these fields
+        arguments |= queried  # `_refuse` has refused fields of the body in the query
         for variable, value in zip(self._variables, values, strict=True):
             variable.put(arguments, value)
         return self._make(**arguments)
 
 
 class _Variable:
-    """A path variable: the chain of fields to the one that it sets."""
+    """A path variable: sets one field of the message, to which a chain of fields leads."""
 
     def __init__(self, fields: Parameters, path: Sequence[FieldDescriptor]) -> None:
         self._chain: list[Parameter] = []
         for field in path:
-            # By proto name: another field may have that name as its JSON name.
+            # The keys are no help: the key that is this proto name may be the JSON name of
+            # another field.
             self._chain.append(next(each for each in fields.values() if each.name == field.name))
             fields = self._chain[-1].fields
         self.label = label(self._chain)
         self._read = text_reader(path[-1])
 
     def read(self, text: str, violations: Violations) -> object:
-        """Return the value of `text`, or None after adding to `violations`."""
+        """Return the value of `text`. If it is invalid, add to `violations` and return None."""
         try:
             return self._read(text, len(self._chain) + 1)
         except InvalidValueError as error:
@@ -160,7 +169,11 @@ class _Variable:
         arguments[leaf.name] = value
 
     def find_in(self, arguments: Any) -> Sequence[str] | None:
-        """Return the JSON names to a field in `arguments` that is or excludes this one, or None."""
+        """Return the JSON names that lead to a conflicting field in `arguments`, or None.
+
+        The field of this variable conflicts. So does another field of a oneof that the field,
+        or a message around it, is in.
+        """
         names: list[str] = []
         for field in self._chain:
             rival = find_rival(field.rivals, arguments)
@@ -185,7 +198,7 @@ def _pairs(query: str, violations: Violations) -> Iterator[tuple[str, str | None
 
 
 def _decode(text: str) -> str | None:
-    """Return the decoded text, or None if it is malformed or not ASCII (RFC 3986)."""
+    """Return the percent-decoded text; None if `text` is malformed or not ASCII (RFC 3986)."""
     try:
         return decode_form(text) if text.isascii() else None
     except ValueError:
@@ -201,7 +214,7 @@ def _parameter_violation(name: str, predicate: str) -> Violation:
 
 
 def _uninitialized(message: Message, names: _Names = ()) -> Iterator[_Names]:
-    """Yield the JSON names that lead to each required field that is missing."""
+    """Yield, for each missing required field, the JSON names that lead to it."""
     if message.IsInitialized():
         return
     for field in message.DESCRIPTOR.fields:
@@ -214,7 +227,10 @@ def _uninitialized(message: Message, names: _Names = ()) -> Iterator[_Names]:
 
 
 def _messages(field: FieldDescriptor, value: Any) -> Iterator[tuple[_Names, Message]]:
-    """Yield the messages in the value of a field, each after its map key or list index, if any."""
+    """Yield each message in `value`, the value of `field`, after its map key or list index.
+
+    For a singular field there is neither, and the names are empty.
+    """
     entry = map_entry_of(field)
     if entry is not None:
         has_messages = entry.fields_by_name["value"].message_type is not None
