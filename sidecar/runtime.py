@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from sidecar import admin_app, logs
 from sidecar.auth_api.client import AuthApi, Timeouts
+from sidecar.auth_api.request import ClientAuthentication
 from sidecar.exchange.service import TokenService
 from sidecar.exchange.throttle import Throttle
 from sidecar.grpc_server import GrpcLimits, GrpcServer
@@ -203,7 +204,14 @@ async def _build_service(
         total=settings.auth_api_timeout,
     )
     context = certificates.auth_api.context if certificates.auth_api else None
-    auth_api = AuthApi(token_url, timeouts, tls=context)
+    auth_api = AuthApi(
+        token_url,
+        timeouts,
+        tls=context,
+        authentication=ClientAuthentication(settings.auth_api_client_authentication),
+        keep_alive=settings.auth_api_keep_alive,
+        dns_stale=settings.auth_api_dns_stale,
+    )
     throttle = Throttle(
         client_failures=settings.max_client_failures,
         address_failures=settings.max_address_failures,

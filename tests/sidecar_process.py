@@ -151,12 +151,15 @@ async def started(*command: str | Path, cwd: Path = ROOT) -> AsyncIterator[Sidec
 
 
 async def run(
-    *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    *command: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    within: float = _HANG,
 ) -> Ended:
-    """Run `command` to its end."""
+    """Run `command` to its end. Raises TimeoutError after `within` seconds."""
     process = await _start(*command, env=env, cwd=cwd)
     try:
-        async with asyncio.timeout(_HANG):
+        async with asyncio.timeout(within):
             stdout, stderr = await process.communicate()
             status = await process.wait()
     except BaseException:

@@ -171,7 +171,7 @@ REFUSED: Mapping[str, Sent] = MappingProxyType(
     {
         "not base64": Sent(fields=GRANT, authorization=("Basic canary!",)),
         "no colon": Sent(fields=GRANT, authorization=(basic("canary", "")[:-4],)),
-        "malformed escape": Sent(fields=GRANT, authorization=(basic("canary", "canary%zz"),)),
+        "escaped NUL": Sent(fields=GRANT, authorization=(basic("canary", "canary%00"),)),
         "beyond ASCII": Sent(fields=GRANT, authorization=(basic("canary", "can\xe4ry"),)),
         "control character": Sent(fields=GRANT, authorization=(basic("canary", "canary%00"),)),
         "no scheme": Sent(fields=GRANT, authorization=("canary@canary",)),
@@ -453,6 +453,7 @@ HOLDERS: Mapping[str, object] = MappingProxyType(
             raw_secret=Secret(SECRET),
             client_id=Secret(CLIENT_ID),
             client_secret=Secret(SECRET),
+            is_decoded=True,
         ),
         "Token": Token(access_token=Secret(ACCESS_TOKEN), expires_in=1),
         "Response": Response(

@@ -13,6 +13,7 @@ import pytest_asyncio
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
+from sidecar.auth_api.faults import FAULTS
 from sidecar.transcoding import Options
 from tests import sidecar_process
 from tests.sidecar_process import ROOT
@@ -139,6 +140,13 @@ def test_what_is_generated_is_current(script: str) -> None:
         [sys.executable, ROOT / f"docs/{script}.py", "--check"], check=False, cwd=ROOT
     )
     assert ended.returncode == 0, "run `make docs`"
+
+
+def test_every_upstream_fault_has_its_row() -> None:
+    """docs/operations.md says of each fault, and of no other, what it means and what to do."""
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    table = page.partition("| `upstream_fault` | meaning |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", table, re.MULTILINE) == list(FAULTS)
 
 
 def test_the_shown_problem_is_a_problem() -> None:

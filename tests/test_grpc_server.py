@@ -294,7 +294,7 @@ def test_every_option_is_one_of_grpc(name: str) -> None:
     assert f"{name}\0".encode() in core
 
 
-def test_an_address_of_another_server_is_in_use() -> None:
+async def test_an_address_of_another_server_is_in_use() -> None:
     """Two servers never share a port, which would split the calls between them."""
     first, second = (
         GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=False)
@@ -306,7 +306,7 @@ def test_an_address_of_another_server_is_in_use() -> None:
         second.bind(taken)
 
 
-def test_an_address_of_anybody_is_in_use() -> None:
+async def test_an_address_of_anybody_is_in_use() -> None:
     """A port on which another process listens cannot be bound."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = Address("127.0.0.1", listener.getsockname()[1])

@@ -55,6 +55,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.percent",
     ),
     "auth_api": (
+        "auth_api.transport",
         "call",
         "logs",
         "problems",
@@ -62,6 +63,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.media_type",
         "transcoding.strict_json",
     ),
+    "auth_api.transport": ("call", "process.daemon_thread", "tls.resuming_context"),
     "http_server": ("call", "logs", "tls.forwarding_context", "transcoding.errors"),
     "in_process": ("logs",),
     "tls": ("logs", "process.daemon_thread", "secret", "settings"),
@@ -83,7 +85,8 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
 # The only modules that may import a library. A package stands for all of its modules.
 USERS: Mapping[str, tuple[str, ...]] = {
     "h11": ("http_server.connection", "http_server.protocol"),
-    "httpx2": ("auth_api.client", "auth_api.errors"),
+    "httptools": ("auth_api.transport.response_parser",),
+    "httpx2": ("auth_api.client", "auth_api.transport.keep_alive"),
     "joserfc": ("dev_auth_api",),
     "pydantic": ("settings",),
     "pydantic_core": ("settings.sources",),

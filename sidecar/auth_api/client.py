@@ -1,37 +1,37 @@
 """The client of the auth-api's token endpoint, with timeouts, one retry and fail-fast.
 
-Only this module and `errors` know the HTTP client library. Its exceptions end here.
+Only this module and `transport` know the HTTP client library.
 """
 
 import asyncio
+import math
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Self, cast
 
 import httpx2
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar import logs
-from sidecar.auth_api import errors, request, retry
+from sidecar.auth_api import request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
-from sidecar.auth_api.errors import ForeignError
 from sidecar.auth_api.fail_fast import FailFast
-from sidecar.auth_api.response import BadResponseError, Response, Token, interpret
+from sidecar.auth_api.faults import UpstreamError
+from sidecar.auth_api.request import ClientAuthentication
+from sidecar.auth_api.response import Response, Token, interpret, registered_error
 from sidecar.auth_api.retry import RetryBudget
+from sidecar.auth_api.transport.errors import TransportError
+from sidecar.auth_api.transport.keep_alive import KeepAliveTransport, Origin
+from sidecar.auth_api.transport.pool import ConnectionCounters, ConnectionPool
+from sidecar.auth_api.transport.progress import Progress
+from sidecar.auth_api.transport.resolver import LookUps, Resolver
 from sidecar.call import current_call
-from sidecar.problems import Problem, ProblemError, Reason
+from sidecar.problems import Problem, ProblemError
 from sidecar.secret import Secret
-
-_MAX_BODY_BYTES = 64 * 1024
-# No connection is used twice: bytes that follow a response in the library's buffer would be
-# the next caller's response, with its token. Admission control limits their number.
-_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-# Errors of the HTTP client: its own, TLS errors that come in place of a response, and others.
-_CLIENT_ERRORS = (httpx2.TransportError, ssl.SSLError, ForeignError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +43,24 @@ class Timeouts:
     total: float = 5.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """Counters of exchanges. `tries` includes second tries; `is_down` is the state of fail-fast."""
+
+    connections: ConnectionCounters
+    look_ups: LookUps
+    tries: int
+    second_tries: int
+    is_down: bool
+
+
 class AuthApi:
     """Exchanges credentials at the token endpoint of the auth-api.
 
     `tls` returns the current SSL context for https; without it the certificate store of the
-    operating system is trusted.
+    operating system is trusted. `authentication` is how credentials are sent. Connections are
+    kept for `keep_alive` seconds. While DNS fails, the last known addresses are used for
+    `dns_stale` seconds.
     """
 
     def __init__(
@@ -56,24 +69,48 @@ class AuthApi:
         timeouts: Timeouts,
         *,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        authentication: ClientAuthentication = ClientAuthentication.AS_RECEIVED,
+        keep_alive: float = 4.0,
+        dns_stale: float = 300.0,
         fail_fast: FailFast | None = None,
     ) -> None:
-        self._token_url = token_url
+        self._url = httpx2.URL(token_url)
         self._timeouts = timeouts
-        self._tls = tls
-        self._context: ssl.SSLContext | None = None
-        self._client = self._open()
+        self._authentication = authentication
+        self._pool = ConnectionPool(keep_alive)
+        self._resolver = Resolver(stale=dns_stale)
+        self._transport = KeepAliveTransport(
+            Origin.of(self._url),
+            pool=self._pool,
+            resolver=self._resolver,
+            connect_timeout=timeouts.connect,
+            tls=tls,
+        )
         self._budget = RetryBudget()
         self._fail_fast = fail_fast or FailFast()
-        # The trace event of the HTTP client for an open connection.
-        step = "start_tls" if token_url.lower().startswith("https:") else "connect_tcp"
-        self._open_event = f"connection.{step}.complete"
+        self._tries = self._second_tries = 0
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of now."""
+        return Counters(
+            connections=replace(self._pool.counters, closed=Counter(self._pool.counters.closed)),
+            look_ups=self._resolver.look_ups,
+            tries=self._tries,
+            second_tries=self._second_tries,
+            is_down=self._fail_fast.is_down,
+        )
+
+    @property
+    def must_decode(self) -> bool:
+        """Whether credentials in a Basic header are needed in decoded form."""
+        return self._authentication is not ClientAuthentication.AS_RECEIVED
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def exchange(self, credentials: ClientCredentials, *, deadline: float | None) -> Token:
         """Return a token for `credentials`.
@@ -82,16 +119,16 @@ class AuthApi:
         the auth-api rejects the credentials, and ProblemError for every other failure, also
         when the deadline or a timeout passes.
         """
-        call = _Call(credentials=credentials)
+        progress = Progress()
         start = time.perf_counter()
         try:
-            outcome = await self._interpret(call, deadline)
-        except ProblemError as error:
+            outcome = await self._interpret(credentials, progress, deadline)
+        except UpstreamError as error:
+            problem = _problem_of(error)
             # RFC 6749 section 2.3.1: each 401 counts as a wrong secret, also one with a broken
             # or late body. Else guessing would be free.
-            if call.status == HTTPStatus.UNAUTHORIZED:
-                raise RejectedError(error.problem) from None
-            raise
+            is_rejected = progress.status == HTTPStatus.UNAUTHORIZED
+            raise (RejectedError if is_rejected else ProblemError)(problem) from None
         finally:
             milliseconds = round((time.perf_counter() - start) * 1000, 3)
             current_call().note(upstream_ms=milliseconds)
@@ -100,151 +137,112 @@ class AuthApi:
         is_rejected = outcome.reason == pb.PROBLEM_REASON_INVALID_CLIENT
         raise (RejectedError if is_rejected else ProblemError)(outcome)
 
-    async def _interpret(self, call: "_Call", deadline: float | None) -> Token | Problem:
-        """Return the interpreted response to `call`. Raises ProblemError if there is none."""
-        end = asyncio.get_running_loop().time() + self._timeouts.total
+    async def _interpret(
+        self, credentials: ClientCredentials, progress: Progress, deadline: float | None
+    ) -> Token | Problem:
+        """Return the interpreted response. Raises UpstreamError if there is none."""
+        now = asyncio.get_running_loop().time()
+        end = min(now + self._timeouts.total, math.inf if deadline is None else deadline)
+        if end <= now:  # over a kept connection a request would be sent at once
+            raise UpstreamError("timeout")
         try:
-            async with asyncio.timeout_at(end if deadline is None else min(end, deadline)) as limit:
-                response = await self._ask(call, cast("float", limit.when()))
-            return interpret(response, call.credentials)
+            async with asyncio.timeout_at(end):
+                response = await self._ask(credentials, progress, end)
         except TimeoutError:
-            raise _error(pb.PROBLEM_REASON_UPSTREAM_TIMEOUT, "timeout") from None
-        except BadResponseError as error:
-            raise _error(pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER, str(error)) from None
-        except _CLIENT_ERRORS as error:
-            raise _error(errors.reason_of(error), errors.name_of(error)) from None
+            raise UpstreamError.of(progress.timed_out()) from None
+        error = registered_error(response)
+        if error is not None:
+            current_call().note(upstream_error=error)
+        return interpret(response, credentials)
 
-    async def _ask(self, call: "_Call", end: float) -> Response:
+    async def _ask(
+        self, credentials: ClientCredentials, progress: Progress, end: float
+    ) -> Response:
         """Return the response, from a second try if the first was refused and there is time."""
         self._budget.earn()
         try:
-            return await self._try(call)
-        except httpx2.ConnectError as error:
+            return await self._try(credentials, progress)
+        except UpstreamError as error:
             pause = retry.jitter()
             now = asyncio.get_running_loop().time()
             is_in_time = now + pause + self._timeouts.connect < end
-            if not errors.is_refusal(error) or not is_in_time or not self._budget.spend():
+            if error.name != "refused" or not is_in_time or not self._budget.spend():
                 raise
         current_call().note(upstream_tries=2)
         await asyncio.sleep(pause)
-        return await self._try(call)
+        self._second_tries += 1
+        return await self._try(credentials, progress)
 
-    async def _try(self, call: "_Call") -> Response:
+    async def _try(self, credentials: ClientCredentials, progress: Progress) -> Response:
         seconds = self._fail_fast.admit()
         if seconds:
-            raise _error(
-                pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE, "not tried: it is down", retry_after=seconds
-            )
+            raise UpstreamError("fail_fast", retry_after=seconds)
+        self._tries += 1
         is_probe = self._fail_fast.is_down
+        progress.on_open = self._note_up
+        has_failed = False
         try:
             async with asyncio.timeout(self._timeouts.one_try):
-                response = await self._post(call, is_probe=is_probe)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            self._note_down(error, is_probe=is_probe)
-            raise
-        except (*_CLIENT_ERRORS, BadResponseError, TimeoutError):
-            # The connection was open: its timeout is shorter than that of the whole try.
-            self._note_up()
-            raise
-        except asyncio.CancelledError:
-            if is_probe and self._fail_fast.is_down:
+                return await self._post(credentials, progress)
+        except TimeoutError:
+            # If no connection was open, a look-up or a late event loop took its time.
+            error = UpstreamError.of(progress.timed_out())
+        except TransportError as failed:
+            error = UpstreamError.of(failed)
+            has_failed = error.fault.is_down and not progress.is_open
+            if has_failed:
+                self._note_failure(error, is_probe=is_probe)
+        finally:
+            if is_probe and not has_failed and self._fail_fast.is_down:
                 self._fail_fast.give_back()
-            raise
-        self._note_up()
-        return response
+        raise error
 
-    def _note_down(self, error: Exception, *, is_probe: bool) -> None:
+    def _note_failure(self, error: UpstreamError, *, is_probe: bool) -> None:
+        """Tell fail-fast that no connection could be opened."""
         was_down = self._fail_fast.is_down
         self._fail_fast.failed(is_probe=is_probe)
         if self._fail_fast.is_down and not was_down:
-            logs.warning("auth-api down", fault=errors.name_of(error))
+            logs.warning("auth-api down", fault=error.name)
 
     def _note_up(self) -> None:
+        """Tell fail-fast that the auth-api is there, even if the caller goes away."""
         if self._fail_fast.is_down:
             logs.event("auth-api up")
         self._fail_fast.succeeded()
 
-    def _open(self) -> httpx2.AsyncClient:
-        """Return a client with the current SSL context."""
-        self._context = self._tls() if self._tls else None
-        client = httpx2.AsyncClient(
-            verify=self._context or True,
-            follow_redirects=False,  # a redirect would send the credentials elsewhere
-            trust_env=False,  # neither a proxy nor a .netrc may steer them
-            # One timeout covers each try. This one tells that a connection did not open.
-            timeout=httpx2.Timeout(None, connect=self._timeouts.connect),
-            limits=_LIMITS,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    async def _post(self, credentials: ClientCredentials, progress: Progress) -> Response:
+        headers, body = request.write(credentials, self._authentication)
+        response = await self._transport.handle_async_request(
+            httpx2.Request(
+                "POST",
+                self._url,
+                headers=headers,
+                content=body,
+                extensions={"progress": progress},
+            )
         )
-        client.headers = httpx2.Headers()
-        return client
-
-    def _current(self) -> httpx2.AsyncClient:
-        """Return the client, a new one if the SSL context has changed.
-
-        The old client is not closed: it has no connections but those in use.
-        """
-        if self._tls and self._tls() is not self._context:
-            self._client = self._open()
-        return self._client
-
-    async def _post(self, call: "_Call", *, is_probe: bool) -> Response:
-        headers, body = request.write(call.credentials)
-        # An open connection ends fail-fast, even if the caller of the probe has gone away.
-        extensions = {"trace": self._trace} if is_probe else None
-        try:
-            async with self._current().stream(
-                "POST", self._token_url, headers=headers, content=body, extensions=extensions
-            ) as response:
-                return await _read_response(response, call)
-        except (*_CLIENT_ERRORS, BadResponseError):
-            raise
-        except Exception as error:
-            raise ForeignError from error
-
-    async def _trace(self, event: str, _info: object) -> None:
-        if event == self._open_event:
-            self._note_up()
+        return await _read(response)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Call:
-    """One exchange: the credentials sent, and the HTTP status once the head has come."""
-
-    credentials: ClientCredentials
-    status: int | None = None
-
-
-async def _read_response(response: httpx2.Response, call: _Call) -> Response:
-    call.status = response.status_code
-    current_call().note(upstream_status=response.status_code)
-    try:
-        body = await _read(response)
-    except BadResponseError:
-        if response.status_code == HTTPStatus.OK:
-            raise
-        body = b""  # the status and the header fields of an error say enough
+async def _read(response: httpx2.Response) -> Response:
+    fields: dict[bytes, str] = {}
+    for name, value in response.headers.raw:  # RFC 9110 section 5.3: several fields are a list
+        text = value.decode("latin-1")
+        fields[name] = f"{fields[name]}, {text}" if name in fields else text
+    stream = cast("httpx2.AsyncByteStream", response.stream)
     return Response(
         status=response.status_code,
-        content_type=response.headers.get("content-type", ""),
-        retry_after=response.headers.get("retry-after", ""),
-        has_challenge="www-authenticate" in response.headers,
-        body=Secret(body),
+        content_type=fields.get(b"content-type", ""),
+        retry_after=fields.get(b"retry-after", ""),
+        has_challenge=b"www-authenticate" in fields,
+        body=Secret(b"".join([part async for part in stream])),
     )
 
 
-async def _read(response: httpx2.Response) -> bytes:
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise BadResponseError("a body with a Content-Encoding")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise BadResponseError(f"a body of more than {_MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-def _error(reason: Reason, fault: str, retry_after: int | None = None) -> ProblemError:
-    """Return the error for the caller, and note `fault`, which is only for the log."""
-    current_call().note(upstream_fault=fault)
-    return ProblemError(Problem(reason=reason, retry_after=retry_after))
+def _problem_of(error: UpstreamError) -> Problem:
+    """Return the problem for the caller, and note the fault, which is only for the log."""
+    call = current_call()
+    call.note(upstream_fault=error.name)
+    if error.detail is not None:
+        call.note(upstream_detail=error.detail)
+    return Problem(reason=error.fault.reason, retry_after=error.retry_after)

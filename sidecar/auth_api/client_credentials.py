@@ -1,5 +1,6 @@
 """The credentials of a client at the token endpoint (RFC 6749 section 2.3.1)."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote_plus, unquote_plus
@@ -16,7 +17,7 @@ class ClientCredentials:
 
     With HTTP Basic, `authorization` is the header as it came: clients disagree
     on how to encode it, so only the server that knows the client may decode it.
-    `encoded` holds its parts as they were before they were decoded.
+    `encoded` holds its id, its secret and its base64 as they were before they were decoded.
     """
 
     client_id: Secret[str]
@@ -24,9 +25,18 @@ class ClientCredentials:
     authorization: Secret[str] | None
     encoded: tuple[Secret[str], ...]
 
+    def has_escapes(self) -> bool:
+        """Whether decoding changes the credentials in the Basic header."""
+        return any(sign in part.reveal() for part in self.encoded[:2] for sign in "%+")
+
+    def to_basic(self) -> str:
+        """Return the base64 of a Basic header with the id and the secret, encoded anew."""
+        return b64encode(self._pair().encode()).decode()
+
     def appear_in(self, text: str) -> bool:
         """Whether `text` shows any of them, in any form that they had on their way.
 
+        That way includes a Basic header that the sidecar may have made of them.
         What is shorter than 4 characters is not looked for.
         """
         shown = (_fold(text), _fold(unquote_plus(text)))
@@ -37,6 +47,12 @@ class ClientCredentials:
         for secret in (self.client_id, self.client_secret, *self.encoded):
             yield _fold(secret.reveal())
             yield quote_plus(secret.reveal())
+        yield self._pair()
+        yield self.to_basic().rstrip("=")
+
+    def _pair(self) -> str:
+        parts = (self.client_id, self.client_secret)
+        return ":".join(quote_plus(part.reveal()) for part in parts)
 
 
 class RejectedError(ProblemError):

@@ -1,5 +1,6 @@
 """The request to the auth-api: its header fields and its form. Without I/O."""
 
+from enum import StrEnum
 from importlib.metadata import version
 from urllib.parse import urlencode
 
@@ -14,16 +15,42 @@ _HEADERS = {
 }
 
 
-def write(credentials: ClientCredentials) -> tuple[dict[str, str], bytes]:
-    """Return the header fields and the body of an exchange, with `credentials` as they came."""
+class ClientAuthentication(StrEnum):
+    """How credentials are sent to the auth-api (RFC 6749 section 2.3.1).
+
+    `AS_RECEIVED` sends a Basic header byte for byte, and credentials of the body in the body.
+    The others encode the credentials anew, whichever way they came.
+    """
+
+    AS_RECEIVED = "as-received"
+    BASIC = "basic"
+    POST = "post"
+
+
+def write(
+    credentials: ClientCredentials, authentication: ClientAuthentication
+) -> tuple[dict[str, str], bytes]:
+    """Return the header fields and the body of an exchange."""
     call = current_call()
     headers = _HEADERS | {"X-Request-Id": call.request_id}
     if call.traceparent:
         headers["traceparent"] = call.traceparent
     form = {"grant_type": GRANT_TYPE}
-    if credentials.authorization:
-        headers["Authorization"] = credentials.authorization.reveal()
+    authorization = _authorization(credentials, authentication)
+    if authorization:
+        headers["Authorization"] = authorization
     else:
         form["client_id"] = credentials.client_id.reveal()
         form["client_secret"] = credentials.client_secret.reveal()
     return headers, urlencode(form).encode()
+
+
+def _authorization(
+    credentials: ClientCredentials, authentication: ClientAuthentication
+) -> str | None:
+    """Return the Authorization field, or None if the credentials go into the body."""
+    if authentication is ClientAuthentication.POST:
+        return None
+    if authentication is ClientAuthentication.AS_RECEIVED:
+        return credentials.authorization.reveal() if credentials.authorization else None
+    return f"Basic {credentials.to_basic()}"

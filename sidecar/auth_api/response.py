@@ -15,6 +15,8 @@ from typing import TypeGuard
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.client_credentials import ClientCredentials
+from sidecar.auth_api.error_codes import REGISTERED
+from sidecar.auth_api.faults import UpstreamError
 from sidecar.problems import CATALOGUE, FieldError, Problem, Reason, nearest
 from sidecar.secret import Secret
 from sidecar.transcoding import media_type, strict_json
@@ -26,7 +28,8 @@ _OAUTH_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # appendix A.7
 # The form of the codes of RFC 6749 section 5.2 and its extensions. Gateways send a member of
 # that name too, with a phrase such as "Bad Request" or "Unauthorized".
 _OAUTH_CODE = re.compile("[a-z][a-z0-9_]{0,63}")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}:[\x21-\x7e]{1,180}")  # RFC 3986 section 3.1
+# Schemes that lead a reader to a page or nowhere; others, such as javascript, may do harm.
+_URI = re.compile(r"(?:https?://|urn:)[\x21-\x7e]{1,180}|about:blank", re.IGNORECASE)
 _POINTER = re.compile(r"(?:/[^\x00-\x1f\x7f\ud800-\udfff]{0,99})?")  # RFC 6901
 _SECONDS = re.compile("[0-9]{1,20}")
 _MAX_DELAY = 60
@@ -49,6 +52,8 @@ _DETAILS: Mapping[Reason, str] = MappingProxyType(
         "Check client_id and client_secret.",
     }
 )
+# RFC 6749 section 2.3.1 and appendix B.
+_ESCAPES = "In HTTP Basic authentication, write a percent sign as %25 and a plus sign as %2B."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,28 +75,35 @@ class Token:
     expires_in: int
 
 
-class BadResponseError(Exception):
-    """A response that breaks the contract. The text says how, and quotes nothing of it."""
-
-
 def interpret(response: Response, sent: ClientCredentials) -> Token | Problem:
     """Return the token or the problem in the response to the credentials `sent`.
 
-    Raises BadResponseError.
+    Raises UpstreamError.
     """
     if response.status == 200:
         return _read_token(response)
     if not 400 <= response.status <= 599:
-        raise BadResponseError("a status that is neither 200 nor an error")
+        raise UpstreamError("bad_status")
     members = _read_error(response)
     code = members.get("karmoCode")
     if _is_karmo_code(code) and not sent.appear_in(code) and response.status not in _OF_ITSELF:
         return _withhold(_pass_through(response, members, code), sent)
     error = _match(_OAUTH_CODE, members.get("error"))
     if not _is_understood(response, error, members):
-        raise BadResponseError("an error that the contract does not have")
+        raise UpstreamError("bad_error")
     reason = nearest(response.status, error)
-    return Problem(reason=reason, detail=_DETAILS.get(reason), retry_after=_delay(response, reason))
+    detail = _DETAILS.get(reason)
+    if reason == pb.PROBLEM_REASON_INVALID_CLIENT and sent.has_escapes():
+        detail = f"{detail} {_ESCAPES}"
+    return Problem(reason=reason, detail=detail, retry_after=_delay(response, reason))
+
+
+def registered_error(response: Response) -> str | None:
+    """Return the OAuth error code of an error response, if it is a registered one."""
+    if response.status == 200:
+        return None
+    error = _match(_OAUTH_CODE, _read_error(response).get("error"))
+    return error if error in REGISTERED else None
 
 
 def _is_understood(response: Response, error: str | None, members: Mapping[str, JsonValue]) -> bool:
@@ -113,18 +125,18 @@ def _read_token(response: Response) -> Token:
     """Read a successful response (RFC 6749 section 5.1)."""
     named = media_type.parse(response.content_type)
     if named is None or named.essence != "application/json" or not named.is_utf8:
-        raise BadResponseError("a token that is not application/json in UTF-8")
+        raise UpstreamError("bad_media_type")
     members = _parse_object(response.body.reveal())
     access_token, token_type = members.get("access_token"), members.get("token_type")
     expires_in = members.get("expires_in")
     if "error" in members:
-        raise BadResponseError("a token and an error at once")
+        raise UpstreamError("bad_token", "a token and an error at once")
     if not isinstance(access_token, str) or not _ACCESS_TOKEN.fullmatch(access_token):
-        raise BadResponseError("an access_token that is not a string of visible ASCII")
+        raise UpstreamError("bad_token", "access_token is not a string of visible ASCII")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise BadResponseError("a token_type other than Bearer")
+        raise UpstreamError("bad_token", "token_type is not Bearer")
     if not _is_number(expires_in) or not 1 <= expires_in <= _MAX_INT32:
-        raise BadResponseError("an expires_in that is not a number of at least 1")
+        raise UpstreamError("bad_token", "expires_in is not a number of at least 1")
     return Token(access_token=Secret(access_token), expires_in=int(expires_in))
 
 
@@ -143,8 +155,8 @@ def _parse_object(body: bytes) -> Mapping[str, JsonValue]:
         if isinstance(value, JsonObject):
             return {name: member for name, member in value.unique().items() if member is not None}
     except ValueError as error:
-        raise BadResponseError(f"a body that is not JSON: {error}") from None
-    raise BadResponseError("a body that is not a JSON object")
+        raise UpstreamError("bad_json", str(error)) from None
+    raise UpstreamError("bad_json", "not an object")
 
 
 def _read_error(response: Response) -> Mapping[str, JsonValue]:
@@ -154,7 +166,7 @@ def _read_error(response: Response) -> Mapping[str, JsonValue]:
         return {}
     try:
         return _parse_object(response.body.reveal())
-    except BadResponseError:
+    except UpstreamError:
         return {}
 
 

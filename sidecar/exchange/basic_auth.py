@@ -21,7 +21,9 @@ class Basic:
     """The credentials of one Authorization header.
 
     `token` is the base64 text. `raw_id` and `raw_secret` are its two halves before
-    form-decoding, `client_id` and `client_secret` after it.
+    form-decoding, `client_id` and `client_secret` after it. A half that cannot be decoded
+    stays as it is, and `is_decoded` is False: the auth-api may take it, since many clients
+    do not encode and some servers do not decode.
     """
 
     token: Secret[str]
@@ -29,6 +31,7 @@ class Basic:
     raw_secret: Secret[str]
     client_id: Secret[str]
     client_secret: Secret[str]
+    is_decoded: bool
 
     @property
     def encoded(self) -> tuple[Secret[str], ...]:
@@ -67,11 +70,11 @@ def _decode(token: str) -> Basic:
     raw_id, colon, raw_secret = text.partition(":")
     if not colon:
         raise _malformed("hold no colon between client_id and client_secret.")
-    try:
-        client_id, client_secret = decode_form(raw_id), decode_form(raw_secret)
-    except ValueError:
-        raise _malformed("hold a malformed percent escape; write a percent sign as %25.") from None
-    if not _VSCHARS.fullmatch(client_id + client_secret):
+    client_id, client_secret = _decode_form(raw_id), _decode_form(raw_secret)
+    is_decoded = client_id is not None and client_secret is not None
+    client_id = raw_id if client_id is None else client_id
+    client_secret = raw_secret if client_secret is None else client_secret
+    if not _VSCHARS.fullmatch(raw_id + raw_secret + client_id + client_secret):
         raise _malformed("must hold printable ASCII characters only.")
     return Basic(
         token=Secret(token),
@@ -79,7 +82,15 @@ def _decode(token: str) -> Basic:
         raw_secret=Secret(raw_secret),
         client_id=Secret(client_id),
         client_secret=Secret(client_secret),
+        is_decoded=is_decoded,
     )
+
+
+def _decode_form(text: str) -> str | None:
+    try:
+        return decode_form(text)
+    except ValueError:
+        return None
 
 
 def _decode_base64(token: str) -> bytes:

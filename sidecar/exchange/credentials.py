@@ -47,13 +47,14 @@ class _Violation:
     pointer: str | None = None
 
 
-def check(request: TokenRequest) -> ClientCredentials:
+def check(request: TokenRequest, *, must_decode: bool = False) -> ClientCredentials:
     """Return the credentials in `request`.
 
-    Raises ProblemError. Its reason and detail are those of the first violation, in the
+    `must_decode`: a Basic header that cannot be form-decoded is refused. Else it is sent on as
+    it came. Raises ProblemError. Its reason and detail are those of the first violation, in the
     order of `_CHECKS`. It lists every violation of a field.
     """
-    header = _read_header(request)
+    header = _read_header(request, must_decode=must_decode)
     violations = [violation for check_part in _CHECKS for violation in check_part(request, header)]
     if violations:
         raise ProblemError(_to_problem(violations))
@@ -72,11 +73,17 @@ def check(request: TokenRequest) -> ClientCredentials:
     )
 
 
-def _read_header(request: TokenRequest) -> Header:
+def _read_header(request: TokenRequest, *, must_decode: bool) -> Header:
     try:
-        return read_authorization(request.authorization)
+        header = read_authorization(request.authorization)
     except AuthorizationError as error:
         return error
+    if header is not None and must_decode and not header.is_decoded:
+        return AuthorizationError(
+            "The Basic credentials in the Authorization header hold a malformed percent escape; "
+            "write a percent sign as %25."
+        )
+    return header
 
 
 def _to_problem(violations: Sequence[_Violation]) -> Problem:

@@ -35,7 +35,8 @@ class TokenService(TokenServiceServicer):
                 client_id=Secret(request.client_id),
                 client_secret=Secret(request.client_secret),
                 authorization=_authorization(context),
-            )
+            ),
+            must_decode=self._auth_api.must_decode,
         )
         with self._throttle.attempt(current_call().address, credentials):
             token = await self._auth_api.exchange(credentials, deadline=_deadline(context))

@@ -16,9 +16,11 @@ async def run(work: Callable[[], T]) -> T:
     Shutdown waits for the threads of the event loop's executor, but not for this one.
     """
     done: Future[T] = Future()
+    # It cannot be cancelled from here on. In the thread this would come too late for a caller
+    # that is cancelled at once.
+    done.set_running_or_notify_cancel()
 
     def work_and_settle() -> None:
-        done.set_running_or_notify_cancel()  # from here on it cannot be cancelled
         try:
             done.set_result(work())
         except Exception as error:  # noqa: BLE001 it is raised where it is awaited

@@ -63,7 +63,7 @@ def _find_incomplete_tls(settings: Settings) -> Iterator[tuple[str, str]]:
                 f"{side}_tls_certificate",
                 f"must be set beside {name_of(f'{side}_tls_client_ca')}",
             )
-    if (settings.auth_api_token_url or "https:").startswith("https:"):
+    if settings.calls_https or not settings.auth_api_token_url:
         return
     for name in ("auth_api_tls_ca", "auth_api_tls_certificate"):
         if getattr(settings, name):

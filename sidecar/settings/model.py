@@ -1,5 +1,7 @@
 """The settings: one frozen, validated object."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from sidecar.settings.types import (
@@ -92,6 +94,21 @@ class Settings(BaseModel):
         5.0,
         description="Maximum time of an exchange with all of its tries.",
     )
+    auth_api_client_authentication: Literal["as-received", "basic", "post"] = Field(
+        "as-received",
+        description="How credentials are sent to the auth-api: `as-received`, or encoded anew as "
+        "HTTP Basic (`basic`) or in the body (`post`).",
+    )
+    auth_api_keep_alive: DelayField = Field(
+        4.0,
+        description="Idle time after which a connection to the auth-api is closed. Keep it "
+        "shorter than that of the auth-api. 0s: a connection for each exchange.",
+    )
+    auth_api_dns_stale: DelayField = Field(
+        300.0,
+        description="Time for which the last known IP addresses of the auth-api are used while "
+        "DNS fails, hangs or is slow.",
+    )
     auth_api_tls_ca: PathField | None = Field(
         None,
         description="PEM file with the CA certificates that sign the certificate of the auth-api. "
@@ -171,6 +188,11 @@ class Settings(BaseModel):
         Address("127.0.0.1", 8081),
         description="IP address and port of the embedded auth-api of `dev`.",
     )
+
+    @property
+    def calls_https(self) -> bool:
+        """Whether the URL of the auth-api has the scheme https (RFC 3986 section 3.1)."""
+        return (self.auth_api_token_url or "").lower().startswith("https:")
 
     @field_validator("dev_auth_api_listen")
     @classmethod

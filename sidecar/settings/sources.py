@@ -97,6 +97,9 @@ def _read_files(values: dict[str, str], flags: Mapping[str, str]) -> Iterator[st
 
 def _explain(detail: ErrorDetails) -> str:
     name = name_of(str(detail["loc"][0]))
+    if detail["type"] == "literal_error":
+        expected = detail["ctx"]["expected"].replace("'", "")
+        return f"{name}: must be {expected}"
     message = detail["msg"].removeprefix("Value error, ")
     return f"{name}: {_MESSAGES.get(detail['type'], message)}"
 

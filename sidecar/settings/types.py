@@ -88,12 +88,14 @@ def _check_http_url(value: str) -> str:
         is_usable = False
     if not is_usable:
         raise ValueError("must be an absolute http:// or https:// URL")
-    if set("@?#") & set(value):
-        raise ValueError("must hold no user, password, query or fragment")
+    if set("@#") & set(value):
+        raise ValueError("must hold no user, password or fragment")
     return value
 
 
 def _check_base_url(value: str) -> str:
+    if "?" in value:
+        raise ValueError("must hold no query")
     base = _check_http_url(value).rstrip("/")
     if len(base) > _MAX_BASE:
         raise ValueError(f"must not be longer than {_MAX_BASE} characters")

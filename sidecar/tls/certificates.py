@@ -13,7 +13,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """TLS of each side; None for a side without TLS, or whose TLS needs no files."""
+    """TLS of each side; None for a side without TLS."""
 
     rest: ServerTls | None
     grpc: ServerTls | None
@@ -50,6 +50,7 @@ class Certificates:
 def _files(settings: Settings, side: str, ca: str) -> TlsFiles | None:
     names = ("tls_certificate", "tls_key", ca)
     certificate, key, ca_file = (getattr(settings, f"{side}_{name}") for name in names)
-    if not certificate and not ca_file:
+    is_https = side == "auth_api" and settings.calls_https
+    if not certificate and not ca_file and not is_https:
         return None
     return TlsFiles(certificate=certificate, key=key, ca=ca_file)

@@ -6,23 +6,27 @@ import gzip
 import json
 import socket
 import ssl
+import threading
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar import logs
-from sidecar.auth_api import errors
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.auth_api.fail_fast import DOWN_AFTER, MAX_PAUSE, FailFast
 from sidecar.auth_api.response import Token
+from sidecar.auth_api.transport.pool import ConnectionCounters
+from sidecar.auth_api.transport.resolver import LookUps
 from sidecar.call import Call, entered
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.secret import Secret
-from tests.faults.wire import reset
+from tests.faults.test_upstream_faults import full
+from tests.faults.wire import held_port, reset
 from tests.loops import on_skipping_loop, on_uvloop
 from tests.upstream import TOKEN, Script, Upstream, answer, within
 from tests.virtual_time import skip
@@ -191,7 +195,6 @@ async def test_only_what_the_auth_api_needs_is_sent(upstream: Upstream, api: Aut
     line, *fields = head.decode().split("\r\n")
     named = {name.lower(): value for name, value in (field.split(": ") for field in fields)}
     assert named.pop("user-agent").startswith("karmo-sidecar/")
-    assert named.pop("connection") == "keep-alive"
     assert line == "POST /v1/oauth/token HTTP/1.1"
     assert named == {
         "host": httpx2.URL(upstream.url).netloc.decode(),
@@ -268,6 +271,7 @@ async def test_a_token_is_read(upstream: Upstream, api: AuthApi, reply: bytes) -
 BAD_ANSWERS = {
     "HTML": answer(200, b"<html>login</html>", "text/html"),
     "two types": answer(200, TOKEN, "application/json, text/html"),
+    "two fields of a type": GOOD.replace(b"\r\n\r\n", b"\r\nContent-Type: text/html\r\n\r\n"),
     "gzip": answer(200, gzip.compress(BODY), Content_Encoding="gzip"),
     "said to be gzip": answer(200, TOKEN, Content_Encoding="gzip"),
     "many codings": answer(200, TOKEN, Content_Encoding=", ".join(["gzip", "br"] * 5)),
@@ -396,7 +400,7 @@ SLOW = {
     "in the head": drips(b"HTTP/1.1 200 OK\r\nX-A: "),
     "in the body": drips(HEAD.replace(b"Length: ", b"Length: 99") + b'\r\n\r\n{"access_token":"'),
     "in the length of a chunk": drips(CHUNKED + b"1;"),
-    "in interim answers": drips(b"HTTP/1.1 100 Continue\r\n\r\n" * 30 + b"HTTP/1.1 100 "),
+    "in interim answers": drips(b"HTTP/1.1 100 Continue\r\n\r\n" * 10 + b"HTTP/1.1 100 "),
 }
 
 
@@ -521,40 +525,7 @@ async def test_cancelled_exchanges_cost_no_connection_of_the_pool(upstream: Upst
             assert_works(await exchange(api))
 
 
-# The client library
-
-
-REASONS: dict[type[httpx2.TransportError], Reason] = {
-    httpx2.ConnectError: UNAVAILABLE,
-    httpx2.NetworkError: LOST,
-    httpx2.ReadError: LOST,
-    httpx2.WriteError: LOST,
-    httpx2.CloseError: LOST,
-    httpx2.RemoteProtocolError: LOST,
-    # It is given no timeout of its own; if it had one, this is what it would mean.
-    httpx2.TimeoutException: TIMEOUT,
-    httpx2.ConnectTimeout: TIMEOUT,
-    httpx2.ReadTimeout: TIMEOUT,
-    httpx2.WriteTimeout: TIMEOUT,
-    httpx2.PoolTimeout: TIMEOUT,
-    # It is given no proxy, and no other scheme than http and https,
-    # requests are ours, and no events are read: each of these would be a fault of ours.
-    httpx2.TransportError: INTERNAL,
-    httpx2.ProxyError: INTERNAL,
-    httpx2.UnsupportedProtocol: INTERNAL,
-    httpx2.ProtocolError: INTERNAL,
-    httpx2.LocalProtocolError: INTERNAL,
-    httpx2.SSEError: INTERNAL,
-}
-
-
-def test_every_error_of_the_client_library_has_a_reason() -> None:
-    """No class that the library has for a failed transport is forgotten in the mapping."""
-    public = (value for value in vars(httpx2).values() if isinstance(value, type))
-    there_are = {kind for kind in public if issubclass(kind, httpx2.TransportError)}
-    assert there_are == set(REASONS)
-    for kind, reason in REASONS.items():
-        assert errors.reason_of(kind("text")) == reason, kind
+# Errors whose body does not count
 
 
 REFUSALS: dict[str, tuple[bytes, Reason]] = {
@@ -568,6 +539,7 @@ REFUSALS: dict[str, tuple[bytes, Reason]] = {
     ),
     "401 of 70 kB without a challenge": (answer(401, b" " * 70_000, "text/html"), BAD),
     "400 of 70 kB": (answer(400, b" " * 70_000, "text/html"), BAD),
+    "400 in a coding": (answer(400, b"\x1f\x8b", Content_Encoding="gzip"), BAD),
     "503 in a coding": (answer(503, b"\x1f\x8b", Content_Encoding="br"), UNAVAILABLE),
     "503 of 70 kB": (answer(503, b" " * 70_000, "text/html"), UNAVAILABLE),
 }
@@ -586,7 +558,7 @@ async def test_the_status_of_an_unreadable_error_speaks(
 
 @pytest.mark.parametrize(
     ("host", "fault"),
-    [("127.0.0.1", "ConnectionRefusedError"), ("no-such-host.invalid", "gaierror")],
+    [("127.0.0.1", "refused"), ("no-such-host.invalid", "dns")],
 )
 async def test_the_log_tells_refused_from_unknown(host: str, fault: str) -> None:
     """An upstream that refuses and one whose name is unknown need different hands."""
@@ -596,7 +568,7 @@ async def test_the_log_tells_refused_from_unknown(host: str, fault: str) -> None
         async with AuthApi(url, within(GUARD)) as api:
             with logs.access(Call.of(request_id=None, traceparent=None)) as call:
                 assert isinstance(await exchange(api), Problem)
-    assert call.notes["upstream_fault"] == f"ConnectError: {fault}"
+    assert call.notes["upstream_fault"] == fault
 
 
 # What the log learns
@@ -604,16 +576,30 @@ async def test_the_log_tells_refused_from_unknown(host: str, fault: str) -> None
 
 NOTED: dict[str, tuple[Script, dict[str, object]]] = {
     "token": (sends(GOOD), {"upstream_status": 200}),
-    "refusal": (sends(answer(401, {"error": "invalid_client"})), {"upstream_status": 401}),
+    "refusal": (
+        sends(answer(401, {"error": "invalid_client"})),
+        {"upstream_status": 401, "upstream_error": "invalid_client"},
+    ),
+    "a refusal by an extension": (
+        sends(answer(400, {"error": "use_dpop_nonce"})),
+        {"upstream_status": 400, "upstream_error": "use_dpop_nonce"},
+    ),
+    "an error that is not registered": (
+        sends(answer(403, {"error": "canary"})),
+        {"upstream_status": 403},
+    ),
     "bad": (
         sends(answer(200, b"canary", "text/html")),
-        {
-            "upstream_status": 200,
-            "upstream_fault": "a token that is not application/json in UTF-8",
-        },
+        {"upstream_status": 200, "upstream_fault": "bad_media_type"},
     ),
-    "lost": (sends(b"canary\r\n\r\n"), {"upstream_fault": "RemoteProtocolError"}),
-    "reset": (resets_after(b""), {"upstream_fault": "ReadError: ConnectionResetError"}),
+    "lost": (
+        sends(b"canary\r\n\r\n"),
+        {"upstream_fault": "bad_http", "upstream_detail": "no status line"},
+    ),
+    "reset": (
+        resets_after(b""),
+        {"upstream_fault": "closed", "upstream_detail": "ECONNRESET"},
+    ),
     "slow": (drips(b"HTTP/1.1 200 OK\r\nX-A: canary"), {"upstream_fault": "timeout"}),
 }
 
@@ -626,10 +612,40 @@ async def test_the_log_learns_how_the_exchange_went(
     upstream.script = script
     with logs.access(Call.of(request_id=None, traceparent=None)) as call:
         await (soon(upstream) if "timeout" in notes.values() else exchange(api))
-    duration = call.notes.pop("upstream_ms")
-    assert isinstance(duration, float)
+    for name in ("upstream_ms", "connect_ms"):
+        assert isinstance(call.notes.pop(name), float)
     assert call.notes == notes
     assert "canary" not in json.dumps(call.notes)
+
+
+async def test_calls_on_one_connection_note_their_own(upstream: Upstream) -> None:
+    """What a kept connection reports goes to the call that uses it, not to the first one."""
+    refused = answer(503, {}, Connection="keep-alive")
+    upstream.script = keeps_open(upstream, token_kept("a"), refused)
+    calls = [Call.of(request_id=None, traceparent=None) for _ in range(2)]
+    async with AuthApi(upstream.url, within(GUARD)) as api:
+        for call in calls:
+            with entered(call):
+                await exchange(api)
+    assert [call.notes["upstream_status"] for call in calls] == [200, 503]
+    assert ["upstream_reused" in call.notes for call in calls] == [False, True]
+
+
+async def test_counters(upstream: Upstream) -> None:
+    """One object has the counters of the way to the auth-api."""
+    upstream.script = keeps_open(upstream, token_kept("a"), token_kept("b"))
+    async with AuthApi(upstream.url, within(GUARD)) as api:
+        for _ in range(2):
+            await exchange(api)
+        counters = api.counters
+        assert counters.connections == ConnectionCounters(open=1, idle=1, opened=1, reused=1)
+        assert (counters.tries, counters.second_tries, counters.is_down) == (2, 0, False)
+        assert counters.look_ups == LookUps()  # an IP address needs none
+    url = f"http://localhost:{free_port()}/token"
+    async with AuthApi(url, Timeouts(connect=20, one_try=25, total=60)) as api:
+        await exchange(api)
+        assert (api.counters.tries, api.counters.second_tries) == (2, 1)
+        assert (api.counters.look_ups.started, api.counters.look_ups.finished) == (1, 1)
 
 
 # Whose fault it is
@@ -684,23 +700,18 @@ async def test_other_errors_are_no_rejection(upstream: Upstream, api: AuthApi, s
     assert not isinstance(raised.value, RejectedError)
 
 
-class Broken(ssl.SSLContext):
-    """A fault in what the client library stands on."""
-
-    def wrap_bio(self, *_: object, **__: object) -> ssl.SSLObject:
-        """Fail as anyio does where uvloop has taken its socket away."""
-        raise AttributeError("canary")
+def break_down() -> ssl.SSLContext:
+    """Be a bug below the client."""
+    raise AttributeError("canary")
 
 
-async def test_what_is_no_error_of_the_client_library(upstream: Upstream) -> None:
-    """Whatever else leaves the HTTP client is a fault on the way: 502, with its type in the log."""
-    url = upstream.url.replace("http:", "https:")
-    broken = Broken(ssl.PROTOCOL_TLS_CLIENT)
-    call = Call.of(request_id=None, traceparent=None)
-    with entered(call):
-        async with AuthApi(url, within(GUARD), tls=lambda: broken) as api:
-            assert reason_of(await exchange(api)) == LOST
-    assert call.notes["upstream_fault"] == "ForeignError: AttributeError"
+async def test_a_bug_is_no_upstream_fault() -> None:
+    """An error that no connection has is ours: it leaves as it is, for the error boundary."""
+    with entered(Call.of(request_id=None, traceparent=None)) as call:
+        async with AuthApi("https://127.0.0.1:1/", within(GUARD), tls=break_down) as api:
+            with pytest.raises(AttributeError):
+                await api.exchange(CREDENTIALS, deadline=None)
+    assert "upstream_fault" not in call.notes
 
 
 @on_uvloop
@@ -754,6 +765,29 @@ async def test_a_probe_that_is_cancelled_is_given_back(upstream: Upstream) -> No
         assert isinstance(await exchange(api), Token)
 
 
+async def test_a_probe_that_finds_no_address_is_given_back() -> None:
+    """DNS that fails says nothing about the auth-api: the next call may try at once."""
+    fail_fast = FailFast(pause := Pause())
+    url = "http://no-such-host.invalid/"
+    async with AuthApi(url, within(GUARD), fail_fast=fail_fast) as api:
+        for _ in range(DOWN_AFTER):
+            fail_fast.failed()
+        pause.is_over = True
+        assert reason_of(await exchange(api)) == UNAVAILABLE
+        assert fail_fast.is_down
+        assert fail_fast.admit() == 0
+
+
+def answers_once(upstream: Upstream) -> Script:
+    """Answer one request, and nothing more until the client hangs up."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await sends(token_kept("a"))(reader, writer)
+        await upstream.hang(reader, writer)
+
+    return script
+
+
 class Pause:
     """A clock that stands still, before or after the end of the pause."""
 
@@ -773,10 +807,52 @@ async def test_a_probe_whose_handshake_fails_finds_it_down() -> None:
     server = await asyncio.start_server(close, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     fail_fast = FailFast(pause := Pause())
-    url = f"https://127.0.0.1:{port}/"
-    async with server, AuthApi(url, within(GUARD), fail_fast=fail_fast) as api:
+    url, context = f"https://127.0.0.1:{port}/", ssl.create_default_context()
+    async with (
+        server,
+        AuthApi(url, within(GUARD), tls=lambda: context, fail_fast=fail_fast) as api,
+    ):
         for _ in range(DOWN_AFTER):
             fail_fast.failed()
         pause.is_over = True
         await exchange(api)
         assert fail_fast.is_down
+
+
+@pytest.mark.timing("the connection never opens, however long it has")
+async def test_a_slow_look_up_is_no_failure_of_the_auth_api(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A try whose look-up leaves no time to connect says nothing about the auth-api."""
+    with held_port() as port, full(f"127.0.0.1:{port}"):
+        system = socket.getaddrinfo
+
+        def look_up(_host: str, *arguments: Any, **options: Any) -> Any:
+            threading.Event().wait(0.9)
+            return system("127.0.0.1", *arguments, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        fail_fast = FailFast()
+        timeouts = Timeouts(connect=GUARD, one_try=1.0, total=GUARD)
+        url = f"http://auth-api.test:{port}/"
+        async with AuthApi(url, timeouts, fail_fast=fail_fast) as api:
+            found = await asyncio.gather(*(exchange(api) for _ in range(DOWN_AFTER)))
+        assert {reason_of(one) for one in found} == {TIMEOUT}
+        assert not fail_fast.is_down
+
+
+@pytest.mark.timing("it never answers, however long it has")
+async def test_a_kept_connection_says_nothing_until_it_answers(upstream: Upstream) -> None:
+    """While it is down, a probe over a kept connection that is dead does not end that."""
+    fail_fast = FailFast(pause := Pause())
+    timeouts = Timeouts(connect=GUARD, one_try=1.0, total=GUARD)
+    async with AuthApi(upstream.url, timeouts, fail_fast=fail_fast) as api:
+        upstream.script = answers_once(upstream)
+        assert isinstance(await exchange(api), Token)
+        for _ in range(DOWN_AFTER):
+            fail_fast.failed()
+        pause.is_over = True
+        assert reason_of(await exchange(api)) == TIMEOUT
+        assert api.counters.connections.reused == 1
+        assert fail_fast.is_down
+        assert fail_fast.admit() == 0  # it is given back

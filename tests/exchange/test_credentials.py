@@ -303,6 +303,18 @@ def test_first_fault_wins(sent: Sent, refusal: Refusal) -> None:
     assert refusal_of(sent) == refusal
 
 
+def test_credentials_that_must_be_decoded() -> None:
+    """Where credentials are encoded anew, a header that cannot be decoded is refused."""
+    sent = by(basic("partner", "100%"))
+    assert check(sent.request()).client_secret.reveal() == "100%"
+    with pytest.raises(ProblemError) as raised:
+        check(sent.request(), must_decode=True)
+    assert raised.value.problem.reason == INVALID_REQUEST
+    assert "write a percent sign as %25" in str(raised.value.problem.detail)
+    good = check(by(basic("partner", "100%25")).request(), must_decode=True)
+    assert good.client_secret.reveal() == "100%"
+
+
 def test_the_problem_is_whole() -> None:
     """A problem sets no member that the catalogue defines."""
     with pytest.raises(ProblemError) as raised:
@@ -320,7 +332,7 @@ HOLDS_CANARY: Mapping[str, Sent] = {
     "secret": Sent(client_id="x", client_secret=f"{CANARY}é"),
     "id alone": Sent(client_id=CANARY),
     "no colon": by(encode(CANARY)),
-    "bad escape": by(basic(CANARY, f"{CANARY}%")),
+    "bad escape": by(basic(CANARY, f"{CANARY}\0")),
     "not printable": by(basic(CANARY, f"{CANARY}\n")),
     "not base64": by(f"Basic {CANARY}"),
     "another scheme": by(f"Bearer {CANARY}"),
@@ -379,6 +391,16 @@ SEEN: Mapping[str, tuple[Sent, str, bool]] = {
     "token of a header": (by(basic("a", "b")), basic("a", "b").split()[1], True),
     "token without its padding": (by(basic("a", "b1")), basic("a", "b1").split()[1][:-2], True),
     "scheme of a header": (by(basic("a", "b")), "Basic", False),
+    "pair": (Sent(client_id="abc", client_secret="key"), "'abc:key'", True),
+    "base64 of a body": (COMPLETE, basic("partner", "secret"), True),
+    "base64 of a body, in a URL": (
+        Sent(client_id="a", client_secret="~>?"),
+        "YTp%2BJTNFJTNG",
+        True,
+    ),
+    "base64 of a body, without its padding": (COMPLETE, "'cGFydG5lcjpzZWNyZXQ'", True),
+    "base64 of a header, encoded anew": (by(basic("a", "b c")), basic("a", "b+c"), True),
+    "base64 of other credentials": (COMPLETE, basic("partnes", "secret"), False),
 }
 
 

@@ -17,13 +17,14 @@ class Chaos:
 
     `address` is where it listens, and stays so. While `is_silent`, nothing passes, neither
     bytes nor the end of them, and nothing is closed. `accepted` counts the connections ever
-    made, `passed` the bytes that were passed on in each direction.
+    made, `heard` the bytes that clients have sent, `passed` those that were passed on in each
+    direction.
     """
 
     def __init__(self, target: str) -> None:
         self.target = target
         self.is_silent = False
-        self.accepted = 0
+        self.accepted = self.heard = 0
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._port = ExitStack()
@@ -119,6 +120,7 @@ class _Link:
         """Pass on one direction to its end, which is passed on too unless it is silent."""
         try:
             while data := await reader.read(CHUNK):
+                self._chaos.heard += len(data) if direction == "up" else 0
                 if not self._chaos.is_silent:
                     writer.write(data)
                     await writer.drain()

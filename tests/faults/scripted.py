@@ -5,6 +5,7 @@ Each function returns a script, which is run after a request was received whole.
 
 import asyncio
 import itertools
+from collections.abc import MutableSequence
 from typing import Self
 
 from tests.faults.wire import LOOPBACK, reset
@@ -51,7 +52,7 @@ class KeepAlive:
     def __init__(self, idle: float, *, answers: int | None = None) -> None:
         self.idle = idle
         self.answers = answers
-        self.requests: list[bytes] = []
+        self.requests: MutableSequence[bytes] = []
         self.connections = 0
         self.closed = 0
         self.reply = answer(200, TOKEN, Connection="keep-alive")

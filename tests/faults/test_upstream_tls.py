@@ -25,7 +25,6 @@ from tests.faults.conditions import eventually, no_secret
 from tests.faults.upstream_scene import (
     BAD,
     BOTH,
-    HANDSHAKE,
     LOST,
     Scene,
     assert_token,
@@ -98,32 +97,33 @@ def _scene_as_new(_scene: Scene) -> Iterator[Scene]:
     _scene.chaos.target = target
 
 
-VERIFICATION = "ConnectError: SSLCertVerificationError: "
 # Who the upstream is, and what the log says of it.
-STRANGERS: Mapping[str, tuple[ssl.SSLContext, str]] = {
+STRANGERS: Mapping[str, tuple[ssl.SSLContext, str | None]] = {
     "expired": (
         server(leaf_of(OURS, not_after=NOW - DAY)),
-        f"{VERIFICATION}certificate has expired",
+        "certificate has expired",
     ),
     "not yet valid": (
         server(leaf_of(OURS, not_before=NOW + DAY)),
-        f"{VERIFICATION}certificate is not yet valid",
+        "certificate is not yet valid",
     ),
     "of another host": (
         server(OURS.issue_cert("other.test")),
-        f"{VERIFICATION}IP address mismatch, certificate is not valid for '127.0.0.1'.",
+        "IP address mismatch, certificate is not valid for '127.0.0.1'.",
     ),
     "of an unknown authority": (
         server(leaf_of(OTHERS)),
-        f"{VERIFICATION}unable to get local issuer certificate",
+        "unable to get local issuer certificate",
     ),
-    "self-signed": (self_signed(), f"{VERIFICATION}self-signed certificate"),
-    "of TLS 1.1": (of_tls_1_1(), "ConnectError: SSLEOFError: UNEXPECTED_EOF_WHILE_READING"),
+    "self-signed": (self_signed(), "self-signed certificate"),
+    "of TLS 1.1": (of_tls_1_1(), None),
 }
 
 
 @pytest.mark.parametrize(("context", "fault"), STRANGERS.values(), ids=STRANGERS)
-async def test_u23_not_to_be_trusted(scene: Scene, context: ssl.SSLContext, fault: str) -> None:
+async def test_u23_not_to_be_trusted(
+    scene: Scene, context: ssl.SSLContext, fault: str | None
+) -> None:
     """Who cannot prove to be the auth-api gets no credentials, and the log says what is wrong."""
     await scene.works()  # or five failures in a row would be an auth-api that is down
     scene.chaos.accepted = 0
@@ -131,7 +131,7 @@ async def test_u23_not_to_be_trusted(scene: Scene, context: ssl.SSLContext, faul
         scene.chaos.target = stranger.url.split("/")[2]
         for way in BOTH:
             line = await scene.line_of(await scene.fails(way, LOST))
-            assert line["upstream_fault"] == fault
+            assert (line["upstream_fault"], line.get("upstream_detail")) == ("tls", fault)
         assert stranger.requests == []
     assert scene.chaos.accepted == len(BOTH)  # one try each
 
@@ -146,7 +146,8 @@ async def test_u23_we_are_not_trusted(scene: Scene) -> None:
     async with listener:
         for way in BOTH:
             line = await scene.line_of(await scene.fails(way, LOST))
-            assert line["upstream_fault"] == "SSLError: TLSV13_ALERT_CERTIFICATE_REQUIRED"
+            assert line["upstream_fault"] == "tls"
+            assert line["upstream_detail"] == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 
 async def refuse_client(
@@ -179,8 +180,8 @@ async def test_u23_application_protocols(scene: Scene) -> None:
 async def test_u23_handshake_stalls(scene: Scene, way: str) -> None:
     """A handshake that stands still ends with the time to connect, long before the try's."""
     scene.chaos.is_silent = True
-    line = await scene.line_of(await scene.times_out(way, at=HANDSHAKE))
-    assert line["upstream_fault"] == "ConnectTimeout: SSLWantReadError"
+    line = await scene.line_of(await scene.times_out(way, step="handshake"))
+    assert line["upstream_fault"] == "connect_timeout"
     scene.chaos.is_silent = False
     await scene.works_in_full()
 

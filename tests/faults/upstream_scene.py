@@ -4,12 +4,14 @@ No test waits for a timeout: it waits until a call is where it is to end, and sk
 """
 
 import asyncio
-import itertools
-import logging
+import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc import StatusCode
@@ -19,8 +21,8 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
 from sidecar.problems import find_detail
 from tests.faults.chaos import Chaos
-from tests.faults.conditions import no_secret
-from tests.faults.wire import LOOPBACK
+from tests.faults.conditions import eventually, no_secret
+from tests.faults.wire import host_and_port
 from tests.recorded import Line, Log, recorded
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import Deployment, Outcome, Sent, open_deployment
@@ -65,11 +67,6 @@ OVERLOADED = Told(status=503, code=StatusCode.UNAVAILABLE, karmo_code="50390002"
 BUSY = Told(status=429, code=StatusCode.RESOURCE_EXHAUSTED, karmo_code="42930001")
 
 
-# What the client library logs before it waits for a step of an exchange.
-OPENING = f"connect_tcp.started host='{LOOPBACK}' port={{port}} "
-HANDSHAKE, ANSWER = "start_tls.started", "receive_response_headers.started"
-
-
 class Scene:
     """A running sidecar; a proxy that spoils what passes is between it and its upstream."""
 
@@ -97,16 +94,26 @@ class Scene:
         assert_told(outcome, told)
         return outcome
 
-    async def times_out(self, way: str, sent: Sent = SENT, *, at: str = ANSWER) -> Outcome:
-        """Check that a good request ends by the timeout of the step `at` which it stands still."""
-        # The caller by REST uses the same library, and waits for its own answer before.
-        steps = 2 if (way, at) == ("form", ANSWER) else 1
-        port = self.chaos.address.rpartition(":")[2]
-        with noticed(at.format(port=port), steps) as reached:
-            asking = asyncio.create_task(self.ask(way, sent))
-            async with asyncio.timeout(GUARD):
-                await reached.wait()
-        skip(TRY if at == ANSWER else CONNECT)
+    async def times_out(
+        self,
+        way: str,
+        sent: Sent = SENT,
+        *,
+        step: str = "answer",
+        count: Callable[[], int] | None = None,
+    ) -> Outcome:
+        """Check that a good request ends by the timeout of the step at which it stands still.
+
+        The steps are "open", "handshake" and "answer". A request has come to its step when
+        `count` grows: by default what the proxy has heard.
+        """
+        count = count or (lambda: self.chaos.heard)
+        if step == "open":
+            count = partial(connections, self.chaos.address, SYN_SENT)
+        before = count()
+        asking = asyncio.create_task(self.ask(way, sent))
+        await eventually(lambda: count() > before)
+        skip(TRY if step == "answer" else CONNECT)
         outcome = await asking
         assert_told(outcome, TIMEOUT)
         return outcome
@@ -151,22 +158,15 @@ def skip(seconds: float) -> None:
     loop.time = lambda: now() + seconds  # type: ignore[method-assign] # for the rest of its life
 
 
-@contextmanager
-def noticed(text: str, times: int = 1) -> Iterator[asyncio.Event]:
-    """Give an event that is set once the client library has logged `text` so many times."""
-    event, seen = asyncio.Event(), itertools.count(1)
+# States of TCP in /proc/net/tcp.
+ESTABLISHED, SYN_SENT = "01", "02"
 
-    def notice(record: logging.LogRecord) -> bool:
-        if text in record.getMessage() and next(seen) == times:
-            event.set()
-        return True
 
-    loggers = [logging.getLogger(f"httpcore2.{part}") for part in ("connection", "http11")]
-    for logger in loggers:
-        logger.addFilter(notice)
-    yield event
-    for logger in loggers:
-        logger.removeFilter(notice)
+def connections(address: str, state: str) -> int:
+    """Return how many connections to `address` the system has in `state`."""
+    host, port = host_and_port(address)
+    target = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X} {state}"
+    return Path("/proc/net/tcp").read_text("ascii").count(target)
 
 
 def url_of(address: str) -> str:

@@ -8,7 +8,10 @@ import h11
 
 from sidecar import client_address
 from sidecar.auth_api.client_credentials import ClientCredentials
-from sidecar.auth_api.response import BadResponseError, Response, interpret
+from sidecar.auth_api.faults import UpstreamError
+from sidecar.auth_api.response import Response, interpret
+from sidecar.auth_api.transport.errors import TransportError
+from sidecar.auth_api.transport.response_parser import ResponseParser
 from sidecar.exchange.basic_auth import AuthorizationError, read_authorization
 from sidecar.exchange.credentials import TokenRequest, check
 from sidecar.http_server import request_head
@@ -110,8 +113,38 @@ def answer(data: bytes) -> None:
         has_challenge=status == b"401",
         body=Secret(body),
     )
-    with suppress(BadResponseError):
+    with suppress(UpstreamError):
         assert not _SENT.appear_in(f"{interpret(came, _SENT)}")
+
+
+def upstream(data: bytes) -> None:
+    """Check that a response after which a connection is kept ends there for h11 too."""
+    parser, end = ResponseParser(), 0
+    with suppress(TransportError):
+        for start in range(0, len(data), 100):
+            if not parser.is_complete:
+                parser.feed(data[start : start + 100])
+                end = start + 100
+        if parser.is_complete and parser.can_reuse:
+            with suppress(h11.RemoteProtocolError):
+                assert _read_response(data[:end]) == (parser.status, bytes(parser.body))
+
+
+def _read_response(data: bytes) -> tuple[int, bytes]:
+    """Return status and body of the response that is all of `data`, as h11 reads it."""
+    client = h11.Connection(h11.CLIENT, 2**20)
+    client.send(h11.Request(method="POST", target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    while isinstance(event := client.next_event(), h11.InformationalResponse):
+        pass
+    assert isinstance(event, h11.Response), "no response in what was accepted"
+    body = b""
+    while isinstance(part := client.next_event(), h11.Data):
+        body += part.data
+    assert isinstance(part, h11.EndOfMessage), "less than a response"
+    assert client.trailing_data[0] == b"", "more than a response"
+    return event.status_code, body
 
 
 def json(data: bytes) -> None:
@@ -149,6 +182,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             authorization,
             request,
             answer,
+            upstream,
             json,
             media,
             escapes,

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ COUNT = "must be a number from 1 to 1000000"
 COUNT_OR_ZERO = "must be a number from 0 to 1000000"
 FILE = "must be the path of a file"
 URL = "must be an absolute http:// or https:// URL"
-PARTS = "must hold no user, password, query or fragment"
+PARTS = "must hold no user, password or fragment"
 ASCII = "must hold visible ASCII characters only"
 SWITCH = "must be on or off"
 UNKNOWN = "is not a setting; see the table in README.md"
@@ -73,6 +73,9 @@ def test_defaults() -> None:
         "auth_api_connect_timeout": 0.5,
         "auth_api_try_timeout": 2.0,
         "auth_api_timeout": 5.0,
+        "auth_api_client_authentication": "as-received",
+        "auth_api_keep_alive": 4.0,
+        "auth_api_dns_stale": 300.0,
         "auth_api_tls_ca": None,
         "auth_api_tls_certificate": None,
         "auth_api_tls_key": None,
@@ -109,6 +112,9 @@ SET: Mapping[str, tuple[str, Any]] = {
     "auth_api_connect_timeout": ("1ms", 0.001),
     "auth_api_try_timeout": ("4.5s", 4.5),
     "auth_api_timeout": ("2500ms", 2.5),
+    "auth_api_client_authentication": ("post", "post"),
+    "auth_api_keep_alive": ("0s", 0.0),
+    "auth_api_dns_stale": ("60s", 60.0),
     "rest_keep_alive": ("1s", 1.0),
     "header_timeout": ("1s", 1.0),
     "request_timeout": ("6s", 6.0),
@@ -500,6 +506,7 @@ URLS = (
     "http://127.0.0.1:1/",
     "http://[::1]:8081/v1/oauth/token",
     "HTTPS://AUTH.example.test/%41",
+    "https://auth.example.test/token?p=policy",
 )
 
 
@@ -524,8 +531,6 @@ BAD_URLS: Mapping[str, str] = {
     "http://host:65536/canary": URL,
     "http://canary@host/": PARTS,
     "http://user:canary@host/": PARTS,
-    "http://host/?secret=canary": PARTS,
-    "http://host/?": PARTS,
     "http://host/#canary": PARTS,
     "http://host/#": PARTS,
     "http://host/canary é": ASCII,
@@ -555,6 +560,30 @@ UNREADABLE_URLS = (
 def test_bad_url(name: str, value: str, message: str) -> None:
     """What is no address of a server, or holds more than that, is refused."""
     assert fault_of(name, value) == message
+
+
+def test_only_the_token_url_has_a_query() -> None:
+    """The base of the problem types is continued by a path, which a query would swallow."""
+    assert fault_of("PUBLIC_URL", "https://host/?secret=canary") == "must hold no query"
+
+
+@pytest.mark.parametrize("value", ["", "canary", "Basic", "as_received"])
+def test_bad_choice(value: str) -> None:
+    """Of a choice the values are named."""
+    fault = "must be as-received, basic or post"
+    assert fault_of("AUTH_API_CLIENT_AUTHENTICATION", value) == fault
+
+
+class OfTwo(Settings):
+    """Settings with a second choice."""
+
+    log_format: Literal["json", "text"] = "json"
+
+
+def test_each_choice_names_its_own_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault of a choice names the values of that choice, and of no other."""
+    monkeypatch.setattr("sidecar.settings.sources.Settings", OfTwo)
+    assert fault_of("LOG_FORMAT", CANARY) == "must be json or text"
 
 
 @pytest.mark.parametrize("value", UNREADABLE_URLS)
@@ -611,7 +640,7 @@ EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
     "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS),
     "SIDECAR_GRPC_REFLECTION": (CANARY, SWITCH),
     "SIDECAR_ADMIN_LISTEN": (f"127.0.0.1:{CANARY}", ADDRESS),
-    "SIDECAR_PUBLIC_URL": (f"http://{CANARY}/?{CANARY}", PARTS),
+    "SIDECAR_PUBLIC_URL": (f"http://{CANARY}/#{CANARY}", PARTS),
     "SIDECAR_AUTH_API_TOKEN_URL": (f"http://user:{CANARY}@host/", PARTS),
     "SIDECAR_AUTH_API_TIMEOUT": (CANARY, SECONDS),
     "SIDECAR_MAX_CONNECTIONS": (CANARY, COUNT),

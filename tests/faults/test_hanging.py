@@ -1,0 +1,113 @@
+"""Whatever hangs on the way to the auth-api, the process ends when it is told to."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from signal import SIGTERM
+
+import pytest
+
+from tests.faults.conditions import eventually
+from tests.faults.test_upstream_faults import full
+from tests.faults.upstream_scene import SYN_SENT, connections
+from tests.faults.wire import LOOPBACK, accepts, held_port, host_and_port
+from tests.sidecar_process import SIDECAR, Sidecar, serving
+
+# A name whose look-up never returns; each look-up writes a line.
+NAME = "auth-api.test"
+LOOK_UP = f"""
+import socket, sys, threading
+system = socket.getaddrinfo
+def look_up(host, *arguments, **options):
+    if host == "{NAME}":
+        print("look-up begins", file=sys.stderr, flush=True)
+        threading.Event().wait()
+    return system(host, *arguments, **options)
+socket.getaddrinfo = look_up
+from sidecar.cli import main
+sys.exit(main())
+"""
+PROGRAM = (sys.executable, "-c", LOOK_UP)
+
+
+def call(sidecar: Sidecar, stack: AsyncExitStack) -> None:
+    """Begin a call whose response nobody waits for."""
+    client = socket.create_connection(host_and_port(sidecar.addresses["rest"]))
+    stack.enter_context(closing(client))
+    body = b"grant_type=client_credentials&client_id=a&client_secret=b"
+    client.sendall(
+        b"POST /v1/oauth/token HTTP/1.1\r\nHost: a\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+
+
+async def ends(sidecar: Sidecar) -> None:
+    """Check that the process ends: by its first signal it begins to, by the second at once."""
+    sidecar.signal(SIGTERM)
+    await eventually(lambda: not accepts(sidecar.addresses["rest"]))  # the drain has begun
+    sidecar.signal(SIGTERM)
+    end = await sidecar.ended()
+    assert (end.status, '"message": "stopped"' in end.stdout) == (0, True)
+
+
+@pytest.mark.timing("calls come until the second look-up begins, however late that is")
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_look_up(count: int) -> None:
+    """One look-up hangs, or as many as there may be, and more calls wait for them."""
+    url = f"http://{NAME}:1/token"
+    async with (
+        AsyncExitStack() as stack,
+        serving("serve", program=PROGRAM, auth_api_token_url=url) as sidecar,
+    ):
+
+        def begun() -> int:
+            return sum("look-up begins" in line for line in sidecar.stderr.seen)
+
+        while begun() < count:  # the second begins once the first counts as hung
+            call(sidecar, stack)
+            await asyncio.sleep(0.1)  # between calls, of which any number may come
+        await ends(sidecar)
+
+
+@asynccontextmanager
+async def backlog_full() -> AsyncIterator[tuple[str, Callable[[], bool]]]:
+    """Give the address of a port that never accepts, and whether somebody waits there."""
+    with held_port() as port:
+        address = f"{LOOPBACK}:{port}"
+        with full(address):
+            waiting = connections(address, SYN_SENT)
+            yield f"http://{address}/token", lambda: connections(address, SYN_SENT) > waiting
+
+
+@asynccontextmanager
+async def silent(scheme: str) -> AsyncIterator[tuple[str, Callable[[], bool]]]:
+    """Give the URL of a server that reads and never writes, and whether it has read."""
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            heard.append(data)
+        writer.close()
+
+    server = await asyncio.start_server(listen, LOOPBACK, 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"{scheme}://{LOOPBACK}:{port}/token", lambda: bool(heard)
+
+
+@pytest.mark.parametrize("step", ["connect", "handshake", "response"])
+async def test_a_step_of_an_exchange(step: str) -> None:
+    """A connection does not open, a handshake does not go on, a response does not come."""
+    schemes = {"handshake": "https", "response": "http"}
+    scene = silent(schemes[step]) if step in schemes else backlog_full()
+    async with (
+        AsyncExitStack() as stack,
+        scene as (url, is_there),
+        serving("serve", program=SIDECAR, auth_api_token_url=url) as sidecar,
+    ):
+        call(sidecar, stack)
+        await eventually(is_there)
+        await ends(sidecar)
