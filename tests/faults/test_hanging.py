@@ -1,19 +1,23 @@
 """Whatever hangs on the way to the auth-api, the process ends when it is told to."""
 
 import asyncio
+import select
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
 from signal import SIGTERM
+from types import MappingProxyType
 
 import pytest
 
 from tests.faults.conditions import eventually
 from tests.faults.test_upstream_faults import full
 from tests.faults.upstream_scene import SYN_SENT, connections
-from tests.faults.wire import LOOPBACK, accepts, held_port, host_and_port
-from tests.sidecar_process import SIDECAR, Sidecar, serving
+from tests.faults.wire import LOOPBACK, held_port, host_and_port
+from tests.patience import PATIENT
+from tests.sidecar_process import ROOT, SIDECAR, Sidecar, serving
 
 # A name whose look-up never returns; each look-up writes a line.
 NAME = "auth-api.test"
@@ -30,6 +34,15 @@ from sidecar.cli import main
 sys.exit(main())
 """
 PROGRAM = (sys.executable, "-c", LOOK_UP)
+NOWHERE = f"http://{LOOPBACK}:1/token"
+GRACE = float(PATIENT["termination_grace"].removesuffix("s"))
+
+
+def running(
+    url: str, program: Sequence[str | Path] = SIDECAR
+) -> AbstractAsyncContextManager[Sidecar]:
+    """Run a sidecar before the auth-api at `url`."""
+    return serving("serve", program=program, env=None, cwd=ROOT, auth_api_token_url=url, **SHORT)
 
 
 def call(sidecar: Sidecar, stack: AsyncExitStack) -> None:
@@ -44,12 +57,24 @@ def call(sidecar: Sidecar, stack: AsyncExitStack) -> None:
     )
 
 
+# So that a process whose calls hang need not be waited for, whatever it waits for itself.
+SHORT: Mapping[str, str] = MappingProxyType(
+    {
+        "auth_api_connect_timeout": "2s",
+        "auth_api_try_timeout": "2.5s",
+        "auth_api_timeout": "3s",
+        "header_timeout": "2s",
+        "request_timeout": "3s",
+        "drain_timeout": "4s",
+    }
+)
+
+
 async def ends(sidecar: Sidecar) -> None:
-    """Check that the process ends: by its first signal it begins to, by the second at once."""
+    """Check that the process ends by one signal, within its termination grace."""
     sidecar.signal(SIGTERM)
-    await eventually(lambda: not accepts(sidecar.addresses["rest"]))  # the drain has begun
-    sidecar.signal(SIGTERM)
-    end = await sidecar.ended()
+    async with asyncio.timeout(GRACE):
+        end = await sidecar.ended()
     assert (end.status, '"message": "stopped"' in end.stdout) == (0, True)
 
 
@@ -60,7 +85,7 @@ async def test_a_look_up(count: int) -> None:
     url = f"http://{NAME}:1/token"
     async with (
         AsyncExitStack() as stack,
-        serving("serve", program=PROGRAM, auth_api_token_url=url) as sidecar,
+        running(url, PROGRAM) as sidecar,
     ):
 
         def begun() -> int:
@@ -98,6 +123,7 @@ async def silent(scheme: str) -> AsyncIterator[tuple[str, Callable[[], bool]]]:
         yield f"{scheme}://{LOOPBACK}:{port}/token", lambda: bool(heard)
 
 
+@pytest.mark.timing("the calls never end by themselves, however slow the drain is")
 @pytest.mark.parametrize("step", ["connect", "handshake", "response"])
 async def test_a_step_of_an_exchange(step: str) -> None:
     """A connection does not open, a handshake does not go on, a response does not come."""
@@ -106,8 +132,29 @@ async def test_a_step_of_an_exchange(step: str) -> None:
     async with (
         AsyncExitStack() as stack,
         scene as (url, is_there),
-        serving("serve", program=SIDECAR, auth_api_token_url=url) as sidecar,
+        running(url) as sidecar,
     ):
         call(sidecar, stack)
         await eventually(is_there)
         await ends(sidecar)
+
+
+@pytest.mark.timing("nothing is ever read, however long it takes to fill the buffers")
+async def test_a_client_that_reads_nothing() -> None:
+    """Responses fill every buffer on the way to a REST client."""
+    async with running(NOWHERE) as sidecar:
+        with closing(socket.socket()) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(host_and_port(sidecar.addresses["rest"]))
+            client.setblocking(False)
+            await eventually(lambda: is_full(client))
+            await ends(sidecar)
+
+
+def is_full(client: socket.socket) -> bool:
+    """Send requests; return whether no more of them can be sent for a second."""
+    try:
+        while True:
+            client.send(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+    except BlockingIOError:
+        return not select.select([], [client], [], 1.0)[1]
