@@ -102,7 +102,8 @@ class Settings(BaseModel):
     auth_api_keep_alive: DelayField = Field(
         4.0,
         description="Idle time after which a connection to the auth-api is closed. Keep it "
-        "shorter than that of the auth-api. 0s: a connection for each exchange.",
+        "shorter than that of the auth-api. Each connection ends after a minute. 0s: a connection "
+        "for each exchange.",
     )
     auth_api_dns_stale: DelayField = Field(
         300.0,

@@ -114,7 +114,7 @@ class KeepAliveTransport(httpx2.AsyncBaseTransport):
         """Return a new connection. Raises TransportError."""
         origin = self._origin
         loop = asyncio.get_running_loop()
-        start = loop.time()
+        start = time.perf_counter()
 
         async def open_one(address: SocketAddress) -> Connection:
             arguments: dict[str, Any] = {}
@@ -143,7 +143,7 @@ class KeepAliveTransport(httpx2.AsyncBaseTransport):
         except NoConnectionError as error:
             raise fault_of(error, is_tls=origin.is_tls) from None
         finally:
-            current_call().note(connect_ms=round((loop.time() - start) * 1000, 3))
+            current_call().note(connect_ms=round((time.perf_counter() - start) * 1000, 3))
 
     async def _resolve(self) -> Sequence[SocketAddress]:
         start = time.perf_counter()

@@ -92,3 +92,26 @@ async def test_a_connection_that_ended_before_its_first_request(
     assert pool.counters.closed == {"late": 1}
     pool.put_back(connection)
     assert pool.counters.idle == 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux has it")
+async def test_a_part_of_a_response_is_acknowledged_at_once() -> None:
+    """A server with Nagle's algorithm waits for that before it sends the rest: 40 ms by default."""
+    option = (socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    with ours, theirs:
+        ours.setblocking(False)
+        connection = await opened(ConnectionPool(60.0), ours)
+        has_head = asyncio.Event()
+        call = asyncio.create_task(connection.exchange(b"x", lambda _status: has_head.set()))
+        await asyncio.sleep(0)
+        ours.setsockopt(*option, 0)  # as after a few exchanges
+        theirs.sendall(response(b"x")[:-1])
+        await has_head.wait()
+        await asyncio.sleep(0)
+        assert ours.getsockopt(*option) == 1
+        theirs.sendall(b"x")
+        assert (await call).body == b"x"
+        connection.abort("shutdown")
