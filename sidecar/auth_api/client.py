@@ -75,6 +75,7 @@ class AuthApi:
         fail_fast: FailFast | None = None,
     ) -> None:
         self._url = httpx2.URL(token_url)
+        self._host = self._url.netloc.decode("ascii")
         self._timeouts = timeouts
         self._authentication = authentication
         self._pool = ConnectionPool(keep_alive)
@@ -212,12 +213,14 @@ class AuthApi:
 
     async def _post(self, credentials: ClientCredentials, progress: Progress) -> Response:
         headers, body = request.write(credentials, self._authentication)
+        # With its framing and as a stream, httpx2 need not prepare it: that costs 20 us.
+        headers |= {"Host": self._host, "Content-Length": str(len(body))}
         response = await self._transport.handle_async_request(
             httpx2.Request(
                 "POST",
                 self._url,
                 headers=headers,
-                content=body,
+                stream=httpx2.ByteStream(body),
                 extensions={"progress": progress},
             )
         )

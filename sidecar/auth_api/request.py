@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from importlib.metadata import version
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from sidecar.auth_api.client_credentials import GRANT_TYPE, ClientCredentials
 from sidecar.call import current_call
@@ -13,6 +13,7 @@ _HEADERS = {
     "Content-Type": "application/x-www-form-urlencoded",
     "User-Agent": f"karmo-sidecar/{version('karmo-sidecar')}",
 }
+_GRANT = f"grant_type={GRANT_TYPE}"
 
 
 class ClientAuthentication(StrEnum):
@@ -35,14 +36,14 @@ def write(
     headers = _HEADERS | {"X-Request-Id": call.request_id}
     if call.traceparent:
         headers["traceparent"] = call.traceparent
-    form = {"grant_type": GRANT_TYPE}
+    form = _GRANT
     authorization = _authorization(credentials, authentication)
     if authorization:
         headers["Authorization"] = authorization
     else:
-        form["client_id"] = credentials.client_id.reveal()
-        form["client_secret"] = credentials.client_secret.reveal()
-    return headers, urlencode(form).encode()
+        client_id, secret = credentials.client_id.reveal(), credentials.client_secret.reveal()
+        form += f"&client_id={quote_plus(client_id)}&client_secret={quote_plus(secret)}"
+    return headers, form.encode()
 
 
 def _authorization(

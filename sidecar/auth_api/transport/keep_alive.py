@@ -170,7 +170,7 @@ def _serialize(request: httpx2.Request, *, is_last: bool) -> bytes:
     close = [(b"Connection", b"close")] if is_last else []
     fields = b"".join(b"%b: %b\r\n" % pair for pair in (*request.headers.raw, *close))
     line = b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)
-    return line + fields + b"\r\n" + request.content
+    return line + fields + b"\r\n" + request.read()
 
 
 class _Body(httpx2.AsyncByteStream):
