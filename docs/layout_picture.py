@@ -137,17 +137,17 @@ def arrange(slots: set[Slot], links: Sequence[Link]) -> Rows:
     rows: list[list[Slot]] = [[] for _ in range(1 + max(slot.row for slot in slots))]
     for slot in sorted(slots):
         rows[slot.row].append(slot)
+    swaps = [(row, *pair) for row in rows for pair in combinations(range(len(row)), 2)]
     least, is_better = rate(rows, links), True
     while is_better:
         is_better = False
-        for row in rows:
-            for one, other in combinations(range(len(row)), 2):
+        for row, one, other in swaps:
+            row[one], row[other] = row[other], row[one]
+            rating = rate(rows, links)
+            if rating < least:
+                least, is_better = rating, True
+            else:
                 row[one], row[other] = row[other], row[one]
-                rating = rate(rows, links)
-                if rating < least:
-                    least, is_better = rating, True
-                else:
-                    row[one], row[other] = row[other], row[one]
     return rows
 
 

@@ -198,16 +198,14 @@ def _build_server(
 async def _build_service(
     stack: AsyncExitStack, settings: Settings, token_url: str, certificates: Certificates
 ) -> TokenService:
-    timeouts = Timeouts(
-        connect=settings.auth_api_connect_timeout,
-        one_try=settings.auth_api_try_timeout,
-        total=settings.auth_api_timeout,
-    )
-    context = certificates.auth_api.context if certificates.auth_api else None
     auth_api = AuthApi(
         token_url,
-        timeouts,
-        tls=context,
+        Timeouts(
+            connect=settings.auth_api_connect_timeout,
+            one_try=settings.auth_api_try_timeout,
+            total=settings.auth_api_timeout,
+        ),
+        tls=certificates.auth_api.context if certificates.auth_api else None,
         authentication=ClientAuthentication(settings.auth_api_client_authentication),
         keep_alive=settings.auth_api_keep_alive,
         dns_stale=settings.auth_api_dns_stale,
@@ -246,7 +244,7 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
 
 
 def _build_embedded(bound: socket) -> ASGIApp:
-    # Its signing library is in the extra `dev`. `serve` runs without it.
-    from sidecar import dev_auth_api  # noqa: PLC0415
+    # Its signing library is in the extra `dev`.
+    from sidecar import dev_auth_api  # noqa: PLC0415 `serve` runs without it
 
     return dev_auth_api.build(issuer=f"http://{address_of(bound)}")

@@ -19,6 +19,7 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 from sidecar import logs
 from sidecar.auth_api import request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
+from sidecar.auth_api.counters import Counters
 from sidecar.auth_api.fail_fast import FailFast
 from sidecar.auth_api.faults import UpstreamError
 from sidecar.auth_api.request import ClientAuthentication
@@ -26,9 +27,9 @@ from sidecar.auth_api.response import Response, Token, interpret, registered_err
 from sidecar.auth_api.retry import RetryBudget
 from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.keep_alive import KeepAliveTransport, Origin
-from sidecar.auth_api.transport.pool import ConnectionCounters, ConnectionPool
+from sidecar.auth_api.transport.pool import ConnectionPool
 from sidecar.auth_api.transport.progress import Progress
-from sidecar.auth_api.transport.resolver import LookUps, Resolver
+from sidecar.auth_api.transport.resolver import Resolver
 from sidecar.call import current_call
 from sidecar.problems import Problem, ProblemError
 from sidecar.secret import Secret
@@ -43,24 +44,12 @@ class Timeouts:
     total: float = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counters:
-    """Counters of exchanges. `tries` includes second tries; `is_down` is the state of fail-fast."""
-
-    connections: ConnectionCounters
-    look_ups: LookUps
-    tries: int
-    second_tries: int
-    is_down: bool
-
-
 class AuthApi:
     """Exchanges credentials at the token endpoint of the auth-api.
 
-    `tls` returns the current SSL context for https; without it the certificate store of the
-    operating system is trusted. `authentication` is how credentials are sent. Connections are
-    kept for `keep_alive` seconds. While DNS fails, the last known addresses are used for
-    `dns_stale` seconds.
+    `tls` returns the current SSL context, which https needs: without it ValueError is raised.
+    `authentication` is how credentials are sent. Idle connections are kept for `keep_alive`
+    seconds. While DNS fails, the last known addresses are used for `dns_stale` seconds.
     """
 
     def __init__(

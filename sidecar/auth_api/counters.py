@@ -1,0 +1,17 @@
+"""The counters of the way to the auth-api, as one value."""
+
+from dataclasses import dataclass
+
+from sidecar.auth_api.transport.pool import ConnectionCounters
+from sidecar.auth_api.transport.resolver import LookUps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """Counters of exchanges. `tries` includes second tries; `is_down` is the state of fail-fast."""
+
+    connections: ConnectionCounters
+    look_ups: LookUps
+    tries: int
+    second_tries: int
+    is_down: bool
