@@ -52,6 +52,14 @@ async def connect(
         raise NoConnectionError([error]) from error
 
 
+def delay_within(seconds: float, count: int) -> float:
+    """Return the delay between `count` attempts, so that each begins within `seconds`.
+
+    It is never longer than `DELAY`, nor shorter than `MIN_DELAY` (RFC 8305 section 5).
+    """
+    return max(MIN_DELAY, min(DELAY, seconds / count))
+
+
 async def _race(
     addresses: Sequence[SocketAddress],
     open_one: Callable[[SocketAddress], Coroutine[object, object, T]],

@@ -18,7 +18,7 @@ import httpx2
 from sidecar.auth_api.transport.connect_timeout import LateLoopError, connect_timeout
 from sidecar.auth_api.transport.connection import Connection, StaleConnectionError
 from sidecar.auth_api.transport.errors import TransportError
-from sidecar.auth_api.transport.happy_eyeballs import DELAY, MIN_DELAY, NoConnectionError, connect
+from sidecar.auth_api.transport.happy_eyeballs import NoConnectionError, connect, delay_within
 from sidecar.auth_api.transport.open_errors import fault_of
 from sidecar.auth_api.transport.pool import ConnectionPool
 from sidecar.auth_api.transport.progress import Progress
@@ -132,7 +132,7 @@ class KeepAliveTransport(httpx2.AsyncBaseTransport):
                 raise
             return connection
 
-        delay = max(MIN_DELAY, min(DELAY, self._connect_timeout / len(addresses)))
+        delay = delay_within(self._connect_timeout, len(addresses))
         try:
             async with connect_timeout(self._connect_timeout):
                 return await connect(addresses, open_one, discard=Connection.discard, delay=delay)

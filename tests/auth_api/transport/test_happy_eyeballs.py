@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.auth_api.transport.happy_eyeballs import DELAY, NoConnectionError, connect, interleave
+from sidecar.auth_api.transport.happy_eyeballs import (
+    DELAY,
+    MIN_DELAY,
+    NoConnectionError,
+    connect,
+    delay_within,
+    interleave,
+)
 from sidecar.auth_api.transport.resolver import SocketAddress
 from tests.faults.conditions import eventually, footprint
 from tests.loops import on_each_loop
@@ -134,6 +141,15 @@ def test_families_take_turns(
 ) -> None:
     """The family of the first address begins, and the order in each family stays."""
     assert interleave(addresses) == order
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count", "delay"),
+    [(0.5, 1, DELAY), (0.5, 2, DELAY), (0.6, 3, 0.2), (20.0, 3, DELAY), (0.5, 100, MIN_DELAY)],
+)
+def test_each_attempt_begins_within_the_timeout(seconds: float, count: int, delay: float) -> None:
+    """With more addresses the attempts follow sooner, so that the last one has its time too."""
+    assert delay_within(seconds, count) == pytest.approx(delay)
 
 
 def test_attempts_begin_one_after_the_other(race: Start) -> None:
