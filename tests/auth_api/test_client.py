@@ -20,6 +20,7 @@ from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.auth_api.fail_fast import DOWN_AFTER, MAX_PAUSE, FailFast
 from sidecar.auth_api.response import Token
+from sidecar.auth_api.transport.connection import Connection
 from sidecar.auth_api.transport.pool import ConnectionCounters
 from sidecar.auth_api.transport.resolver import LookUps
 from sidecar.call import Call, entered
@@ -856,3 +857,39 @@ async def test_a_kept_connection_says_nothing_until_it_answers(upstream: Upstrea
         assert api.counters.connections.reused == 1
         assert fail_fast.is_down
         assert fail_fast.admit() == 0  # it is given back
+
+
+async def test_an_answer_over_a_kept_connection_ends_what_is_down(upstream: Upstream) -> None:
+    """A kept connection that answers shows that the auth-api is there, as a new one does."""
+    upstream.script = keeps_open(upstream, token_kept("a"), token_kept("b"))
+    fail_fast = FailFast(pause := Pause())
+    async with AuthApi(upstream.url, within(GUARD), fail_fast=fail_fast) as api:
+        assert_works(await exchange(api), "a")
+        for _ in range(DOWN_AFTER):
+            fail_fast.failed()
+        pause.is_over = True
+        assert_works(await exchange(api), "b")
+        assert api.counters.connections.reused == 1
+        assert not fail_fast.is_down
+
+
+async def test_tls_that_fails_on_open_connections_is_not_down(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An auth-api whose connections opened is there, however many of them end by TLS at once."""
+    all_are_open = asyncio.Barrier(DOWN_AFTER)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await all_are_open.wait()
+        await sends(GOOD)(reader, writer)
+
+    def fail(connection: Connection, _data: bytes) -> None:
+        connection.connection_lost(ssl.SSLError("canary"))
+
+    upstream.script = script
+    monkeypatch.setattr(Connection, "data_received", fail)
+    fail_fast = FailFast()
+    async with AuthApi(upstream.url, within(GUARD), fail_fast=fail_fast) as api:
+        found = await asyncio.gather(*(exchange(api) for _ in range(DOWN_AFTER)))
+    assert {reason_of(one) for one in found} == {LOST}
+    assert not fail_fast.is_down
