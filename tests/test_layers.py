@@ -55,6 +55,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.percent",
     ),
     "auth_api": (
+        "auth_api.dns",
         "auth_api.transport",
         "call",
         "logs",
@@ -63,7 +64,14 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.media_type",
         "transcoding.strict_json",
     ),
-    "auth_api.transport": ("call", "process.daemon_thread", "tls.resuming_context"),
+    "auth_api.transport": (
+        "auth_api.dns",
+        "auth_api.local_errnos",
+        "call",
+        "tls.resuming_context",
+    ),
+    "auth_api.dns": ("auth_api.local_errnos", "process.daemon_thread"),
+    "auth_api.local_errnos": (),
     "http_server": ("call", "logs", "tls.forwarding_context", "transcoding.errors"),
     "in_process": ("logs",),
     "tls": ("logs", "process.daemon_thread", "secret", "settings"),

@@ -20,6 +20,7 @@ from sidecar import logs
 from sidecar.auth_api import request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.auth_api.counters import Counters
+from sidecar.auth_api.dns.resolver import Resolver
 from sidecar.auth_api.fail_fast import FailFast
 from sidecar.auth_api.faults import UpstreamError
 from sidecar.auth_api.request import ClientAuthentication
@@ -29,7 +30,6 @@ from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.keep_alive import KeepAliveTransport, Origin
 from sidecar.auth_api.transport.pool import ConnectionPool
 from sidecar.auth_api.transport.progress import Progress
-from sidecar.auth_api.transport.resolver import Resolver
 from sidecar.call import current_call
 from sidecar.problems import Problem, ProblemError
 from sidecar.secret import Secret
@@ -135,11 +135,7 @@ class AuthApi:
         end = min(now + self._timeouts.total, math.inf if deadline is None else deadline)
         if end <= now:  # over a kept connection a request would be sent at once
             raise UpstreamError("timeout")
-        try:
-            async with asyncio.timeout_at(end):
-                response = await self._ask(credentials, progress, end)
-        except TimeoutError:
-            raise UpstreamError.of(progress.timed_out()) from None
+        response = await self._ask(credentials, progress, end)
         error = registered_error(response)
         if error is not None:
             current_call().note(upstream_error=error)
@@ -151,7 +147,7 @@ class AuthApi:
         """Return the response, from a second try if the first was refused and there is time."""
         self._budget.earn()
         try:
-            return await self._try(credentials, progress)
+            return await self._try(credentials, progress, end)
         except UpstreamError as error:
             pause = retry.jitter()
             now = asyncio.get_running_loop().time()
@@ -161,18 +157,22 @@ class AuthApi:
         current_call().note(upstream_tries=2)
         await asyncio.sleep(pause)
         self._second_tries += 1
-        return await self._try(credentials, progress)
+        return await self._try(credentials, progress, end)
 
-    async def _try(self, credentials: ClientCredentials, progress: Progress) -> Response:
+    async def _try(
+        self, credentials: ClientCredentials, progress: Progress, end: float
+    ) -> Response:
+        """Return the response to one request, which takes no longer than to `end`."""
         seconds = self._fail_fast.admit()
         if seconds:
             raise UpstreamError("fail_fast", retry_after=seconds)
         self._tries += 1
+        now = asyncio.get_running_loop().time()
         is_probe = self._fail_fast.is_down
         progress.on_open = self._note_up
         has_failed = False
         try:
-            async with asyncio.timeout(self._timeouts.one_try):
+            async with asyncio.timeout_at(min(now + self._timeouts.one_try, end)):
                 return await self._post(credentials, progress)
         except TimeoutError:
             # If no connection was open, a look-up or a late event loop took its time.

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from sidecar.auth_api.dns.resolver import LookUps
 from sidecar.auth_api.transport.pool import ConnectionCounters
-from sidecar.auth_api.transport.resolver import LookUps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,8 +79,9 @@ class Settings(BaseModel):
     )
     auth_api_token_url: UrlField | None = Field(
         None,
-        description="URL of the token endpoint of the auth-api. `serve` and `check-config` need "
-        "it. `dev` refuses it: it has its own auth-api.",
+        description="URL of the token endpoint of the auth-api. It may have a query, which logs "
+        "never show. `serve` and `check-config` need it. `dev` refuses it: it has its own "
+        "auth-api.",
     )
     auth_api_connect_timeout: SecondsField = Field(
         0.5,

@@ -18,11 +18,11 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 from sidecar import logs
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
+from sidecar.auth_api.dns.resolver import LookUps
 from sidecar.auth_api.fail_fast import DOWN_AFTER, MAX_PAUSE, FailFast
 from sidecar.auth_api.response import Token
 from sidecar.auth_api.transport.connection import Connection
 from sidecar.auth_api.transport.pool import ConnectionCounters
-from sidecar.auth_api.transport.resolver import LookUps
 from sidecar.call import Call, entered
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.secret import Secret

@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 import uvloop
 
-from sidecar.auth_api.transport.resolver import FRESH, HUNG, QUIET, LookUpError, Resolver
+from sidecar.auth_api.dns.look_up import LookUpError
+from sidecar.auth_api.dns.resolver import FRESH, HUNG, QUIET, Resolver
 from tests.auth_api.clock import Clock
 from tests.dns_server import SERVFAIL, DnsServer, Reply
 from tests.faults.conditions import eventually

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import pytest
 import pytest_asyncio
 
-from sidecar.auth_api.transport.resolver import LookUps
+from sidecar.auth_api.dns.resolver import LookUps
 from tests.dns_server import AAAA, A, Query
 from tests.faults import resolving
 from tests.faults.namespaces import enter_with_dns

@@ -1,20 +1,4 @@
-"""The error of an exchange that has no response, and the causes on this machine."""
-
-import errno
-
-# Causes on this machine: they say nothing about the auth-api or DNS.
-LOCAL_ERRNOS = frozenset(
-    {
-        errno.EADDRNOTAVAIL,
-        errno.EADDRINUSE,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOBUFS,
-        errno.ENOMEM,
-        errno.EPERM,
-        errno.EACCES,
-    }
-)
+"""The error of an exchange that has no response."""
 
 
 class TransportError(Exception):

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import TypeVar
 
-from sidecar.auth_api.transport.resolver import SocketAddress
+from sidecar.auth_api.dns.look_up import SocketAddress
 
 T = TypeVar("T")
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx2
 
+from sidecar.auth_api.dns.look_up import LookUpError, SocketAddress
+from sidecar.auth_api.dns.resolver import Resolver
 from sidecar.auth_api.transport.connect_timeout import LateLoopError, connect_timeout
 from sidecar.auth_api.transport.connection import Connection, StaleConnectionError
 from sidecar.auth_api.transport.errors import TransportError
@@ -22,7 +24,6 @@ from sidecar.auth_api.transport.happy_eyeballs import NoConnectionError, connect
 from sidecar.auth_api.transport.open_errors import fault_of
 from sidecar.auth_api.transport.pool import ConnectionPool
 from sidecar.auth_api.transport.progress import Progress
-from sidecar.auth_api.transport.resolver import LookUpError, Resolver, SocketAddress
 from sidecar.auth_api.transport.response_parser import ResponseParser
 from sidecar.call import current_call
 from sidecar.tls.resuming_context import ResumingContext

@@ -3,7 +3,8 @@
 import errno
 import ssl
 
-from sidecar.auth_api.transport.errors import LOCAL_ERRNOS, TransportError
+from sidecar.auth_api.local_errnos import LOCAL_ERRNOS
+from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.happy_eyeballs import NoConnectionError
 
 

@@ -8,10 +8,10 @@ from typing import Self
 
 import httpx2
 
+from sidecar.auth_api.dns.resolver import Resolver
 from sidecar.auth_api.transport.keep_alive import KeepAliveTransport, Origin
 from sidecar.auth_api.transport.pool import ConnectionPool
 from sidecar.auth_api.transport.progress import Progress
-from sidecar.auth_api.transport.resolver import Resolver
 
 # Answers one request on a connection. Returns whether another one may come on it.
 Answer = Callable[["Request"], Awaitable[bool]]

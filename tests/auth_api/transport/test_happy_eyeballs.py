@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.auth_api.dns.look_up import SocketAddress
 from sidecar.auth_api.transport.happy_eyeballs import (
     DELAY,
     MIN_DELAY,
@@ -19,7 +20,6 @@ from sidecar.auth_api.transport.happy_eyeballs import (
     delay_within,
     interleave,
 )
-from sidecar.auth_api.transport.resolver import SocketAddress
 from tests.faults.conditions import eventually, footprint
 from tests.loops import on_each_loop
 from tests.properties import many

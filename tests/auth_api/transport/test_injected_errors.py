@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from sidecar.auth_api.dns.look_up import system_look_up
+from sidecar.auth_api.dns.resolver import Resolver
 from sidecar.auth_api.transport.connection import Connection
 from sidecar.auth_api.transport.errors import TransportError
-from sidecar.auth_api.transport.resolver import Resolver, system_look_up
 from tests.auth_api.transport.server import Client, Server
 
 ERRORS: Mapping[str, Exception] = {

@@ -13,11 +13,12 @@ import httpx2
 import pytest
 import trustme
 
+from sidecar.auth_api.dns.look_up import AddressInfo
+from sidecar.auth_api.dns.resolver import Resolver
 from sidecar.auth_api.transport import pool
 from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.keep_alive import Origin
 from sidecar.auth_api.transport.pool import ConnectionPool
-from sidecar.auth_api.transport.resolver import AddressInfo, Resolver
 from sidecar.tls.resuming_context import ResumingContext
 from tests.auth_api.transport.server import Answer, Client, Request, Server, echo, response
 from tests.faults.conditions import eventually

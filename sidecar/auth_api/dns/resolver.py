@@ -5,19 +5,23 @@ nsswitch.conf count. This module decides when a look-up begins, and opens no con
 """
 
 import asyncio
-import errno
-import ipaddress
 import math
-import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from sidecar.auth_api.transport.errors import LOCAL_ERRNOS
+from sidecar.auth_api.dns.look_up import (
+    AddressInfo,
+    LookUpError,
+    SocketAddress,
+    addresses_of,
+    error_of,
+    literal,
+    system_look_up,
+)
 from sidecar.process import daemon_thread
 
 # How long an answer is used without a new look-up, in seconds.
@@ -36,41 +40,6 @@ QUIET = 2 * FRESH
 # How long after the beginning of the refresh of a quiet name calls wait for it, in seconds.
 REFRESH_WAIT = 0.1
 
-# An entry of the answer of getaddrinfo. Without IPv6 in Python, IPv6 has the last form.
-AddressInfo: TypeAlias = tuple[
-    socket.AddressFamily,
-    socket.SocketKind,
-    int,
-    str,
-    tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
-]
-_EAI_NAMES: Mapping[int, str] = MappingProxyType(
-    {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
-)
-_FAMILIES = MappingProxyType({4: socket.AF_INET, 6: socket.AF_INET6})
-
-
-class SocketAddress(NamedTuple):
-    """An IP address and a port. `host` is numeric, with the scope of IPv6 as in fe80::1%2."""
-
-    family: socket.AddressFamily
-    host: str
-    port: int
-
-
-class LookUpError(Exception):
-    """A look-up gave no address, and no earlier answer may be used.
-
-    `cause_name` is stable and holds no text of the system: the EAI name ("EAI_NONAME"), the errno
-    name ("EMFILE"; "EAGAIN" if no thread starts), the type of any other exception, or "HUNG" if
-    every look-up hangs. A cause that `is_local` is on this machine, and says nothing about DNS.
-    """
-
-    def __init__(self, cause_name: str, *, is_local: bool = False) -> None:
-        super().__init__(cause_name)
-        self.cause_name = cause_name
-        self.is_local = is_local
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookUps:
@@ -81,11 +50,6 @@ class LookUps:
     failed: int = 0
     seconds: float = 0.0
     hung: int = 0
-
-
-def system_look_up(host: str, port: int) -> Sequence[AddressInfo]:
-    """Return the addresses of `host` for TCP, the best first (RFC 6724). It blocks."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
 
 
 class Resolver:
@@ -150,8 +114,7 @@ class Resolver:
     def _add(self, host: str, port: int) -> "_Name":
         name = self._names[host, port] = _Name(host, port)
         with suppress(ValueError):
-            family = _FAMILIES[ipaddress.ip_address(host).version]
-            name.addresses = (SocketAddress(family, host, port),)
+            name.addresses = (literal(host, port),)
             name.obtained = math.inf  # it never ages
         return name
 
@@ -160,7 +123,7 @@ class Resolver:
             raise LookUpError("HUNG")
         outcome = await name.outcome()
         if isinstance(outcome, Exception):
-            raise _error_of(outcome) from outcome
+            raise error_of(outcome) from outcome
         return outcome
 
     async def _wait_for_refresh(self, name: "_Name") -> None:
@@ -192,7 +155,7 @@ class Resolver:
         """Look `name` up. Cancelled only at the end of the event loop."""
         work = partial(self._look_up, name.host, name.port)
         try:
-            addresses = _addresses(await daemon_thread.run(work))
+            addresses = addresses_of(await daemon_thread.run(work))
         except Exception as error:  # noqa: BLE001 it is raised in the calls that wait
             self._settle(name, began, error)
         else:
@@ -249,37 +212,3 @@ class _Name:
         if self._outcome is not None:
             self._outcome.set_result(outcome)
             self._outcome = None
-
-
-def _addresses(infos: Sequence[AddressInfo]) -> tuple[SocketAddress, ...]:
-    """Return the addresses without repetitions, which the hosts file may have.
-
-    Raises socket.gaierror if there are none.
-    """
-    if not infos:
-        raise socket.gaierror(socket.EAI_NODATA, "no address")
-    return tuple(dict.fromkeys(map(_address, infos)))
-
-
-def _address(info: AddressInfo) -> SocketAddress:
-    family, *_, sockaddr = info
-    host, port, *rest = sockaddr  # IPv6: its flow and its scope follow
-    scope = rest[-1] if rest else 0
-    return SocketAddress(family, f"{host}%{scope}" if scope else str(host), int(port))
-
-
-def _error_of(cause: Exception) -> LookUpError:
-    kind = type(cause).__name__
-    match cause:
-        case UnicodeError():  # no DNS name: an empty label, or one that is too long
-            return LookUpError("EAI_NONAME")
-        case RuntimeError():  # the thread cannot start: pthread_create(3) gives EAGAIN
-            return LookUpError("EAGAIN", is_local=True)
-        case socket.gaierror(errno=number):
-            name = _EAI_NAMES.get(number or 0, kind)
-            return LookUpError(name, is_local=number == socket.EAI_MEMORY)
-        case OSError(errno=number):
-            name = errno.errorcode.get(number or 0, kind)
-            return LookUpError(name, is_local=number in LOCAL_ERRNOS)
-        case _:
-            return LookUpError(kind, is_local=isinstance(cause, MemoryError))

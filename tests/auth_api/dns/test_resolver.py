@@ -15,18 +15,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.auth_api.transport import resolver as module
-from sidecar.auth_api.transport.resolver import (
+from sidecar.auth_api.dns import resolver as module
+from sidecar.auth_api.dns.look_up import AddressInfo, LookUpError, SocketAddress
+from sidecar.auth_api.dns.resolver import (
     FRESH,
     HUNG,
     QUIET,
     REFRESH_PAUSE,
     REFRESH_WAIT,
-    AddressInfo,
-    LookUpError,
     LookUps,
     Resolver,
-    SocketAddress,
 )
 from tests.auth_api.clock import Clock, machines, seconds
 from tests.loops import on_each_loop, on_skipping_loop
