@@ -63,8 +63,9 @@ generate: .venv/complete
 	mkdir -p $(OUT)/karmo
 	$(PROTOC) --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
 	$(PROTOC) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(filter %_service.proto,$(PROTOS))
-	$(PROTOC) --descriptor_set_out=$(OUT)/karmo/descriptors.binpb --include_imports \
+	$(PROTOC) --descriptor_set_out=$(OUT)/karmo/descriptors.binpb --include_imports --include_source_info \
 	  $(PROTOS) google/rpc/error_details.proto
+	$(BIN)/python proto/own_comments.py $(OUT)/karmo/descriptors.binpb
 	touch $(OUT)/karmo/py.typed
 
 wheel: .venv/complete
@@ -89,7 +90,7 @@ clean:
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where
 # protoc and buf look for them.
-GOOGLEAPIS = google/api/annotations.proto google/api/http.proto google/rpc/code.proto google/rpc/error_details.proto
+GOOGLEAPIS = google/api/annotations.proto google/api/field_behavior.proto google/api/http.proto google/rpc/code.proto google/rpc/error_details.proto
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/bin/python:

@@ -28,7 +28,7 @@ class ExchangeTokenRequest(_message.Message):
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     CLIENT_SECRET_FIELD_NUMBER: _builtins.int
     grant_type: _builtins.str
-    """Must be `client_credentials`, compared exactly. Required."""
+    """Must be `client_credentials`, compared exactly."""
     client_id: _builtins.str
     """Identifier of the client: printable ASCII (RFC 6749 appendix A.1). May be
     left out, or repeat the same identifier, when HTTP Basic authentication is
@@ -63,9 +63,7 @@ class ExchangeTokenResponse(_message.Message):
     TOKEN_TYPE_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
-    """The token: a JWT signed with RS256 for the audience `partners-api`. Always
-    present.
-    """
+    """The token: a JWT signed with RS256 for the audience `partners-api`."""
     token_type: _builtins.str
     """How the token is used: always `Bearer` (RFC 6750)."""
     expires_in: _builtins.int

@@ -179,16 +179,14 @@ class ProblemDetails(_message.Message):
     type: _builtins.str
     """Absolute URI that identifies the kind of problem (RFC 9457 section 3.1.1).
     For the problems of the catalogue it is the URL of a page that explains it;
-    a problem that the auth-api reports may have a URI of its own. Always present.
+    a problem that the auth-api reports may have a URI of its own.
     """
     title: _builtins.str
     """Short summary of the kind of problem; the same for every occurrence of one
-    `type` (RFC 9457 section 3.1.3). Always present.
+    `type` (RFC 9457 section 3.1.3).
     """
     status: _builtins.int
-    """HTTP status code of the REST response, 400 to 599 (RFC 9457 section 3.1.2).
-    Always present.
-    """
+    """HTTP status code of the REST response (RFC 9457 section 3.1.2)."""
     detail: _builtins.str
     """What happened this time and what to do about it (RFC 9457 section 3.1.4).
     If there are several violations, it describes the first one, and may add those
@@ -200,7 +198,7 @@ class ProblemDetails(_message.Message):
     `X-Request-Id` header (RFC 9457 section 3.1.5). Always set by the sidecar.
     """
     karmo_code: _builtins.str
-    """Stable code of the problem: eight decimal digits. Always present."""
+    """Stable code of the problem: eight decimal digits."""
     error: _builtins.str
     """Error code for OAuth clients (RFC 6749 section 5.2)."""
     error_description: _builtins.str
@@ -258,13 +256,10 @@ class FieldError(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     POINTER_FIELD_NUMBER: _builtins.int
     detail: _builtins.str
-    """What is wrong and what to do about it. Never holds the value that was sent.
-    Always present.
-    """
+    """What is wrong and what to do about it. Never holds the value that was sent."""
     pointer: _builtins.str
     """JSON Pointer (RFC 6901) to the part that is at fault, such as `/client_id`;
-    empty for the whole body. Always present, for which it must be `optional`:
-    JSON would leave out an empty one.
+    empty for the whole body. It is `optional` so that JSON has an empty one too.
     """
     def __init__(
         self,
