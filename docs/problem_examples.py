@@ -3,87 +3,27 @@
 `make docs` runs it. With `--check` it changes nothing, and fails if the section is out of date.
 """
 
+import json
 import re
 import sys
 from operator import attrgetter
 from pathlib import Path
 
-from google.protobuf.json_format import MessageToJson
-from karmo.problem.v1 import problem_details_pb2 as pb
-
-from sidecar.exchange.credentials import TokenRequest, check
-from sidecar.problems import CATALOGUE, Definition, Problem, ProblemError, find_detail, to_status
-from sidecar.runtime import MAX_REQUEST_BYTES
-from sidecar.secret import Secret
-from sidecar.transcoding.body import Shape
-from sidecar.transcoding.body_formats import choose_reader
-from sidecar.transcoding.errors import (
-    ContentTooLargeError,
-    MethodNotAllowedError,
-    PathNotFoundError,
-    RequestError,
-)
+from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES
+from sidecar.problems import CATALOGUE, Definition
+from sidecar.rest import problem_examples
 
 PAGE = Path(__file__).with_name("rest-api.md")
 BEGIN, END = "<!-- problems: made by `make docs` -->\n", "<!-- end of problems -->\n"
-
-
-def refuse(grant_type: str) -> Problem:
-    """Return the problem of a token request with this grant type."""
-    secret = Secret("demo")
-    try:
-        check(
-            TokenRequest(
-                grant_type=grant_type, client_id=secret, client_secret=secret, authorization=()
-            )
-        )
-    except ProblemError as error:
-        return error.problem
-    raise AssertionError(grant_type)
-
-
-def refuse_media_type() -> RequestError:
-    """Return the error of a body of another media type."""
-    try:
-        choose_reader(Shape.OBJECT, ["text/plain"], [])
-    except RequestError as error:
-        return error
-    raise AssertionError
-
-
-# The problems whose detail is not the text of the catalogue.
-PROBLEMS = {
-    problem.reason: problem
-    for problem in (
-        refuse(""),
-        refuse("password"),
-        Problem(
-            reason=pb.PROBLEM_REASON_INVALID_CLIENT,
-            detail="The client is unknown, or its secret is wrong. "
-            "Check client_id and client_secret.",
-        ),
-        Problem(reason=pb.PROBLEM_REASON_NOT_FOUND, detail=PathNotFoundError().detail),
-        Problem(
-            reason=pb.PROBLEM_REASON_METHOD_NOT_ALLOWED,
-            detail=MethodNotAllowedError("POST, OPTIONS").detail,
-        ),
-        Problem(
-            reason=pb.PROBLEM_REASON_CONTENT_TOO_LARGE,
-            detail=ContentTooLargeError(MAX_REQUEST_BYTES, is_last=True).detail,
-        ),
-        Problem(reason=pb.PROBLEM_REASON_UNSUPPORTED_MEDIA_TYPE, detail=refuse_media_type().detail),
-    )
-}
+(TOKEN,) = EXAMPLES.values()
+DOCUMENTS = problem_examples.documents(
+    TOKEN.problems, public_url="https://api.example.com", max_body_bytes=MAX_REQUEST_BYTES
+)
 
 
 def render(entry: Definition) -> str:
     """Return the part of the section that shows one kind of problem."""
-    status = to_status(
-        PROBLEMS.get(entry.reason) or Problem(reason=entry.reason),
-        request_id="5b0c7b2e-3c8f-4f0a-9d52-1f6f0f9b9a11",
-        public_url="https://api.example.com",
-    )
-    example = MessageToJson(find_detail(status, pb.ProblemDetails) or pb.ProblemDetails(), indent=2)
+    example = json.dumps(DOCUMENTS[entry.reason], indent=2, ensure_ascii=False)
     retry = ", `Retry-After` from 1 to 60 (seconds)" if entry.retry_after_seconds else ""
     sentences = re.sub(r"(?<=\.) ", "\n", f"{entry.meaning} {entry.remedy}")  # one a line
     return (

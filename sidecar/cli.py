@@ -32,7 +32,10 @@ _COMMANDS = {
     "serve": "serve the API, calling the auth-api",
     "dev": "serve the API and an embedded auth-api for it, with demo clients",
     "check-config": "check the settings that serve would use, and serve nothing",
+    "openapi": "print the OpenAPI document of the API, and serve nothing",
 }
+# The commands that need the URL of an auth-api.
+_CALLING = frozenset({"serve", "check-config"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = {name: value for name, value in parsed.items() if value is not None}
     violations = [_explain(argument) for argument in unknown if argument.startswith("-")]
     try:
-        settings = load(os.environ, flags, needs_upstream=command != "dev")
+        settings = load(os.environ, flags, needs_upstream=command in _CALLING)
     except SettingsError as error:
         return _fail(*violations, *error.violations)
     if command == "dev" and settings.auth_api_token_url:
@@ -53,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(*violations or ["unexpected arguments; see --help"])
     if command == "check-config":
         return _check(settings)
+    if command == "openapi":
+        return _describe(settings)
     return _serve(settings, embeds_auth_api=command == "dev")
 
 
@@ -91,6 +96,17 @@ def _check(settings: Settings) -> int:
     except SettingsError as error:
         return _fail(*error.violations)
     print("The settings are right.")
+    return 0
+
+
+def _describe(settings: Settings) -> int:
+    from sidecar.api import EXAMPLES, SERVICES  # noqa: PLC0415 it brings gRPC, as below
+    from sidecar.rest import openapi  # noqa: PLC0415 as above
+
+    document = openapi.document(
+        SERVICES, EXAMPLES, public_url=settings.public_url_at(settings.rest_listen)
+    )
+    sys.stdout.buffer.write(openapi.encode(document))
     return 0
 
 

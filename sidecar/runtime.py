@@ -5,18 +5,17 @@ It is the only module that knows all others. One process has one event loop.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from socket import socket
 from typing import cast
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
-from karmo.auth.v1 import token_service_pb2
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
 from sidecar import admin_app, logs
+from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.exchange.service import TokenService
@@ -36,20 +35,6 @@ from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.tls import reloading
 from sidecar.tls.certificates import Certificates
-from sidecar.transcoding import Options
-
-# The largest body of a REST request, and the largest message of a gRPC call.
-MAX_REQUEST_BYTES = 16 * 1024
-# The services of the API, with the options of the transcoder for each.
-SERVICES: Mapping[ServiceDescriptor, Options] = {
-    token_service_pb2.DESCRIPTOR.services_by_name["TokenService"]: Options(
-        metadata_headers=frozenset({"authorization", "traceparent", "x-request-id"}),
-        ignore_unknown=True,  # RFC 6749 section 3.2
-        # OAuth libraries send Accept fields that their users did not choose.
-        ignore_accept=True,
-        max_body_bytes=MAX_REQUEST_BYTES,
-    ),
-}
 
 
 async def run(
@@ -97,8 +82,7 @@ async def running(
         )
         certificates = Certificates.load(settings)
         stack.callback(asyncio.create_task(reloading.watch(*certificates.parts)).cancel)
-        scheme = "https" if certificates.rest else "http"
-        public_url = settings.public_url or f"{scheme}://{address_of(bound.rest)}"
+        public_url = settings.public_url_at(address_of(bound.rest))
         admission = Admission(settings.max_in_flight)
         server = _build_server(settings, admission, certificates, public_url)
         with naming("grpc_listen"):
@@ -162,6 +146,7 @@ def _build_rest(
         SERVICES,
         channel,
         public_url=public_url,
+        examples=EXAMPLES,
         trusted_proxies=settings.trusted_proxies,
     )
     refusal = rest_app.serialize(admission.overloaded, public_url)

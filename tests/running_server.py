@@ -17,10 +17,10 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 )
 from karmo.problem.v1 import problem_details_pb2 as pb
 
+from sidecar.api import SERVICES
 from sidecar.grpc_server import GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.problems import Problem, ProblemError
-from sidecar.runtime import SERVICES
 from sidecar.settings.types import Address
 from tests.servicers import RaisingServicer
 from tests.ways import PUBLIC_URL

@@ -18,7 +18,7 @@ from grpc import StatusCode
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
-from sidecar import runtime
+from sidecar.api import SERVICES
 from sidecar.http_server.listener import HttpListener
 from sidecar.process import sockets
 from sidecar.rest import app as rest_app
@@ -41,7 +41,7 @@ async def served_by_remote(address: Address) -> AsyncIterator[Address]:
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(closing(sockets.listen(Address("127.0.0.1", 0))))
         channel = grpc.aio.insecure_channel(str(address))
-        app = rest_app.build(runtime.SERVICES, channel, public_url=PUBLIC_URL)
+        app = rest_app.build(SERVICES, channel, public_url=PUBLIC_URL)
         listener = HttpListener(app, bound, grace=1)
         await listener.start()
         stack.push_async_callback(listener.stop)

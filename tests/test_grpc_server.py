@@ -19,9 +19,9 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
+from sidecar.api import SERVICES
 from sidecar.grpc_server import _OPTIONS, GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
-from sidecar.runtime import SERVICES
 from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
 from tests.faults.wire import accepts

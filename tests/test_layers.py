@@ -16,9 +16,19 @@ ROOT = Path(sidecar.__file__).parent
 # all of its modules. In order from the top down.
 PERMITTED: Mapping[str, tuple[str, ...]] = {
     "__main__": ("cli",),
-    "cli": ("http_server.foreign_names", "logs", "process", "runtime", "settings", "tls"),
+    "cli": (
+        "api",
+        "http_server.foreign_names",
+        "logs",
+        "process",
+        "rest.openapi",
+        "runtime",
+        "settings",
+        "tls",
+    ),
     "runtime": (
         "admin_app",
+        "api",
         "auth_api",
         "dev_auth_api",
         "exchange",
@@ -31,8 +41,8 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "rest",
         "settings",
         "tls",
-        "transcoding",
     ),
+    "api": ("exchange", "rest.openapi", "transcoding"),
     "admin_app": ("http_server.connection",),
     "dev_auth_api": ("transcoding.percent",),
     "rest": (
@@ -87,6 +97,17 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.errors",
         "transcoding.fields",
         "transcoding.strict_json",
+    ),
+    "transcoding.openapi": (
+        "transcoding.body",
+        "transcoding.body_formats",
+        "transcoding.errors",
+        "transcoding.fields",
+        "transcoding.options",
+        "transcoding.protojson",
+        "transcoding.rules",
+        "transcoding.strict_json",
+        "transcoding.template",
     ),
     "transcoding": ("transcoding.protojson",),
 }

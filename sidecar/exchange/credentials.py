@@ -51,13 +51,12 @@ def check(request: TokenRequest, *, must_decode: bool = False) -> ClientCredenti
     """Return the credentials in `request`.
 
     `must_decode`: a Basic header that cannot be form-decoded is refused. Else it is sent on as
-    it came. Raises ProblemError. Its reason and detail are those of the first violation, in the
-    order of `_CHECKS`. It lists every violation of a field.
+    it came. Raises ProblemError.
     """
     header = _read_header(request, must_decode=must_decode)
-    violations = [violation for check_part in _CHECKS for violation in check_part(request, header)]
-    if violations:
-        raise ProblemError(_to_problem(violations))
+    problem = _find_problem(request, header)
+    if problem is not None:
+        raise ProblemError(problem)
     if isinstance(header, Basic):
         return ClientCredentials(
             client_id=header.client_id,
@@ -71,6 +70,20 @@ def check(request: TokenRequest, *, must_decode: bool = False) -> ClientCredenti
         authorization=None,
         encoded=(),
     )
+
+
+def find_problem(request: TokenRequest) -> Problem | None:
+    """Return the problem of `request`, if it has one.
+
+    Its reason and detail are those of the first violation, in the order of `_CHECKS`. It lists
+    every violation of a field.
+    """
+    return _find_problem(request, _read_header(request, must_decode=False))
+
+
+def _find_problem(request: TokenRequest, header: Header) -> Problem | None:
+    violations = [violation for check_part in _CHECKS for violation in check_part(request, header)]
+    return _to_problem(violations) if violations else None
 
 
 def _read_header(request: TokenRequest, *, must_decode: bool) -> Header:

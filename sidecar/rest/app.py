@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from types import MappingProxyType
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -14,8 +15,9 @@ from starlette.types import ASGIApp
 from sidecar.call import Call, entered
 from sidecar.http_server.load_shedding import NOBODY
 from sidecar.problems import Problem
-from sidecar.rest import problem_pages
+from sidecar.rest import openapi, problem_pages
 from sidecar.rest.access_log import AccessLog, complete_headers
+from sidecar.rest.openapi import Examples
 from sidecar.rest.problem_documents import Renderer
 from sidecar.transcoding import Options, Transcoder
 
@@ -25,17 +27,21 @@ def build(
     channel: grpc.aio.Channel,
     *,
     public_url: str,
+    examples: Mapping[str, Examples] = MappingProxyType({}),
     trusted_proxies: int = 0,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`.
 
     `services` gives the options of the transcoder for each. The shutdown of the application
-    closes `channel`. `public_url` is the base URL of the problem types.
+    closes `channel`. `public_url` is the base URL of the API and of the problem types.
+    `examples`, by the full name of their method, are for the description of the API.
     `trusted_proxies` is the number of proxies that add to X-Forwarded-For.
     """
     renderer = Renderer(public_url)
     options = {service.full_name: chosen for service, chosen in services.items()}
     transcoder = Transcoder(services, channel, options=options, render_error=renderer.render)
+
+    document = openapi.document(services, examples, public_url=public_url)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -43,7 +49,7 @@ def build(
             yield
 
     app = Starlette(
-        routes=problem_pages.routes(public_url),
+        routes=[openapi.route(document), *problem_pages.routes(public_url)],
         exception_handlers={HTTPException: renderer.render_http, Exception: renderer.render_fault},
         lifespan=lifespan,
     )

@@ -32,6 +32,19 @@ _REASONS: Mapping[int, Reason] = MappingProxyType({503: pb.PROBLEM_REASON_OVERLO
 CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
 
 
+def problem_of(error: RequestError) -> Problem:
+    """Return the problem of a request that is no call."""
+    return Problem(
+        reason=_REASONS.get(error.status) or nearest(error.status),
+        detail=error.detail,
+        errors=tuple(
+            FieldError(detail=violation.detail, pointer=violation.pointer)
+            for violation in error.violations
+            if violation.pointer is not None
+        ),
+    )
+
+
 class Renderer:
     """Renders problem documents. `public_url` is the base URL of the problem types."""
 
@@ -42,15 +55,7 @@ class Renderer:
         """Return the response to a request that is no call, or to a call that failed."""
         if isinstance(error, Status):
             return self._respond(request, error)
-        problem = Problem(
-            reason=_REASONS.get(error.status) or nearest(error.status),
-            detail=error.detail,
-            errors=tuple(
-                FieldError(detail=violation.detail, pointer=violation.pointer)
-                for violation in error.violations
-                if violation.pointer is not None
-            ),
-        )
+        problem = problem_of(error)
         return self._respond(request, self._status(problem), **error.headers)
 
     def render_problem(self, request: Request, problem: Problem) -> Response:

@@ -196,6 +196,11 @@ class Settings(BaseModel):
         """Whether the URL of the auth-api has the scheme https (RFC 3986 section 3.1)."""
         return (self.auth_api_token_url or "").lower().startswith("https:")
 
+    def public_url_at(self, address: Address) -> str:
+        """Return the base URL of the API, which by default is that of the REST listener."""
+        scheme = "https" if self.rest_tls_certificate else "http"
+        return self.public_url or f"{scheme}://{address}"
+
     @field_validator("dev_auth_api_listen")
     @classmethod
     def _stay_on_loopback(cls, address: Address, info: ValidationInfo) -> Address:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
-from google.protobuf.descriptor import Descriptor
-
 from sidecar.transcoding.errors import Violation, Violations
 from sidecar.transcoding.fields import find_rival, is_http_body, message_of, rivals_of
 from sidecar.transcoding.parameters import ParameterReader
@@ -69,7 +67,7 @@ class Body:
         self._parameters = parameters
         target = message_of(self._field or message)
         self._names = parameters.fields(target) if target else {}
-        self.shape = Shape.NOTHING if rule.body is None else _shape(target)
+        self.shape = shape_of(rule)
 
     def owns(self, name: str) -> bool:
         """Whether the field `name` of the message is set by the body only."""
@@ -105,7 +103,11 @@ class Body:
         return {"content_type": content.content_type, "data": content.data}
 
 
-def _shape(target: Descriptor | None) -> Shape:
+def shape_of(rule: Rule) -> Shape:
+    """Return the kind of body that `rule` allows."""
+    if rule.body is None:
+        return Shape.NOTHING
+    target = message_of(rule.body[0] if rule.body else rule.method.input_type)
     if target is None or has_own_json(target):
         return Shape.VALUE
     return Shape.RAW if is_http_body(target) else Shape.OBJECT

@@ -15,7 +15,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
     add_TokenServiceServicer_to_server,
 )
 
-from sidecar import runtime
+from sidecar.api import SERVICES
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.rest import app as rest_app
@@ -340,7 +340,7 @@ def broken_channel(*interceptors: grpc.aio.ServerInterceptor) -> InProcessChanne
 
 async def post_to(channel: InProcessChannel) -> httpx2.Response:
     """Post a token request to an application over `channel`."""
-    app = rest_app.build(runtime.SERVICES, channel, public_url=PUBLIC_URL)
+    app = rest_app.build(SERVICES, channel, public_url=PUBLIC_URL)
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://sidecar.test") as client:
         return await client.post(PATH, content=FORM_BODY, headers={"Content-Type": FORM})

@@ -17,10 +17,10 @@ from karmo.auth.v1.token_service_pb2_grpc import (
     add_TokenServiceServicer_to_server,
 )
 
+from sidecar.api import SERVICES
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.problems import find_detail
-from sidecar.runtime import SERVICES
 from tests.recorded import Line, recorded
 from tests.running_server import (
     FIELDS,

@@ -21,12 +21,12 @@ from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 from karmo.problem.v1 import problem_details_pb2 as pb
 
+from sidecar.api import SERVICES
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.interceptors.handlers import Handler
 from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason, find_detail
-from sidecar.runtime import SERVICES
 from tests.faults.conditions import eventually
 from tests.in_process.test_channel import Open, method_of, open_in_process, open_socket, serving
 from tests.interceptors.test_error_boundary import MESSAGES, PATH, kind_of, raw, register

@@ -19,12 +19,12 @@ from karmo.auth.v1.token_service_pb2_grpc import (
     add_TokenServiceServicer_to_server,
 )
 
+from sidecar.api import SERVICES
 from sidecar.grpc_server import GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.handlers import Handler
 from sidecar.interceptors.request_message import RequestMessage
 from sidecar.problems import ProblemError
-from sidecar.runtime import SERVICES
 from sidecar.settings.types import Address
 from tests.faults.bad_http2 import Answer, BadClient, connected
 from tests.faults.conditions import eventually

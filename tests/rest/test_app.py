@@ -22,12 +22,12 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 )
 from karmo.problem.v1.problem_details_pb2 import ProblemDetails
 
+from sidecar.api import SERVICES
 from sidecar.http_server.listener import HttpListener
 from sidecar.in_process import InProcessChannel
 from sidecar.problems import CATALOGUE
 from sidecar.process import sockets
 from sidecar.rest import app as rest_app
-from sidecar.runtime import SERVICES
 from sidecar.settings.types import Address
 from sidecar.transcoding import Options
 from tests.raw_http import FORM, Received, answer_to, request

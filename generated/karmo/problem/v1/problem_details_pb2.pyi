@@ -258,8 +258,10 @@ class FieldError(_message.Message):
     detail: _builtins.str
     """What is wrong and what to do about it. Never holds the value that was sent."""
     pointer: _builtins.str
-    """JSON Pointer (RFC 6901) to the part that is at fault, such as `/client_id`;
-    empty for the whole body. It is `optional` so that JSON has an empty one too.
+    """`optional`, or JSON would leave out an empty one.
+
+    JSON Pointer (RFC 6901) to the part that is at fault, such as `/client_id`;
+    empty for the whole body.
     """
     def __init__(
         self,
