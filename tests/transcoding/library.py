@@ -44,10 +44,16 @@ def image(*methods: MethodDescriptorProto) -> FileDescriptorSet:
 
 def service(*methods: MethodDescriptorProto) -> ServiceDescriptor:
     """Return the service library.v1.Library of `methods`."""
+    (only,) = services_in(image(*methods))
+    return only
+
+
+def services_in(files: FileDescriptorSet) -> list[ServiceDescriptor]:
+    """Return the services of the last of `files`, in a pool of their own."""
     pool = DescriptorPool()
-    for file in image(*methods).file:
+    for file in files.file:
         pool.AddSerializedFile(file.SerializeToString())
-    return pool.FindServiceByName(f"{PACKAGE}.{SERVICE}")
+    return [pool.FindServiceByName(f"{PACKAGE}.{each.name}") for each in files.file[-1].service]
 
 
 def method(

@@ -7,6 +7,8 @@ from typing import NamedTuple, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
+from sidecar.transcoding.errors import SchemaError
+
 
 class Use(Enum):
     """The use of a type, which decides on its schema.
@@ -37,10 +39,16 @@ def choose(keys: Iterable[Key]) -> Names:
     """Return the name of each schema.
 
     It is the name of the type inside its package, or the full name where types share that name.
+    Raises SchemaError if types of two descriptor pools share a full name.
     """
     order = list(Use)
     sorted_keys = sorted(keys, key=lambda key: (order.index(key.use), key.type.full_name))
-    count = Counter(map(_short_name, {key.type for key in sorted_keys}))
+    types = {key.type for key in sorted_keys}
+    full_names = Counter(type_.full_name for type_ in types)
+    doubles = [name for name, number in full_names.items() if number > 1]
+    if doubles:
+        raise SchemaError([f"{name}: two types have this name" for name in sorted(doubles)])
+    count = Counter(map(_short_name, types))
     named: set[str] = set()
     names: dict[Key, str] = {}
     for key in sorted_keys:

@@ -1,12 +1,13 @@
 """Operations of OpenAPI, one for each rule: parameters, request body and response."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from sidecar.transcoding.body import Shape, shape_of
 from sidecar.transcoding.body_formats import FORM, JSON
-from sidecar.transcoding.fields import is_http_body, message_of
+from sidecar.transcoding.fields import is_http_body
 from sidecar.transcoding.openapi.comments import Comments
 from sidecar.transcoding.openapi.field_behavior import Behavior, behavior_of
 from sidecar.transcoding.openapi.leaves import label, leaves
@@ -108,10 +109,10 @@ class Operations:
         return self._schemas.message(message, Use.REQUEST)
 
     def _form(self, rule: Rule) -> Schema:
-        message = message_of(rule.body[0] if rule.body else rule.method.input_type)
-        assert message is not None  # noqa: S101 the shape of the body is OBJECT
-        paths = [path[len(rule.body or ()) :] for path in rule.variables]
-        found = list(leaves(message, paths))
+        chain = rule.body or ()
+        # The shape of the body is OBJECT, so its field is a message.
+        message = cast("Descriptor", chain[0].message_type) if chain else rule.method.input_type
+        found = [path[len(chain) :] for path in leaves(message, rule.variables, chain)]
         required: list[JsonTree] = [label(path) for path in found if _is_required(path)]
         return {
             "type": "object",

@@ -139,11 +139,7 @@ class Schemas:
         required = [field.json_name for field in fields if _is_required(field, use)]
         if required:
             schema["required"] = list[JsonTree](required)
-        exclusions = [
-            _not_both(*pair)
-            for oneof in descriptor.oneofs
-            for pair in combinations(oneof.fields, 2)
-        ]
+        exclusions = [_not_both(*pair) for pair in _rivals(descriptor)]
         if exclusions:
             schema["allOf"] = list[JsonTree](exclusions)
         if use is Use.REQUEST and self._closes and not descriptor.is_extendable:
@@ -162,9 +158,7 @@ class Schemas:
     def field(self, field: FieldDescriptor, use: Use) -> Schema:
         """Return the schema of a field in an object, with its comment."""
         schema = self.value(field, use)
-        # null stands for an absent field, but in a oneof it may be a value.
-        is_nullable = not _is_required(field, use) and field.containing_oneof is None
-        if use is Use.REQUEST and (is_nullable or _is_alone(field)):
+        if use is Use.REQUEST and _takes_null(field):
             schema = _or_null(schema)
         marks = {_MARKS[mark]: True for mark in behavior_of(field) if mark in _MARKS}
         return self._described(field.full_name, {**schema, **marks, **_deprecation(field)})
@@ -205,10 +199,11 @@ def _is_required(field: FieldDescriptor, use: Use) -> bool:
     return field.is_required or Behavior.REQUIRED in behavior_of(field) or is_written
 
 
-def _is_alone(field: FieldDescriptor) -> bool:
-    """Whether the field is the only one of its oneof, which `optional` makes."""
-    oneof = field.containing_oneof
-    return oneof is not None and len(oneof.fields) == 1
+def _takes_null(field: FieldDescriptor) -> bool:
+    """Whether null stands for the absent field. In a oneof it may choose the field."""
+    oneof = field.containing_oneof  # `optional` makes one of a single field
+    is_alone = oneof is None or len(oneof.fields) == 1
+    return is_alone and not _is_required(field, Use.REQUEST)
 
 
 def _rivals(descriptor: Descriptor) -> Iterator[tuple[FieldDescriptor, FieldDescriptor]]:

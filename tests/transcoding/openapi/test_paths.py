@@ -1,0 +1,61 @@
+"""Paths of OpenAPI: each template becomes one, with a parameter for each wildcard."""
+
+import pytest
+from google.api.http_pb2 import HttpRule
+
+from tests.transcoding import library
+from tests.transcoding.openapi.described import document, only_operation
+
+# A template, the path, and the names of its parameters.
+PATHS = [
+    ("/v1/shelves", "/v1/shelves", []),
+    ("/v1/shelves/{name}", "/v1/shelves/{name}", ["name"]),
+    ("/v1/shelves/{name}:lend", "/v1/shelves/{name}:lend", ["name"]),
+    ("/v1/{name=shelves/*}", "/v1/shelves/{name_1}", ["name_1"]),
+    ("/v1/{name=shelves/*/rows/*}", "/v1/shelves/{name_1}/rows/{name_2}", ["name_1", "name_2"]),
+    ("/v1/{name=**}", "/v1/{name}", ["name"]),
+    ("/v1/{name=shelves/**}/end", "/v1/shelves/{name_1}/end", ["name_1"]),
+    ("/v1/*/{shelf_code}", "/v1/{segment}/{shelfCode}", ["segment", "shelfCode"]),
+    ("/v1/*/*", "/v1/{segment}/{segment_1}", ["segment", "segment_1"]),
+    ("/v1/%7Bname%7D/a%20b%3Ac", "/v1/%7Bname%7D/a%20b%3Ac", []),
+]
+
+
+@pytest.mark.parametrize(("template", "path", "names"), PATHS)
+def test_a_template_is_a_path(template: str, path: str, names: list[str]) -> None:
+    """A template has a path, whose parameters are required."""
+    made = document(library.method("A", HttpRule(get=template), takes="Shelf"))
+    assert list(made["paths"]) == [path]
+    parameters = only_operation(made).get("parameters", [])
+    inner = [each for each in parameters if each["in"] == "path"]
+    assert [each["name"] for each in inner] == names
+    assert all(each["required"] is True for each in inner)
+
+
+def test_a_nested_field() -> None:
+    """The parameter of a nested field has its dotted name, and the type of the field."""
+    rule = HttpRule(get="/v1/{scalars.an_int32}")
+    made = document(library.method("A", rule, takes="Book"))
+    (parameter,) = [each for each in only_operation(made)["parameters"] if each["in"] == "path"]
+    assert parameter["name"] == "scalars.anInt32"
+    assert parameter["schema"] == {"type": "integer", "format": "int32"}
+
+
+def test_a_parameter_of_several_segments() -> None:
+    """A parameter that may have slashes says so; a part of a value is a string."""
+    made = document(library.method("A", HttpRule(get="/v1/{name=**}"), takes="Shelf"))
+    (parameter,) = [each for each in only_operation(made)["parameters"] if each["in"] == "path"]
+    assert parameter["description"] == "It may contain slashes."
+    assert parameter["schema"] == {"type": "string"}
+
+
+def test_paths_that_differ_only_in_names() -> None:
+    """Templates of one shape are one path, with the names of the first."""
+    made = document(
+        library.method("A", HttpRule(get="/v1/{name}"), takes="Shelf"),
+        library.method("B", HttpRule(delete="/v1/{theme}"), takes="Shelf"),
+    )
+    assert list(made["paths"]) == ["/v1/{name}"]
+    item = made["paths"]["/v1/{name}"]
+    assert sorted(item) == ["delete", "get"]
+    assert [each["name"] for each in item["delete"]["parameters"]] == ["name", "name", "shelfCode"]
