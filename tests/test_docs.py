@@ -96,6 +96,15 @@ async def test_the_transcoding_example_runs(
     assert json.loads(end.stdout)["token_type"] == "Bearer", end.stderr
 
 
+async def test_the_openapi_example_runs() -> None:
+    """docs/transcoding.md has the script unchanged, and it prints a document of the service."""
+    script = (ROOT / "docs/openapi_example.py").read_text("utf-8")
+    assert f"```python\n{script}```" in TRANSCODING
+    end = await sidecar_process.run(sys.executable, "docs/openapi_example.py", cwd=ROOT)
+    assert end.status == 0, end.stderr
+    assert list(json.loads(end.stdout)["paths"]) == ["/v1/oauth/token"]
+
+
 async def test_the_descriptor_set_is_made_as_shown(tmp_path: Path) -> None:
     """The commands for a descriptor set run as pasted, and it contains all imports."""
     (shown,) = re.findall(r"```sh\n(site=.*?)```", TRANSCODING, re.DOTALL)
