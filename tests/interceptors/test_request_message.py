@@ -19,7 +19,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
     add_TokenServiceServicer_to_server,
 )
 
-from sidecar.grpc_server import GrpcLimits, GrpcServer
+from sidecar.grpc_server.server import GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.handlers import Handler
 from sidecar.interceptors.request_message import RequestMessage
