@@ -118,6 +118,7 @@ class Reader:
             "(?s:.*?)" if line == "..." else re.escape(line).replace(re.escape("..."), ".*?")
             for line in shown.strip().splitlines()
         )
+        pattern = pattern.replace("\n(?s:.*?)", "(?s:\n.*?)?")  # no line is any lines, too
         for number, identity in enumerate(ids, start=1):
             pattern = pattern.replace(re.escape(identity), f"({UUID})", 1)
             pattern = pattern.replace(re.escape(identity), rf"\{number}")
