@@ -20,7 +20,7 @@ from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.exchange.service import TokenService
 from sidecar.exchange.throttle import Throttle
-from sidecar.grpc_server import GrpcLimits, GrpcServer
+from sidecar.grpc_server.server import GrpcLimits, GrpcServer
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
 from sidecar.http_server.load_shedding import LoadShedding

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import grpc
 from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from grpc_reflection.v1alpha.reflection_pb2 import (
+    ServerReflectionRequest,
+    ServerReflectionResponse,
+)
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest, ExchangeTokenResponse
 from karmo.auth.v1.token_service_pb2_grpc import (
     TokenServiceStub,
@@ -18,7 +21,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.api import SERVICES
-from sidecar.grpc_server import GrpcServer
+from sidecar.grpc_server.server import GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.problems import Problem, ProblemError
 from sidecar.settings.types import Address
@@ -31,6 +34,11 @@ GUARD = 60
 LARGE = b"." * (16 * 2**20)
 SERVICE = "karmo.auth.v1.TokenService"
 METHOD = f"/{SERVICE}/ExchangeToken"
+# Its versions have messages of the same form.
+REFLECTIONS = tuple(
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    for version in ("v1", "v1alpha")
+)
 LOOPBACK = Address("127.0.0.1", 0)
 FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
 Call = grpc.aio.UnaryUnaryCall[ExchangeTokenRequest, ExchangeTokenResponse]
@@ -127,6 +135,10 @@ async def open_server(
         yield Running(server, str(bound), servicer, channel)
 
 
-def reflection(running: Running) -> Stub:
-    """Return the stub of the reflection service, which is typed for synchronous channels only."""
-    return ServerReflectionStub(cast("grpc.Channel", running.channel))
+def reflection(running: Running, method: str = REFLECTIONS[0]) -> Stub:
+    """Return the method of a version of the reflection service."""
+    return running.channel.stream_stream(
+        method,
+        ServerReflectionRequest.SerializeToString,
+        ServerReflectionResponse.FromString,
+    )

@@ -59,7 +59,7 @@ def test_commands_are_found() -> None:
     """The documents have commands of both tools, so that the test above is not empty."""
     commands = shown_commands()
     assert sum(command.startswith("curl") for command in commands) >= 5
-    assert sum("grpcurl" in command for command in commands) >= 5
+    assert sum("grpcurl" in command for command in commands) >= 3
 
 
 async def test_the_python_example_runs(sidecar: sidecar_process.Sidecar) -> None:

@@ -141,6 +141,18 @@ class BadClient:
                     break
         return self.received.answer(stream)
 
+    async def filled(self, window: int = 65_535) -> None:
+        """Read until as many bytes have come as a client's window has that is never updated.
+
+        Raises TimeoutError if fewer come.
+        """
+        size = 0
+        async with asyncio.timeout(GUARD):
+            async for frame in self._read():
+                size += len(frame.data) if isinstance(frame, DataFrame) else 0
+                if size >= window:
+                    break
+
     async def _read(self) -> AsyncIterator[Frame]:
         """Yield the frames that come until the server closes, in order or by RST."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):

@@ -19,7 +19,8 @@ import pytest_asyncio
 from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from hyperframe.frame import PingFrame, RstStreamFrame, SettingsFrame
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from hyperframe.frame import DataFrame, PingFrame, RstStreamFrame, SettingsFrame
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
@@ -550,7 +551,25 @@ async def test_g10_an_unknown_method(attacked: Attacked) -> None:
             no_secret(f"{answer}", SECRET)
 
 
-# Row G11, watches
+# Row G11, streams
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_g11_questions_whose_answers_nobody_reads(attacked: Attacked, version: str) -> None:
+    """Questions whose answers would take 170 MB take the server hardly any memory."""
+    path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    # Each answer has 13 KB. All questions fit into the window of a connection.
+    question = ServerReflectionRequest(file_containing_symbol="google.protobuf.FileOptions")
+    questions = DataFrame(1, abuse.message(question.SerializeToString()) * 400).serialize()
+    before = footprint(attacked.sidecar.pid)
+    async with attacked.survives(), AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(attacked.address)) for _ in range(32)]
+        for client in clients:
+            await client.send(abuse.head(path=path) + questions)
+        for client in clients:
+            await client.filled()
+        await attacked.fill()
+        assert footprint(attacked.sidecar.pid).memory - before.memory < MAX_MEMORY
 
 
 async def end_of_watch(watch: Any) -> StatusCode:

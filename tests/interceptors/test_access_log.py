@@ -26,6 +26,7 @@ from tests.running_server import (
     FIELDS,
     GUARD,
     METHOD,
+    REFLECTIONS,
     SERVICE,
     Running,
     Servicer,
@@ -163,12 +164,13 @@ async def test_calls_of_health_and_reflection_have_their_lines(
     question = ServerReflectionRequest(list_services="")
     with recorded() as log:
         await health.Check(HealthCheckRequest(), metadata=metadata)
-        stream = reflection(running).ServerReflectionInfo(iter([question]), metadata=metadata)
-        assert len([response async for response in stream]) == 1
-        lines = await log.access_lines(request_id, 2)
+        for version in REFLECTIONS:
+            stream = reflection(running, version)(iter([question]), metadata=metadata)
+            assert len([response async for response in stream]) == 1
+        lines = await log.access_lines(request_id, 3)
     assert [(line["method"], line["code"]) for line in lines] == [
         ("/grpc.health.v1.Health/Check", "OK"),
-        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "OK"),
+        *((method, "OK") for method in REFLECTIONS),
     ]
 
 

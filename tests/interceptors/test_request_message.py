@@ -20,7 +20,7 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 )
 
 from sidecar.api import SERVICES
-from sidecar.grpc_server import GrpcLimits, GrpcServer
+from sidecar.grpc_server.server import GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.handlers import Handler
 from sidecar.interceptors.request_message import RequestMessage

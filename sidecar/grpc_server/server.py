@@ -1,4 +1,4 @@
-"""The gRPC server: interceptors, limits of connections, health and reflection."""
+"""The server of the gRPC listener: its interceptors, its limits, and its shutdown."""
 
 import asyncio
 from collections.abc import Iterable
@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from sidecar.grpc_server import reflection
+from sidecar.grpc_server.schema import Schema, read_published
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
@@ -20,8 +21,6 @@ from sidecar.process import sockets
 from sidecar.settings.types import Address
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
-# Their stubs name the type of descriptors by its implementation.
-_REFLECTION: Any = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _MAX_METADATA = 16 * 1024  # bytes
 # Options of gRPC core for one connection. Times are in milliseconds.
 _OPTIONS = (
@@ -105,7 +104,7 @@ class GrpcServer:
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
-        served = [*services, _HEALTH, *([_REFLECTION] if reflects else [])]
+        served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
         self._log = AccessLog(served, trusted_proxies)
         interceptors = (
             self._log,
@@ -119,8 +118,7 @@ class GrpcServer:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
-            names = [service.full_name for service in served]
-            reflection.enable_server_reflection(names, self.server)
+            reflection.Reflection(Schema(served, read_published())).add_to(self.server)
 
     def bind(self, address: Address) -> Address:
         """Listen on `address`; return it with the port in use. Raises OSError."""

@@ -1,4 +1,4 @@
-"""Tests of the gRPC server around a servicer: health, reflection, addresses, shutdown."""
+"""Tests of the gRPC server around a servicer: health, streams, addresses, shutdown."""
 
 import asyncio
 import socket
@@ -13,14 +13,13 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from sidecar.api import SERVICES
-from sidecar.grpc_server import _OPTIONS, GrpcLimits, GrpcServer
+from sidecar.grpc_server.server import _OPTIONS, GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
@@ -35,7 +34,7 @@ from tests.running_server import (
     open_server,
     reflection,
 )
-from tests.ways import PUBLIC_URL, outcome_of
+from tests.ways import PUBLIC_URL
 
 
 @pytest.fixture
@@ -149,7 +148,7 @@ async def test_a_connection_has_few_streams() -> None:
         await watched(watches, HealthCheckResponse.NOT_SERVING)
         for _ in range(2):  # each ends before the next begins
             question = ServerReflectionRequest(list_services="")
-            call: Any = reflection(running).ServerReflectionInfo(iter([question]))
+            call: Any = reflection(running)(iter([question]))
             assert len([response async for response in call]) == 1
         watches.append(one.Watch(HealthCheckRequest()))
         await watched(watches[7:], HealthCheckResponse.NOT_SERVING)
@@ -235,53 +234,6 @@ async def test_a_call_without_end_does_not_keep_the_server(
         await running.servicer.running.wait()
         await running.server.stop(0.1)
         assert await call.code() is StatusCode.UNAVAILABLE
-
-
-# Reflection
-
-
-async def ask(running: Running, request: ServerReflectionRequest) -> Any:
-    """Return the answer to one question about the schema."""
-    async with asyncio.timeout(GUARD):
-        return await reflection(running).ServerReflectionInfo(iter([request])).read()
-
-
-async def test_reflection_lists_the_services(running: Running) -> None:
-    """Reflection lists exactly the services of the server."""
-    response = await ask(running, ServerReflectionRequest(list_services=""))
-    assert {service.name for service in response.list_services_response.service} == {
-        SERVICE,
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1alpha.ServerReflection",
-    }
-
-
-async def test_reflection_describes_the_schema(running: Running) -> None:
-    """Reflection describes methods, messages and JSON names, error details included."""
-    for symbol in (SERVICE, "karmo.problem.v1.ProblemDetails"):
-        question = ServerReflectionRequest(file_containing_symbol=symbol)
-        response = await ask(running, question)
-        files = map(
-            FileDescriptorProto.FromString, response.file_descriptor_response.file_descriptor_proto
-        )
-        package, _, name = symbol.rpartition(".")
-        (file,) = (file for file in files if file.package == package)
-        services = {service.name for service in file.service}
-        assert name in services | {message.name for message in file.message_type}
-        names = {field.json_name for message in file.message_type for field in message.field}
-        assert {"client_id", "access_token"} <= names or {"karmoCode", "karmoErrors"} <= names
-
-
-async def test_reflection_can_be_off() -> None:
-    """Without reflection, its service is unimplemented."""
-    async with open_server(reflects=False) as running:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await ask(running, ServerReflectionRequest(list_services=""))
-        outcome = outcome_of(caught.value)
-        assert outcome.code is StatusCode.UNIMPLEMENTED
-        assert outcome.problem is not None
-        assert outcome.problem["karmoCode"] == "40400001"
-        assert await running.health("") == HealthCheckResponse.NOT_SERVING
 
 
 # Addresses

@@ -1,0 +1,1 @@
+"""The gRPC server: interceptors, limits of connections, health and reflection."""
