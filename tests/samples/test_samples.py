@@ -168,7 +168,7 @@ def test_a_sample_fits_the_page(name: str) -> None:
     head = "\n".join(source.splitlines()[:2])
     assert re.search(r"(#|//) (Install: |Needs curl ).+ Tested with ", head)
     code = [line for line in source.splitlines() if line.strip()]
-    assert len(code) <= 45
+    assert len(code) <= 41
     assert max(map(len, code)) <= 100
 
 

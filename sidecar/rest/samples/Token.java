@@ -21,10 +21,8 @@ public class Token {
         request.setConnectTimeout(10_000);
         request.setReadTimeout(30_000);
         var response = request.send();
-        if (!response.indicatesSuccess()) {
-            var problem = ErrorObject.parse(response);
-            throw new GeneralException("HTTP " + problem.getHTTPStatusCode(), problem);
-        }
+        int code = response.getStatusCode();
+        if (code != 200) throw new GeneralException("HTTP " + code, ErrorObject.parse(response));
         kept = AccessTokenResponse.parse(response).getTokens().getAccessToken();
         renewal = Instant.now().plusSeconds(kept.getLifetime() - 60);
         return kept;
@@ -38,9 +36,8 @@ public class Token {
             var problem = refused.getErrorObject();
             if (problem == null || problem.getCode() == null) throw refused;
             var more = problem.getCustomParams();
-            var detail = more.getOrDefault("detail", more.get("title"));
-            System.err.printf(
-                "%s, karmoCode %s: %s%n", problem.getCode(), more.get("karmoCode"), detail);
+            System.err.println(problem.getCode() + ", karmoCode " + more.get("karmoCode") + ": "
+                + more.getOrDefault("detail", more.get("title")));
             System.exit(1);
         }
     }

@@ -24,7 +24,7 @@ session = OAuth2Session(
     os.environ["CLIENT_ID"],
     os.environ["CLIENT_SECRET"],
     token_endpoint="http://127.0.0.1:8080/v1/oauth/token",
-    # Authlib does not form-encode what it sends by HTTP Basic, but what it sends in the body.
+    # In the body, because Authlib does not form-encode what it sends by HTTP Basic.
     token_endpoint_auth_method="client_secret_post",
     grant_type="client_credentials",
     default_timeout=30,
