@@ -85,7 +85,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where

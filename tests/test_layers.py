@@ -143,9 +143,12 @@ MAX_MODULES, MAX_PACKAGES, MAX_IN_A_PACKAGE, MAX_IN_TRANSCODING = 16, 12, 10, 20
 
 
 def modules() -> Mapping[str, str]:
-    """Return the source of every module by its name below `sidecar`."""
+    """Return the source of every module by its name below `sidecar`.
+
+    The samples are programs of partners, no modules.
+    """
     sources = {}
-    for path in sorted(ROOT.rglob("*.py")):
+    for path in sorted(set(ROOT.rglob("*.py")) - set(ROOT.glob("rest/samples/*"))):
         parts = path.relative_to(ROOT).with_suffix("").parts
         sources[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text(
             "utf-8"
