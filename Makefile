@@ -64,6 +64,7 @@ STUBS = --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(filter %_service.pro
 # The client's code is a package of its own, with a descriptor pool of its own
 # (docs/decisions/0023-client-package.md).
 OWN_PACKAGE = -e 's/^from google.protobuf import descriptor_pool as /from karmo_auth_client import _pool as /' \
+  -e 's/^from google.protobuf.internal import builder as /from karmo_auth_client import _builder as /' \
   -e 's/^from karmo\./from karmo_auth_client.generated.karmo./' \
   -e "s/DESCRIPTOR, 'karmo\./DESCRIPTOR, 'karmo_auth_client.generated.karmo./"
 

@@ -1,6 +1,7 @@
 """Tests of the Python client: TLS, forks, and texts that must not show a secret."""
 
 import copy
+import os
 import pickle
 import sys
 import traceback
@@ -143,6 +144,15 @@ async def test_a_fork(state: str, said: str, tmp_path: Path) -> None:
         end = await run(sys.executable, "-W", "ignore", script, address, state, env=path)
     assert end.status == 0, end.stderr
     assert end.stdout.startswith(said), end
+
+
+@every_kind
+async def test_another_process_is_refused(kind: Kind) -> None:
+    """As above, for both sources and in this process: coverage does not see a fork."""
+    async with client_of(kind, "localhost:1") as client:
+        client.source._process = os.getppid()
+        with pytest.raises(RuntimeError, match="before the fork"):
+            await client.get()
 
 
 def test_public_names() -> None:
