@@ -82,6 +82,7 @@ generate: .venv/complete
 
 wheel: .venv/complete
 	python -m build --wheel --no-isolation
+	python -m build --wheel --no-isolation --outdir dist clients/python
 
 docs: .venv/complete
 	python docs/problem_examples.py
@@ -97,7 +98,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where
@@ -111,12 +112,12 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/runtime: requirements.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) --require-hashes -r requirements.txt
-	$(INSTALL) --no-deps -e .
+	$(INSTALL) --no-deps -e . -e clients/python
 	touch $@
 
 .venv/complete: requirements-dev.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) --require-hashes -r requirements-dev.txt
-	$(INSTALL) --no-deps --no-build-isolation -e .
+	$(INSTALL) --no-deps --no-build-isolation -e . -e clients/python
 	rm -rf proto/google
 	mkdir -p proto/google/api proto/google/rpc
 	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \

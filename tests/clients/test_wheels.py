@@ -76,7 +76,7 @@ class Environment:
         return printed(await run(self._python, "-c", code, env=libraries, cwd=folder))
 
 
-@pytest.mark.parametrize("names", [tuple(FOLDERS), tuple(reversed(FOLDERS))])
+@pytest.mark.parametrize("names", [tuple(FOLDERS), tuple(FOLDERS)[::-1]])
 async def test_each_wheel_outlives_the_other(
     names: tuple[str, str], wheels: Mapping[str, Path], address: str, tmp_path: Path
 ) -> None:
