@@ -51,17 +51,31 @@ def test_no_text_shows_a_secret(show: Callable[[object], str], holder: object) -
     assert SECRET not in shown
 
 
+def shown(error: BaseException) -> str:
+    """Return the traceback of an error, with the local variables of all frames."""
+    text = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join(text.format())
+
+
 @every_kind
-async def test_no_traceback_shows_a_secret(kind: Kind) -> None:
-    """The local variables of all frames of an error, gRPC's too, do not show the secret."""
+async def test_no_error_shows_a_secret(kind: Kind) -> None:
+    """The traceback of a failed exchange does not show the secret, and has no cause."""
     service = Scripted(Abort(grpc.StatusCode.NOT_FOUND))
     async with serving(service) as address, client_of(kind, address) as client:
         with pytest.raises(ExchangeError) as failure:
             await client.get()
-    error = traceback.TracebackException.from_exception(failure.value, capture_locals=True)
-    shown = "".join(error.format())
-    assert "client_secret='***'" in shown
-    assert SECRET not in shown
+    assert "client_secret='***'" in shown(failure.value)
+    assert SECRET not in shown(failure.value)
+
+
+@every_kind
+async def test_no_traceback_of_grpc_shows_a_secret(kind: Kind) -> None:
+    """An error inside gRPC, here by a wrong type, does not show the request that gRPC has."""
+    async with client_of(kind, "localhost:1", timeout="soon") as client:
+        with pytest.raises(TypeError) as failure:
+            await client.get()
+    assert "request = client_id='partner', client_secret='***'" in shown(failure.value)
+    assert SECRET not in shown(failure.value)
 
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])

@@ -38,8 +38,8 @@ CHANNEL_OPTIONS = (("grpc.service_config", json.dumps(_SERVICE_CONFIG)),)
 class Credentials:
     """The request of a client. Only `reveal` returns it; `repr` masks the secret.
 
-    It stands where gRPC expects a message: the local variables of gRPC are in tracebacks, and
-    a message shows all of its fields.
+    gRPC gets it in place of a message, which would show all of its fields in the local variables
+    of gRPC. A traceback may print them.
     """
 
     __slots__ = ("_client_id", "_request")
