@@ -4,6 +4,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))))
 BIN := .venv/bin
 OUT ?= generated
+CLIENT ?= clients/python/src/karmo_auth_client/generated
 # Or buf makes a cache wherever it is called, if HOME is empty.
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -55,21 +56,34 @@ format: .venv/complete
 	buf format --write
 
 # The one recipe for generated code; tests/test_generated.py runs it with
-# another OUT and compares.
+# another OUT and CLIENT, and compares.
 PROTOS = $(shell cd proto && find karmo -name '*.proto' | sort)
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iproto
+MODULES = --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS)
+STUBS = --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(filter %_service.proto,$(PROTOS))
+# The client's code is a package of its own, with a descriptor pool of its own
+# (docs/decisions/0023-client-package.md).
+OWN_PACKAGE = -e 's/^from google.protobuf import descriptor_pool as /from karmo_auth_client import _pool as /' \
+  -e 's/^from google.protobuf.internal import builder as /from karmo_auth_client import _builder as /' \
+  -e 's/^from karmo\./from karmo_auth_client.generated.karmo./' \
+  -e "s/DESCRIPTOR, 'karmo\./DESCRIPTOR, 'karmo_auth_client.generated.karmo./"
 
 generate: .venv/complete
-	mkdir -p $(OUT)/karmo
-	$(PROTOC) --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
-	$(PROTOC) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(filter %_service.proto,$(PROTOS))
+	mkdir -p $(OUT)/karmo $(CLIENT)
+	$(PROTOC) $(call MODULES,$(OUT))
+	$(PROTOC) $(call STUBS,$(OUT))
 	$(PROTOC) --descriptor_set_out=$(OUT)/karmo/descriptors.binpb --include_imports --include_source_info \
 	  $(PROTOS) google/rpc/error_details.proto
 	$(BIN)/python proto/own_comments.py $(OUT)/karmo/descriptors.binpb
 	touch $(OUT)/karmo/py.typed
+	$(PROTOC) $(call MODULES,$(CLIENT))
+	$(PROTOC) $(call STUBS,$(CLIENT))
+	find $(CLIENT)/karmo -name '*_pb2*.py*' -exec sed -i.orig $(OWN_PACKAGE) {} +
+	find $(CLIENT)/karmo -name '*.orig' -exec rm {} +
 
 wheel: .venv/complete
 	python -m build --wheel --no-isolation
+	python -m build --wheel --no-isolation --outdir dist clients/python
 
 docs: .venv/complete
 	python docs/problem_examples.py
@@ -85,7 +99,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where
@@ -99,12 +113,12 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/runtime: requirements.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) --require-hashes -r requirements.txt
-	$(INSTALL) --no-deps -e .
+	$(INSTALL) --no-deps -e . -e clients/python
 	touch $@
 
 .venv/complete: requirements-dev.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) --require-hashes -r requirements-dev.txt
-	$(INSTALL) --no-deps --no-build-isolation -e .
+	$(INSTALL) --no-deps --no-build-isolation -e . -e clients/python
 	rm -rf proto/google
 	mkdir -p proto/google/api proto/google/rpc
 	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \

@@ -15,7 +15,11 @@ from karmo.auth.v1 import token_service_pb2
 
 from tests.sidecar_process import BIN, ROOT, Ended, run
 
-GENERATED = ROOT / "generated"
+# The folders of generated code, by the variable of the Makefile.
+GENERATED = {
+    "OUT": ROOT / "generated",
+    "CLIENT": ROOT / "clients/python/src/karmo_auth_client/generated",
+}
 # The set-up links Google's packages beside them.
 PROTOS = sorted(
     path.relative_to(ROOT / "proto") for path in (ROOT / "proto/karmo").rglob("*.proto")
@@ -39,17 +43,21 @@ def files(folder: Path) -> dict[str, bytes]:
 async def test_generated_code_is_current(tmp_path: Path) -> None:
     """`make generate` gives the committed files, byte for byte."""
     # Without the set-up: a test must not install packages.
-    make = ("make", "--old-file=.venv/complete", "generate", f"OUT={tmp_path}")
-    end = await run(*make, env={"MAKEFLAGS": ""})
+    make = ("make", "--old-file=.venv/complete", "generate")
+    outputs = {name: tmp_path / name for name in GENERATED}
+    end = await run(
+        *make, *(f"{name}={path}" for name, path in outputs.items()), env={"MAKEFLAGS": ""}
+    )
     assert end.status == 0, end.stderr
-    generated, committed = files(tmp_path), files(GENERATED)
-    assert sorted(generated) == sorted(committed)
-    assert [path for path in generated if generated[path] != committed[path]] == []
+    for name, folder in GENERATED.items():
+        generated, committed = files(outputs[name]), files(folder)
+        assert sorted(generated) == sorted(committed)
+        assert [path for path in generated if generated[path] != committed[path]] == []
 
 
 def test_descriptors_explain_errors() -> None:
     """The descriptor set has our files and the error details, for `grpcurl -protoset`."""
-    data = (GENERATED / "karmo/descriptors.binpb").read_bytes()
+    data = (GENERATED["OUT"] / "karmo/descriptors.binpb").read_bytes()
     held = {file.name for file in descriptor_pb2.FileDescriptorSet.FromString(data).file}
     assert held >= {"google/rpc/error_details.proto", *map(str, PROTOS)}
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.sidecar_process import find_tool, go_without
 
 # The arguments of npm that install exactly a lock file, and run nothing of the packages.
-NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+_NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+_OLDEST_NODE = (20,)
 
 Version = tuple[int, ...]
 _HANG = 300.0  # seconds; an installation is far shorter
@@ -62,6 +63,13 @@ def install(
         if done.returncode:
             raise RuntimeError(f"{command} failed:\n{done.stdout}{done.stderr}")
         mark.write_text(digest, "utf-8")
+
+
+def install_npm(folder: Path) -> Path:
+    """Install the packages that the lock file in `folder` names, and return the path of node."""
+    node, npm = find_tool_since("node", _OLDEST_NODE), find_tool("npm")
+    install(folder / "package-lock.json", folder / "node_modules", npm, *_NPM_CI)
+    return node
 
 
 @contextmanager

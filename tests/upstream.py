@@ -96,15 +96,16 @@ class Upstream:
 class Hold:
     """Script of the upstream that answers no request before `release` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, reply: bytes | None = None) -> None:
+        self._reply = answer(200, TOKEN) if reply is None else reply
         self.release = asyncio.Event()
         self._held = asyncio.Semaphore(0)
 
     async def script(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Count the request as held, wait for `release`, and answer with a token."""
+        """Count the request as held, wait for `release`, and answer: with a token, by default."""
         self._held.release()
         await self.release.wait()
-        writer.write(answer(200, TOKEN))
+        writer.write(self._reply)
         await writer.drain()
 
     async def wait_for(self, requests: int) -> None:

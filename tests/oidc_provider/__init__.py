@@ -1,7 +1,7 @@
 """Runs the npm package oidc-provider, an authorization server, as an upstream for the tests.
 
-What belongs here: finding Node.js, installing the locked packages, starting and stopping the
-server. What it is configured to issue is in `server.mjs`; what it proves is in the tests.
+What belongs here: starting and stopping the server. What it is configured to issue is in
+`server.mjs`; what it proves is in the tests.
 """
 
 import asyncio
@@ -13,14 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sidecar_process import find_tool
-from tests.third_party import NPM_CI, find_tool_since, install
+from tests.third_party import install_npm
 
 CLIENT_ID = "oidc-partner"
 CLIENT_SECRET = "oidcPartnerSecret0123456789abcdef"
 
 _HERE = Path(__file__).parent
-_LOCK = _HERE / "package-lock.json"
 _START_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 10.0  # seconds
 
@@ -40,7 +38,7 @@ async def running_oidc_provider() -> AsyncIterator[OidcProvider]:
     Without Node.js the calling test is skipped, or fails where the environment has CI=true.
     Raises RuntimeError if the packages cannot be installed or the server does not start.
     """
-    process = await _started(await asyncio.to_thread(_prepare))
+    process = await _started(await asyncio.to_thread(install_npm, _HERE))
     try:
         async with asyncio.timeout(_START_TIMEOUT):
             base = f"http://127.0.0.1:{await _port(process)}"
@@ -49,13 +47,6 @@ async def running_oidc_provider() -> AsyncIterator[OidcProvider]:
         )
     finally:
         await _stop(process)
-
-
-def _prepare() -> Path:
-    """Install what the lock file names, unless it is installed, and return the path of node."""
-    node, npm = find_tool_since("node", (20,)), find_tool("npm")
-    install(_LOCK, _HERE / "node_modules", npm, *NPM_CI)
-    return node
 
 
 async def _started(node: Path) -> Process:

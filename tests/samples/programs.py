@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.sidecar_process import ROOT, Ended, find_tool, run
-from tests.third_party import NPM_CI, find_tool_since, install
+from tests.third_party import find_tool_since, install, install_npm
 
 SAMPLES = ROOT / "sidecar/rest/samples"
 URL = "http://127.0.0.1:8080/v1/oauth/token"
@@ -38,10 +38,8 @@ def python() -> Runtime:
 
 def node() -> Runtime:
     """Return Node.js, with openid-client."""
-    program, npm = find_tool_since("node", (20,)), find_tool("npm")
-    packages = HERE / "node/node_modules"
-    install(HERE / "node/package-lock.json", packages, npm, *NPM_CI)
-    return Runtime(command=(program,), beside=(packages,))
+    program = install_npm(HERE / "node")
+    return Runtime(command=(program,), beside=(HERE / "node/node_modules",))
 
 
 def go() -> Runtime:
