@@ -140,10 +140,8 @@ class Schemas:
     def _exclusions(self, schema: Node) -> Iterator[Markup]:
         """Yield the pairs of members that no object has both of."""
         for part in schema.get("allOf", ()):
-            names = part.get("not", {}).get("required", ())
-            if names:
-                codes = (element("code", name) for name in names)
-                yield element("p", "Send at most one of ", join(codes, " and "), ".")
+            codes = (element("code", name) for name in part["not"]["required"])
+            yield element("p", "Send at most one of ", join(codes, " and "), ".")
 
 
 def _text(value: object) -> str:
