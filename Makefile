@@ -9,7 +9,7 @@ CLIENT ?= clients/python/src/karmo_auth_client/generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench overload soak fuzz format generate docs wheel lock clean
+.PHONY: run test check bench overload soak tools fuzz format generate docs wheel lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -45,6 +45,10 @@ overload: .venv/complete
 # What takes long or needs a quiet machine: minutes of load with kills, restarts, real proxies.
 soak: .venv/complete
 	pytest -q -s -n 0 -m soak
+
+# Tests with tools that are no Python packages: npm and Chromium.
+tools: .venv/complete
+	pytest -q -n 0 -m tools
 
 # Half a minute for each parser; what it finds is left in tests/fuzz/corpus.
 fuzz: .venv/complete
@@ -99,7 +103,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads tests/rest/browser/node_modules clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where
