@@ -49,6 +49,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "call",
         "http_server.connection",
         "http_server.load_shedding",
+        "http_server.request_head",
         "logs",
         "problems",
         "settings.types",
