@@ -9,7 +9,7 @@ from schemathesis import Case, HookContext, Response
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import Failure
 from schemathesis.engine import events, from_schema
-from schemathesis.specs.openapi.checks import RejectedPositiveData
+from schemathesis.openapi.checks import RejectedPositiveData
 
 from tests.openapi.described import Tree
 
@@ -48,7 +48,7 @@ def fuzz(document: Tree, url: str, *, examples: int, has_credentials: bool, seed
     return result
 
 
-def _is_wrong(_context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
+def _is_wrong(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
     """Whether a failure is one of the document or the server.
 
     A schema describes a body without the header fields beside it. So it cannot say that HTTP

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from tests.openapi.fuzzing import Result, fuzz
 from tests.sidecar_process import serving
 
 # Thousands of wrong secrets come from one address.
-LIMITS = dict.fromkeys(
+LIMITS: dict[str, Any] = dict.fromkeys(
     ("max_client_failures", "max_address_failures", "max_client_calls"), "1000000"
 )
 both = pytest.mark.parametrize("has_credentials", [False, True], ids=["anonymous", "basic"])
