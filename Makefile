@@ -8,7 +8,7 @@ OUT ?= generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench overload soak fuzz format generate docs wheel lock clean
+.PHONY: run test check bench overload soak tools fuzz format generate docs wheel lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -45,6 +45,10 @@ overload: .venv/complete
 soak: .venv/complete
 	pytest -q -s -n 0 -m soak
 
+# What needs npm or Java, and installs packages of theirs.
+tools: .venv/complete
+	pytest -q -n 0 -m tools
+
 # Half a minute for each parser; what it finds is left in tests/fuzz/corpus.
 fuzz: .venv/complete
 	for target in tests/fuzz/corpus/*; do python -m tests.fuzz.run $$(basename $$target) 30 || exit 1; done
@@ -75,6 +79,7 @@ docs: .venv/complete
 	python docs/problem_examples.py
 	python docs/layout_picture.py
 	python docs/settings_table.py
+	karmo-sidecar openapi --public-url https://api.example.com > docs/openapi.json
 
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete
@@ -85,7 +90,7 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where

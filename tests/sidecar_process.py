@@ -208,11 +208,11 @@ def find_tool(name: str) -> Path:
     If it is missing the calling test is skipped, or fails if the environment has CI=true.
     """
     path = shutil.which(name, path=os.pathsep.join((str(BIN), os.environ["PATH"], "/usr/sbin")))
-    return Path(path) if path else _go_without(name)
+    return Path(path) if path else go_without(f"{name} is not installed")
 
 
-def _go_without(name: str) -> NoReturn:
-    reason = f"{name} is not installed"
+def go_without(reason: str) -> NoReturn:
+    """Skip the calling test for `reason`, or fail it if the environment has CI=true."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"continuous integration must run this test, but {reason}")
     pytest.skip(reason)

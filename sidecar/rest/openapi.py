@@ -204,7 +204,7 @@ def _relayed() -> Tree:
     schema = _reference("schemas", pb.ProblemDetails.DESCRIPTOR.name)
     return {
         "description": "A problem with another status, as the auth-api reported it.",
-        "headers": _references("headers", [*_ALWAYS, "Retry-After"]),
+        "headers": _references("headers", _ALWAYS),
         "content": {PROBLEM_JSON: {"schema": schema}, JSON: {"schema": schema}},
     }
 

@@ -5,28 +5,22 @@ server. What it is configured to issue is in `server.mjs`; what it proves is in 
 """
 
 import asyncio
-import fcntl
-import hashlib
 import os
 import re
-import shutil
-import subprocess
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from tests.sidecar_process import find_tool
+from tests.third_party import NPM_CI, find_tool_since, install
 
 CLIENT_ID = "oidc-partner"
 CLIENT_SECRET = "oidcPartnerSecret0123456789abcdef"
 
 _HERE = Path(__file__).parent
 _LOCK = _HERE / "package-lock.json"
-_INSTALLED = _HERE / "node_modules" / ".installed"
-_OLDEST_NODE = 20
 _START_TIMEOUT = 60.0  # seconds
 _STOP_TIMEOUT = 10.0  # seconds
 
@@ -57,47 +51,14 @@ async def running_oidc_provider() -> AsyncIterator[OidcProvider]:
         await _stop(process)
 
 
-def _prepare() -> str:
+def _prepare() -> Path:
     """Install what the lock file names, unless it is installed, and return the path of node."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not node or not npm:
-        _go_without("node and npm are not on the PATH")
-    if _major_version(node) < _OLDEST_NODE:
-        _go_without(f"node is older than {_OLDEST_NODE}")
-    with _LOCK.open("rb") as lock:
-        # Two test runs in one tree must not install at once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _install(npm, hashlib.file_digest(lock, "sha256").hexdigest())
+    node, npm = find_tool_since("node", (20,)), find_tool("npm")
+    install(_LOCK, _HERE / "node_modules", npm, *NPM_CI)
     return node
 
 
-def _go_without(reason: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"continuous integration must run this test, but {reason}")
-    pytest.skip(reason)
-
-
-def _major_version(node: str) -> int:
-    found = re.match(r"v(\d+)\.", _run(node, "--version"))
-    return int(found[1]) if found else 0
-
-
-def _install(npm: str, digest: str) -> None:
-    if _INSTALLED.exists() and _INSTALLED.read_text() == digest:
-        return
-    # This removes node_modules first, and so the mark.
-    _run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-    _INSTALLED.write_text(digest)
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, cwd=_HERE, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    return done.stdout
-
-
-async def _started(node: str) -> Process:
+async def _started(node: Path) -> Process:
     return await asyncio.create_subprocess_exec(
         *(node, _HERE / "server.mjs"),
         stdin=asyncio.subprocess.PIPE,

@@ -215,6 +215,24 @@ def test_a_problem_is_the_contract(status: str) -> None:
         assert members(error) == FIELD_ERROR
 
 
+# Header fields that only some responses have, beside those that all have.
+HEADERS: Mapping[str, set[str]] = {
+    "401": {"WWW-Authenticate"},
+    "405": {"Allow"},
+    **dict.fromkeys(("429", "502", "503", "504"), {"Retry-After"}),
+}
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES | FURTHER))
+def test_header_fields_are_described(status: str) -> None:
+    """Each response names its header fields; all but Retry-After are always there."""
+    headers = resolve(OPERATION["responses"][status])["headers"]
+    always = {"X-Request-Id", "Cache-Control"}
+    assert headers.keys() == always | HEADERS.get(status, set())
+    required = {name for name, header in headers.items() if resolve(header).get("required")}
+    assert required == headers.keys() - {"Retry-After"}
+
+
 # Examples
 
 

@@ -3,39 +3,15 @@
 import asyncio
 import copy
 import dataclasses
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-import httpx2
 import pytest
-import pytest_asyncio
 
 from tests.openapi.described import Tree
 from tests.openapi.fuzzing import Result, fuzz
-from tests.sidecar_process import serving
+from tests.openapi.scene import Scene
 
-# Thousands of wrong secrets come from one address.
-LIMITS: dict[str, Any] = dict.fromkeys(
-    ("max_client_failures", "max_address_failures", "max_client_calls"), "1000000"
-)
 both = pytest.mark.parametrize("has_credentials", [False, True], ids=["anonymous", "basic"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """A sidecar with demo clients, and the document that it serves."""
-
-    url: str
-    document: Tree
-
-
-@pytest_asyncio.fixture(scope="module", name="scene")
-async def _open_scene() -> AsyncIterator[Scene]:
-    async with serving("dev", **LIMITS) as sidecar, httpx2.AsyncClient() as client:
-        url = f"http://{sidecar.addresses['rest']}"
-        document = (await client.get(f"{url}/openapi.json")).json()
-        yield Scene(url=url, document=document)
 
 
 async def fuzzed(scene: Scene, *, examples: int, has_credentials: bool, seed: int = 1) -> Result:
