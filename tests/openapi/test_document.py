@@ -219,7 +219,7 @@ def test_a_problem_is_the_contract(status: str) -> None:
 HEADERS: Mapping[str, set[str]] = {
     "401": {"WWW-Authenticate"},
     "405": {"Allow"},
-    **dict.fromkeys(("429", "502", "503", "504"), {"Retry-After"}),
+    **{status: {"Retry-After"} for status in ("408", "429", "502", "503", "504")},
 }
 
 
