@@ -56,6 +56,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "call",
         "http_server.connection",
         "http_server.load_shedding",
+        "http_server.request_head",
         "logs",
         "problems",
         "rest.fixed_content",
