@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from importlib.metadata import version
 from importlib.resources import files
 from itertools import groupby
@@ -29,6 +28,7 @@ from sidecar.transcoding.media_type import JSON, PROBLEM_JSON
 from sidecar.transcoding.openapi import comments
 from sidecar.transcoding.openapi.comments import Comments
 from sidecar.transcoding.openapi.document import describe
+from sidecar.transcoding.status import phrase
 from sidecar.transcoding.strict_json import JsonTree
 
 Tree = dict[str, JsonTree]
@@ -193,7 +193,7 @@ def _response(status: int, entries: Sequence[Definition]) -> Tree:
         "examples": _references("examples", [entry.slug for entry in entries]),
     }
     return {
-        "description": "\n".join([f"{HTTPStatus(status).phrase}. By `karmoCode`:\n", *lines]),
+        "description": "\n".join([f"{phrase(status)}. By `karmoCode`:\n", *lines]),
         "headers": _references("headers", names),
         "content": {PROBLEM_JSON: content, JSON: content},
     }

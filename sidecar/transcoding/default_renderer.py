@@ -1,9 +1,7 @@
 """The renderer of errors that is used without `render_error`: problem documents (RFC 9457)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from http import HTTPStatus
-from types import MappingProxyType
 
 from google.protobuf import descriptor_pool
 from google.protobuf.any_pb2 import Any as Packed
@@ -19,14 +17,9 @@ from starlette.responses import Response
 from sidecar.transcoding import media_type
 from sidecar.transcoding.errors import RequestError, Violation
 from sidecar.transcoding.protojson import writer as json_writer
-from sidecar.transcoding.status import HTTP_STATUS
+from sidecar.transcoding.status import HTTP_STATUS, phrase
 from sidecar.transcoding.strict_json import JsonTree
 
-# Python has no phrase for these, or one older than RFC 9110 section 15.5.14. Proxies write 499 if
-# the client has disconnected.
-_TITLES: Mapping[int, str] = MappingProxyType(
-    {413: "Content Too Large", 499: "Client Closed Request"}
-)
 _NOT_FOR_CLIENTS = frozenset(
     {code_pb2.UNKNOWN, code_pb2.INTERNAL, code_pb2.DATA_LOSS, code_pb2.UNAVAILABLE}
 )
@@ -55,7 +48,7 @@ def render(
         headers = _retry_after(error)
     else:
         status, members, headers = error.status, _write_request_error(error), error.headers
-    title = _TITLES.get(status) or HTTPStatus(status).phrase
+    title = phrase(status)
     present = {name: member for name, member in members.items() if member}
     return Response(
         json_writer.encode({"title": title, "status": status, **present}),

@@ -1,6 +1,7 @@
 """Status of a gRPC call, and its mapping to an HTTP status."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import cast
 
@@ -33,6 +34,23 @@ HTTP_STATUS: Mapping[int, int] = MappingProxyType(
         code_pb2.UNAUTHENTICATED: 401,
     }
 )
+
+# Phrases of RFC 9110 section 15.5, where older versions of Python have others. Proxies write 499
+# if the client has disconnected.
+_PHRASES: Mapping[int, str] = MappingProxyType(
+    {
+        413: "Content Too Large",
+        414: "URI Too Long",
+        416: "Range Not Satisfiable",
+        422: "Unprocessable Content",
+        499: "Client Closed Request",
+    }
+)
+
+
+def phrase(status: int) -> str:
+    """Return the reason phrase of an HTTP status, the same with every version of Python."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 def read_status(error: AioRpcError) -> Status:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from itertools import groupby
 from urllib.parse import urlencode
 
@@ -13,6 +12,7 @@ from sidecar.rest.pages.markup import Markup, element, join
 from sidecar.rest.pages.samples import Sample
 from sidecar.rest.pages.schemas import Schemas, as_json, figure, preformatted
 from sidecar.transcoding.media_type import JSON
+from sidecar.transcoding.status import phrase
 
 _FORM = "application/x-www-form-urlencoded"
 _PROBLEMS: Mapping[str, Definition] = {entry.slug: entry for entry in CATALOGUE.values()}
@@ -220,8 +220,12 @@ def _place(operation: Operation, name: str) -> str:
     return anchor(operation.id, name)
 
 
+# Responses with a status that has no entry of its own (OpenAPI, Responses Object).
+_RANGES = {"4XX": "Other client errors", "5XX": "Other server errors", "default": "Other statuses"}
+
+
 def _phrase(status: str) -> str:
-    return f"{status} {HTTPStatus(int(status)).phrase}" if status.isdigit() else status
+    return f"{status} {_RANGES.get(status) or phrase(int(status))}"
 
 
 def _written(media: str, value: object) -> str:
