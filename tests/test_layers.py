@@ -64,7 +64,12 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "settings.types",
         "transcoding",
     ),
-    "rest.pages": ("problems", "rest.fixed_content", "transcoding.media_type"),
+    "rest.pages": (
+        "problems",
+        "rest.fixed_content",
+        "transcoding.media_type",
+        "transcoding.status",
+    ),
     "rest.fixed_content": (),
     "grpc_server": ("interceptors", "process.sockets", "settings.types"),
     "interceptors": ("call", "logs", "problems"),

@@ -105,6 +105,7 @@ async def test_tls(kind: Kind) -> None:
             assert (await client.get()).access_token == "the.access.token"
 
 
+@pytest.mark.timing("it must pass, and the test waits for it as long as it takes")
 @every_kind
 async def test_tls_is_the_default(kind: Kind) -> None:
     """Unless `plaintext` is set, nothing is sent to a service without TLS."""

@@ -167,6 +167,7 @@ async def test_the_sidecar_asks_for_a_pause(client: Client, upstream: Upstream) 
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.timing("it must pass, and the test waits for it as long as it takes")
 @every_kind
 async def test_a_timeout(kind: Kind) -> None:
     """After `timeout` seconds the exchange fails, even if the service says nothing at all."""

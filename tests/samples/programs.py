@@ -13,7 +13,7 @@ from tests.third_party import find_tool_since, install, install_npm
 SAMPLES = ROOT / "sidecar/rest/samples"
 URL = "http://127.0.0.1:8080/v1/oauth/token"
 HERE = Path(__file__).parent
-DOWNLOADS = HERE / "downloads"
+DOWNLOADS = HERE / ".downloads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
