@@ -22,6 +22,7 @@ from tests.sidecar_process import (
 )
 from tests.third_party import install_npm
 
+pytestmark = pytest.mark.tools
 GO, TYPESCRIPT = "clients/go", "clients/typescript"
 
 

@@ -31,7 +31,16 @@ PINNED = {
 every_sample = pytest.mark.parametrize("name", RUNTIMES)
 
 
-@pytest.fixture(name="program", params=RUNTIMES)
+# The others need what pip does not install, and take longer.
+QUICK = {"token.sh", "get_token.py"}
+
+
+@pytest.fixture(
+    name="program",
+    params=[
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.tools) for name in RUNTIMES
+    ],
+)
 def _program(request: pytest.FixtureRequest, tmp_path: Path) -> Program:
     """Return each sample in turn."""
     return Program(name=request.param, folder=tmp_path)
