@@ -109,7 +109,7 @@ ATTACKS: Mapping[str, tuple[Attack, int]] = {
     "a length of another media type": (by_length(), 415),
     "a chunk of another media type": (by_chunk(), 415),
     "a length that is asked about": (by_length(b"Expect: 100-continue"), 415),
-    "a length on another path": (by_length(line=b"POST / HTTP/1.1"), 404),
+    "a length on another path": (by_length(line=b"POST /elsewhere HTTP/1.1"), 404),
     "a length of GET": (by_length(line=b"GET /v1/oauth/token HTTP/1.1"), 405),
     "a chunk of GET": (by_chunk(line=b"GET /v1/oauth/token HTTP/1.1"), 405),
     "a length with an upgrade": (by_length(b"Connection: Upgrade", b"Upgrade: h2c"), 415),
