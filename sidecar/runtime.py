@@ -14,7 +14,7 @@ import grpc
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, logs
+from sidecar import admin_app, logs, overview
 from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.request import ClientAuthentication
@@ -29,7 +29,7 @@ from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import file_limits, signals
-from sidecar.process.drain import Counts, Drain
+from sidecar.process.drain import Drain
 from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
 from sidecar.process.state import State
 from sidecar.rest import app as rest_app
@@ -92,15 +92,7 @@ async def running(
             grpc_address = server.bind(settings.grpc_listen)
         addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
         is_started = asyncio.Event()
-        state = State()
-        state.add(
-            phase=lambda: drain.phase if is_started.is_set() else "starting",
-            addresses=addresses.by_name,
-            calls=lambda: admission.counts,
-            grpc=lambda: server.counts,
-            certificates=certificates.expiries,
-            log=lambda: {"dropped": logs.dropped()},
-        )
+        state = overview.of_start(addresses, admission, server, certificates)
         await _serve_auxiliary(stack, bound, is_started, drain, state)
         service = await _build_service(stack, settings, addresses.token_url, certificates)
         add_TokenServiceServicer_to_server(service, server.server)
@@ -109,20 +101,10 @@ async def running(
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
         rest = _build_rest(settings, channel, admission, certificates, public_url, bound.rest)
         await rest.start()
-        state.add(
-            rest=lambda: rest.counts,
-            auth_api=lambda: service.auth_api.counters,
-            throttle=lambda: service.throttle.counts,
-        )
-        drain.count = lambda: Counts(
-            in_flight=admission.in_flight,
-            rest_connections=rest.counts.open,
-            auth_api_connections=service.auth_api.counters.connections.open,
-            refused=admission.counts.refused + rest.counts.refused,
-        )
         stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
         await server.set_serving(serving=True)
+        overview.complete(state, drain, admission, rest, service)
         is_started.set()
         yield addresses
 

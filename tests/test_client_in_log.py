@@ -51,13 +51,13 @@ SENT: Mapping[str, tuple[Sent, str | None]] = {
 
 @asynccontextmanager
 async def replicas(
-    count: int, upstream: Upstream, *, env: Mapping[str, str], **flags: str
+    count: int, upstream: Upstream, *, env: Mapping[str, str]
 ) -> AsyncIterator[Sequence[Any]]:
     """Run `count` sidecars with the same settings."""
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
-                serving("serve", env=env, auth_api_token_url=upstream.url, **flags)
+                serving("serve", env=env, auth_api_token_url=upstream.url)
             )
             for _ in range(count)
         ]

@@ -159,7 +159,7 @@ async def test_the_certificates(tmp_path: Path) -> None:
     end = datetime.now(UTC).replace(microsecond=0)
     leaf = leaf_of(authority, not_before=datetime(2020, 1, 1, tzinfo=UTC), not_after=end)
     folder = Mount(tmp_path, pair(leaf) | trust(authority)).folder
-    flags = {
+    flags: Mapping[str, Any] = {
         "grpc_tls_certificate": str(folder / "tls.crt"),
         "grpc_tls_key": str(folder / "tls.key"),
         "grpc_tls_client_ca": str(folder / "ca.crt"),

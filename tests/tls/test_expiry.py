@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -20,7 +21,7 @@ AUTHORITY = trustme.CA()
 DAY = 24 * 3600.0
 FILE = Path("/certificates/tls.crt")
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-URL = {"auth_api_token_url": "https://127.0.0.1:9/token"}
+URL: dict[str, Any] = {"auth_api_token_url": "https://127.0.0.1:9/token"}
 
 
 def until(end: datetime) -> dict[str, bytes]:
@@ -129,9 +130,9 @@ async def test_check_config_warns(tmp_path: Path) -> None:
 
 
 async def test_serve_warns_at_the_start(tmp_path: Path) -> None:
-    """The log has a warning for each file at the start; an expired certificate is still served."""
+    """The log has a warning for each file at the start, and the process serves."""
     end = datetime.now(UTC) + timedelta(days=3)
-    flags = flags_of(Mount(tmp_path, until(end)))
+    flags: Mapping[str, Any] = flags_of(Mount(tmp_path, until(end)))
     async with asyncio.timeout(60), serving("serve", **flags, **URL) as sidecar:
         await sidecar.log.find('"listener": "auth_api"')
     warnings = [line for line in log_lines(await sidecar.log.all()) if line["level"] == "warning"]

@@ -1,6 +1,8 @@
 """Tests of the dates of certificates, against the library `cryptography`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trustme
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from sidecar.tls.validity import certificates_in, end_of
 from tests.properties import many
 
-KEYS = {
+KEYS: Mapping[str, Any] = {
     "RSA": rsa.generate_private_key(65537, 2048),
     "EC": ec.generate_private_key(ec.SECP256R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate(),
