@@ -24,7 +24,7 @@ def build(
     is_started: Probe,
     is_ready: Probe,
     drain: Callable[[], None],
-    state: Callable[[], bytes] = lambda: b"{}",
+    state: Callable[[], bytes],
 ) -> ASGIApp:
     """Return the application.
 
