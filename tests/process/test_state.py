@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import ssl
 import time
 from collections import Counter
@@ -120,12 +121,13 @@ async def send(way: Any, sent: Sent) -> Any:
 
 
 async def test_refused_calls_are_counted() -> None:
-    """The state counts the calls beyond the limit, and the requests that got a prepared 503."""
+    """Calls beyond the limit are counted in the state and, in a shutdown, in its phase."""
     hold = Hold()
+    limits: dict[str, Any] = {"max_in_flight": "1", "lame_duck": "40s", "termination_grace": "99s"}
     async with (
         asyncio.timeout(HANG),
         Upstream() as upstream,
-        serving("serve", auth_api_token_url=upstream.url, max_in_flight="1") as sidecar,
+        serving("serve", auth_api_token_url=upstream.url, **limits) as sidecar,
         open_ways(sidecar.addresses) as ways,
     ):
         upstream.script = hold.script
@@ -134,8 +136,15 @@ async def test_refused_calls_are_counted() -> None:
         for way in ("form", "form", "grpc"):
             assert (await ways[way](SENT)).problem
         state = await read(sidecar)
+        sidecar.signal(signal.SIGTERM)
+        while (await read(sidecar))["phase"] != "lame duck":
+            pass
+        assert (await ways["grpc"](SENT)).problem
+        sidecar.signal(signal.SIGTERM)
+        ended = json.loads(await sidecar.log.find('"message": "lame duck ended"'))
         hold.release.set()
         assert (await call).token
+    assert (ended["in_flight"], ended["refused"]) == (1, 1)
     # The body of httpx2 comes in a segment of its own, so that no request is a simple POST.
     assert state["calls"]["refused"] + state["rest"]["refused"] == 3
     assert state["calls"]["refused"] >= 1

@@ -21,9 +21,9 @@ KEYS: Mapping[str, Any] = {
     "EC": ec.generate_private_key(ec.SECP256R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate(),
 }
-# The last date of UTCTime, the first of GeneralizedTime, and "no end" of RFC 5280.
+# The first and last year of UTCTime, the first of GeneralizedTime, and "no end" of RFC 5280.
 ENDS = (
-    datetime(1951, 2, 3, 4, 5, 6, tzinfo=UTC),
+    datetime(1950, 2, 3, 4, 5, 6, tzinfo=UTC),
     datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC),
     datetime(2000, 1, 1, tzinfo=UTC),
     datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC),
