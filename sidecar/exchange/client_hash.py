@@ -1,7 +1,7 @@
 """The name of a client in the log: a keyed hash of its identifier.
 
-Who has the log but not the key cannot find out which client a line is about, not even by
-hashing every identifier that may exist.
+Without the key, nobody can find out from a line which client it is about, not even by hashing
+every identifier that may exist.
 """
 
 import hmac

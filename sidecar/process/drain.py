@@ -32,7 +32,7 @@ class Drain:
     """The state of a graceful shutdown.
 
     `lame_duck` is the time of the lame duck, `timeout` the maximum time of the drain, in
-    seconds. `count` returns the counts for the log; whoever has them sets it.
+    seconds. `count` returns the counts for the log; without it they are 0.
     """
 
     def __init__(self, *, lame_duck: float, timeout: float) -> None:

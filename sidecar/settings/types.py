@@ -22,7 +22,7 @@ _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _UNITS = {"ms": 0.001, "s": 1.0}
 _MAX_SECONDS = 3600.0
 _MAX_COUNT = 1_000_000
-# A key that a person would choose could be guessed: whoever has the log can try keys.
+# A short key could be guessed: a reader of the log could try keys on a known identifier.
 _KEY = re.compile(r"[\x21-\x7e]{32,256}")
 
 

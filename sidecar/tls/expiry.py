@@ -1,4 +1,4 @@
-"""The expiry of the certificates in use: dates for whoever asks, and warnings before the end."""
+"""The expiry of the certificates in use: their dates, and warnings before the end."""
 
 import asyncio
 from collections.abc import Callable, Iterable
