@@ -1,4 +1,4 @@
-"""Admin ASGI application: the probes and the drain, on their own listener."""
+"""Admin ASGI application: the probes, the state and the drain, on their own listener."""
 
 import ipaddress
 from collections.abc import Callable, Mapping
@@ -10,20 +10,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sidecar import logs
 from sidecar.http_server.connection import REFUSAL
 
 Probe = Callable[[], bool]
 _NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
 
 
-def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> ASGIApp:
+def build(
+    *,
+    is_started: Probe,
+    is_ready: Probe,
+    drain: Callable[[], None],
+    state: Callable[[], bytes],
+) -> ASGIApp:
     """Return the application.
 
     `is_started` returns whether everything listens, `is_ready` whether new calls should be
-    routed here. `drain` begins a graceful shutdown, as SIGTERM does. No probe depends on the
-    auth-api, because a restart of the sidecar would not repair it.
+    routed here. `drain` begins a graceful shutdown, as SIGTERM does. `state` returns the state
+    of the process as JSON. No probe depends on the auth-api, because a restart of the sidecar
+    would not repair it.
     """
 
     async def livez(_request: Request) -> Response:
@@ -34,6 +42,9 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
 
     async def readyz(_request: Request) -> Response:
         return _respond_to_probe(is_ready(), "ready")
+
+    async def show_state(_request: Request) -> Response:
+        return Response(state(), headers=_NO_STORE, media_type="application/json")
 
     async def begin_drain(request: Request) -> Response:
         if not _is_local(request):
@@ -47,16 +58,32 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
 
     routes = [Route(f"/{probe.__name__}", probe) for probe in (livez, startupz, readyz)]
     app = Starlette(
-        routes=[*routes, Route("/drain", begin_drain, methods=["POST"])],
+        routes=[
+            *routes,
+            Route("/state", show_state),
+            Route("/drain", begin_drain, methods=["POST"]),
+        ],
         exception_handlers={HTTPException: _refuse_http_exception},
     )
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         refused = scope.get(REFUSAL)
         response = _refuse(refused.status, refused.detail) if refused else app
-        await response(scope, receive, send)
+        await response(scope, receive, _logged(scope, send))
 
     return answer
+
+
+def _logged(scope: Scope, send: Send) -> Send:
+    """Return `send`, with a debug line at the start of the response."""
+
+    async def send_logged(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            route = getattr(scope.get("route"), "path", "unmatched")
+            logs.debug("admin request", route=route, status=message["status"])
+        await send(message)
+
+    return send_logged
 
 
 def _is_local(request: Request) -> bool:

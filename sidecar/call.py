@@ -61,7 +61,7 @@ class Call:
             address=client_address.find(peer, forwarded, trusted=trusted_proxies),
         )
         if call.address != peer:
-            call.note(client=call.address)
+            call.note(client_address=call.address)
         return call
 
     def note(self, **notes: Note) -> None:

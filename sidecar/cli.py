@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.metadata import version
@@ -14,8 +14,10 @@ from typing import NoReturn
 import uvloop
 
 from sidecar import logs
+from sidecar.exchange.client_hash import ClientHash
 from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, signals
+from sidecar.settings import report
 from sidecar.settings.model import PREFIX, Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.settings.sources import SettingsError, load
@@ -33,6 +35,7 @@ _COMMANDS = {
     "dev": "serve the API and an embedded auth-api for it, with demo clients",
     "check-config": "check the settings that serve would use, and serve nothing",
     "openapi": "print the OpenAPI document of the API, and serve nothing",
+    "hash-client": "print the hash by which the log names a client, and serve nothing",
 }
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
@@ -42,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status of the process."""
     known, unknown = _parser().parse_known_args(arguments)
     parsed = vars(known)
-    command = parsed.pop("command")
+    command, client_id = parsed.pop("command"), parsed.pop("ID", None)
+    is_printing = parsed.pop("print", False)
     flags = {name: value for name, value in parsed.items() if value is not None}
     violations = [_explain(argument) for argument in unknown if argument.startswith("-")]
     try:
@@ -55,9 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if violations or unknown:
         return _fail(*violations or ["unexpected arguments; see --help"])
     if command == "check-config":
-        return _check(settings)
+        return _check(settings, flags if is_printing else None)
     if command == "openapi":
         return _describe(settings)
+    if command == "hash-client":
+        return _hash(settings, client_id)
     return _serve(settings, embeds_auth_api=command == "dev")
 
 
@@ -80,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
             flag, variable = f"--{setting.replace('_', '-')}", name_of(setting)
             help_text = f"{field.description} ({variable}; default: {as_text(field.default)})"
             command.add_argument(flag, metavar="VALUE", help=help_text)
+    commands.choices["check-config"].add_argument(
+        "--print",
+        action="store_true",
+        help="print every setting in force and where it comes from; secrets are masked",
+    )
+    commands.choices["hash-client"].add_argument(
+        "ID", nargs="?", help="the client_id; without it, a line of standard input"
+    )
     return parser
 
 
@@ -88,14 +102,35 @@ def _explain(argument: str) -> str:
     return f"{argument.partition('=')[0]}: is not a flag; see --help"
 
 
-def _check(settings: Settings) -> int:
+def _check(settings: Settings, printed: Mapping[str, str] | None) -> int:
+    """Check the files in `settings`; print all settings if `printed`, their flags, is given."""
     from sidecar.tls.certificates import Certificates  # noqa: PLC0415 it brings gRPC, as below
 
+    if printed is not None:
+        print(*report.describe(settings, os.environ, printed), sep="\n")
     try:
-        Certificates.load(settings)
+        expiries = Certificates.load(settings).expiries()
     except SettingsError as error:
         return _fail(*error.violations)
-    print("The settings are right.")
+    for expiry in expiries:
+        if expiry.warning:
+            print(f"karmo-sidecar: warning: {expiry}", file=sys.stderr)
+    if printed is None:
+        print("The settings are right.")
+    return 0
+
+
+def _hash(settings: Settings, client_id: str | None) -> int:
+    if settings.log_client_key is None:
+        return _fail(
+            f"{name_of('log_client_key')}: must be set, to the key of the sidecar whose log is "
+            "searched: without it each process has a random key"
+        )
+    if client_id is None:
+        client_id = os.fsdecode(sys.stdin.buffer.readline().rstrip(b"\r\n"))
+    if not client_id:
+        return _fail("the client_id must not be empty")
+    print(ClientHash(settings.log_client_key).of(client_id))
     return 0
 
 
@@ -124,7 +159,7 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     needed, available = file_limits.raise_soft_limit(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
-    with closing(logs.configure(sys.stdout, closing=SHUTDOWN_MARGIN.log)):
+    with closing(logs.configure(sys.stdout, closing=SHUTDOWN_MARGIN.log, level=settings.log_level)):
         if available < needed:
             logs.warning("few descriptors", needed=needed, found=available)
         try:

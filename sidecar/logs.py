@@ -12,6 +12,7 @@ import traceback
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Context
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -35,6 +36,17 @@ def access(call: Call, **notes: Note) -> Iterator[Call]:
             logging.getLogger("sidecar.access").info(
                 "call", extra={"notes": {**call.notes, "duration_ms": milliseconds}}
             )
+
+
+def debug(message: str, **notes: Note) -> None:
+    """Log an event that is seldom of interest at DEBUG, with named values.
+
+    Never with a request id: such events are those of a connection or look-up, which outlives
+    the call that began it.
+    """
+    logger = logging.getLogger(_OURS)
+    if logger.isEnabledFor(logging.DEBUG):
+        Context().run(logger.debug, message, extra={"notes": notes})
 
 
 def event(message: str, **notes: Note) -> None:
@@ -101,21 +113,29 @@ def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
     }
 
 
-def configure(stream: TextIO | None, *, closing: float) -> LogWriter:
-    """Write every record of the process to `stream` as JSON, until the returned writer is closed.
+def dropped() -> int:
+    """Return the number of lines that the log of this process has dropped so far."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.dropped for handler in handlers if isinstance(handler, LogWriter))
+
+
+def configure(stream: TextIO | None, *, closing: float, level: str = "info") -> LogWriter:
+    """Write the records of the process to `stream` as JSON, until the returned writer is closed.
 
     The writer uses the file descriptor of `stream`. None discards all records: `sys.stdout`
     is None in a process that was started without one. `closing` is the time in seconds that
-    closing the writer may take. Records of other libraries are kept from
-    WARNING on: httpx2 logs the URL of every request at INFO and its headers at DEBUG.
+    closing the writer may take. Our records are kept from `level` on, those of other libraries
+    from WARNING or, if that is higher, `level`: httpx2 logs the URL of every request at INFO and
+    its headers at DEBUG.
     """
     # Without a stream, descriptor 1 must not be used: the next socket may have that number.
     writer = LogWriter(
         stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY), closing=closing
     )
     writer.setFormatter(JsonFormatter())
-    logging.basicConfig(handlers=[writer], level=logging.WARNING, force=True)
-    logging.getLogger(_OURS).setLevel(logging.INFO)
+    ours = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(handlers=[writer], level=max(ours, logging.WARNING), force=True)
+    logging.getLogger(_OURS).setLevel(ours)
     # uvicorn warns of every request that is not HTTP, and recommends unwanted packages.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return writer

@@ -14,10 +14,11 @@ import grpc
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, logs
+from sidecar import admin_app, logs, overview
 from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES, limits_of, read_samples
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.request import ClientAuthentication
+from sidecar.exchange.client_hash import ClientHash
 from sidecar.exchange.service import TokenService
 from sidecar.exchange.throttle import Throttle
 from sidecar.grpc_server.server import GrpcLimits, GrpcServer
@@ -30,10 +31,11 @@ from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import file_limits, signals
 from sidecar.process.drain import Drain
 from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
+from sidecar.process.state import State
 from sidecar.rest import app as rest_app
 from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
-from sidecar.tls import reloading
+from sidecar.tls import expiry, reloading
 from sidecar.tls.certificates import Certificates
 
 
@@ -56,7 +58,7 @@ async def run(
         logs.event("serving", **addresses.by_name())
         await drain.beginning()
         logs.event("stopping")
-    logs.event("stopped")
+    drain.log_stopped()
     signals.ignore()
 
 
@@ -82,6 +84,7 @@ async def running(
         )
         certificates = Certificates.load(settings)
         stack.callback(asyncio.create_task(reloading.watch(*certificates.parts)).cancel)
+        stack.callback(asyncio.create_task(expiry.watch(certificates.expiries)).cancel)
         public_url = settings.public_url_at(address_of(bound.rest))
         admission = Admission(settings.max_in_flight)
         server = _build_server(settings, admission, certificates, public_url)
@@ -89,7 +92,8 @@ async def running(
             grpc_address = server.bind(settings.grpc_listen)
         addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
         is_started = asyncio.Event()
-        await _serve_auxiliary(stack, bound, is_started, drain)
+        state = overview.of_start(addresses, admission, server, certificates)
+        await _serve_auxiliary(stack, bound, is_started, drain, state)
         service = await _build_service(stack, settings, addresses.token_url, certificates)
         add_TokenServiceServicer_to_server(service, server.server)
         channel = InProcessChannel(interceptors=(ErrorBoundary(public_url), admission))
@@ -100,6 +104,7 @@ async def running(
         stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
         await server.set_serving(serving=True)
+        overview.complete(state, drain, admission, rest, service)
         is_started.set()
         yield addresses
 
@@ -121,15 +126,17 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
 
 
 async def _serve_auxiliary(
-    stack: AsyncExitStack, bound: Sockets, is_started: asyncio.Event, drain: Drain
+    stack: AsyncExitStack, bound: Sockets, is_started: asyncio.Event, drain: Drain, state: State
 ) -> None:
     """Serve the admin application, and the embedded auth-api if there is one."""
     admin = admin_app.build(
         is_started=is_started.is_set,
         is_ready=lambda: is_started.is_set() and not drain.has_begun,
         drain=signals.stop_handler("POST /drain", drain.begin),
+        state=state.to_json,
     )
-    await _serve(stack, admin, bound.admin)
+    listener = await _serve(stack, admin, bound.admin)
+    state.add(admin=lambda: listener.counts)
     if bound.embedded is not None:
         await _serve(stack, _build_embedded(bound.embedded), bound.embedded)
 
@@ -203,7 +210,8 @@ async def _build_service(
         all_failures=settings.max_failures,
         client_calls=settings.max_client_calls,
     )
-    return TokenService(await stack.enter_async_context(auth_api), throttle)
+    hashes = ClientHash(settings.log_client_key)
+    return TokenService(await stack.enter_async_context(auth_api), throttle, hashes)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -216,7 +224,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
+async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> HttpListener:
     limits = Limits(connections=file_limits.AUXILIARY_CONNECTIONS, backlog=BACKLOG)
     listener = HttpListener(app, bound, grace=SHUTDOWN_MARGIN.admin_listener, limits=limits)
     await listener.start()
@@ -226,6 +234,7 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
         await listener.stop()
 
     stack.push_async_callback(stop)
+    return listener
 
 
 def _build_embedded(bound: socket) -> ASGIApp:

@@ -24,7 +24,10 @@ class Process:
     def client(self, host: str = "127.0.0.1") -> httpx2.AsyncClient:
         """Return a client of the application with the address `host`."""
         app = admin_app.build(
-            is_started=lambda: self.started, is_ready=lambda: self.ready, drain=self.drain
+            is_started=lambda: self.started,
+            is_ready=lambda: self.ready,
+            drain=self.drain,
+            state=lambda: b'{"phase":"serving"}',
         )
         transport = httpx2.ASGITransport(app, client=(host, 1))
         return httpx2.AsyncClient(transport=transport, base_url="http://admin.test")
@@ -47,6 +50,18 @@ async def test_probe(path: str, ready: bool, status_code: int, status: str) -> N
         response = await probes.get(path)
     assert (response.status_code, response.json()) == (status_code, {"status": status})
     assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
+async def test_state(host: str) -> None:
+    """The state is returned as it is, to any client, and may not be cached."""
+    async with Process().client(host) as admin:
+        response = await admin.get("/state")
+        other = await admin.post("/state")
+    assert (response.status_code, response.content) == (200, b'{"phase":"serving"}')
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    assert other.status_code == 405
 
 
 async def test_readiness_is_asked_each_time() -> None:

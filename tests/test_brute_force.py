@@ -227,8 +227,8 @@ async def test_the_line_tells_who_it_was(deployment: Deployment, guesser: str, o
         line = await log.access_line(response.headers["x-request-id"])
         await by_grpc(deployment, other, secret="canary-secret")
         await log.wait_for(2)
-    assert line["client"] == guesser
-    assert [entry.get("client") for entry in log.entries if entry.get("protocol") == "grpc"] == [
-        other
-    ]
+    assert line["client_address"] == guesser
+    (by_other,) = (entry for entry in log.entries if entry.get("protocol") == "grpc")
+    assert by_other["client_address"] == other
+    assert line["client"] == by_other["client"] != guesser
     assert "canary" not in json.dumps(log.entries)

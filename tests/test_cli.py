@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import signal
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -58,6 +61,34 @@ async def test_right_settings_are_right() -> None:
     """`check-config` accepts right settings with status 0, and serves nothing."""
     end = await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL))
     assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
+
+
+async def test_the_settings_in_force_are_printed(tmp_path: Path) -> None:
+    """`check-config --print` has a line for each setting with its source, and nothing secret."""
+    file = tmp_path / "key"
+    file.write_text(f"{CANARY}-0123456789-0123456789-0123456789\n")
+    flags = as_flags({"auth_api_token_url": f"https://auth.example.test/token?key={CANARY}"})
+    env = {"SIDECAR_LOG_CLIENT_KEY_FILE": str(file), "SIDECAR_MAX_IN_FLIGHT": "7"}
+    end = await run(*SIDECAR, "check-config", "--print", *flags, env=env)
+    assert (end.status, end.stderr) == (0, "")
+    lines = end.stdout.splitlines()
+    assert [line.partition("=")[0] for line in lines] == [f"SIDECAR_{n.upper()}" for n in SETTINGS]
+    assert {
+        "SIDECAR_AUTH_API_TOKEN_URL=https://auth.example.test/token?***  # flag",
+        f"SIDECAR_LOG_CLIENT_KEY=***  # file {file}",
+        "SIDECAR_MAX_IN_FLIGHT=7  # environment",
+        "SIDECAR_LAME_DUCK=5s  # default",
+    } <= set(lines)
+    assert CANARY not in end.stdout
+
+
+async def test_the_settings_are_printed_before_a_bad_certificate() -> None:
+    """The settings in force are shown even if a file that they name is bad."""
+    flags = as_flags({"auth_api_token_url": "https://a.test/", "auth_api_tls_ca": "/no/file"})
+    end = await run(*SIDECAR, "check-config", "--print", *flags)
+    assert end.status == 78
+    assert "SIDECAR_AUTH_API_TLS_CA=/no/file  # flag\n" in end.stdout
+    assert "cannot read /no/file" in end.stderr
 
 
 # Any text is a valid file name.
@@ -177,7 +208,8 @@ async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
     log = sidecar_process.log_lines(await sidecar.log.all())
     messages = dict.fromkeys(record["message"] for record in log)
-    assert list(messages) == ["serving", "call", "stop requested", "stopping", "stopped"]
+    phases = ["lame duck ended", "drain ended"]
+    assert list(messages) == ["serving", "call", "stop requested", "stopping", *phases, "stopped"]
     assert [record["by"] for record in log if "by" in record] == ["SIGTERM"]
 
 
@@ -195,6 +227,42 @@ async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
         urls = [line.split()[1] for line in sidecar.stderr.seen if "  problems  " in line]
         assert urls == [f"https://{sidecar.addresses['rest']}/problems"]
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
+
+
+ADDRESS = re.compile(r"(?:REST +http://|probes +http://)(127\.0\.0\.1:\d+)")
+
+
+async def lines_at(level: str) -> list[dict[str, Any]]:
+    """Return the log of a sidecar at `level` that serves a call and a probe."""
+    sidecar_process.find_tool("curl")
+    command = (*SIDECAR, "dev", *free(log_level=level))
+    async with sidecar_process.started(*command) as sidecar:
+        await sidecar.stderr.find("Stop it with Ctrl-C.")
+        rest, admin = ADDRESS.findall("".join(sidecar.stderr.seen))
+        form = ("-su", "demo-partner:demo-secret", "-d", "grant_type=client_credentials")
+        for call in ((*form, f"http://{rest}/v1/oauth/token"), ("-s", f"http://{admin}/readyz")):
+            assert (await run("curl", *call)).status == 0
+        sidecar.signal(signal.SIGTERM)
+        end = await sidecar.ended()
+    assert end.status == 0
+    return sidecar_process.log_lines(end.stdout)
+
+
+async def test_the_level_of_the_log() -> None:
+    """At `warning` there is no line of what is right; `debug` adds connections and probes."""
+    assert await lines_at("warning") == []
+    at_info, at_debug = await lines_at("info"), await lines_at("debug")
+    messages = {line["message"] for line in at_debug} - {line["message"] for line in at_info}
+    assert messages == {
+        "auth-api connection opened",
+        "auth-api connection closed",
+        "admin request",
+    }
+    fine = [line for line in at_debug if line["level"] == "debug"]
+    assert {line["message"] for line in fine} == messages
+    assert not any("request_id" in line for line in fine)
+    (probe,) = (line for line in fine if line["message"] == "admin request")
+    assert (probe["route"], probe["status"]) == ("/readyz", 200)
 
 
 async def paste_the_banner(sidecar: sidecar_process.Sidecar) -> list[Mapping[str, str]]:

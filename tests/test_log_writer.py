@@ -290,7 +290,8 @@ async def serving(
         await served.kill()
 
 
-MESSAGES = ["serving", *["call"] * CALLS, "stop requested", "stopping", "stopped"]
+PHASES = ["lame duck ended", "drain ended"]
+MESSAGES = ["serving", *["call"] * CALLS, "stop requested", "stopping", *PHASES, "stopped"]
 
 
 async def test_calls_are_answered_while_nobody_reads(pipe: Pipe) -> None:

@@ -27,7 +27,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # Time limit for a task or callback to run, in seconds.
 GUARD = 20
 
-Configured = Callable[[str], tuple[Path, LogWriter]]
+Configured = Callable[..., tuple[Path, LogWriter]]
 
 
 @pytest.fixture
@@ -429,10 +429,10 @@ def configured(tmp_path: Path) -> Iterator[Configured]:
         root.removeHandler(handler)
     with ExitStack() as stack:
 
-        def configure(name: str) -> tuple[Path, LogWriter]:
+        def configure(name: str, **options: str) -> tuple[Path, LogWriter]:
             stream = stack.enter_context((tmp_path / name).open("w"))
             return tmp_path / name, stack.enter_context(
-                closing(logs.configure(stream, closing=1.0))
+                closing(logs.configure(stream, closing=1.0, **options))
             )
 
         yield configure
@@ -454,6 +454,46 @@ def test_configure(configured: Configured) -> None:
         ("sidecar", "ours"),
         ("httpx2", "odd: %s"),
     ]
+
+
+LEVELS = {
+    "debug": ["debug", "info", "warning", "warning of others", "error"],
+    "info": ["info", "warning", "warning of others", "error"],
+    "warning": ["warning", "warning of others", "error"],
+    "error": ["error"],
+}
+
+
+@pytest.mark.parametrize(("level", "messages"), LEVELS.items(), ids=LEVELS)
+def test_each_level(configured: Configured, level: str, messages: list[str]) -> None:
+    """A level keeps our lines from it on, and those of others from WARNING on at least."""
+    path, writer = configured("log", level=level)
+    for log, message in ((logs.debug, "debug"), (logs.event, "info"), (logs.warning, "warning")):
+        log(message)
+    for number in (logging.DEBUG, logging.INFO, logging.WARNING):
+        logging.getLogger("httpx2").log(number, "warning of others")
+    logs.failure("error", None)
+    writer.close()
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert [line["message"] for line in lines] == messages
+
+
+def test_debug_lines_have_no_call(log: Log) -> None:
+    """An event of a connection is not taken for one of the call that it happens in."""
+    with access(Call(request_id=ID)):
+        logs.debug("connection", reason="idle")
+        line = entry(log)
+    assert (line["level"], line["reason"]) == ("debug", "idle")
+    assert "request_id" not in line
+
+
+def test_dropped_lines_are_counted(configured: Configured) -> None:
+    """The number of dropped lines is that of the writer in use."""
+    assert logs.dropped() == 0
+    _, writer = configured("log")
+    logs.event("lost", value=object())  # type: ignore[arg-type] # that is the point
+    logs.event("written")
+    assert (logs.dropped(), writer.dropped) == (1, 1)
 
 
 def test_configure_replaces_what_was_there(configured: Configured) -> None:

@@ -72,6 +72,17 @@ def check(request: TokenRequest, *, must_decode: bool = False) -> ClientCredenti
     )
 
 
+def find_client_id(request: TokenRequest) -> Secret[str]:
+    """Return the identifier of the client that `request` names, or an empty one.
+
+    The request may have a problem. If its header and its body name two clients, the header counts.
+    """
+    header = _read_header(request, must_decode=False)
+    if isinstance(header, Basic) and header.client_id.reveal():
+        return header.client_id
+    return request.client_id
+
+
 def find_problem(request: TokenRequest) -> Problem | None:
     """Return the problem of `request`, if it has one.
 

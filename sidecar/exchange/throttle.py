@@ -31,6 +31,18 @@ TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThrottleCounts:
+    """How many windows of each kind are kept now, including those that have just ended."""
+
+    calls: int
+    failures_of_pair: int
+    failures_of_address: int
+    failures_of_client: int
+    guesses: int
+    trusted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _FailureLimit:
     """A limit of `amount` wrong secrets per minute for `key`; `scope` describes it in texts."""
 
@@ -78,6 +90,18 @@ class Throttle:
         # A random key for the hashes. Without one, an attacker could compute two client ids
         # with the same hash, which would share a window.
         self._salt = secrets.token_bytes(16)
+
+    @property
+    def counts(self) -> ThrottleCounts:
+        """The numbers of windows of now."""
+        return ThrottleCounts(
+            calls=len(self._calls),
+            failures_of_pair=len(self._failures_of_pair),
+            failures_of_address=len(self._failures_of_address),
+            failures_of_client=len(self._failures_of_client),
+            guesses=len(self._guesses),
+            trusted=len(self._trusted),
+        )
 
     @contextmanager
     def attempt(self, address: str, credentials: ClientCredentials) -> Iterator[None]:

@@ -77,6 +77,14 @@ class GrpcLimits:
 _DEFAULTS = GrpcLimits()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcCounts:
+    """The calls so far, and those of them that wait for their request message."""
+
+    calls: int
+    waiting: int
+
+
 class GrpcServer:
     """A gRPC server for `services`. Their servicers are added to `server` afterwards.
 
@@ -119,6 +127,11 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
             reflection.Reflection(Schema(served, read_published())).add_to(self.server)
+
+    @property
+    def counts(self) -> GrpcCounts:
+        """The counts of now. gRPC core does not tell how many connections are open."""
+        return GrpcCounts(calls=self._log.calls, waiting=self._message.waiting)
 
     def bind(self, address: Address) -> Address:
         """Listen on `address`; return it with the port in use. Raises OSError."""

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 import uvicorn
@@ -17,6 +18,20 @@ from sidecar.tls.forwarding_context import ForwardingContext
 
 _DEFAULTS = Limits()
 _POLL_INTERVAL = 0.02  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerCounts:
+    """The connections of a listener, and the requests so far that got a prepared 503.
+
+    `idle` are those of the `open` connections that wait for a request, `opening` those in the
+    TLS handshake.
+    """
+
+    open: int
+    idle: int
+    opening: int
+    refused: int
 
 
 class HttpListener:
@@ -76,6 +91,17 @@ class HttpListener:
         )
         self._server.servers = [server]
         self._main_loop = asyncio.create_task(self._server.main_loop())
+
+    @property
+    def counts(self) -> ListenerCounts:
+        """The counts of now."""
+        load_shedding = self._state.load_shedding
+        return ListenerCounts(
+            open=len(self._server.server_state.connections),
+            idle=len(self._state.waiting),
+            opening=len(self._state.opening),
+            refused=load_shedding.refused if load_shedding else 0,
+        )
 
     def retire(self) -> None:
         """Go on serving, and close each connection with its next response."""

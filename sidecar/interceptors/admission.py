@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -34,6 +35,16 @@ _TOO_MANY_STREAMS = Problem(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionCounts:
+    """The calls in flight, their limit, the open streams; and the calls refused so far."""
+
+    in_flight: int
+    limit: int
+    streams: int
+    refused: int
+
+
 class Admission(grpc.aio.ServerInterceptor):
     """Limits the calls in flight to `limit`, and can end calls and streams.
 
@@ -52,11 +63,22 @@ class Admission(grpc.aio.ServerInterceptor):
         self._streams: _Tasks = set()
         self._connections: Counter[str] = Counter()  # open streams by connection
         self._ended: _Tasks = set()
+        self._refused = 0
 
     @property
     def in_flight(self) -> int:
         """The number of calls in flight."""
         return len(self._calls)
+
+    @property
+    def counts(self) -> AdmissionCounts:
+        """The counts of now."""
+        return AdmissionCounts(
+            in_flight=len(self._calls),
+            limit=self._limit,
+            streams=len(self._streams),
+            refused=self._refused,
+        )
 
     def is_full(self, begun: int = 0) -> bool:
         """Return whether one more call would be refused with `overloaded`.
@@ -87,6 +109,7 @@ class Admission(grpc.aio.ServerInterceptor):
     def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def counted(request: Any, context: Context) -> Any:
             if self.is_full():
+                self._refused += 1
                 raise ProblemError(self.overloaded)
             with self._known(self._calls):
                 return await behavior(parse(request, handler), context)

@@ -71,6 +71,11 @@ class RequestMessage(grpc.aio.ServerInterceptor):
         )
         self._waits: dict[_Wait, None] = {}  # the longest waiting one first
 
+    @property
+    def waiting(self) -> int:
+        """The number of calls whose message has not arrived."""
+        return len(self._waits)
+
     def end(self) -> None:
         """Refuse every waiting call, because the service stops."""
         for wait in self._waits:

@@ -4,20 +4,35 @@
 2. Drain: calls in flight finish.
 3. Cut: calls that are left are ended at once.
 
-A further signal ends the current phase (`hasten`, `interrupt`). A repeated `POST /drain`
+At the end of each phase, and of the process, a line of the log has its duration and counts. A
+further signal ends the current phase (`hasten`, `interrupt`). A repeated `POST /drain`
 does not (`begin`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TypeAlias
+
+from sidecar import logs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """The calls in flight and the open connections of now, and the calls refused so far."""
+
+    in_flight: int = 0
+    rest_connections: int = 0
+    auth_api_connections: int = 0
+    refused: int = 0
 
 
 class Drain:
     """The state of a graceful shutdown.
 
     `lame_duck` is the time of the lame duck, `timeout` the maximum time of the drain, in
-    seconds.
+    seconds. `count` returns the counts for the log; without it they are 0.
     """
 
     def __init__(self, *, lame_duck: float, timeout: float) -> None:
@@ -25,6 +40,10 @@ class Drain:
         self.timeout = timeout
         self._began = asyncio.Event()
         self._phase_ended = asyncio.Event()
+        self.count: Callable[[], Counts] = Counts
+        # The phase of now, which is "serving" before the shutdown.
+        self.phase = "serving"
+        self._first: _Mark | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -52,20 +71,55 @@ class Drain:
 
     async def pass_lame_duck(self) -> None:
         """Wait until the lame duck ends."""
-        await self._phase(self._lame_duck)
+        with self._logged("lame duck"):
+            await self._pass(self._lame_duck)
 
     async def end(self, ending: Awaitable[object], cut: Callable[[], None]) -> None:
         """Wait for `ending`. If the drain ends before it, call `cut`, which must end it."""
         task = asyncio.ensure_future(ending)
-        phase = asyncio.create_task(self._phase(self.timeout))
-        await asyncio.wait((task, phase), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        with self._logged("drain"):
+            phase = asyncio.create_task(self._pass(self.timeout))
+            await asyncio.wait((task, phase), return_when=asyncio.FIRST_COMPLETED)
+            phase.cancel()
+        if task.done():
+            await task
+            return
+        with self._logged("cut"):
             cut()
-        phase.cancel()
-        await task
+            await task
 
-    async def _phase(self, seconds: float) -> None:
+    def log_stopped(self) -> None:
+        """Log the end of the process, with the duration and the counts of all phases."""
+        self._log("stopped", self._first or self._mark())
+
+    @contextmanager
+    def _logged(self, phase: str) -> Iterator[None]:
+        """Make `phase` the current one in the context, and log its end."""
+        self.phase = phase
+        begin = self._mark()
+        self._first = self._first or begin
+        try:
+            yield
+        finally:
+            self._log(f"{phase} ended", begin)
+
+    def _mark(self) -> "_Mark":
+        return asyncio.get_running_loop().time(), self.count()
+
+    def _log(self, message: str, begin: "_Mark") -> None:
+        began, before = begin
+        time, now = self._mark()
+        logs.event(
+            message,
+            duration_ms=round((time - began) * 1000, 3),
+            **asdict(replace(now, refused=now.refused - before.refused)),
+        )
+
+    async def _pass(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._phase_ended.wait()
         self._phase_ended.clear()
+
+
+_Mark: TypeAlias = tuple[float, Counts]  # a time of the event loop, and the counts at it

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from sidecar.settings.model import Settings, name_of
-from sidecar.settings.types import Address
+from sidecar.settings.types import Address, mask_query
 
 BACKLOG = 1024
 
@@ -43,12 +43,6 @@ def address_of(bound: socket.socket) -> Address:
     return Address(host, port)
 
 
-def _mask_query(url: str) -> str:
-    """Return `url` without the values of its query, which may be secret."""
-    path, query, _ = url.partition("?")
-    return f"{path}?***" if query else url
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     """The addresses of the listeners of a running sidecar, and the token URL that it calls.
@@ -67,7 +61,7 @@ class Addresses:
         named = {"rest": self.rest, "grpc": self.grpc, "admin": self.admin}
         embedded = {"auth_api": self.auth_api} if self.auth_api else {}
         texts = {name: str(address) for name, address in (named | embedded).items()}
-        return texts | {"auth_api_token_url": _mask_query(self.token_url)}
+        return texts | {"auth_api_token_url": mask_query(self.token_url)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

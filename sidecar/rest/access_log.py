@@ -102,9 +102,10 @@ def complete_headers(headers: MutableHeaders, call: Call) -> None:
         headers["Pragma"] = "no-cache"
 
 
-def _route(scope: Scope) -> str | None:
-    """Return the template that the path matches, or None."""
-    return scope.get("transcoding.route") or getattr(scope.get("route"), "path", None) or None
+def _route(scope: Scope) -> str:
+    """Return the template that the path matches, or "unmatched"."""
+    route = scope.get("transcoding.route") or getattr(scope.get("route"), "path", None)
+    return route or "unmatched"
 
 
 def _peer(scope: Scope) -> str | None:

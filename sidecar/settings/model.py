@@ -11,6 +11,7 @@ from sidecar.settings.types import (
     CountField,
     CountOrZeroField,
     DelayField,
+    KeyField,
     PathField,
     SecondsField,
     UrlField,
@@ -165,6 +166,19 @@ class Settings(BaseModel):
         3000,
         description="Maximum number of exchanges per minute for one client from one IP address. "
         "Beyond it: 429 or RESOURCE_EXHAUSTED.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Lowest level of the lines in the log. `info` has the access lines. `debug` "
+        "adds connections to the auth-api, look-ups and requests to the admin listener. With "
+        "`warning` and `error` there are no access lines.",
+    )
+    log_client_key: KeyField | None = Field(
+        None,
+        description="Secret key of the hash that stands for a client in the log: 32 to 256 visible "
+        "ASCII characters, the same for all replicas. Put it into a file "
+        "(`SIDECAR_LOG_CLIENT_KEY_FILE`): other processes can see a flag. Without it: a random key "
+        "for each process.",
     )
     lame_duck: DelayField = Field(
         5.0,

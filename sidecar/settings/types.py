@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainValidator
+
+from sidecar.secret import Secret
 
 # It is part of the status of every failed call, which must stay small.
 _MAX_BASE = 120
@@ -20,6 +22,8 @@ _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _UNITS = {"ms": 0.001, "s": 1.0}
 _MAX_SECONDS = 3600.0
 _MAX_COUNT = 1_000_000
+# A short key could be guessed: a reader of the log could try keys on a known identifier.
+_KEY = re.compile(r"[\x21-\x7e]{32,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,24 @@ def _parse_path(value: Any) -> Any:
     return Path(value)
 
 
+def _parse_key(value: str | Secret[str]) -> Secret[str]:
+    if isinstance(value, Secret):
+        return value
+    if not _KEY.fullmatch(value):
+        raise ValueError("must be 32 to 256 visible ASCII characters")
+    return Secret(value)
+
+
+def mask_query(url: str) -> str:
+    """Return `url` without the values of its query, which may be secret."""
+    path, query, _ = url.partition("?")
+    return f"{path}?***" if query else url
+
+
 def as_text(value: object) -> str:
-    """Return the value of a setting as it would be written."""
+    """Return the value of a setting as it would be written; a mask for a secret."""
+    if isinstance(value, Secret):
+        return "***"
     if isinstance(value, float):
         return f"{value:g}s"
     if isinstance(value, bool):
@@ -124,4 +144,5 @@ CountField = Annotated[int, BeforeValidator(_parse_count)]
 CountOrZeroField = Annotated[int, BeforeValidator(partial(_parse_count, least=0))]
 UrlField = Annotated[str, BeforeValidator(_check_http_url)]
 BaseUrlField = Annotated[str, BeforeValidator(_check_base_url)]
+KeyField = Annotated[Secret[str], PlainValidator(_parse_key)]
 PathField = Annotated[Path, BeforeValidator(_parse_path)]

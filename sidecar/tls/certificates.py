@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from sidecar.settings.model import Settings, name_of
 from sidecar.settings.sources import SettingsError
+from sidecar.tls.expiry import Expiry
 from sidecar.tls.reloading import ClientTls, ServerTls, TlsFiles
 
 P = TypeVar("P")
@@ -45,6 +46,10 @@ class Certificates:
     def parts(self) -> list[ServerTls | ClientTls]:
         """The sides that are not None."""
         return [part for part in (self.rest, self.grpc, self.auth_api) if part]
+
+    def expiries(self) -> list[Expiry]:
+        """Return the expiry of each file with certificates."""
+        return [expiry for part in self.parts for expiry in part.expiries()]
 
 
 def _files(settings: Settings, side: str, ca: str) -> TlsFiles | None:

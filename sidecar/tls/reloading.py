@@ -9,7 +9,7 @@ import hashlib
 import re
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import grpc
 from sidecar import logs
 from sidecar.process import daemon_thread
 from sidecar.secret import Secret
+from sidecar.tls import expiry
 from sidecar.tls.forwarding_context import ForwardingContext
 
 # RFC 7468 section 11, and RFC 1421 section 4.6.1.1 as OpenSSL writes it.
@@ -87,8 +88,16 @@ class _Tls:
         elif loaded is not self._context:
             self._contents, self._context = contents, loaded
             logs.event("certificates replaced", listener=self._name)
+            expiry.warn(self.expiries())
         elif previous:
             logs.event("certificates restored", listener=self._name)
+
+    def expiries(self) -> Iterator[expiry.Expiry]:
+        """Yield the expiry of each file with certificates that is in use."""
+        files, contents = self._files, self._contents
+        for path, pem in ((files.certificate, contents.certificate), (files.ca, contents.ca)):
+            if path is not None:
+                yield expiry.expiry_of(self._name, path, pem)
 
     def _load(self, *, known: _Contents | None) -> tuple[_Contents, ssl.SSLContext | str]:
         """Return the contents of all files at one time, and their context or their fault."""

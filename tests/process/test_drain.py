@@ -1,6 +1,7 @@
 """Tests of the drain on a virtual clock: the length of its phases, and how to end them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -13,8 +14,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sidecar.process.drain import Drain
+from sidecar.process.drain import Counts, Drain
 from tests.properties import many
+from tests.recorded import Log, recorded
 from tests.virtual_time import VirtualLoop
 
 LAME_DUCK, TIMEOUT = 5.0, 20.0
@@ -139,6 +141,55 @@ def test_no_lame_duck() -> None:
         other.drain.hasten()
         loop.advance(10**6)
         assert (other.refuses, other.ended) == (0, TIMEOUT)
+
+
+# The log
+
+
+def lines_of(log: Log) -> list[tuple[object, ...]]:
+    """Return message, milliseconds, calls in flight and refused calls of each line."""
+    names = ("message", "duration_ms", "in_flight", "refused")
+    return [tuple(entry[name] for name in names) for entry in log.entries]
+
+
+def test_each_phase_has_a_line(process: Process) -> None:
+    """The end of each phase is logged with its duration, and with the calls refused in it."""
+    now = Counts(in_flight=7, rest_connections=9, auth_api_connections=2, refused=100)
+    process.drain.count = lambda: now
+    phases = [process.drain.phase]
+    with recorded() as log:
+        process.drain.begin()
+        process.loop.settle()
+        phases.append(process.drain.phase)
+        now = replace(now, refused=103)
+        process.loop.advance(LAME_DUCK)
+        phases.append(process.drain.phase)
+        now = replace(now, in_flight=2, refused=104)
+        process.loop.advance(TIMEOUT)
+        phases.append(process.drain.phase)
+        now = replace(now, in_flight=0)
+        process.loop.call_soon(process.drain.log_stopped)
+        process.loop.settle()
+    assert phases == ["serving", "lame duck", "drain", "cut"]
+    assert lines_of(log) == [
+        ("lame duck ended", LAME_DUCK * 1000, 7, 3),
+        ("drain ended", TIMEOUT * 1000, 2, 1),
+        ("cut ended", 0, 2, 0),
+        ("stopped", (LAME_DUCK + TIMEOUT) * 1000, 0, 4),
+    ]
+    assert {(line["rest_connections"], line["auth_api_connections"]) for line in log.entries} == {
+        (9, 2)
+    }
+
+
+def test_a_drain_that_ends_in_time_has_no_cut(process: Process) -> None:
+    """Where all calls end by themselves there is no line about calls that were cut."""
+    with recorded() as log:
+        process.drain.interrupt()
+        process.loop.advance(3)
+        process.end_calls()
+        process.loop.settle()
+    assert lines_of(log) == [("lame duck ended", 0, 0, 0), ("drain ended", 3000, 0, 0)]
 
 
 def test_what_fails_while_it_ends_is_told(process: Process) -> None:

@@ -69,7 +69,7 @@ async def client_of(
 
 def line_of(**said: object) -> Line:
     """Return what the line of a REST request must say, besides what is measured."""
-    return {"protocol": "rest", "method": "POST", "route": None, **said}
+    return {"protocol": "rest", "method": "POST", "route": "unmatched", **said}
 
 
 NOT_FOUND = {"status": 404, "karmo_code": "40400001", "reason": "NOT_FOUND"}
@@ -134,7 +134,8 @@ async def test_each_request_has_one_line(
         assert len(log.find(request_id)) == 1
     assert received.headers["x-request-id"] == request_id
     measured = {"time", "level", "logger", "message", "request_id", "duration_ms", "upstream_ms"}
-    by_chance = {"peer", "connect_ms", "upstream_reused"}
+    by_chance = {"peer", "connect_ms", "upstream_reused", "client"}
+    assert ("client" in line) is ("upstream_status" in said)  # the others name none
     assert {name: line[name] for name in line if name not in measured | by_chance} == said
     assert line["peer"].startswith("127.0.0.1:")
     assert measured - {"upstream_ms"} <= line.keys()

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import pytest
 from pydantic import ValidationError
 
+from sidecar.secret import Secret
 from sidecar.settings.model import Settings
 from sidecar.settings.sources import SettingsError, load
-from sidecar.settings.types import Address
+from sidecar.settings.types import Address, as_text
 
 CANARY = "canary"
 TOKEN_URL = "https://auth.example.test/oauth/token"
@@ -87,6 +88,8 @@ def test_defaults() -> None:
         "max_client_failures": 30,
         "max_address_failures": 300,
         "max_client_calls": 3000,
+        "log_level": "info",
+        "log_client_key": None,
         "lame_duck": 5.0,
         "drain_timeout": 20.0,
         "termination_grace": 30.0,
@@ -95,6 +98,7 @@ def test_defaults() -> None:
     }
 
 
+KEY = "0123456789abcdefghijklmnopqrstuv"
 TLS_FILES = (
     *(f"{side}_tls_{file}" for side in ("rest", "grpc") for file in ("certificate", "key")),
     *(f"{side}_tls_client_ca" for side in ("rest", "grpc")),
@@ -124,6 +128,8 @@ SET: Mapping[str, tuple[str, Any]] = {
     "max_client_failures": ("1", 1),
     "max_address_failures": ("0100", 100),
     "max_client_calls": ("2", 2),
+    "log_level": ("error", "error"),
+    "log_client_key": (KEY, KEY),
     "lame_duck": ("0s", 0.0),
     "drain_timeout": ("11s", 11.0),
     "termination_grace": ("3600s", 3600.0),
@@ -131,6 +137,11 @@ SET: Mapping[str, tuple[str, Any]] = {
     "dev_auth_api_expose": ("on", True),
     "dev_auth_api_listen": ("127.0.0.2:1", Address("127.0.0.2", 1)),
 }
+
+
+def plain(value: object) -> object:
+    """Return the value of a setting, and what is in it if it is a secret."""
+    return value.reveal() if isinstance(value, Secret) else value
 
 
 def test_every_setting_is_in_the_table() -> None:
@@ -142,8 +153,8 @@ def test_every_setting_is_in_the_table() -> None:
 def test_sources(name: str, value: str, read: object) -> None:
     """Each setting comes from its environment variable or from its flag."""
     others = {other: file for other, file in BESIDE.items() if name in BESIDE and other != name}
-    assert getattr(load({f"SIDECAR_{name.upper()}": value}, others), name) == read
-    assert getattr(load({}, others | {name: value}), name) == read
+    assert plain(getattr(load({f"SIDECAR_{name.upper()}": value}, others), name)) == read
+    assert plain(getattr(load({}, others | {name: value}), name)) == read
 
 
 def test_a_flag_wins() -> None:
@@ -185,6 +196,8 @@ def test_values_that_are_read_already() -> None:
     settings = Settings(rest_listen=Address("::1", 1), auth_api_timeout=1.5, max_in_flight=7)
     assert (str(settings.rest_listen), settings.auth_api_timeout) == ("[::1]:1", 1.5)
     assert settings.max_in_flight == 7
+    key = Secret(KEY)
+    assert Settings(log_client_key=key).log_client_key is key
 
 
 # The forms of values
@@ -292,6 +305,21 @@ def test_listeners_may_all_take_a_free_port() -> None:
     """Port 0 is a new address for each listener."""
     free = dict.fromkeys(("SIDECAR_REST_LISTEN", "SIDECAR_ADMIN_LISTEN"), "127.0.0.1:0")
     assert load(free, {}).rest_listen == Address("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("value", ["", KEY[1:], f"{KEY} ", f"{KEY}\n", 257 * "k", f"{KEY}\u0665"])
+def test_a_bad_key(value: str) -> None:
+    """A key that could be guessed, or that a person cannot see, is refused."""
+    assert fault_of("LOG_CLIENT_KEY", value) == "must be 32 to 256 visible ASCII characters"
+
+
+def test_a_key_is_never_shown(tmp_path: Path) -> None:
+    """A key comes from a file as other settings do, and is masked in every representation."""
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    settings = load({"SIDECAR_LOG_CLIENT_KEY_FILE": str(file)}, {})
+    assert plain(settings.log_client_key) == KEY
+    assert KEY not in f"{settings} {settings!r} {settings.model_dump()} {as_text(Secret(KEY))}"
 
 
 BAD_SECONDS = (

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
+from sidecar import logs
 from sidecar.auth_api.dns.look_up import (
     AddressInfo,
     LookUpError,
@@ -167,6 +168,8 @@ class Resolver:
         self._finished += 1
         self._seconds += now - began
         self._failed += isinstance(outcome, Exception)
+        fault = {"fault": error_of(outcome).cause_name} if isinstance(outcome, Exception) else {}
+        logs.debug("look-up ended", duration_ms=round((now - began) * 1000, 3), **fault)
         if began < name.asked:  # the answer is newer; calls that wait, wait for a later look-up
             return
         if not isinstance(outcome, Exception):

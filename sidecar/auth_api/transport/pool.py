@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sidecar import logs
 from sidecar.auth_api.transport.connection import Connection
 from sidecar.tls.resuming_context import ResumingContext
 
@@ -65,6 +66,7 @@ class ConnectionPool:
         self._open.add(connection)
         self.counters.open += 1
         self.counters.opened += 1
+        logs.debug("auth-api connection opened", open=self.counters.open)
 
     def put_back(self, connection: Connection) -> None:
         """Keep a connection whose exchange has ended, if it may be used again."""
@@ -94,3 +96,4 @@ class ConnectionPool:
         self._open.remove(connection)
         self.counters.open -= 1
         self.counters.closed[reason] += 1
+        logs.debug("auth-api connection closed", reason=reason, open=self.counters.open)

@@ -1,0 +1,218 @@
+"""Tests of the state: what a running sidecar tells at `GET /state`, and how values become JSON."""
+
+import asyncio
+import json
+import signal
+import ssl
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trustme
+
+from sidecar.process.state import State, versions
+from tests.sidecar_process import Sidecar, serving
+from tests.tls.test_reloading import Mount, leaf_of, pair, trust
+from tests.upstream import Hold, Upstream
+from tests.ways import Sent, basic, open_ways
+
+KEY = "canary-0123456789-0123456789-0123456789"
+CLIENT, SECRET = "canary-client", "canary-secret"
+SENT = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(CLIENT, SECRET),))
+HANG = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A value of a part."""
+
+    closed: Mapping[str, int]
+    at: datetime
+
+
+def test_values_become_json() -> None:
+    """Dataclasses, counters and dates become JSON, and each is read anew each time."""
+    numbers = iter((1, 2))
+    state = State()
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    state.add(number=lambda: next(numbers), part=lambda: [Nested(Counter(idle=2), at)])
+    first, second = json.loads(state.to_json()), json.loads(state.to_json())
+    assert first["part"] == [{"closed": {"idle": 2}, "at": "2026-01-02T00:00:00+00:00"}]
+    assert (first["number"], second["number"]) == (1, 2)
+    assert 0 <= first["uptime_seconds"] <= second["uptime_seconds"]
+
+
+def test_any_other_value_is_a_mistake() -> None:
+    """An object that is no value is refused, and not shown as text."""
+    state = State()
+    state.add(part=object)
+    with pytest.raises(TypeError, match=r"^object is no value of the state$"):
+        state.to_json()
+
+
+def test_versions() -> None:
+    """The versions are those of the process, of each library that it needs, and of no extra."""
+    told = versions()
+    assert told["karmo-sidecar"] == version("karmo-sidecar")
+    assert told["grpcio"] == version("grpcio")
+    assert told["openssl"] == ssl.OPENSSL_VERSION
+    assert "joserfc" not in told
+
+
+async def read(sidecar: Sidecar) -> Mapping[str, Any]:
+    """Return the state of a running sidecar."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=HANG) as client:
+        response = await client.get(f"http://{sidecar.addresses['admin']}/state")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    assert "canary" not in response.text
+    return dict(response.json())
+
+
+async def test_the_state_of_a_sidecar() -> None:
+    """The state has the calls in flight, the connections, fail-fast, the throttle, the versions."""
+    hold = Hold()
+    async with (
+        asyncio.timeout(HANG),
+        Upstream() as upstream,
+        serving(
+            "serve",
+            env={"SIDECAR_LOG_CLIENT_KEY": KEY},
+            auth_api_token_url=f"{upstream.url}?key=canary",
+        ) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        upstream.script = hold.script
+        calls = [asyncio.create_task(send(ways[name], SENT)) for name in ("form", "grpc")]
+        await hold.wait_for(2)
+        busy = await read(sidecar)
+        hold.release.set()
+        assert all([(await call).token for call in calls])
+        idle = await read(sidecar)
+    assert busy["phase"] == "serving"
+    assert busy["calls"] == {"in_flight": 2, "limit": 32, "streams": 0, "refused": 0}
+    assert busy["rest"] == {"open": 1, "idle": 0, "opening": 0, "refused": 0}
+    assert busy["grpc"] == {"calls": 1, "waiting": 0}
+    assert busy["admin"]["open"] == 1
+    assert (busy["auth_api"]["tries"], busy["auth_api"]["is_down"]) == (2, False)
+    assert busy["auth_api"]["connections"]["open"] == 2
+    assert busy["throttle"]["calls"] == 1
+    assert busy["certificates"] == []
+    assert busy["log"] == {"dropped": 0}
+    assert busy["versions"] == versions()
+    assert busy["addresses"].items() <= sidecar.addresses.items()
+    assert busy["addresses"]["auth_api_token_url"] == f"{upstream.url}?***"
+    assert (idle["calls"]["in_flight"], idle["rest"]["idle"]) == (0, 1)
+    assert idle["auth_api"]["connections"]["closed"]
+    assert idle["throttle"]["trusted"] == 1
+
+
+async def send(way: Any, sent: Sent) -> Any:
+    """Send one request."""
+    return await way(sent)
+
+
+async def test_refused_calls_are_counted() -> None:
+    """Calls beyond the limit are counted in the state and, in a shutdown, in its phase."""
+    hold = Hold()
+    limits: dict[str, Any] = {"max_in_flight": "1", "lame_duck": "40s", "termination_grace": "99s"}
+    async with (
+        asyncio.timeout(HANG),
+        Upstream() as upstream,
+        serving("serve", auth_api_token_url=upstream.url, **limits) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        upstream.script = hold.script
+        call = asyncio.create_task(send(ways["form"], SENT))
+        await hold.wait_for(1)
+        for way in ("form", "form", "grpc"):
+            assert (await ways[way](SENT)).problem
+        state = await read(sidecar)
+        sidecar.signal(signal.SIGTERM)
+        while (await read(sidecar))["phase"] != "lame duck":
+            pass
+        assert (await ways["grpc"](SENT)).problem
+        sidecar.signal(signal.SIGTERM)
+        ended = json.loads(await sidecar.log.find('"message": "lame duck ended"'))
+        hold.release.set()
+        assert (await call).token
+    assert (ended["in_flight"], ended["refused"]) == (1, 1)
+    # The body of httpx2 comes in a segment of its own, so that no request is a simple POST.
+    assert state["calls"]["refused"] + state["rest"]["refused"] == 3
+    assert state["calls"]["refused"] >= 1
+
+
+async def test_an_auth_api_that_is_down() -> None:
+    """The state says that fail-fast is active."""
+    async with (
+        asyncio.timeout(HANG),
+        serving("serve", auth_api_token_url="http://127.0.0.1:9/token") as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        for _ in range(5):
+            await ways["form"](SENT)
+        assert (await read(sidecar))["auth_api"]["is_down"] is True
+
+
+async def test_the_certificates(tmp_path: Path) -> None:
+    """The state has the end of each certificate in use."""
+    authority = trustme.CA()
+    end = datetime.now(UTC).replace(microsecond=0)
+    leaf = leaf_of(authority, not_before=datetime(2020, 1, 1, tzinfo=UTC), not_after=end)
+    folder = Mount(tmp_path, pair(leaf) | trust(authority)).folder
+    flags: Mapping[str, Any] = {
+        "grpc_tls_certificate": str(folder / "tls.crt"),
+        "grpc_tls_key": str(folder / "tls.key"),
+        "grpc_tls_client_ca": str(folder / "ca.crt"),
+    }
+    async with (
+        asyncio.timeout(HANG),
+        serving("serve", auth_api_token_url="http://127.0.0.1:9/token", **flags) as sidecar,
+    ):
+        own, authorities = (await read(sidecar))["certificates"]
+    assert own == {
+        "listener": "grpc",
+        "file": flags["grpc_tls_certificate"],
+        "not_after": end.isoformat(),
+        "days_left": -1,
+    }
+    assert authorities["file"] == flags["grpc_tls_client_ca"]
+    assert authorities["days_left"] > 0
+
+
+async def test_the_state_during_the_drain() -> None:
+    """The admin listener tells the phase of the drain, and the log has its lines with counts."""
+    hold = Hold()
+    async with (
+        asyncio.timeout(HANG),
+        Upstream() as upstream,
+        serving("serve", auth_api_token_url=upstream.url) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        upstream.script = hold.script
+        call = asyncio.create_task(send(ways["form"], SENT))
+        await hold.wait_for(1)
+        begin = time.monotonic()
+        async with httpx2.AsyncClient(trust_env=False, timeout=HANG) as client:
+            await client.post(f"http://{sidecar.addresses['admin']}/drain")
+        ended = json.loads(await sidecar.log.find('"message": "lame duck ended"'))
+        during = await read(sidecar)
+        hold.release.set()
+        assert (await call).token
+        drained = json.loads(await sidecar.log.find('"message": "drain ended"'))
+        stopped = json.loads(await sidecar.log.find('"message": "stopped"'))
+        seconds = time.monotonic() - begin
+    assert (during["phase"], during["calls"]["in_flight"]) == ("drain", 1)
+    assert (ended["in_flight"], ended["rest_connections"]) == (1, 1)
+    assert (drained["in_flight"], drained["refused"]) == (0, 0)
+    assert (stopped["in_flight"], stopped["auth_api_connections"]) == (0, 0)
+    assert 0 < drained["duration_ms"] <= stopped["duration_ms"] <= seconds * 1000
+    assert "cut ended" not in await sidecar.log.all()
