@@ -19,6 +19,7 @@ from sidecar.rest import openapi, problem_pages
 from sidecar.rest.access_log import AccessLog, complete_headers
 from sidecar.rest.openapi import Examples
 from sidecar.rest.problem_documents import Renderer
+from sidecar.spans import Tracer
 from sidecar.transcoding import Options, Transcoder
 
 
@@ -29,13 +30,15 @@ def build(
     public_url: str,
     examples: Mapping[str, Examples] = MappingProxyType({}),
     trusted_proxies: int = 0,
+    tracer: Tracer | None = None,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`.
 
     `services` gives the options of the transcoder for each. The shutdown of the application
     closes `channel`. `public_url` is the base URL of the API and of the problem types.
     `examples`, by the full name of their method, are for the description of the API.
-    `trusted_proxies` is the number of proxies that add to X-Forwarded-For.
+    `trusted_proxies` is the number of proxies that add to X-Forwarded-For. With `tracer` each
+    request has a span.
     """
     renderer = Renderer(public_url)
     options = {service.full_name: chosen for service, chosen in services.items()}
@@ -58,7 +61,7 @@ def build(
     app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
-    return AccessLog(app, renderer, trusted_proxies)
+    return AccessLog(app, renderer, trusted_proxies, tracer)
 
 
 def serialize(problem: Problem, public_url: str) -> bytes:
