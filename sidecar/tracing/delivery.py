@@ -27,9 +27,10 @@ class Delivery:
 
     def failed(self, fault: str) -> None:
         """Report a request that failed; `fault` is an exception's type or a status."""
-        if self._now() < self._next:
+        now = self._now()
+        if now < self._next:
             return
-        self._next = self._now() + INTERVAL
+        self._next = now + INTERVAL
         self._is_reported = True
         logs.warning("traces not sent", endpoint=self._endpoint, fault=fault, lost_spans=self._lost)
         self._lost = 0
@@ -57,9 +58,10 @@ class SeldomHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass `record` on, unless one of its kind was passed on lately."""
         kind = (record.name, str(record.msg))
-        if self._now() < self._next.get(kind, self._now()):
+        now = self._now()
+        if now < self._next.get(kind, now):
             return
         if len(self._next) == _MAX_KINDS:
             self._next.clear()
-        self._next[kind] = self._now() + INTERVAL
+        self._next[kind] = now + INTERVAL
         logging.getLogger().handle(record)

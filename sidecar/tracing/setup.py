@@ -14,8 +14,6 @@ from sidecar.process import daemon_thread
 from sidecar.spans import Endpoint, Tracer
 
 _DEFAULT_ENDPOINT = "http://localhost:4318"
-# The packages are the only ones that a missing extra leaves out.
-_PACKAGES = frozenset({"opentelemetry", "requests"})
 
 
 class Tracing:
@@ -46,6 +44,8 @@ class Tracing:
                 await self._ending
         except TimeoutError:
             logs.warning("traces lost", reason="the collector was too slow at the end")
+        except Exception as error:  # noqa: BLE001 the shutdown must go on
+            logs.failure("traces lost", error)
 
 
 def start(environ: Mapping[str, str] = os.environ) -> Tracing:
@@ -63,9 +63,7 @@ def start(environ: Mapping[str, str] = os.environ) -> Tracing:
             from sidecar.tracing import provider  # noqa: PLC0415 it brings OpenTelemetry
 
             tracing = Tracing(*provider.start(endpoint))
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in _PACKAGES:
-                raise
+        except ModuleNotFoundError:
             fault = "the extra is missing: pip install 'karmo-sidecar[otel]'"
         except Exception as error:  # noqa: BLE001 its text may quote a variable
             fault = f"a variable is wrong: {type(error).__name__}"
