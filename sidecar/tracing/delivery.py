@@ -15,7 +15,8 @@ class Delivery:
     """Reports whether spans reach the collector at `endpoint`.
 
     The first failure is reported at once, a lasting one every `INTERVAL`. The first success
-    after a reported failure is reported. Only the thread of the exporter may call it.
+    after a reported failure is reported. `failures` counts all of them. Only the thread of the
+    exporter may call it.
     """
 
     def __init__(self, endpoint: str, now: Callable[[], float] = time.monotonic) -> None:
@@ -24,9 +25,11 @@ class Delivery:
         self._next = self._now()
         self._is_reported = False
         self._lost = 0
+        self.failures = 0
 
     def failed(self, fault: str) -> None:
         """Report a request that failed; `fault` is an exception's type or a status."""
+        self.failures += 1
         now = self._now()
         if now < self._next:
             return

@@ -23,8 +23,11 @@ class Exporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send `spans`, which takes OTEL_EXPORTER_OTLP_TIMEOUT at most."""
+        before = self._delivery.failures
         result = self._exporter.export(spans)
         if result is SpanExportResult.FAILURE:
+            if self._delivery.failures == before:
+                self._delivery.failed("no request")  # they are too large, or cannot be encoded
             self._delivery.lost(len(spans))
         return result
 

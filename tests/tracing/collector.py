@@ -84,6 +84,11 @@ class Collector:
             await self._more.wait_for(lambda: len(self.spans) >= count)
         return self.spans
 
+    async def next_request(self) -> None:
+        """Wait for one more request."""
+        async with asyncio.timeout(GUARD), self._more:
+            await self._more.wait()
+
     @property
     def spans(self) -> list[Span]:
         """The spans so far."""

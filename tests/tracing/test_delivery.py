@@ -9,6 +9,7 @@ import pytest
 from sidecar.tracing.delivery import INTERVAL, Delivery, SeldomHandler
 from tests.auth_api.clock import Clock
 from tests.recorded import recorded
+from tests.tracing.collector import needs_the_extra
 
 
 @pytest.fixture
@@ -49,6 +50,19 @@ def test_a_failure_that_ends(clock: Clock) -> None:
             ("traces sent again", 1),
             ("traces not sent", 99),
         ]
+
+
+def test_spans_that_make_no_request(clock: Clock) -> None:
+    """Spans that are given up before a request are reported and counted too."""
+    needs_the_extra()
+    from sidecar.tracing.exporter import Exporter  # noqa: PLC0415 it needs the extra
+
+    exporter = Exporter("http://127.0.0.1:9", Delivery("http://127.0.0.1:9", clock))
+    exporter.shutdown()
+    with recorded() as log:
+        exporter.export(())
+        faults = [line["fault"] for line in log.entries if line["message"] == "traces not sent"]
+    assert faults == ["no request"]
 
 
 @contextmanager

@@ -114,10 +114,14 @@ def test_a_value_that_the_sdk_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 # The end
 
 
-async def end_of(work: Callable[[], None], within: float) -> Sequence[Line]:
+async def end_of(work: Callable[[], object], within: float) -> Sequence[Line]:
     """End tracing whose last spans take `work`; return the lines that were logged."""
     tracer: Any = object()
-    tracing = Tracing(tracer, work)
+
+    def shut_down() -> None:
+        work()
+
+    tracing = Tracing(tracer, shut_down)
     with recorded() as log:
         tracing.finish()
         tracing.finish()
@@ -136,7 +140,7 @@ async def test_the_end_waits_for_the_last_spans() -> None:
 async def test_the_end_is_bounded() -> None:
     """What takes too long is given up, with a line, and the loop runs meanwhile."""
     forever = threading.Event()
-    (line,) = await end_of(lambda: forever.wait() and None, within=0.05)
+    (line,) = await end_of(forever.wait, within=0.05)
     assert (line["level"], line["message"]) == ("warning", "traces lost")
     forever.set()
 

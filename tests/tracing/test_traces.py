@@ -3,24 +3,22 @@
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from signal import SIGTERM
 from typing import Any
 
 import grpc
 import httpx2
 import pytest
 from grpc.aio import AioRpcError
-from grpc_health.v1.health_pb2 import HealthCheckRequest
-from grpc_health.v1.health_pb2_grpc import HealthStub
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
-from tests.faults.conditions import eventually
 from tests.faults.wire import held_port
 from tests.patience import HANG
-from tests.sidecar_process import Sidecar, log_lines, serving
+from tests.sidecar_process import ROOT, Sidecar, log_lines, serving
 from tests.tracing.collector import Collector, Span, needs_the_extra, resource_of
 from tests.upstream import Upstream, answer
 
@@ -72,10 +70,10 @@ class Scene:
 async def scene(variables: Mapping[str, str] | None = None, **flags: str) -> AsyncIterator[Scene]:
     """Run a sidecar with OTEL_* `variables` on top of those that send spans at once."""
     async with Collector() as collector, Upstream() as upstream:
-        chosen = {"auth_api_token_url": upstream.url} | flags
+        url = flags.pop("auth_api_token_url", upstream.url)
         env = {**collector.variables, **(variables or {})}
         async with (
-            serving("serve", env=env, **chosen) as sidecar,
+            serving("serve", env=env, cwd=ROOT, auth_api_token_url=url, **flags) as sidecar,
             httpx2.AsyncClient(
                 base_url=f"http://{sidecar.addresses['rest']}", timeout=HANG, trust_env=False
             ) as rest,
@@ -253,11 +251,12 @@ async def test_unsampled() -> None:
 async def test_requests_that_are_no_calls() -> None:
     """Unknown paths and methods leave no text of the caller; health checks leave nothing."""
     async with scene() as ours:
-        await HealthStub(ours.channel).Check(HealthCheckRequest())
+        empty: Callable[[bytes], bytes] = bytes
+        await ours.channel.unary_unary("/grpc.health.v1.Health/Check", empty)(b"")
         await ours.rest.get("/canary?canary=1")
         await ours.rest.request("BREW", "/v1/oauth/token")
         with pytest.raises(AioRpcError):
-            await ours.channel.unary_unary("/canary/Canary")(b"")
+            await ours.channel.unary_unary("/canary/Canary", empty)(b"")
         await ours.rest.get("/problems")
         spans = await ours.collector.wait_for(4)
     assert {span.name for span in spans} == {"GET", "HTTP", "grpc", "GET /problems"}
@@ -342,8 +341,7 @@ async def test_a_collector_that_answers_an_error(status: int, *, retried: bool) 
         good, ours.collector.reply = ours.collector.reply, answer(status, b"canary")
         for _ in range(5):
             assert (await ours.post()).status_code == 200
-            seen = len(ours.collector.requests)
-            await eventually(lambda seen=seen: len(ours.collector.requests) > seen)
+            await ours.collector.next_request()
         ours.collector.reply = good
         await ours.post()
         await ours.sidecar.log.find("traces sent again")
@@ -390,7 +388,7 @@ async def test_a_collector_that_cannot_be_reached(*, is_there: bool) -> None:
                 assert (line["fault"], line["lost_spans"]) == ("ConnectionError", 0)
             for _ in range(20):
                 assert (await ours.post()).status_code == 200
-            ours.sidecar.signal(15)
+            ours.sidecar.signal(SIGTERM)
             async with asyncio.timeout(20):
                 end = await ours.sidecar.ended()
     foreign = [line for line in log_lines(end.stdout) if line["logger"].startswith("opentel")]
