@@ -48,7 +48,10 @@ class Span(Protocol):
         """The id of the trace: 32 hexadecimal digits."""
 
     def start_rpc(self, method: str) -> "Span":
-        """Start the span of the RPC `method`, as gRPC writes its path, below this one."""
+        """Start the span of the RPC `method`, as gRPC writes its path, below this one.
+
+        Returns this span if the trace is not sampled.
+        """
 
     def start_try(self, endpoint: Endpoint, *, resends: int) -> TrySpan:
         """Start the span of a try below this one. `resends` is the number of earlier tries."""

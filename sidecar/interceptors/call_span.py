@@ -25,9 +25,9 @@ class CallSpan(grpc.aio.ServerInterceptor):
         def trace(behavior: Behavior, _handler: Handler) -> Behavior:
             async def traced(request: Any, context: Context) -> Any:
                 call = current_call()
-                if call.span is None:
+                span = call.span and call.span.start_rpc(method)
+                if span is None or span is call.span:
                     return await behavior(request, context)
-                span = call.span.start_rpc(method)
                 unset = "UNKNOWN"
                 with entered(call.within(span)):
                     try:

@@ -11,7 +11,7 @@ from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace import Tracer as ApiTracer
 
-from sidecar.spans import Endpoint, Notes
+from sidecar.spans import Endpoint, Notes, Span, TrySpan
 from sidecar.tracing import trace_context
 
 _OTHER = "_OTHER"  # the conventions' value for an unknown method
@@ -30,7 +30,7 @@ class OtelTracer:
 
     def start_http(
         self, traceparent: str | None, tracestate: str | None, *, method: str, scheme: str
-    ) -> "_HttpSpan":
+    ) -> Span:
         """Start the span of an HTTP request."""
         known = _OTHER if method == "other" else method
         span = self._tracer.start_span(
@@ -39,11 +39,11 @@ class OtelTracer:
             SpanKind.SERVER,
             {"http.request.method": known, "url.scheme": scheme},
         )
-        return _HttpSpan(self._tracer, span)
+        return _HttpSpan(self._tracer, span) if span.is_recording() else _Unsampled(span)
 
     def start_grpc(
         self, traceparent: str | None, tracestate: str | None, *, method: str
-    ) -> "_RpcSpan | None":
+    ) -> Span | None:
         """Start the span of a gRPC call; None for a health check, of which there are many."""
         if method.startswith(_HEALTH):
             return None
@@ -54,20 +54,47 @@ class OtelTracer:
             SpanKind.SERVER,
             {"rpc.system.name": "grpc", "rpc.method": known},
         )
-        return _RpcSpan(self._tracer, span)
+        return _RpcSpan(self._tracer, span) if span.is_recording() else _Unsampled(span)
 
 
-class _Span:
-    """A span that others are below of."""
+class _Identity:
+    """The ids of a span."""
 
-    def __init__(self, tracer: ApiTracer, span: ApiSpan) -> None:
-        self._tracer = tracer
+    def __init__(self, span: ApiSpan) -> None:
         self._span = span
 
     @property
     def trace_id(self) -> str:
         """The id of the trace."""
         return f"{self._span.get_span_context().trace_id:032x}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The header fields that make it the parent."""
+        return trace_context.write(self._span.get_span_context())
+
+
+class _Unsampled(_Identity):
+    """A call that is not exported. It is its own RPC and try, since no span is recorded."""
+
+    def start_rpc(self, _method: str) -> Span:
+        """Return the call itself."""
+        return self
+
+    def start_try(self, _endpoint: Endpoint, *, resends: int) -> TrySpan:  # noqa: ARG002
+        """Return the call itself, whose context says that it is not sampled."""
+        return self
+
+    def end(self, *_: object, **__: object) -> None:
+        """Do nothing."""
+
+
+class _Span(_Identity):
+    """A span that others are below of."""
+
+    def __init__(self, tracer: ApiTracer, span: ApiSpan) -> None:
+        super().__init__(span)
+        self._tracer = tracer
 
     def start_rpc(self, method: str) -> "_RpcSpan":
         """Start the span of a call inside the process."""
@@ -108,8 +135,6 @@ class _HttpSpan(_Span):
 
     def end(self, notes: Notes) -> None:
         """End it with the status and the route."""
-        if not self._span.is_recording():
-            return
         status = int(notes["status"] or 0)
         attributes: dict[str, Any] = {"http.response.status_code": status}
         route = notes.get("route")
@@ -125,23 +150,13 @@ class _RpcSpan(_Span):
 
     def end(self, notes: Notes) -> None:
         """End it with the code."""
-        if not self._span.is_recording():
-            return
         code = str(notes["code"])
         attributes: dict[str, Any] = {"rpc.response.status_code": code}
         self._end(attributes, notes, error=code if code in _SERVER_ERRORS else None)
 
 
-class _TrySpan:
+class _TrySpan(_Identity):
     """The client span of one try."""
-
-    def __init__(self, span: ApiSpan) -> None:
-        self._span = span
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The header fields that make it the parent."""
-        return trace_context.write(self._span.get_span_context())
 
     def end(self, *, status: int | None, fault: str | None) -> None:
         """End it. Without status and fault the caller went away."""
