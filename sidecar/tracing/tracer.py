@@ -34,7 +34,7 @@ class OtelTracer:
         """Start the span of an HTTP request."""
         known = _OTHER if method == "other" else method
         span = self._tracer.start_span(
-            "HTTP" if known is _OTHER else known,
+            _name_of(method),
             trace_context.read(traceparent, tracestate),
             SpanKind.SERVER,
             {"http.request.method": known, "url.scheme": scheme},
@@ -55,6 +55,11 @@ class OtelTracer:
             {"rpc.system.name": "grpc", "rpc.method": known},
         )
         return _RpcSpan(self._tracer, span) if span.is_recording() else _Unsampled(span)
+
+
+def _name_of(method: str) -> str:
+    """Return the method as the name of a span has it."""
+    return "HTTP" if method == "other" else method
 
 
 class _Identity:
@@ -90,7 +95,7 @@ class _Unsampled(_Identity):
 
 
 class _Span(_Identity):
-    """A span that others are below of."""
+    """A recorded span that can have others below it."""
 
     def __init__(self, tracer: ApiTracer, span: ApiSpan) -> None:
         super().__init__(span)
@@ -139,7 +144,7 @@ class _HttpSpan(_Span):
         attributes: dict[str, Any] = {"http.response.status_code": status}
         route = notes.get("route")
         if route:
-            self._span.update_name(f"{notes['method']} {route}")
+            self._span.update_name(f"{_name_of(str(notes['method']))} {route}")
             attributes["http.route"] = route
         is_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
         self._end(attributes, notes, error=str(status) if is_error else None)

@@ -255,11 +255,18 @@ async def test_requests_that_are_no_calls() -> None:
         await ours.channel.unary_unary("/grpc.health.v1.Health/Check", empty)(b"")
         await ours.rest.get("/canary?canary=1")
         await ours.rest.request("BREW", "/v1/oauth/token")
+        await ours.rest.request("BREW", "/problems")
         with pytest.raises(AioRpcError):
             await ours.channel.unary_unary("/canary/Canary", empty)(b"")
         await ours.rest.get("/problems")
-        spans = await ours.collector.wait_for(4)
-    assert {span.name for span in spans} == {"GET", "HTTP", "grpc", "GET /problems"}
+        spans = await ours.collector.wait_for(5)
+    assert {span.name for span in spans} == {
+        "GET",
+        "HTTP",
+        "HTTP /problems",
+        "grpc",
+        "GET /problems",
+    }
     assert b"canary" not in b"".join(ours.collector.requests)
     brew = next(span for span in spans if span.name == "HTTP")
     assert brew.attributes["http.request.method"] == "_OTHER"
