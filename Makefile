@@ -100,7 +100,7 @@ lock: .venv/complete
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
 	  --custom-compile-command 'make lock' --extra dev --group run pyproject.toml -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' --extra dev --group test --group bench --group check --group build pyproject.toml \
+	  --custom-compile-command 'make lock' --extra dev --extra otel --group test --group bench --group check --group build pyproject.toml \
 	  -c requirements.txt -o requirements-dev.txt
 
 clean:

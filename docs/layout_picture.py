@@ -22,7 +22,7 @@ from tests.test_layers import MODULES, PERMITTED
 PICTURE = Path(__file__).with_name("architecture.svg")
 # Most boxes use several of these. They say so in small type, because so many arrows would hide
 # the others.
-COMMON = frozenset({"call", "client_address", "logs", "problems", "secret", "settings"})
+COMMON = frozenset({"call", "client_address", "logs", "problems", "secret", "settings", "spans"})
 # All in pixels. A box with more than MANY arrows is wide, for these to go straight down.
 WIDTH, MARGIN = 1000, 16
 BOX_WIDTH, WIDE, MANY = 122, 740, 6

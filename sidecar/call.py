@@ -5,9 +5,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sidecar import client_address
+from sidecar.spans import Span
 
 # RFC 9562 section 4, any version; match it case-insensitively.
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -28,12 +29,23 @@ class Call:
 
     request_id: str
     traceparent: str | None = None
+    # As the caller sent it, unchecked. It goes nowhere without a span.
+    tracestate: str | None = None
+    # None if tracing is off.
+    span: Span | None = None
     # The IP address of the client, which may differ from that of the connection.
     address: str = ""
     notes: dict[str, Note] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, *, request_id: str | None, traceparent: str | None, address: str = "") -> "Call":
+    def of(
+        cls,
+        *,
+        request_id: str | None,
+        traceparent: str | None,
+        tracestate: str | None = None,
+        address: str = "",
+    ) -> "Call":
         """Return a call for the values that a caller sent.
 
         A `request_id` that is not a UUID is replaced by a new one. An invalid `traceparent`
@@ -41,7 +53,9 @@ class Call:
         """
         valid_id = request_id if request_id and _UUID.fullmatch(request_id) else str(uuid.uuid4())
         valid_trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
-        return cls(request_id=valid_id, traceparent=valid_trace, address=address)
+        return cls(
+            request_id=valid_id, traceparent=valid_trace, tracestate=tracestate, address=address
+        )
 
     @classmethod
     def received(
@@ -58,15 +72,32 @@ class Call:
         call = cls.of(
             request_id=values.get("x-request-id"),
             traceparent=values.get("traceparent"),
+            tracestate=_joined(pairs, "tracestate") if "tracestate" in values else None,
             address=client_address.find(peer, forwarded, trusted=trusted_proxies),
         )
         if call.address != peer:
             call.note(client_address=call.address)
         return call
 
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace, from the span or else from a valid `traceparent`."""
+        if self.span is not None:
+            return self.span.trace_id
+        return self.traceparent.split("-")[1] if self.traceparent else None
+
+    def within(self, span: Span | None) -> "Call":
+        """Return this call, with the same notes, inside `span`."""
+        return replace(self, span=span)
+
     def note(self, **notes: Note) -> None:
         """Add named values to the access line. Never add a value that a caller sent."""
         self.notes.update(notes)
+
+
+def _joined(pairs: Iterable[tuple[str, str]], name: str) -> str:
+    """Return the value of a list field that may be in several lines (RFC 9110 section 5.3)."""
+    return ",".join(value for key, value in pairs if key == name)
 
 
 _call: ContextVar[Call] = ContextVar("call")

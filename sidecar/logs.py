@@ -25,7 +25,10 @@ _MAX_CAUSES = 5  # a chain of causes may be circular
 
 @contextmanager
 def access(call: Call, **notes: Note) -> Iterator[Call]:
-    """Make `call` current in the context, and write its access line at the end, even on failure."""
+    """Make `call` current in the context; at the end, even on failure, write its access line.
+
+    Then the span of the call ends, if it has one.
+    """
     start = time.perf_counter()
     call.note(**notes)
     with entered(call):
@@ -36,6 +39,8 @@ def access(call: Call, **notes: Note) -> Iterator[Call]:
             logging.getLogger("sidecar.access").info(
                 "call", extra={"notes": {**call.notes, "duration_ms": milliseconds}}
             )
+            if call.span is not None:
+                call.span.end(call.notes)
 
 
 def debug(message: str, **notes: Note) -> None:
@@ -89,11 +94,16 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage() if ours else _template(record),
-            **({"request_id": call.request_id} if call else {}),
+            **(_identity(call) if call else {}),
             **getattr(record, "notes", {}),
             **_describe(record.exc_info[1] if record.exc_info else None),
         }
         return json.dumps(line, ensure_ascii=True)
+
+
+def _identity(call: Call) -> dict[str, str]:
+    trace_id = call.trace_id
+    return {"request_id": call.request_id, **({"trace_id": trace_id} if trace_id else {})}
 
 
 def _template(record: logging.LogRecord) -> str:

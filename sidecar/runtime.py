@@ -27,6 +27,7 @@ from sidecar.http_server.listener import HttpListener
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
+from sidecar.interceptors.call_span import CallSpan
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import file_limits, signals
 from sidecar.process.drain import Drain
@@ -37,6 +38,7 @@ from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.tls import expiry, reloading
 from sidecar.tls.certificates import Certificates
+from sidecar.tracing import setup
 
 
 async def run(
@@ -87,7 +89,9 @@ async def running(
         stack.callback(asyncio.create_task(expiry.watch(certificates.expiries)).cancel)
         public_url = settings.public_url_at(address_of(bound.rest))
         admission = Admission(settings.max_in_flight)
-        server = _build_server(settings, admission, certificates, public_url)
+        tracing = setup.start()
+        stack.push_async_callback(tracing.finished, SHUTDOWN_MARGIN.admin_listener)
+        server = _build_server(settings, admission, certificates, public_url, tracing)
         with naming("grpc_listen"):
             grpc_address = server.bind(settings.grpc_listen)
         addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
@@ -96,11 +100,15 @@ async def running(
         await _serve_auxiliary(stack, bound, is_started, drain, state)
         service = await _build_service(stack, settings, addresses.token_url, certificates)
         add_TokenServiceServicer_to_server(service, server.server)
-        channel = InProcessChannel(interceptors=(ErrorBoundary(public_url), admission))
+        spans = (CallSpan(),) if tracing.tracer else ()
+        channel = InProcessChannel(interceptors=(*spans, ErrorBoundary(public_url), admission))
         # Here the channel only needs the methods of a server that add handlers.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
-        rest = _build_rest(settings, channel, admission, certificates, public_url, bound.rest)
+        rest = _build_rest(
+            settings, channel, admission, certificates, public_url, bound.rest, tracing
+        )
         await rest.start()
+        stack.callback(tracing.finish)
         stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
         await server.set_serving(serving=True)
@@ -148,6 +156,7 @@ def _build_rest(
     certificates: Certificates,
     public_url: str,
     bound: socket,
+    tracing: setup.Tracing,
 ) -> HttpListener:
     app = rest_app.build(
         SERVICES,
@@ -157,6 +166,7 @@ def _build_rest(
         limits=limits_of(settings),
         samples=read_samples(),
         trusted_proxies=settings.trusted_proxies,
+        tracer=tracing.tracer,
     )
     refusal = rest_app.serialize(admission.overloaded, public_url)
     return HttpListener(
@@ -171,7 +181,11 @@ def _build_rest(
 
 
 def _build_server(
-    settings: Settings, admission: Admission, certificates: Certificates, public_url: str
+    settings: Settings,
+    admission: Admission,
+    certificates: Certificates,
+    public_url: str,
+    tracing: setup.Tracing,
 ) -> GrpcServer:
     return GrpcServer(
         SERVICES,
@@ -180,6 +194,7 @@ def _build_server(
         reflects=settings.grpc_reflection,
         credentials=certificates.grpc.credentials() if certificates.grpc else None,
         trusted_proxies=settings.trusted_proxies,
+        tracer=tracing.tracer,
         limits=GrpcLimits(
             handshake_timeout=settings.header_timeout,
             message_timeout=settings.request_timeout,

@@ -192,7 +192,8 @@ def as_flags(settings: Mapping[str, str]) -> tuple[str, ...]:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return our environment with `extra` and without settings of the sidecar."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    foreign = ("SIDECAR_", "OTEL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | dict(extra or {})
 
 

@@ -73,3 +73,23 @@ def test_new_ids_are_uuids() -> None:
     request_id = current_call().request_id
     assert str(uuid.UUID(request_id)) == request_id
     assert Call.of(request_id=request_id, traceparent=None).request_id == request_id
+
+
+def test_trace_id() -> None:
+    """The trace id is that of a valid traceparent; without one there is none."""
+    assert Call.of(request_id=None, traceparent=TRACE).trace_id == TRACE.split("-")[1]
+    assert Call.of(request_id=None, traceparent=f"{TRACE}-x").trace_id is None
+    assert Call.of(request_id=None, traceparent=None).trace_id is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ((), None),
+        ((("tracestate", "a=1"),), "a=1"),
+        ((("tracestate", "a=1"), ("tracestate", "b=2")), "a=1,b=2"),
+    ],
+)
+def test_tracestate(fields: tuple[tuple[str, str], ...], state: str | None) -> None:
+    """Several fields are one list, in their order (RFC 9110 section 5.3)."""
+    assert Call.received(fields, "", trusted_proxies=0).tracestate == state

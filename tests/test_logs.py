@@ -304,6 +304,14 @@ def test_access_line(log: Log) -> None:
     }
 
 
+def test_trace_id(log: Log) -> None:
+    """Each line of a call with a trace context has the id of the trace."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with access(Call(request_id=ID, traceparent=trace)):
+        logs.event("inside")
+    assert [line["trace_id"] for line in entries(log)] == [trace.split("-")[1]] * 2
+
+
 def test_duration(log: Log) -> None:
     """The duration is in milliseconds: more than the body of the call, less than all around it."""
     outer = time.perf_counter()

@@ -33,6 +33,7 @@ from sidecar.auth_api.transport.progress import Progress
 from sidecar.call import current_call
 from sidecar.problems import Problem, ProblemError
 from sidecar.secret import Secret
+from sidecar.spans import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ class AuthApi:
     ) -> None:
         self._url = httpx2.URL(token_url)
         self._host = self._url.netloc.decode("ascii")
+        self._endpoint = Endpoint.of(token_url)
         self._timeouts = timeouts
         self._authentication = authentication
         self._pool = ConnectionPool(keep_alive)
@@ -114,12 +116,14 @@ class AuthApi:
         try:
             outcome = await self._interpret(credentials, progress, deadline)
         except UpstreamError as error:
+            progress.end_try(error.name)
             problem = _problem_of(error)
             # RFC 6749 section 2.3.1: each 401 counts as a wrong secret, also one with a broken
             # or late body. Else guessing would be free.
             is_rejected = progress.status == HTTPStatus.UNAUTHORIZED
             raise (RejectedError if is_rejected else ProblemError)(problem) from None
         finally:
+            progress.end_try()
             milliseconds = round((time.perf_counter() - start) * 1000, 3)
             current_call().note(upstream_ms=milliseconds)
         if isinstance(outcome, Token):
@@ -149,6 +153,7 @@ class AuthApi:
         try:
             return await self._try(credentials, progress, end)
         except UpstreamError as error:
+            progress.end_try(error.name)
             pause = retry.jitter()
             now = asyncio.get_running_loop().time()
             is_in_time = now + pause + self._timeouts.connect < end
@@ -167,6 +172,7 @@ class AuthApi:
         if seconds:
             raise UpstreamError("fail_fast", retry_after=seconds)
         self._tries += 1
+        progress.begin_try(self._endpoint)
         now = asyncio.get_running_loop().time()
         is_probe = self._fail_fast.is_down
         progress.on_open = self._note_up
@@ -204,6 +210,8 @@ class AuthApi:
         headers, body = request.write(credentials, self._authentication)
         # With its framing and as a stream, httpx2 need not prepare it: that costs 20 us.
         headers |= {"Host": self._host, "Content-Length": str(len(body))}
+        if progress.span is not None:
+            headers |= progress.span.headers
         response = await self._transport.handle_async_request(
             httpx2.Request(
                 "POST",

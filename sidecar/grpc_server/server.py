@@ -19,6 +19,7 @@ from sidecar.interceptors.metadata_limit import MetadataLimit
 from sidecar.interceptors.request_message import RequestMessage
 from sidecar.process import sockets
 from sidecar.settings.types import Address
+from sidecar.spans import Tracer
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
 _MAX_METADATA = 16 * 1024  # bytes
@@ -92,6 +93,7 @@ class GrpcServer:
     * `reflects`: whether tools such as grpcurl may ask for the schema.
     * `credentials`: with them the server speaks TLS only.
     * `trusted_proxies`: how many proxies before the server add to `x-forwarded-for`.
+    * `tracer`: starts the span of each call.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class GrpcServer:
         reflects: bool,
         credentials: grpc.ServerCredentials | None = None,
         trusted_proxies: int = 0,
+        tracer: Tracer | None = None,
         limits: GrpcLimits = _DEFAULTS,
     ) -> None:
         services = tuple(services)
@@ -113,7 +116,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
-        self._log = AccessLog(served, trusted_proxies)
+        self._log = AccessLog(served, trusted_proxies, tracer)
         interceptors = (
             self._log,
             ErrorBoundary(public_url),

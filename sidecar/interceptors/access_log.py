@@ -17,18 +17,26 @@ from sidecar.interceptors.handlers import (
     is_being_cancelled,
     rewrap,
 )
+from sidecar.spans import Tracer
 
 
 class AccessLog(grpc.aio.ServerInterceptor):
     """Enters the call for the records of its task, and writes its access line.
 
     The names of methods of `services` are written; any other name is text of the caller
-    and is written as "unknown". `calls` is the number of calls so far.
+    and is written as "unknown". `calls` is the number of calls so far. With `tracer` a call
+    has a span.
     """
 
-    def __init__(self, services: Iterable[ServiceDescriptor], trusted_proxies: int = 0) -> None:
+    def __init__(
+        self,
+        services: Iterable[ServiceDescriptor],
+        trusted_proxies: int = 0,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.calls = 0
         self._trusted_proxies = trusted_proxies
+        self._tracer = tracer
         self._methods = frozenset(
             f"/{service.full_name}/{method.name}"
             for service in services
@@ -48,13 +56,17 @@ class AccessLog(grpc.aio.ServerInterceptor):
             async def logged(request: Any, context: Context) -> Any:
                 peer = unquote(context.peer()).partition(":")[2]
                 notes = {"protocol": "grpc", "method": method, "peer": peer}
-                with logs.access(_open(context, self._trusted_proxies), **notes) as call:
+                call = _open(context, self._trusted_proxies)
+                if self._tracer is not None:
+                    span = self._tracer.start_grpc(call.traceparent, call.tracestate, method=method)
+                    call = call.within(span)
+                with logs.access(call, **notes):
                     try:
                         response = await behavior(request, context)
                     except BaseException:
-                        call.note(code=_code(context, "UNKNOWN"))
+                        call.note(code=code_of(context, "UNKNOWN"))
                         raise
-                    call.note(code=_code(context, "OK"))
+                    call.note(code=code_of(context, "OK"))
                     return response
 
             return logged
@@ -73,7 +85,7 @@ def _host(peer: str) -> str:
     return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
-def _code(context: Context, unset: str) -> str:
+def code_of(context: Context, unset: str) -> str:
     """Return the code of the call as its caller saw it; `unset` if its handler has set none."""
     if is_being_cancelled():
         return "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "CANCELLED"

@@ -14,6 +14,7 @@ from sidecar.call import Call, current_call
 from sidecar.http_server.connection import REFUSAL
 from sidecar.rest.problem_documents import Renderer
 from sidecar.settings.types import Address
+from sidecar.spans import Tracer
 from sidecar.transcoding.errors import RequestError
 
 
@@ -23,10 +24,17 @@ class AccessLog:
     It is the outermost layer of the application. The line holds no text of the client.
     """
 
-    def __init__(self, app: ASGIApp, renderer: Renderer, trusted_proxies: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        renderer: Renderer,
+        trusted_proxies: int,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._app = app
         self._renderer = renderer
         self._trusted_proxies = trusted_proxies
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event, which is an HTTP request or the lifespan."""
@@ -36,6 +44,11 @@ class AccessLog:
         _to_origin_form(scope)
         call = _open(scope, self._trusted_proxies)
         method = scope["method"] if scope["method"] in set(HTTPMethod) else "other"
+        if self._tracer is not None:
+            span = self._tracer.start_http(
+                call.traceparent, call.tracestate, method=method, scheme=scope["scheme"]
+            )
+            call = call.within(span)
 
         async def send_complete(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -114,4 +127,4 @@ def _peer(scope: Scope) -> str | None:
 
 _ABSOLUTE = re.compile(rb"https?://[^/]*(.*)", re.IGNORECASE | re.DOTALL)
 _IDENTITY = frozenset({b"x-request-id", b"traceparent"})
-_CALL_FIELDS = _IDENTITY | {b"x-forwarded-for"}
+_CALL_FIELDS = _IDENTITY | {b"tracestate", b"x-forwarded-for"}

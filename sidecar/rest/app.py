@@ -23,6 +23,7 @@ from sidecar.rest.pages.document import Document
 from sidecar.rest.pages.reference import Limit
 from sidecar.rest.pages.samples import Sample
 from sidecar.rest.problem_documents import Renderer
+from sidecar.spans import Tracer
 from sidecar.transcoding import Options, Transcoder
 
 
@@ -35,6 +36,7 @@ def build(
     limits: Sequence[Limit] = (),
     samples: Sequence[Sample] = (),
     trusted_proxies: int = 0,
+    tracer: Tracer | None = None,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`.
 
@@ -42,7 +44,8 @@ def build(
     closes `channel`. `public_url` is the base URL of the API and of the problem types.
     `examples`, by the full name of their method, are for the description of the API; `limits`
     and `samples` for its reference.
-    `trusted_proxies` is the number of proxies that add to X-Forwarded-For.
+    `trusted_proxies` is the number of proxies that add to X-Forwarded-For. With `tracer` each
+    request has a span.
     """
     renderer = Renderer(public_url)
     options = {service.full_name: chosen for service, chosen in services.items()}
@@ -71,7 +74,7 @@ def build(
     app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
-    return AccessLog(app, renderer, trusted_proxies)
+    return AccessLog(app, renderer, trusted_proxies, tracer)
 
 
 def serialize(problem: Problem, public_url: str) -> bytes:

@@ -8,7 +8,8 @@ class ShutdownMargin:
     """Bounds of the steps that follow the lame duck and the drain, in seconds.
 
     The steps come in this order: the last responses of the API, the end of the admin
-    listener, the last lines of the log.
+    listener, the last lines of the log. The last traces are sent while the admin listener
+    ends, in the same time.
     """
 
     responses: float = 1.0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sidecar.auth_api.transport.errors import TransportError
 from sidecar.call import Call, current_call
+from sidecar.spans import Endpoint, TrySpan
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,6 +21,20 @@ class Progress:
     is_resolved: bool = False
     is_open: bool = False
     status: int | None = None
+    tries: int = 0
+    span: TrySpan | None = None
+
+    def begin_try(self, endpoint: Endpoint) -> None:
+        """Start the span of a try of the request, if the call has one."""
+        if self.call.span is not None:
+            self.span = self.call.span.start_try(endpoint, resends=self.tries)
+        self.tries += 1
+
+    def end_try(self, fault: str | None = None) -> None:
+        """End the span of the try, unless that has been done."""
+        if self.span is not None:
+            self.span.end(status=self.status, fault=fault)
+            self.span = None
 
     def opened(self) -> None:
         """Record an open connection."""
