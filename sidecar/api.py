@@ -7,7 +7,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from karmo.auth.v1 import token_service_pb2
 
 from sidecar.exchange import examples
-from sidecar.exchange.throttle import TRUST
 from sidecar.http_server import request_head
 from sidecar.rest.openapi import Examples
 from sidecar.rest.pages import samples
@@ -45,7 +44,6 @@ def read_samples() -> Sequence[Sample]:
 def limits_of(settings: Settings) -> Sequence[Limit]:
     """Return the limits that a partner can meet."""
     one_client = "of one client from one IP address"
-    trusted = f"where it got a token in the last {TRUST / 3600:g} hours"
     for_client = "429 for that client from that IP address"
     rows = (
         ("Time for the head of a request", f"{settings.header_timeout:g} s", "408"),
@@ -73,11 +71,6 @@ def limits_of(settings: Settings) -> Sequence[Limit]:
             "429 for all clients from that IP address",
         ),
         (f"Requests {one_client}", f"{settings.max_client_calls:,} per minute", for_client),
-        (
-            "Wrong secrets of one client from all IP addresses together",
-            f"{settings.max_failures:,} per minute",
-            f"429 for that client, except from IP addresses {trusted}",
-        ),
     )
     return [Limit(name=name, value=value, beyond=beyond) for name, value, beyond in rows]
 

@@ -209,6 +209,7 @@ The sidecar is ready.
   REST      {scheme}://{at.rest}/v1/oauth/token
   gRPC      {at.grpc}
   probes    http://{at.admin}/readyz
+  reference {scheme}://{at.rest}/docs
   problems  {scheme}://{at.rest}/problems
   auth-api  http://{at.auth_api}/v1/oauth/token (embedded)
   client    demo-partner, secret demo-secret

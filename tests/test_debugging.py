@@ -234,6 +234,7 @@ MISTAKES: Mapping[str, Sequence[tuple[str, str]]] = {
     "Failed to dial target host": [
         ("tls", "-plaintext -connect-timeout 1 127.0.0.1:50051 list"),
         ("dev", "-plaintext -connect-timeout 1 127.0.0.1:8080 list"),
+        ("dev", "-plaintext -max-time 0.000001 127.0.0.1:50051 list"),
         (
             "mtls",
             "-cacert ca.pem -authority sidecar.example -connect-timeout 1 127.0.0.1:50051 list",

@@ -53,7 +53,10 @@ _DETAILS: Mapping[Reason, str] = MappingProxyType(
     }
 )
 # RFC 6749 section 2.3.1 and appendix B.
-_ESCAPES = "In HTTP Basic authentication, write a percent sign as %25 and a plus sign as %2B."
+_ESCAPES = (
+    "HTTP Basic authentication needs both form-encoded: a percent sign as %25, a plus sign as %2B. "
+    "If your client does that already, the secret is wrong."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

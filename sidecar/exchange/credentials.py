@@ -159,10 +159,9 @@ def _grant_type_violations(request: TokenRequest, _header: Header) -> Iterator[_
             pointer="/grant_type",
         )
     elif request.grant_type != GRANT_TYPE:
-        quoted = _NOT_VSCHAR.sub("?", request.grant_type[:64])
         yield _Violation(
             reason=UNSUPPORTED_GRANT_TYPE,
-            detail=f"grant_type '{quoted}' is not supported; send {GRANT_TYPE}.",
+            detail=f"This grant_type is not supported; send {GRANT_TYPE}.",
             pointer="/grant_type",
         )
 

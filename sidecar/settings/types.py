@@ -18,6 +18,8 @@ from sidecar.secret import Secret
 
 # It is part of the status of every failed call, which must stay small.
 _MAX_BASE = 120
+# RFC 3986 section 2, less what delimits other parts of a URL, and without an empty segment.
+_PLAIN_URL = re.compile(r"[A-Za-z]+://(?:(?!//)[\w.~!$&()*+,;=:/%\[\]-])*", re.ASCII)
 _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _UNITS = {"ms": 0.001, "s": 1.0}
 _MAX_SECONDS = 3600.0
@@ -101,6 +103,8 @@ def _check_base_url(value: str) -> str:
     if "?" in value:
         raise ValueError("must hold no query")
     base = _check_http_url(value).rstrip("/")
+    if not _PLAIN_URL.fullmatch(base):
+        raise ValueError("must hold the characters of a URL only (RFC 3986), and no empty segment")
     if len(base) > _MAX_BASE:
         raise ValueError(f"must not be longer than {_MAX_BASE} characters")
     return base

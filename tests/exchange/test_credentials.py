@@ -149,9 +149,9 @@ def not_printable(name: str) -> Refusal:
     return of_field(f"/{name}", f"{name} must hold printable ASCII characters only.")
 
 
-def unsupported(shown: str) -> Refusal:
-    """Return the problem of an unsupported grant type, which is quoted as `shown`."""
-    detail = f"grant_type '{shown}' is not supported; send client_credentials."
+def unsupported() -> Refusal:
+    """Return the problem of an unsupported grant type, which is not quoted."""
+    detail = "This grant_type is not supported; send client_credentials."
     return of_field("/grant_type", detail, UNSUPPORTED_GRANT_TYPE)
 
 
@@ -200,20 +200,18 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
     ),
     "another grant type": (
         Sent(grant_type="password", client_id="partner", client_secret="secret"),
-        unsupported("password"),
+        unsupported(),
     ),
     "upper-case grant type": (
         Sent(grant_type="CLIENT_CREDENTIALS"),
-        unsupported("CLIENT_CREDENTIALS"),
+        unsupported(),
     ),
     "grant type and a space": (
         Sent(grant_type="client_credentials "),
-        unsupported("client_credentials "),
+        unsupported(),
     ),
-    "grant type with line ends": (Sent(grant_type="a\r\nb\x1b[0m"), unsupported("a??b?[0m")),
-    "grant type outside of ASCII": (Sent(grant_type="é\ud800"), unsupported("??")),
-    "grant type of 64 characters": (Sent(grant_type="a" * 64), unsupported("a" * 64)),
-    "grant type of 65 characters": (Sent(grant_type="a" * 65), unsupported("a" * 64)),
+    "grant type with line ends": (Sent(grant_type="a\r\nb\x1b[0m"), unsupported()),
+    "grant type outside of ASCII": (Sent(grant_type="é\ud800"), unsupported()),
     # The fields
     "id with NUL": (
         Sent(client_id="partner\0", client_secret="secret"),
@@ -270,7 +268,7 @@ FIRST: Mapping[str, tuple[Sent, Refusal]] = {
         Refusal(
             reason=INVALID_REQUEST,
             detail=NOT_BASE64.detail,
-            errors=(("/client_secret", ONE_WAY), *unsupported("x").errors),
+            errors=(("/client_secret", ONE_WAY), *unsupported().errors),
         ),
     ),
     "two ways before grant type": (
@@ -285,8 +283,8 @@ FIRST: Mapping[str, tuple[Sent, Refusal]] = {
         Sent(client_id="\0", client_secret="secret", grant_type="x"),
         Refusal(
             reason=UNSUPPORTED_GRANT_TYPE,
-            detail=unsupported("x").detail,
-            errors=unsupported("x").errors + not_printable("client_id").errors,
+            detail=unsupported().detail,
+            errors=unsupported().errors + not_printable("client_id").errors,
         ),
     ),
     "grant type before authentication": (

@@ -27,7 +27,7 @@ from tests.rest.html_page import Page
 from tests.transcoding.library import method, service
 from tests.ways import PUBLIC_URL
 
-SAMPLE = Sample(language="Shell", text='curl "http://127.0.0.1:8080/v1/oauth/token"\n')
+SAMPLE = Sample(name="a.sh", language="Shell", text='curl "http://127.0.0.1:8080/v1/oauth/token"\n')
 LIMITS = [Limit(name="Size", value="1 byte", beyond="413")]
 Tree = Mapping[str, Any]
 
@@ -159,7 +159,7 @@ async def test_limits() -> None:
     )
     async with shown(tree_of(), [*limits_of(settings)]) as page:
         values = {"1.5 s", "7 s", "61 s", "8 KiB", "64, together 16 KiB", "16 KiB"}
-        rates = {f"{rate} per minute" for rate in ("71", "1,234", "5,678", "7,100")}
+        rates = {f"{rate} per minute" for rate in ("71", "1,234", "5,678")}
         assert values | rates <= set(page.texts)
         assert {"408", "413", "414", "431"} <= set(page.texts)
 
@@ -172,7 +172,7 @@ async def test_samples(page: Page) -> None:
 @pytest.mark.parametrize("url", ["/v1/oauth/token/x", "/v1/oauth", "/other"])
 def test_a_sample_of_no_operation_is_refused(url: str) -> None:
     """A program that calls something else than the API stops the start."""
-    sample = Sample(language="Shell", text=f"curl http://127.0.0.1:8080{url}\n")
+    sample = Sample(name="a.sh", language="Shell", text=f"curl http://127.0.0.1:8080{url}\n")
     document = Document(tree=tree_of(), public_url=PUBLIC_URL)
     with pytest.raises(ValueError, match="Shell calls no operation"):
         reference.route(document, (), [sample])

@@ -14,7 +14,7 @@ TOKEN = "/v1/oauth/token"
 @pytest.mark.parametrize("quote", ['"{}"', "'{}'", "{} ", "{}\n"])
 def test_a_program_and_its_url(quote: str) -> None:
     """A program calls the path at the end of its URL, and no other path."""
-    sample = Sample(language="x", text=f"get {quote.format(BASE_URL + TOKEN)}")
+    sample = Sample(name="x", language="x", text=f"get {quote.format(BASE_URL + TOKEN)}")
     assert sample.calls(TOKEN)
     assert not sample.calls("/v1/oauth")
     assert sample.at("https://api.example.test") == (

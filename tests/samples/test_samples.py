@@ -171,13 +171,15 @@ def test_every_sample_is_tested() -> None:
 
 @every_sample
 def test_a_sample_fits_the_page(name: str) -> None:
-    """A sample has the URL exactly once, begins with what to install, and is short."""
+    """A sample has the URL exactly once, begins with how to install and run it, and is short."""
     source = text_of(name)
     assert source.count(URL) == source.count("/v1/oauth/token") == 1
     head = "\n".join(source.splitlines()[:2])
     assert re.search(r"(#|//) (Install: |Needs curl ).+ Tested with ", head)
+    assert "Run: " in "\n".join(source.splitlines()[:3])
+    assert name in "\n".join(source.splitlines()[:3])
     code = [line for line in source.splitlines() if line.strip()]
-    assert len(code) <= 41
+    assert len(code) <= 42
     assert max(map(len, code)) <= 100
 
 

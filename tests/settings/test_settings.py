@@ -636,6 +636,21 @@ def test_public_url(url: str, base: str) -> None:
     assert by_environment("PUBLIC_URL", url).public_url == base
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h//evil.test",
+        'https://h/">',
+        "https://h/$(id)x\\",
+        "https://h/a`b`",
+        "https://h/a|b",
+    ],
+)
+def test_public_url_that_could_be_more(url: str) -> None:
+    """A public URL cannot end a shell word or an attribute, nor begin another authority."""
+    assert "characters of a URL only" in fault_of("PUBLIC_URL", url)
+
+
 def test_public_url_that_is_too_long() -> None:
     """The base of the problem types is short, because it is in every status."""
     assert (

@@ -19,7 +19,7 @@ _PATH = "docs"
 _PARENTHESIS = re.compile(r"\s*\([^()]*\)$")
 _IN_BODY = "Credentials in the body"
 _IN_BODY_TEXT = markdown.render(
-    "A request without the `Authorization` header field has the credentials in its body."
+    "Without the header field `Authorization`, the body has the credentials."
 )
 _COLUMNS = ("Limit", "Value", "Beyond it")
 

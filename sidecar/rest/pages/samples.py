@@ -26,6 +26,7 @@ BASE_URL = "http://127.0.0.1:8080"
 class Sample:
     """A program. `text` has the URL that it calls once, with BASE_URL."""
 
+    name: str
     language: str
     text: str
 
@@ -43,16 +44,17 @@ class Sample:
 def read(folder: Traversable) -> Sequence[Sample]:
     """Return the programs in `folder`. Raises KeyError for a file of another language."""
     entries = folder.iterdir() if folder.is_dir() else ()
-    texts = {
-        LANGUAGES[PurePath(file.name).suffix]: file.read_text("utf-8")
+    samples = [
+        Sample(
+            name=file.name,
+            language=LANGUAGES[PurePath(file.name).suffix],
+            text=file.read_text("utf-8"),
+        )
         for file in entries
         if file.is_file()
-    }
-    return [
-        Sample(language=language, text=texts[language])
-        for language in LANGUAGES.values()
-        if language in texts
     ]
+    order = list(LANGUAGES.values())
+    return sorted(samples, key=lambda sample: order.index(sample.language))
 
 
 def render(samples: Sequence[Sample], base_url: str) -> Markup:
@@ -60,7 +62,7 @@ def render(samples: Sequence[Sample], base_url: str) -> Markup:
     return join(
         element(
             "details",
-            element("summary", sample.language),
+            element("summary", sample.language, ": ", element("code", sample.name)),
             # A wide program scrolls, so the keyboard must reach it.
             element(
                 "pre",

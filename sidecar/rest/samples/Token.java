@@ -1,4 +1,5 @@
 // Install: com.nimbusds:oauth2-oidc-sdk:11.39 with Maven or Gradle. Tested with Java 17.
+// Run: java -cp 'lib/*' Token.java, with the library and what it needs in lib.
 import com.nimbusds.oauth2.sdk.*;
 import com.nimbusds.oauth2.sdk.auth.*;
 import com.nimbusds.oauth2.sdk.id.ClientID;

@@ -1,4 +1,5 @@
 # Install: pip install authlib requests. Tested with Authlib 1.9 and requests 2.34.
+# Run: python get_token.py. Do not call it token.py: Python has a module of that name.
 import os
 import sys
 from typing import Any

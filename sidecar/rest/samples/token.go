@@ -1,4 +1,5 @@
 // Install: go get golang.org/x/oauth2@v0.38.0. Tested with Go 1.26.
+// Before that, in a new folder: go mod init token. Run: go run token.go
 package main
 
 import (

@@ -1,4 +1,5 @@
 // Install: npm install openid-client@6. Tested with openid-client 6.9.0 and Node.js 20.
+// Run: node token.mjs
 import * as client from 'openid-client'
 
 const url = new URL('http://127.0.0.1:8080/v1/oauth/token')

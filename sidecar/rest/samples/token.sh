@@ -1,5 +1,6 @@
 #!/bin/sh
 # Needs curl 7.76 or later: apt-get install curl. Tested with curl 7.88.
+# Run: sh token.sh
 set -eu
 : "${CLIENT_ID:?}" "${CLIENT_SECRET:?}"
 

@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class TokenServiceStub:
     """Issues access tokens for the partner API.
+    Over gRPC a Basic header is the metadata `authorization` with the same value,
+    and a failure has `karmo.problem.v1.ProblemDetails` in the details of its
+    status.
     """
 
     def __init__(self, channel):
@@ -44,6 +47,9 @@ class TokenServiceStub:
 
 class TokenServiceServicer:
     """Issues access tokens for the partner API.
+    Over gRPC a Basic header is the metadata `authorization` with the same value,
+    and a failure has `karmo.problem.v1.ProblemDetails` in the details of its
+    status.
     """
 
     def ExchangeToken(self, request, context):
@@ -51,12 +57,10 @@ class TokenServiceServicer:
 
         The client authenticates itself in exactly one of two ways: by `client_id`
         and `client_secret` in the request, or by HTTP Basic authentication (RFC
-        6749 section 2.3.1). Over REST that is the header `Authorization`, over gRPC
-        the metadata `authorization` with the same value.
+        6749 section 2.3.1). Unknown parameters are ignored. Parameters in the query
+        of the URL are refused, because URLs are logged.
 
-        Every failure is a problem. Over REST it is the body of the response, over
-        gRPC a `karmo.problem.v1.ProblemDetails` in the details of the status. Each
-        success issues a new token; asking again does no harm.
+        Each success issues a new token; asking again does no harm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +84,9 @@ def add_TokenServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TokenService:
     """Issues access tokens for the partner API.
+    Over gRPC a Basic header is the metadata `authorization` with the same value,
+    and a failure has `karmo.problem.v1.ProblemDetails` in the details of its
+    status.
     """
 
     @staticmethod

@@ -158,11 +158,12 @@ Global___ProblemReason: _TypeAlias = ProblemReason  # noqa: Y015
 
 @_typing.final
 class ProblemDetails(_message.Message):
-    """One problem, as in RFC 9457 section 3, with the extension members of this API.
+    """Over gRPC it is a detail of the status, and says all about the failure: the
+    HTTP status of the REST response is its `status`, never derived from the gRPC
+    code.
 
-    Over REST it is the body of every error. Over gRPC it is a detail of the
-    status and the lossless truth about the failure: the HTTP status of the REST
-    response is its `status`, never derived from the gRPC code.
+    A problem document (RFC 9457 section 3), with members that this API adds: the
+    body of every response that is no success.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -194,8 +195,8 @@ class ProblemDetails(_message.Message):
     problem without a detail that may be passed on.
     """
     instance: _builtins.str
-    """`urn:uuid:` and the request id, which is also in the log and in the
-    `X-Request-Id` header (RFC 9457 section 3.1.5). Always set by the sidecar.
+    """`urn:uuid:` and the request id, which is also in the header `X-Request-Id`
+    (RFC 9457 section 3.1.5). Quote it when you ask for help.
     """
     karmo_code: _builtins.str
     """Stable code of the problem: eight decimal digits."""
@@ -207,7 +208,7 @@ class ProblemDetails(_message.Message):
     """
     @_builtins.property
     def karmo_errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldError]:
-        """The violations that have a pointer, at most 16 and 700 bytes together. Empty
+        """The violations that have a pointer, at most 16 and 700 bytes together. Absent
         if no violation is in the body.
         """
 

@@ -55,7 +55,9 @@ Global___ExchangeTokenRequest: _TypeAlias = ExchangeTokenRequest  # noqa: Y015
 
 @_typing.final
 class ExchangeTokenResponse(_message.Message):
-    """An access token (RFC 6749 section 5.1). Must not be cached or logged."""
+    """An access token (RFC 6749 section 5.1). Keep it in memory, and use it until
+    shortly before it expires. Never log it, and let no HTTP cache store it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -63,7 +65,9 @@ class ExchangeTokenResponse(_message.Message):
     TOKEN_TYPE_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
-    """The token: a JWT signed with RS256 for the audience `partners-api`."""
+    """The token: a JWT signed with RS256 for the audience `partners-api`. Send it
+    with each request as `Authorization: Bearer`.
+    """
     token_type: _builtins.str
     """How the token is used: always `Bearer` (RFC 6750)."""
     expires_in: _builtins.int

@@ -27,7 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TokenServiceStub:
-    """Issues access tokens for the partner API."""
+    """Issues access tokens for the partner API.
+    Over gRPC a Basic header is the metadata `authorization` with the same value,
+    and a failure has `karmo.problem.v1.ProblemDetails` in the details of its
+    status.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,17 +42,19 @@ class TokenServiceStub:
 
     The client authenticates itself in exactly one of two ways: by `client_id`
     and `client_secret` in the request, or by HTTP Basic authentication (RFC
-    6749 section 2.3.1). Over REST that is the header `Authorization`, over gRPC
-    the metadata `authorization` with the same value.
+    6749 section 2.3.1). Unknown parameters are ignored. Parameters in the query
+    of the URL are refused, because URLs are logged.
 
-    Every failure is a problem. Over REST it is the body of the response, over
-    gRPC a `karmo.problem.v1.ProblemDetails` in the details of the status. Each
-    success issues a new token; asking again does no harm.
+    Each success issues a new token; asking again does no harm.
     """
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
-    """Issues access tokens for the partner API."""
+    """Issues access tokens for the partner API.
+    Over gRPC a Basic header is the metadata `authorization` with the same value,
+    and a failure has `karmo.problem.v1.ProblemDetails` in the details of its
+    status.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExchangeToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.ExchangeTokenRequest, _token_service_pb2.ExchangeTokenResponse]  # type: ignore[assignment]
@@ -56,16 +62,18 @@ class TokenServiceAsyncStub(TokenServiceStub):
 
     The client authenticates itself in exactly one of two ways: by `client_id`
     and `client_secret` in the request, or by HTTP Basic authentication (RFC
-    6749 section 2.3.1). Over REST that is the header `Authorization`, over gRPC
-    the metadata `authorization` with the same value.
+    6749 section 2.3.1). Unknown parameters are ignored. Parameters in the query
+    of the URL are refused, because URLs are logged.
 
-    Every failure is a problem. Over REST it is the body of the response, over
-    gRPC a `karmo.problem.v1.ProblemDetails` in the details of the status. Each
-    success issues a new token; asking again does no harm.
+    Each success issues a new token; asking again does no harm.
     """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Issues access tokens for the partner API."""
+    """Issues access tokens for the partner API.
+    Over gRPC a Basic header is the metadata `authorization` with the same value,
+    and a failure has `karmo.problem.v1.ProblemDetails` in the details of its
+    status.
+    """
 
     @_abc_1.abstractmethod
     def ExchangeToken(
@@ -77,12 +85,10 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The client authenticates itself in exactly one of two ways: by `client_id`
         and `client_secret` in the request, or by HTTP Basic authentication (RFC
-        6749 section 2.3.1). Over REST that is the header `Authorization`, over gRPC
-        the metadata `authorization` with the same value.
+        6749 section 2.3.1). Unknown parameters are ignored. Parameters in the query
+        of the URL are refused, because URLs are logged.
 
-        Every failure is a problem. Over REST it is the body of the response, over
-        gRPC a `karmo.problem.v1.ProblemDetails` in the details of the status. Each
-        success issues a new token; asking again does no harm.
+        Each success issues a new token; asking again does no harm.
         """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
