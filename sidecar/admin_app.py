@@ -1,7 +1,7 @@
-"""Admin ASGI application: the probes and the drain, on their own listener."""
+"""Admin ASGI application: the probes, the drain and the metrics, on their own listener."""
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import cast
 
@@ -18,8 +18,14 @@ Probe = Callable[[], bool]
 _NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
 
 
-def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> ASGIApp:
-    """Return the application.
+def build(
+    *,
+    is_started: Probe,
+    is_ready: Probe,
+    drain: Callable[[], None],
+    further: Iterable[Route] = (),
+) -> ASGIApp:
+    """Return the application, with the routes `further` of other parts.
 
     `is_started` returns whether everything listens, `is_ready` whether new calls should be
     routed here. `drain` begins a graceful shutdown, as SIGTERM does. No probe depends on the
@@ -47,7 +53,7 @@ def build(*, is_started: Probe, is_ready: Probe, drain: Callable[[], None]) -> A
 
     routes = [Route(f"/{probe.__name__}", probe) for probe in (livez, startupz, readyz)]
     app = Starlette(
-        routes=[*routes, Route("/drain", begin_drain, methods=["POST"])],
+        routes=[*routes, Route("/drain", begin_drain, methods=["POST"]), *further],
         exception_handlers={HTTPException: _refuse_http_exception},
     )
 

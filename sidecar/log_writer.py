@@ -47,6 +47,11 @@ class LogWriter(logging.Handler):
         self._thread = Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """The number of dropped lines so far."""
+        return self._refused + self._failed
+
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the line of `record` for the thread; drop it if too many bytes wait."""
         try:

@@ -10,7 +10,7 @@ import os
 import time
 import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -18,23 +18,32 @@ from typing import Any, TextIO
 from sidecar.call import Call, Note, entered, find_call
 from sidecar.log_writer import LogWriter
 
+# Takes the values of an access line, and the seconds that the call took.
+Observe = Callable[[Mapping[str, Note], float], None]
+
 _OURS = "sidecar"
 _MAX_CAUSES = 5  # a chain of causes may be circular
 
 
 @contextmanager
-def access(call: Call, **notes: Note) -> Iterator[Call]:
-    """Make `call` current in the context, and write its access line at the end, even on failure."""
+def access(call: Call, observe: Observe | None = None, **notes: Note) -> Iterator[Call]:
+    """Make `call` current in the context, and write its access line at the end, even on failure.
+
+    `observe` gets the same values as the line.
+    """
     start = time.perf_counter()
     call.note(**notes)
     with entered(call):
         try:
             yield call
         finally:
-            milliseconds = round((time.perf_counter() - start) * 1000, 3)
+            seconds = time.perf_counter() - start
+            milliseconds = round(seconds * 1000, 3)
             logging.getLogger("sidecar.access").info(
                 "call", extra={"notes": {**call.notes, "duration_ms": milliseconds}}
             )
+            if observe is not None:
+                observe(call.notes, seconds)
 
 
 def event(message: str, **notes: Note) -> None:
@@ -50,6 +59,12 @@ def warning(message: str, **notes: Note) -> None:
 def failure(message: str, error: BaseException | None) -> None:
     """Log a fault of ours at ERROR: the types and frames of `error`, without its text."""
     logging.getLogger(_OURS).error(message, exc_info=error)
+
+
+def dropped_lines() -> int:
+    """Return how many lines of the log were dropped since the process began to write it."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.dropped for handler in handlers if isinstance(handler, LogWriter))
 
 
 def loop_failure(_loop: AbstractEventLoop, context: Mapping[str, Any]) -> None:

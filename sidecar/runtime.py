@@ -27,6 +27,8 @@ from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
+from sidecar.metrics import sources
+from sidecar.metrics.metrics import Metrics
 from sidecar.process import file_limits, signals
 from sidecar.process.drain import Drain
 from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
@@ -84,18 +86,23 @@ async def running(
         stack.callback(asyncio.create_task(reloading.watch(*certificates.parts)).cancel)
         public_url = settings.public_url_at(address_of(bound.rest))
         admission = Admission(settings.max_in_flight)
-        server = _build_server(settings, admission, certificates, public_url)
+        metrics = Metrics()
+        metrics.add(sources.of_process(drain, admission, certificates))
+        stack.enter_context(metrics.measuring_loop())
+        server = _build_server(settings, admission, certificates, public_url, metrics)
         with naming("grpc_listen"):
             grpc_address = server.bind(settings.grpc_listen)
         addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
         is_started = asyncio.Event()
-        await _serve_auxiliary(stack, bound, is_started, drain)
-        service = await _build_service(stack, settings, addresses.token_url, certificates)
+        await _serve_auxiliary(stack, bound, is_started, drain, metrics)
+        service = await _build_service(stack, settings, addresses.token_url, certificates, metrics)
         add_TokenServiceServicer_to_server(service, server.server)
         channel = InProcessChannel(interceptors=(ErrorBoundary(public_url), admission))
         # Here the channel only needs the methods of a server that add handlers.
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
-        rest = _build_rest(settings, channel, admission, certificates, public_url, bound.rest)
+        rest = _build_rest(
+            settings, channel, admission, certificates, public_url, bound.rest, metrics
+        )
         await rest.start()
         stack.push_async_callback(_stop, drain, rest, server, admission)
         await server.start()
@@ -121,17 +128,23 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
 
 
 async def _serve_auxiliary(
-    stack: AsyncExitStack, bound: Sockets, is_started: asyncio.Event, drain: Drain
+    stack: AsyncExitStack,
+    bound: Sockets,
+    is_started: asyncio.Event,
+    drain: Drain,
+    metrics: Metrics,
 ) -> None:
     """Serve the admin application, and the embedded auth-api if there is one."""
     admin = admin_app.build(
         is_started=is_started.is_set,
         is_ready=lambda: is_started.is_set() and not drain.has_begun,
         drain=signals.stop_handler("POST /drain", drain.begin),
+        further=[metrics.route()],
     )
-    await _serve(stack, admin, bound.admin)
+    metrics.add(sources.of_listener("admin", await _serve(stack, admin, bound.admin)))
     if bound.embedded is not None:
-        await _serve(stack, _build_embedded(bound.embedded), bound.embedded)
+        embedded = await _serve(stack, _build_embedded(bound.embedded), bound.embedded)
+        metrics.add(sources.of_listener("dev_auth_api", embedded))
 
 
 def _build_rest(
@@ -141,6 +154,7 @@ def _build_rest(
     certificates: Certificates,
     public_url: str,
     bound: socket,
+    metrics: Metrics,
 ) -> HttpListener:
     app = rest_app.build(
         SERVICES,
@@ -148,21 +162,28 @@ def _build_rest(
         public_url=public_url,
         examples=EXAMPLES,
         trusted_proxies=settings.trusted_proxies,
+        observe=metrics.durations.observe_rest,
     )
     refusal = rest_app.serialize(admission.overloaded, public_url)
-    return HttpListener(
+    listener = HttpListener(
         app,
         bound,
         # The drain ends sooner what takes too long.
         grace=settings.drain_timeout + SHUTDOWN_MARGIN.responses,
         limits=_limits(settings),
         tls=certificates.rest.context if certificates.rest else None,
-        load_shedding=LoadShedding(admission.is_full, refusal),
+        load_shedding=LoadShedding(admission.is_full, refusal, metrics.durations.observe_shed),
     )
+    metrics.add(sources.of_listener("rest", listener, sheds=True))
+    return listener
 
 
 def _build_server(
-    settings: Settings, admission: Admission, certificates: Certificates, public_url: str
+    settings: Settings,
+    admission: Admission,
+    certificates: Certificates,
+    public_url: str,
+    metrics: Metrics,
 ) -> GrpcServer:
     return GrpcServer(
         SERVICES,
@@ -177,11 +198,16 @@ def _build_server(
             max_message_bytes=MAX_REQUEST_BYTES,
             connections=settings.max_connections,
         ),
+        observe=metrics.durations.observe_grpc,
     )
 
 
 async def _build_service(
-    stack: AsyncExitStack, settings: Settings, token_url: str, certificates: Certificates
+    stack: AsyncExitStack,
+    settings: Settings,
+    token_url: str,
+    certificates: Certificates,
+    metrics: Metrics,
 ) -> TokenService:
     auth_api = AuthApi(
         token_url,
@@ -194,6 +220,7 @@ async def _build_service(
         authentication=ClientAuthentication(settings.auth_api_client_authentication),
         keep_alive=settings.auth_api_keep_alive,
         dns_stale=settings.auth_api_dns_stale,
+        observe=metrics.durations.observe_exchange,
     )
     throttle = Throttle(
         client_failures=settings.max_client_failures,
@@ -203,6 +230,8 @@ async def _build_service(
         all_failures=100 * max(settings.max_client_failures, settings.max_in_flight),
         client_calls=settings.max_client_calls,
     )
+    metrics.add(sources.of_auth_api(auth_api))
+    metrics.add(sources.of_throttle(throttle))
     return TokenService(await stack.enter_async_context(auth_api), throttle)
 
 
@@ -216,7 +245,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
+async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> HttpListener:
     limits = Limits(connections=file_limits.AUXILIARY_CONNECTIONS, backlog=BACKLOG)
     listener = HttpListener(app, bound, grace=SHUTDOWN_MARGIN.admin_listener, limits=limits)
     await listener.start()
@@ -226,6 +255,7 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> None:
         await listener.stop()
 
     stack.push_async_callback(stop)
+    return listener
 
 
 def _build_embedded(bound: socket) -> ASGIApp:

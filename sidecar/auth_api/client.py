@@ -19,10 +19,10 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 from sidecar import logs
 from sidecar.auth_api import request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
-from sidecar.auth_api.counters import Counters
+from sidecar.auth_api.counters import Counters, Observe, Outcome, ignore
 from sidecar.auth_api.dns.resolver import Resolver
 from sidecar.auth_api.fail_fast import FailFast
-from sidecar.auth_api.faults import UpstreamError
+from sidecar.auth_api.faults import UpstreamError, problem_of
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.auth_api.response import Response, Token, interpret, registered_error
 from sidecar.auth_api.retry import RetryBudget
@@ -50,6 +50,7 @@ class AuthApi:
     `tls` returns the current SSL context, which https needs: without it ValueError is raised.
     `authentication` is how credentials are sent. Idle connections are kept for `keep_alive`
     seconds. While DNS fails, the last known addresses are used for `dns_stale` seconds.
+    `observe` gets each exchange.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class AuthApi:
         keep_alive: float = 4.0,
         dns_stale: float = 300.0,
         fail_fast: FailFast | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self._url = httpx2.URL(token_url)
         self._host = self._url.netloc.decode("ascii")
@@ -78,6 +80,7 @@ class AuthApi:
         )
         self._budget = RetryBudget()
         self._fail_fast = fail_fast or FailFast()
+        self._observe = observe or ignore
         self._tries = self._second_tries = 0
 
     @property
@@ -111,21 +114,27 @@ class AuthApi:
         """
         progress = Progress()
         start = time.perf_counter()
+        name: str = Outcome.FAILED
         try:
             outcome = await self._interpret(credentials, progress, deadline)
+            name = _outcome_of(outcome)
         except UpstreamError as error:
-            problem = _problem_of(error)
+            name = error.name
+            problem = problem_of(error)
             # RFC 6749 section 2.3.1: each 401 counts as a wrong secret, also one with a broken
             # or late body. Else guessing would be free.
             is_rejected = progress.status == HTTPStatus.UNAUTHORIZED
             raise (RejectedError if is_rejected else ProblemError)(problem) from None
+        except asyncio.CancelledError:
+            name = Outcome.CANCELLED
+            raise
         finally:
-            milliseconds = round((time.perf_counter() - start) * 1000, 3)
-            current_call().note(upstream_ms=milliseconds)
+            seconds = time.perf_counter() - start
+            current_call().note(upstream_ms=round(seconds * 1000, 3))
+            self._observe(name, progress.status, seconds)
         if isinstance(outcome, Token):
             return outcome
-        is_rejected = outcome.reason == pb.PROBLEM_REASON_INVALID_CLIENT
-        raise (RejectedError if is_rejected else ProblemError)(outcome)
+        raise (RejectedError if name == Outcome.REJECTED else ProblemError)(outcome)
 
     async def _interpret(
         self, credentials: ClientCredentials, progress: Progress, deadline: float | None
@@ -231,10 +240,8 @@ async def _read(response: httpx2.Response) -> Response:
     )
 
 
-def _problem_of(error: UpstreamError) -> Problem:
-    """Return the problem for the caller, and note the fault, which is only for the log."""
-    call = current_call()
-    call.note(upstream_fault=error.name)
-    if error.detail is not None:
-        call.note(upstream_detail=error.detail)
-    return Problem(reason=error.fault.reason, retry_after=error.retry_after)
+def _outcome_of(response: Token | Problem) -> Outcome:
+    if isinstance(response, Token):
+        return Outcome.TOKEN
+    is_rejected = response.reason == pb.PROBLEM_REASON_INVALID_CLIENT
+    return Outcome.REJECTED if is_rejected else Outcome.ERROR_RESPONSE

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.transport.errors import TransportError
-from sidecar.problems import Reason
+from sidecar.call import current_call
+from sidecar.problems import Problem, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +75,12 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "bad_token": Fault(reason=_BAD),
     }
 )
+
+
+def problem_of(error: UpstreamError) -> Problem:
+    """Return the problem for the caller, and note the fault, which is only for the log."""
+    call = current_call()
+    call.note(upstream_fault=error.name)
+    if error.detail is not None:
+        call.note(upstream_detail=error.detail)
+    return Problem(reason=error.fault.reason, retry_after=error.retry_after)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from karmo.problem.v1 import problem_details_pb2 as pb
 
@@ -30,10 +31,20 @@ _MINUTE = 60.0
 TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 
 
+class Limit(StrEnum):
+    """The limits: three of wrong secrets, and one of exchanges."""
+
+    CLIENT_FAILURES = "client_failures"
+    ADDRESS_FAILURES = "address_failures"
+    ALL_FAILURES = "all_failures"
+    CLIENT_CALLS = "client_calls"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FailureLimit:
     """A limit of `amount` wrong secrets per minute for `key`; `scope` describes it in texts."""
 
+    name: Limit
     amount: int
     key: Hashable
     windows: Windows
@@ -48,6 +59,8 @@ class Throttle:
     * `all_failures`: maximum number of wrong secrets for one client over all addresses.
     * `client_calls`: maximum number of exchanges for one client from one address.
     * `now` returns seconds.
+
+    `refused` counts the refused exchanges by the limit that refused them.
 
     While a window has no wrong secret, calls in flight do not count. From its first wrong
     secret on, wrong secrets and calls in flight together are limited. So if guesses are sent
@@ -64,6 +77,7 @@ class Throttle:
         client_calls: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.refused: Counter[Limit] = Counter()
         self._client_failures = client_failures
         self._address_failures = address_failures
         self._all_failures = all_failures
@@ -120,18 +134,21 @@ class Throttle:
     def _limits(self, network: str, client: bytes, pair: bytes) -> Sequence[_FailureLimit]:
         limits = (
             _FailureLimit(
+                name=Limit.CLIENT_FAILURES,
                 amount=self._client_failures,
                 key=pair,
                 windows=self._failures_of_pair,
                 scope="for this client from this address",
             ),
             _FailureLimit(
+                name=Limit.ADDRESS_FAILURES,
                 amount=self._address_failures,
                 key=network,
                 windows=self._failures_of_address,
                 scope="from this address",
             ),
             _FailureLimit(
+                name=Limit.ALL_FAILURES,
                 amount=self._all_failures,
                 key=client,
                 windows=self._failures_of_client,
@@ -142,7 +159,8 @@ class Throttle:
 
     def _check_calls(self, key: Hashable) -> None:
         if self._calls.count(key) >= self._client_calls:
-            raise _too_many(
+            raise self._too_many(
+                Limit.CLIENT_CALLS,
                 f"There were {self._client_calls} requests in a minute for this client from this "
                 "address. Use each token until it expires.",
                 self._calls.seconds_left(key),
@@ -152,19 +170,27 @@ class Throttle:
         """Raise ProblemError if one more wrong secret could exceed `limit`."""
         failures = limit.windows.count(limit.key)
         if failures >= limit.amount:
-            raise _too_many(
+            raise self._too_many(
+                limit.name,
                 f"There were {limit.amount} wrong secrets in a minute {limit.scope}. "
                 "Check the secret, and try again later.",
                 limit.windows.seconds_left(limit.key),
             )
         in_flight = self._in_flight[limit.key]
         if failures and failures + in_flight >= limit.amount:
-            raise _too_many(
+            raise self._too_many(
+                limit.name,
                 f"There were wrong secrets in the last minute {limit.scope}, so at most "
                 f"{limit.amount - failures} requests may be in flight. Check the secret, and try "
                 "again when one has ended.",
                 1,
             )
+
+    def _too_many(self, limit: Limit, detail: str, retry_after: int) -> ProblemError:
+        """Count a refusal by `limit`, and return its problem."""
+        self.refused[limit] += 1
+        reason = pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS
+        return ProblemError(Problem(reason=reason, detail=detail, retry_after=retry_after))
 
     def _release(self, keys: Sequence[Hashable]) -> None:
         for key in keys:
@@ -175,9 +201,3 @@ class Throttle:
     def _hash(self, name: str) -> bytes:
         data = name.encode(errors="surrogatepass")
         return hashlib.blake2b(data, key=self._salt, digest_size=12).digest()
-
-
-def _too_many(detail: str, retry_after: int) -> ProblemError:
-    return ProblemError(
-        Problem(reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS, detail=detail, retry_after=retry_after)
-    )

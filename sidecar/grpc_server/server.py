@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from sidecar import logs
 from sidecar.grpc_server import reflection
 from sidecar.grpc_server.schema import Schema, read_published
 from sidecar.interceptors.access_log import AccessLog
@@ -84,6 +85,7 @@ class GrpcServer:
     * `reflects`: whether tools such as grpcurl may ask for the schema.
     * `credentials`: with them the server speaks TLS only.
     * `trusted_proxies`: how many proxies before the server add to `x-forwarded-for`.
+    * `observe`: gets the values of each access line.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class GrpcServer:
         credentials: grpc.ServerCredentials | None = None,
         trusted_proxies: int = 0,
         limits: GrpcLimits = _DEFAULTS,
+        observe: logs.Observe | None = None,
     ) -> None:
         services = tuple(services)
         self._admission = admission
@@ -105,7 +108,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
-        self._log = AccessLog(served, trusted_proxies)
+        self._log = AccessLog(served, trusted_proxies, observe)
         interceptors = (
             self._log,
             ErrorBoundary(public_url),

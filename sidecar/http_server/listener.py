@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.http_server.connection import REFUSAL, RefusedError
+from sidecar.http_server.counters import Drop, ListenerCounters
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.protocol import HttpProtocol, ListenerState
@@ -54,6 +55,18 @@ class HttpListener:
             timeout_graceful_shutdown=grace,  # type: ignore[arg-type] # as above
         )
         self._server = uvicorn.Server(self._config)
+
+    @property
+    def counters(self) -> ListenerCounters:
+        """The counters of now."""
+        state = self._state
+        return ListenerCounters(
+            open=len(self._server.server_state.connections),
+            idle=len(state.waiting),
+            refused=dict(state.refused),
+            dropped=dict(state.dropped),
+            shed=state.load_shedding.total if state.load_shedding else 0,
+        )
 
     async def start(self) -> None:
         """Start the application, and answer requests. Raises RuntimeError if it does not start.
@@ -135,6 +148,7 @@ class HttpListener:
         count = len(self._state.opening) + len(self._server.server_state.connections)
         # As many as are served may be in the middle of being refused.
         if count > 2 * self._limits.connections:
+            self._state.dropped[Drop.ABORTED] += 1
             raise ConnectionAbortedError("there are too many connections")
         return cast("ssl.SSLContext", self._tls)  # called by a listener that has one
 

@@ -23,12 +23,19 @@ class AccessLog(grpc.aio.ServerInterceptor):
     """Enters the call for the records of its task, and writes its access line.
 
     The names of methods of `services` are written; any other name is text of the caller
-    and is written as "unknown". `calls` is the number of calls so far.
+    and is written as "unknown". `calls` is the number of calls so far. `observe` gets the
+    values of each line.
     """
 
-    def __init__(self, services: Iterable[ServiceDescriptor], trusted_proxies: int = 0) -> None:
+    def __init__(
+        self,
+        services: Iterable[ServiceDescriptor],
+        trusted_proxies: int = 0,
+        observe: logs.Observe | None = None,
+    ) -> None:
         self.calls = 0
         self._trusted_proxies = trusted_proxies
+        self._observe = observe
         self._methods = frozenset(
             f"/{service.full_name}/{method.name}"
             for service in services
@@ -48,7 +55,8 @@ class AccessLog(grpc.aio.ServerInterceptor):
             async def logged(request: Any, context: Context) -> Any:
                 peer = unquote(context.peer()).partition(":")[2]
                 notes = {"protocol": "grpc", "method": method, "peer": peer}
-                with logs.access(_open(context, self._trusted_proxies), **notes) as call:
+                opened = _open(context, self._trusted_proxies)
+                with logs.access(opened, self._observe, **notes) as call:
                     try:
                         response = await behavior(request, context)
                     except BaseException:

@@ -11,10 +11,20 @@ does not (`begin`).
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """The phases of a process."""
+
+    SERVING = "serving"
+    LAME_DUCK = "lame_duck"
+    DRAIN = "drain"
+    CUT = "cut"
 
 
 class Drain:
-    """The state of a graceful shutdown.
+    """The state of a graceful shutdown, which is in `phase`.
 
     `lame_duck` is the time of the lame duck, `timeout` the maximum time of the drain, in
     seconds.
@@ -23,6 +33,7 @@ class Drain:
     def __init__(self, *, lame_duck: float, timeout: float) -> None:
         self._lame_duck = lame_duck
         self.timeout = timeout
+        self.phase = Phase.SERVING
         self._began = asyncio.Event()
         self._phase_ended = asyncio.Event()
 
@@ -33,6 +44,8 @@ class Drain:
 
     def begin(self) -> None:
         """Begin the shutdown. If it has begun, do nothing."""
+        if not self.has_begun:
+            self.phase = Phase.LAME_DUCK
         self._began.set()
 
     def hasten(self) -> None:
@@ -56,10 +69,12 @@ class Drain:
 
     async def end(self, ending: Awaitable[object], cut: Callable[[], None]) -> None:
         """Wait for `ending`. If the drain ends before it, call `cut`, which must end it."""
+        self.phase = Phase.DRAIN
         task = asyncio.ensure_future(ending)
         phase = asyncio.create_task(self._phase(self.timeout))
         await asyncio.wait((task, phase), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
+            self.phase = Phase.CUT
             cut()
         phase.cancel()
         await task

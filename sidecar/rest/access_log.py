@@ -21,12 +21,20 @@ class AccessLog:
     """Enters the call of each request, writes its access line, and completes the headers.
 
     It is the outermost layer of the application. The line holds no text of the client.
+    `observe` gets the values of each line.
     """
 
-    def __init__(self, app: ASGIApp, renderer: Renderer, trusted_proxies: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        renderer: Renderer,
+        trusted_proxies: int,
+        observe: logs.Observe | None = None,
+    ) -> None:
         self._app = app
         self._renderer = renderer
         self._trusted_proxies = trusted_proxies
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event, which is an HTTP request or the lifespan."""
@@ -43,7 +51,7 @@ class AccessLog:
                 complete_headers(MutableHeaders(scope=message), call)
             await send(message)
 
-        with logs.access(call, protocol="rest", method=method, peer=_peer(scope)):
+        with logs.access(call, self._observe, protocol="rest", method=method, peer=_peer(scope)):
             try:
                 await self._answer(scope, receive, send_complete)
             except asyncio.CancelledError:

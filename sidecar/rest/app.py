@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from sidecar import logs
 from sidecar.call import Call, entered
 from sidecar.http_server.load_shedding import NOBODY
 from sidecar.problems import Problem
@@ -29,13 +30,15 @@ def build(
     public_url: str,
     examples: Mapping[str, Examples] = MappingProxyType({}),
     trusted_proxies: int = 0,
+    observe: logs.Observe | None = None,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`.
 
     `services` gives the options of the transcoder for each. The shutdown of the application
     closes `channel`. `public_url` is the base URL of the API and of the problem types.
     `examples`, by the full name of their method, are for the description of the API.
-    `trusted_proxies` is the number of proxies that add to X-Forwarded-For.
+    `trusted_proxies` is the number of proxies that add to X-Forwarded-For. `observe` gets the
+    values of each access line.
     """
     renderer = Renderer(public_url)
     options = {service.full_name: chosen for service, chosen in services.items()}
@@ -58,7 +61,7 @@ def build(
     app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
-    return AccessLog(app, renderer, trusted_proxies)
+    return AccessLog(app, renderer, trusted_proxies, observe)
 
 
 def serialize(problem: Problem, public_url: str) -> bytes:

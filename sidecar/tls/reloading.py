@@ -20,6 +20,7 @@ import grpc
 from sidecar import logs
 from sidecar.process import daemon_thread
 from sidecar.secret import Secret
+from sidecar.tls import expiry
 from sidecar.tls.forwarding_context import ForwardingContext
 
 # RFC 7468 section 11, and RFC 1421 section 4.6.1.1 as OpenSSL writes it.
@@ -75,6 +76,16 @@ class _Tls:
         if isinstance(loaded, str):
             raise OSError(loaded)
         self._context = loaded
+
+    @property
+    def name(self) -> str:
+        """The listener or the upstream."""
+        return self._name
+
+    @property
+    def not_after(self) -> float | None:
+        """When the first of its own certificates expires, in seconds since the epoch."""
+        return expiry.earliest(self._contents.certificate)
 
     async def refresh(self) -> None:
         """Use the files if they were replaced. Bad ones are logged once, and tried each time."""
