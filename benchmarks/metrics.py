@@ -7,13 +7,14 @@ import argparse
 import asyncio
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 import uvloop
 
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.faults import FAULTS
+from sidecar.call import Note
 from sidecar.exchange.throttle import Throttle
 from sidecar.interceptors.admission import Admission
 from sidecar.metrics import page, sources
@@ -25,8 +26,17 @@ from sidecar.tls.certificates import Certificates
 
 # Microseconds of the event loop that one call may cost, at most.
 BUDGET = 15.0
-REST = {"method": "POST", "route": "/v1/oauth/token", "status": 200, "reason": None}
-GRPC = {"method": "/karmo.auth.v1.TokenService/ExchangeToken", "code": "OK", "reason": None}
+REST: Mapping[str, Note] = {
+    "method": "POST",
+    "route": "/v1/oauth/token",
+    "status": 200,
+    "reason": None,
+}
+GRPC: Mapping[str, Note] = {
+    "method": "/karmo.auth.v1.TokenService/ExchangeToken",
+    "code": "OK",
+    "reason": None,
+}
 
 
 def main() -> int:
@@ -56,14 +66,16 @@ def _metrics() -> Metrics:
     metrics = Metrics()
     certificates = Certificates(rest=None, grpc=None, auth_api=None)
     drain = Drain(lame_duck=0, timeout=0)
-    limits = dict.fromkeys(
-        ("client_failures", "address_failures", "all_failures", "client_calls"), 1
-    )
     metrics.add(sources.of_process(drain, Admission(32), certificates))
-    metrics.add(sources.of_throttle(Throttle(**limits)))
+    throttle = Throttle(client_failures=1, address_failures=1, all_failures=1, client_calls=1)
+    metrics.add(sources.of_throttle(throttle))
     metrics.add(sources.of_auth_api(AuthApi("http://127.0.0.1:9/", Timeouts())))
     for entry in CATALOGUE.values():
-        failed = {"status": entry.http_status, "code": str(entry.grpc_code), "reason": entry.name}
+        failed: Mapping[str, Note] = {
+            "status": entry.http_status,
+            "code": str(entry.grpc_code),
+            "reason": entry.name,
+        }
         metrics.durations.observe_rest({**REST, **failed}, 0.001)
         metrics.durations.observe_grpc({**GRPC, **failed}, 0.001)
     for name in FAULTS:

@@ -45,6 +45,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     ),
     "metrics": (
         "auth_api.client",
+        "auth_api.transport.connection",
         "call",
         "exchange.throttle",
         "http_server.counters",

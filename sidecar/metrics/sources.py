@@ -5,10 +5,11 @@ Each function returns a source, which is called in the event loop for each scrap
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, get_args
 
 from sidecar import logs
 from sidecar.auth_api.client import AuthApi
+from sidecar.auth_api.transport.connection import CloseReason
 from sidecar.exchange.throttle import Limit, Throttle
 from sidecar.http_server.counters import Drop, Refusal
 from sidecar.http_server.listener import HttpListener
@@ -76,7 +77,7 @@ def of_auth_api(auth_api: AuthApi) -> Source:
         for name in ("opened", "reused"):
             yield Reading(f"{prefix}connections_{name}_total", getattr(connections, name))
         closed = connections.closed
-        yield from _by(f"{prefix}connections_closed_total", closed, sorted(closed))
+        yield from _by(f"{prefix}connections_closed_total", closed, get_args(CloseReason))
         for name in ("started", "finished", "failed"):
             count = getattr(counters.look_ups, name)
             yield Reading(f"{_PREFIX}dns_look_ups_{name}_total", count)

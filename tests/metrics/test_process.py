@@ -1,0 +1,178 @@
+"""Tests of the metrics of a whole process: its phases, certificates, log and documentation."""
+
+import logging
+import os
+import re
+import signal
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import trustme
+
+from sidecar import logs
+from sidecar.auth_api.transport.connection import CloseReason
+from sidecar.http_server.counters import Refusal
+from sidecar.log_writer import LogWriter
+from tests.raw_http import FORM, answer_to, request
+from tests.scraped import Scrape, response_of, scrape, scrape_until
+from tests.sidecar_process import ROOT
+from tests.test_canary import CLIENT_ID, SECRET, hits
+from tests.test_runtime import open_scene
+from tests.tls.test_reloading import Mount, pair
+from tests.upstream import answer
+from tests.ways import Deployment, Sent, basic, open_deployment
+
+PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
+GRANT = {"grant_type": "client_credentials"}
+
+
+def phase(page: Scrape) -> str:
+    """Return the only phase that is 1."""
+    (name,) = page.by("karmo_sidecar_drain_phase", "phase")
+    return name
+
+
+async def test_the_phases_of_a_drain() -> None:
+    """The metrics are served to the end of the drain, and name its phase."""
+    async with open_scene(lame_duck="200s") as scene:
+        admin = scene.callers.addresses["admin"]
+        calls = [scene.call("form"), scene.call("grpc")]
+        await scene.hold.wait_for(2)
+        page = await scrape_until(admin, lambda page: page.value(IN_FLIGHT) == 2)
+        assert phase(page) == "serving"
+        await scene.stop()
+        page = await scrape(admin)
+        assert (phase(page), page.value(IN_FLIGHT)) == ("lame_duck", 2)
+        scene.sidecar.signal(signal.SIGTERM)
+        page = await scrape_until(admin, lambda page: phase(page) == "drain")
+        assert (phase(page), page.value(IN_FLIGHT)) == ("drain", 2)
+        scene.hold.release.set()
+        assert all([(await call).token for call in calls])
+
+
+IN_FLIGHT = "karmo_sidecar_calls_in_flight"
+
+
+async def test_the_process_and_its_release() -> None:
+    """The metrics have the release, CPU, memory and descriptors of the process."""
+    async with open_scene() as scene:
+        page = await scrape(scene.callers.addresses["admin"])
+        scene.hold.release.set()
+    labels = {"version": version("karmo-sidecar"), "grpcio": version("grpcio")}
+    assert page.value("karmo_sidecar_build_info", **labels) == 1
+    assert page.value("process_resident_memory_bytes") > 10 * 2**20
+    assert page.value("process_cpu_seconds_total") > 0.1
+    assert page.value("process_open_fds") > 10
+    assert page.value("process_max_fds") > 100
+
+
+async def test_the_dates_of_certificates(tmp_path: Path) -> None:
+    """Each side with a certificate has the date on which it expires, also after a renewal."""
+    authority = trustme.CA()
+    dates = [datetime(2040, 1, day, tzinfo=UTC) for day in (1, 2)]
+    leaves = [authority.issue_cert("localhost", not_after=date) for date in dates]
+    mount = Mount(tmp_path, pair(leaves[0]))
+    files = mount.files("tls")
+    sides = ("rest", "grpc", "auth_api")
+    flags = {f"{side}_tls_certificate": str(files.certificate) for side in sides}
+    flags |= {f"{side}_tls_key": str(files.key) for side in sides}
+    name = "karmo_sidecar_certificate_not_after_timestamp_seconds"
+    async with open_deployment(**flags, auth_api_token_url="https://localhost:9/") as deployment:
+        admin = deployment.addresses.admin
+        page = await scrape(admin)
+        assert page.by(name, "side") == dict.fromkeys(sides, dates[0].timestamp())
+        mount.put(pair(leaves[1]))
+        renewed = dict.fromkeys(sides, dates[1].timestamp())
+        page = await scrape_until(admin, lambda page: page.by(name, "side") == renewed)
+        assert page.by(name, "side") == renewed
+        assert DOCUMENTED.keys() == names_of(page)
+
+
+async def test_dropped_log_lines_are_counted() -> None:
+    """Lines that nobody reads any more are counted, since the beginning."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    writer = LogWriter(writing)
+    logging.getLogger().addHandler(writer)
+    try:
+        async with open_deployment() as deployment:
+            for number in range(3):
+                logs.warning("lost", number=number)
+            writer.close()
+            page = await scrape(deployment.addresses.admin)
+    finally:
+        logging.getLogger().removeHandler(writer)
+        os.close(writing)
+    assert page.value("karmo_sidecar_log_lines_dropped_total") == writer.dropped >= 3
+    assert logs.dropped_lines() == 0
+
+
+async def test_no_secret_and_no_client_is_shown() -> None:
+    """No page has a text of a caller or of the auth-api."""
+    authorization = (basic(CLIENT_ID, SECRET),)
+    fields = {**GRANT, "client_id": CLIENT_ID, "client_secret": SECRET}
+    async with open_deployment(trusted_proxies="1", max_client_calls="9") as deployment:
+        for reply in (answer(401, {"error": "canary"}), deployment.upstream.reply) * 4:
+            deployment.upstream.reply = reply
+            for way in ("form", "json", "grpc"):
+                await deployment.ways[way](Sent(fields=GRANT, authorization=authorization))
+                await deployment.ways[way](Sent(fields=fields))
+        rest, headers = deployment.addresses.rest, (FORM, b"X-Forwarded-For: 192.0.2.77")
+        for sent in (
+            request("CANARY", "/canary"),
+            request(target="/v1/oauth/token?client_secret=canary"),
+            request(headers=headers, body=b"grant_type=canary&client_id=canary"),
+            b"GET /canary canary\r\n\r\n",
+        ):
+            await answer_to(rest, sent)
+        pages = [
+            (await response_of(deployment.addresses.admin, accept)).text
+            for accept in ("text/plain", "application/openmetrics-text")
+        ]
+    assert all("TOO_MANY_ATTEMPTS" in page for page in pages)
+    assert hits(*pages) == []
+    assert not any("192.0.2" in page or "127.0.0.1" in page for page in pages)
+
+
+# The documentation
+
+_ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\| [^|]+ \|$", re.MULTILINE)
+_TABLE = PAGE.partition("## Metrics\n")[2].partition("Values of the labels")[0]
+DOCUMENTED = {
+    name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in _ROW.findall(_TABLE)
+}
+
+
+def names_of(page: Scrape) -> set[str]:
+    """Return the names of the metrics, as the documentation has them."""
+    return {
+        f"{name}_total" if family.type == "counter" else name
+        for name, family in page.families.items()
+    }
+
+
+async def test_the_documentation_has_every_metric(deployment: Deployment) -> None:
+    """docs/operations.md has a row for each metric, with its type and labels."""
+    for way in ("form", "grpc"):
+        await deployment.ways[way](Sent(fields=GRANT, authorization=(basic(),)))
+    page = await scrape(deployment.addresses.admin)
+    assert names_of(page) - DOCUMENTED.keys() == set()
+    for name, (kind, labels) in DOCUMENTED.items():
+        family = page.families.get(name.removesuffix("_total") if kind == "counter" else name)
+        if family is not None:
+            found = {label for sample in family.samples for label in sample.labels}
+            assert (family.type, found - {"le"}) == (kind, labels), name
+            assert family.documentation.endswith((".", "information", "else 0.")), name
+
+
+@pytest.mark.parametrize(
+    ("title", "reasons"),
+    [("refusals", list(Refusal)), ("ended connections", list(get_args(CloseReason)))],
+)
+def test_the_documentation_has_every_reason(title: str, reasons: list[str]) -> None:
+    """docs/operations.md has a row for each reason, in the order of the code."""
+    table = PAGE.partition(f"### Reasons of {title}\n")[2].partition("\n##")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)[1:] == reasons
