@@ -16,19 +16,18 @@ def measured(observe: Callable[[float], None]) -> Iterator[None]:
     A timer of uvloop is up to 1 ms late or early by itself.
     """
     loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle
 
-    def begin() -> None:
-        nonlocal timer
-        timer = loop.call_later(INTERVAL, end, time.perf_counter() + INTERVAL)
+    def begin() -> asyncio.TimerHandle:
+        return loop.call_later(INTERVAL, end, time.perf_counter() + INTERVAL)
 
     def end(due: float) -> None:
+        nonlocal timer
         observe(max(0.0, time.perf_counter() - due))
-        begin()
+        timer = begin()
 
-    begin()
+    timer = begin()
     try:
         yield
     finally:
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()

@@ -70,7 +70,7 @@ class Settings(BaseModel):
     )
     admin_listen: AddressField = Field(
         Address("127.0.0.1", 9090),
-        description="IP address and port of the admin listener, for probes and drain.",
+        description="IP address and port of the admin listener, for probes, metrics and drain.",
     )
     public_url: BaseUrlField | None = Field(
         None,

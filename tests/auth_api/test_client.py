@@ -18,6 +18,7 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 from sidecar import logs
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
+from sidecar.auth_api.counters import Outcome
 from sidecar.auth_api.dns.resolver import LookUps
 from sidecar.auth_api.fail_fast import DOWN_AFTER, MAX_PAUSE, FailFast
 from sidecar.auth_api.response import Token
@@ -708,11 +709,18 @@ def break_down() -> ssl.SSLContext:
 
 async def test_a_bug_is_no_upstream_fault() -> None:
     """An error that no connection has is ours: it leaves as it is, for the error boundary."""
+    observed: list[tuple[str, int | None]] = []
+
+    def observe(outcome: str, status: int | None, _seconds: float) -> None:
+        observed.append((outcome, status))
+
+    tls = break_down
     with entered(Call.of(request_id=None, traceparent=None)) as call:
-        async with AuthApi("https://127.0.0.1:1/", within(GUARD), tls=break_down) as api:
+        async with AuthApi("https://127.0.0.1:1/", within(GUARD), tls=tls, observe=observe) as api:
             with pytest.raises(AttributeError):
                 await api.exchange(CREDENTIALS, deadline=None)
     assert "upstream_fault" not in call.notes
+    assert observed == [(Outcome.FAILED, None)]
 
 
 @on_uvloop
