@@ -37,6 +37,7 @@ check: .venv/complete
 bench: .venv/complete
 	python -m benchmarks.peers $(if $(BASE),--base $(BASE))
 	python benchmarks/transcoding.py
+	python benchmarks/metrics.py
 
 # About a minute.
 overload: .venv/complete

@@ -1,7 +1,7 @@
-"""Admin ASGI application: the probes, the state and the drain, on their own listener."""
+"""Admin ASGI application: the probes, the drain and routes of others, on their own listener."""
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import cast
 
@@ -24,14 +24,13 @@ def build(
     is_started: Probe,
     is_ready: Probe,
     drain: Callable[[], None],
-    state: Callable[[], bytes],
+    further: Iterable[Route] = (),
 ) -> ASGIApp:
-    """Return the application.
+    """Return the application, with the routes `further` of other parts.
 
     `is_started` returns whether everything listens, `is_ready` whether new calls should be
-    routed here. `drain` begins a graceful shutdown, as SIGTERM does. `state` returns the state
-    of the process as JSON. No probe depends on the auth-api, because a restart of the sidecar
-    would not repair it.
+    routed here. `drain` begins a graceful shutdown, as SIGTERM does. No probe depends on the
+    auth-api, because a restart of the sidecar would not repair it.
     """
 
     async def livez(_request: Request) -> Response:
@@ -42,9 +41,6 @@ def build(
 
     async def readyz(_request: Request) -> Response:
         return _respond_to_probe(is_ready(), "ready")
-
-    async def show_state(_request: Request) -> Response:
-        return Response(state(), headers=_NO_STORE, media_type="application/json")
 
     async def begin_drain(request: Request) -> Response:
         if not _is_local(request):
@@ -58,11 +54,7 @@ def build(
 
     routes = [Route(f"/{probe.__name__}", probe) for probe in (livez, startupz, readyz)]
     app = Starlette(
-        routes=[
-            *routes,
-            Route("/state", show_state),
-            Route("/drain", begin_drain, methods=["POST"]),
-        ],
+        routes=[*routes, Route("/drain", begin_drain, methods=["POST"]), *further],
         exception_handlers={HTTPException: _refuse_http_exception},
     )
 

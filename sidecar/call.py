@@ -17,6 +17,8 @@ _UUID = re.compile(UUID, re.IGNORECASE)
 _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 Note = str | int | float | bool | None
+# The note `route` of a request that no route matches.
+UNMATCHED = "unmatched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import os
 import time
 import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import UTC, datetime
@@ -19,15 +19,18 @@ from typing import Any, TextIO
 from sidecar.call import Call, Note, entered, find_call
 from sidecar.log_writer import LogWriter
 
+# Takes the values of an access line, and the seconds that the call took.
+Observe = Callable[[Mapping[str, Note], float], None]
+
 _OURS = "sidecar"
 _MAX_CAUSES = 5  # a chain of causes may be circular
 
 
 @contextmanager
-def access(call: Call, **notes: Note) -> Iterator[Call]:
+def access(call: Call, observe: Observe | None = None, **notes: Note) -> Iterator[Call]:
     """Make `call` current in the context; at the end, even on failure, write its access line.
 
-    Then the span of the call ends, if it has one.
+    The span of the call, if it has one, and `observe` get the same values as the line.
     """
     start = time.perf_counter()
     call.note(**notes)
@@ -35,12 +38,15 @@ def access(call: Call, **notes: Note) -> Iterator[Call]:
         try:
             yield call
         finally:
-            milliseconds = round((time.perf_counter() - start) * 1000, 3)
+            seconds = time.perf_counter() - start
+            milliseconds = round(seconds * 1000, 3)
             logging.getLogger("sidecar.access").info(
                 "call", extra={"notes": {**call.notes, "duration_ms": milliseconds}}
             )
             if call.span is not None:
                 call.span.end(call.notes)
+            if observe is not None:
+                observe(call.notes, seconds)
 
 
 def debug(message: str, **notes: Note) -> None:
@@ -123,7 +129,7 @@ def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
     }
 
 
-def dropped() -> int:
+def dropped_lines() -> int:
     """Return the number of lines that the log of this process has dropped so far."""
     handlers = logging.getLogger().handlers
     return sum(handler.dropped for handler in handlers if isinstance(handler, LogWriter))

@@ -1,6 +1,7 @@
-"""The composition root: builds all parts, starts them, and stops them in the right order.
+"""The running sidecar: starts all parts, and stops them in the right order.
 
-It is the only module that knows all others. One process has one event loop.
+It and `assembly`, which builds most parts, are the only modules that know all others. One process
+has one event loop.
 """
 
 import asyncio
@@ -8,37 +9,27 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from socket import socket
-from typing import cast
 
-import grpc
-from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from sidecar import admin_app, logs, overview
-from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES, limits_of, read_samples
-from sidecar.auth_api.client import AuthApi, Timeouts
-from sidecar.auth_api.request import ClientAuthentication
-from sidecar.exchange.client_hash import ClientHash
-from sidecar.exchange.service import TokenService
-from sidecar.exchange.throttle import Throttle
-from sidecar.grpc_server.server import GrpcLimits, GrpcServer
+from sidecar import admin_app, logs
+from sidecar.assembly import Assembly, add_servicers
+from sidecar.grpc_server.server import GrpcServer
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
-from sidecar.http_server.load_shedding import LoadShedding
-from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
-from sidecar.interceptors.call_span import CallSpan
-from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import file_limits, signals
-from sidecar.process.drain import Drain
+from sidecar.process.drain import Drain, Phase
 from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
-from sidecar.process.state import State
-from sidecar.rest import app as rest_app
 from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
+from sidecar.telemetry import state
+from sidecar.telemetry.counts import Parts, counts_for_drain
+from sidecar.telemetry.metrics.metrics import Metrics
+from sidecar.telemetry.tracing import setup
 from sidecar.tls import expiry, reloading
 from sidecar.tls.certificates import Certificates
-from sidecar.tracing import setup
 
 
 async def run(
@@ -84,37 +75,74 @@ async def running(
         bound = Sockets.bind(
             stack.enter_context(ExitStack()), settings, embeds_auth_api=embeds_auth_api
         )
-        certificates = Certificates.load(settings)
-        stack.callback(asyncio.create_task(reloading.watch(*certificates.parts)).cancel)
-        stack.callback(asyncio.create_task(expiry.watch(certificates.expiries)).cancel)
-        public_url = settings.public_url_at(address_of(bound.rest))
-        admission = Admission(settings.max_in_flight)
+        certificates = _watch_certificates(stack, settings)
         tracing = setup.start()
         stack.push_async_callback(tracing.finished, SHUTDOWN_MARGIN.admin_listener)
-        server = _build_server(settings, admission, certificates, public_url, tracing)
+        metrics = Metrics()
+        stack.enter_context(metrics.measuring_loop())
+        assembly = Assembly(
+            settings=settings,
+            public_url=settings.public_url_at(address_of(bound.rest)),
+            certificates=certificates,
+            admission=Admission(settings.max_in_flight),
+            durations=metrics.durations,
+            tracer=tracing.tracer,
+        )
+        server = assembly.build_server()
         with naming("grpc_listen"):
             grpc_address = server.bind(settings.grpc_listen)
         addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
-        is_started = asyncio.Event()
-        state = overview.of_start(addresses, admission, server, certificates)
-        await _serve_auxiliary(stack, bound, is_started, drain, state)
-        service = await _build_service(stack, settings, addresses.token_url, certificates)
-        add_TokenServiceServicer_to_server(service, server.server)
-        spans = (CallSpan(),) if tracing.tracer else ()
-        channel = InProcessChannel(interceptors=(*spans, ErrorBoundary(public_url), admission))
-        # Here the channel only needs the methods of a server that add handlers.
-        add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
-        rest = _build_rest(
-            settings, channel, admission, certificates, public_url, bound.rest, tracing
+        parts = Parts(
+            drain=drain, admission=assembly.admission, server=server, certificates=certificates
         )
+        routes = [state.route(addresses.by_name(), parts.counts), metrics.route(parts.counts)]
+        await _serve_auxiliary(stack, bound, parts, routes)
+        rest = await _build_front(stack, assembly, parts, bound.rest, addresses.token_url)
         await rest.start()
         stack.callback(tracing.finish)
-        stack.push_async_callback(_stop, drain, rest, server, admission)
+        stack.push_async_callback(_stop, drain, rest, server, assembly.admission)
         await server.start()
         await server.set_serving(serving=True)
-        overview.complete(state, drain, admission, rest, service)
-        is_started.set()
+        drain.started()
         yield addresses
+
+
+def _watch_certificates(stack: AsyncExitStack, settings: Settings) -> Certificates:
+    """Return the certificates, which are reloaded, and whose ends are warned of."""
+    certificates = Certificates.load(settings)
+    stack.callback(asyncio.create_task(reloading.watch(*certificates.parts)).cancel)
+    stack.callback(asyncio.create_task(expiry.watch(certificates.expiries)).cancel)
+    return certificates
+
+
+async def _serve_auxiliary(
+    stack: AsyncExitStack, bound: Sockets, parts: Parts, routes: list[Route]
+) -> None:
+    """Serve the admin application with `routes`, and the embedded auth-api if there is one."""
+    drain = parts.drain
+    admin = admin_app.build(
+        is_started=lambda: drain.phase is not Phase.STARTING,
+        is_ready=lambda: drain.phase is Phase.SERVING,
+        drain=signals.stop_handler("POST /drain", drain.begin),
+        further=routes,
+    )
+    parts.http["admin"] = await _serve(stack, admin, bound.admin)
+    if bound.embedded is not None:
+        embedded = _build_embedded(bound.embedded)
+        parts.http["dev_auth_api"] = await _serve(stack, embedded, bound.embedded)
+
+
+async def _build_front(
+    stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: socket, token_url: str
+) -> HttpListener:
+    """Return the REST listener on `bound`, after the servicer was added to both protocols."""
+    service = parts.service = assembly.build_service(token_url)
+    await stack.enter_async_context(service.auth_api)
+    channel = assembly.build_channel()
+    add_servicers(service, parts.server, channel)
+    rest = parts.http["rest"] = assembly.build_rest(channel, bound)
+    parts.drain.count = lambda: counts_for_drain(parts.counts())
+    return rest
 
 
 async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission: Admission) -> None:
@@ -131,112 +159,6 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
 
     grace = drain.timeout + SHUTDOWN_MARGIN.responses
     await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)
-
-
-async def _serve_auxiliary(
-    stack: AsyncExitStack, bound: Sockets, is_started: asyncio.Event, drain: Drain, state: State
-) -> None:
-    """Serve the admin application, and the embedded auth-api if there is one."""
-    admin = admin_app.build(
-        is_started=is_started.is_set,
-        is_ready=lambda: is_started.is_set() and not drain.has_begun,
-        drain=signals.stop_handler("POST /drain", drain.begin),
-        state=state.to_json,
-    )
-    listener = await _serve(stack, admin, bound.admin)
-    state.add(admin=lambda: listener.counts)
-    if bound.embedded is not None:
-        await _serve(stack, _build_embedded(bound.embedded), bound.embedded)
-
-
-def _build_rest(
-    settings: Settings,
-    channel: grpc.aio.Channel,
-    admission: Admission,
-    certificates: Certificates,
-    public_url: str,
-    bound: socket,
-    tracing: setup.Tracing,
-) -> HttpListener:
-    app = rest_app.build(
-        SERVICES,
-        channel,
-        public_url=public_url,
-        examples=EXAMPLES,
-        limits=limits_of(settings),
-        samples=read_samples(),
-        trusted_proxies=settings.trusted_proxies,
-        tracer=tracing.tracer,
-    )
-    refusal = rest_app.serialize(admission.overloaded, public_url)
-    return HttpListener(
-        app,
-        bound,
-        # The drain ends sooner what takes too long.
-        grace=settings.drain_timeout + SHUTDOWN_MARGIN.responses,
-        limits=_limits(settings),
-        tls=certificates.rest.context if certificates.rest else None,
-        load_shedding=LoadShedding(admission.is_full, refusal),
-    )
-
-
-def _build_server(
-    settings: Settings,
-    admission: Admission,
-    certificates: Certificates,
-    public_url: str,
-    tracing: setup.Tracing,
-) -> GrpcServer:
-    return GrpcServer(
-        SERVICES,
-        admission,
-        public_url=public_url,
-        reflects=settings.grpc_reflection,
-        credentials=certificates.grpc.credentials() if certificates.grpc else None,
-        trusted_proxies=settings.trusted_proxies,
-        tracer=tracing.tracer,
-        limits=GrpcLimits(
-            handshake_timeout=settings.header_timeout,
-            message_timeout=settings.request_timeout,
-            max_message_bytes=MAX_REQUEST_BYTES,
-            connections=settings.max_connections,
-        ),
-    )
-
-
-async def _build_service(
-    stack: AsyncExitStack, settings: Settings, token_url: str, certificates: Certificates
-) -> TokenService:
-    auth_api = AuthApi(
-        token_url,
-        Timeouts(
-            connect=settings.auth_api_connect_timeout,
-            one_try=settings.auth_api_try_timeout,
-            total=settings.auth_api_timeout,
-        ),
-        tls=certificates.auth_api.context if certificates.auth_api else None,
-        authentication=ClientAuthentication(settings.auth_api_client_authentication),
-        keep_alive=settings.auth_api_keep_alive,
-        dns_stale=settings.auth_api_dns_stale,
-    )
-    throttle = Throttle(
-        client_failures=settings.max_client_failures,
-        address_failures=settings.max_address_failures,
-        all_failures=settings.max_failures,
-        client_calls=settings.max_client_calls,
-    )
-    hashes = ClientHash(settings.log_client_key)
-    return TokenService(await stack.enter_async_context(auth_api), throttle, hashes)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        header_timeout=settings.header_timeout,
-        request_timeout=settings.request_timeout,
-        keep_alive=settings.rest_keep_alive,
-        connections=settings.max_connections,
-        backlog=BACKLOG,
-    )
 
 
 async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> HttpListener:

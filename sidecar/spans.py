@@ -1,6 +1,7 @@
 """The interface of spans: the steps of a trace that a call is recorded as.
 
-Without tracing there is no tracer, and a call has no span. `sidecar.tracing` implements this.
+Without tracing there is no tracer, and a call has no span. `sidecar.telemetry.tracing` implements
+this.
 """
 
 from collections.abc import Mapping

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from sidecar import admin_app
+
+
+async def show(_request: Request) -> Response:
+    """Respond for another part."""
+    return Response("shown")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +35,7 @@ class Process:
             is_started=lambda: self.started,
             is_ready=lambda: self.ready,
             drain=self.drain,
-            state=lambda: b'{"phase":"serving"}',
+            further=[Route("/further", show)],
         )
         transport = httpx2.ASGITransport(app, client=(host, 1))
         return httpx2.AsyncClient(transport=transport, base_url="http://admin.test")
@@ -53,14 +61,12 @@ async def test_probe(path: str, ready: bool, status_code: int, status: str) -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
-async def test_state(host: str) -> None:
-    """The state is returned as it is, to any client, and may not be cached."""
+async def test_further_routes(host: str) -> None:
+    """The routes of other parts are served to any client, and only with their method."""
     async with Process().client(host) as admin:
-        response = await admin.get("/state")
-        other = await admin.post("/state")
-    assert (response.status_code, response.content) == (200, b'{"phase":"serving"}')
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["cache-control"] == "no-store"
+        response = await admin.get("/further")
+        other = await admin.post("/further")
+    assert (response.status_code, response.text) == (200, "shown")
     assert other.status_code == 405
 
 
@@ -129,7 +135,7 @@ async def test_nobody_else_may_drain(host: str, origin: Mapping[str, str], detai
     ],
 )
 async def test_nothing_else_is_here(method: str, path: str, status_code: int) -> None:
-    """The admin listener serves only the probes and the drain."""
+    """The admin listener serves only the probes, the drain and the further routes."""
     async with Process().client() as probes:
         response = await probes.request(method, path)
     assert response.status_code == status_code

@@ -36,6 +36,17 @@ async def test_every_load_is_printed() -> None:
     assert len(re.findall(r"^ +[0-9.]+x +[0-9]+ ", printed_text, re.MULTILINE)) == 2
 
 
+async def test_every_cost_of_metrics_is_printed() -> None:
+    """The measurement of metrics succeeds, which says that a call is within its budget."""
+    program = (sys.executable, ROOT / "benchmarks" / "metrics.py")
+    printed_text = printed(await run(*program, "--rounds", "3", "--calls", "1000"))
+    assert (
+        len(re.findall(r"^a \w+ call, with its exchange +[0-9.]+$", printed_text, re.MULTILINE))
+        == 2
+    )
+    assert len(re.findall(r"^.+ [0-9.]+ (?:us|ms)$", printed_text, re.MULTILINE)) == 3
+
+
 async def test_a_row_for_each_system(tmp_path: Path) -> None:
     """The comparison with peers succeeds, and prints its report again from its file."""
     command = (sys.executable, "-m", "benchmarks.peers", "--output", tmp_path / "bench.json")

@@ -497,11 +497,11 @@ def test_debug_lines_have_no_call(log: Log) -> None:
 
 def test_dropped_lines_are_counted(configured: Configured) -> None:
     """The number of dropped lines is that of the writer in use."""
-    assert logs.dropped() == 0
+    assert logs.dropped_lines() == 0
     _, writer = configured("log")
     logs.event("lost", value=object())  # type: ignore[arg-type] # that is the point
     logs.event("written")
-    assert (logs.dropped(), writer.dropped) == (1, 1)
+    assert (logs.dropped_lines(), writer.dropped) == (1, 1)
 
 
 def test_configure_replaces_what_was_there(configured: Configured) -> None:

@@ -6,11 +6,9 @@ Only this module and `transport` know the HTTP client library.
 import asyncio
 import math
 import ssl
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import Self, cast
 
 import httpx2
@@ -19,10 +17,10 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 from sidecar import logs
 from sidecar.auth_api import request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
-from sidecar.auth_api.counters import Counters
 from sidecar.auth_api.dns.resolver import Resolver
 from sidecar.auth_api.fail_fast import FailFast
 from sidecar.auth_api.faults import UpstreamError
+from sidecar.auth_api.outcomes import AuthApiCounts, Observe, ignore, recorded
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.auth_api.response import Response, Token, interpret, registered_error
 from sidecar.auth_api.retry import RetryBudget
@@ -51,6 +49,7 @@ class AuthApi:
     `tls` returns the current SSL context, which https needs: without it ValueError is raised.
     `authentication` is how credentials are sent. Idle connections are kept for `keep_alive`
     seconds. While DNS fails, the last known addresses are used for `dns_stale` seconds.
+    `observe` gets each exchange.
     """
 
     def __init__(
@@ -63,6 +62,7 @@ class AuthApi:
         keep_alive: float = 4.0,
         dns_stale: float = 300.0,
         fail_fast: FailFast | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self._url = httpx2.URL(token_url)
         self._host = self._url.netloc.decode("ascii")
@@ -80,12 +80,13 @@ class AuthApi:
         )
         self._budget = RetryBudget()
         self._fail_fast = fail_fast or FailFast()
+        self._observe = observe or ignore
         self._tries = self._second_tries = 0
 
     @property
-    def counters(self) -> Counters:
-        """The counters of now."""
-        return Counters(
+    def counts(self) -> AuthApiCounts:
+        """The counts of now."""
+        return AuthApiCounts(
             connections=replace(self._pool.counters, closed=Counter(self._pool.counters.closed)),
             look_ups=self._resolver.look_ups,
             tries=self._tries,
@@ -112,24 +113,12 @@ class AuthApi:
         when the deadline or a timeout passes.
         """
         progress = Progress()
-        start = time.perf_counter()
-        try:
+        with recorded(progress, self._observe):
             outcome = await self._interpret(credentials, progress, deadline)
-        except UpstreamError as error:
-            progress.end_try(error.name)
-            problem = _problem_of(error)
-            # RFC 6749 section 2.3.1: each 401 counts as a wrong secret, also one with a broken
-            # or late body. Else guessing would be free.
-            is_rejected = progress.status == HTTPStatus.UNAUTHORIZED
-            raise (RejectedError if is_rejected else ProblemError)(problem) from None
-        finally:
-            progress.end_try()
-            milliseconds = round((time.perf_counter() - start) * 1000, 3)
-            current_call().note(upstream_ms=milliseconds)
-        if isinstance(outcome, Token):
-            return outcome
-        is_rejected = outcome.reason == pb.PROBLEM_REASON_INVALID_CLIENT
-        raise (RejectedError if is_rejected else ProblemError)(outcome)
+            if isinstance(outcome, Token):
+                return outcome
+            is_rejected = outcome.reason == pb.PROBLEM_REASON_INVALID_CLIENT
+            raise (RejectedError if is_rejected else ProblemError)(outcome)
 
     async def _interpret(
         self, credentials: ClientCredentials, progress: Progress, deadline: float | None
@@ -237,12 +226,3 @@ async def _read(response: httpx2.Response) -> Response:
         has_challenge=b"www-authenticate" in fields,
         body=Secret(b"".join([part async for part in stream])),
     )
-
-
-def _problem_of(error: UpstreamError) -> Problem:
-    """Return the problem for the caller, and note the fault, which is only for the log."""
-    call = current_call()
-    call.note(upstream_fault=error.name)
-    if error.detail is not None:
-        call.note(upstream_detail=error.detail)
-    return Problem(reason=error.fault.reason, retry_after=error.retry_after)

@@ -10,9 +10,10 @@ import hashlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from karmo.problem.v1 import problem_details_pb2 as pb
 
@@ -30,9 +31,21 @@ _MINUTE = 60.0
 TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 
 
+class Limit(StrEnum):
+    """The limits: three of wrong secrets, and one of exchanges."""
+
+    CLIENT_FAILURES = "client_failures"
+    ADDRESS_FAILURES = "address_failures"
+    ALL_FAILURES = "all_failures"
+    CLIENT_CALLS = "client_calls"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThrottleCounts:
-    """How many windows of each kind are kept now, including those that have just ended."""
+    """How many windows of each kind are kept now, including those that have just ended.
+
+    `refused` are the exchanges refused so far, by the limit that refused them.
+    """
 
     calls: int
     failures_of_pair: int
@@ -40,12 +53,14 @@ class ThrottleCounts:
     failures_of_client: int
     guesses: int
     trusted: int
+    refused: Mapping[Limit, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FailureLimit:
     """A limit of `amount` wrong secrets per minute for `key`; `scope` describes it in texts."""
 
+    name: Limit
     amount: int
     key: Hashable
     windows: Windows
@@ -76,6 +91,7 @@ class Throttle:
         client_calls: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._refused: Counter[Limit] = Counter()
         self._client_failures = client_failures
         self._address_failures = address_failures
         self._all_failures = all_failures
@@ -93,7 +109,7 @@ class Throttle:
 
     @property
     def counts(self) -> ThrottleCounts:
-        """The numbers of windows of now."""
+        """The counts of now."""
         return ThrottleCounts(
             calls=len(self._calls),
             failures_of_pair=len(self._failures_of_pair),
@@ -101,6 +117,7 @@ class Throttle:
             failures_of_client=len(self._failures_of_client),
             guesses=len(self._guesses),
             trusted=len(self._trusted),
+            refused=dict(self._refused),
         )
 
     @contextmanager
@@ -144,18 +161,21 @@ class Throttle:
     def _limits(self, network: str, client: bytes, pair: bytes) -> Sequence[_FailureLimit]:
         limits = (
             _FailureLimit(
+                name=Limit.CLIENT_FAILURES,
                 amount=self._client_failures,
                 key=pair,
                 windows=self._failures_of_pair,
                 scope="for this client from this address",
             ),
             _FailureLimit(
+                name=Limit.ADDRESS_FAILURES,
                 amount=self._address_failures,
                 key=network,
                 windows=self._failures_of_address,
                 scope="from this address",
             ),
             _FailureLimit(
+                name=Limit.ALL_FAILURES,
                 amount=self._all_failures,
                 key=client,
                 windows=self._failures_of_client,
@@ -166,7 +186,8 @@ class Throttle:
 
     def _check_calls(self, key: Hashable) -> None:
         if self._calls.count(key) >= self._client_calls:
-            raise _too_many(
+            raise self._too_many(
+                Limit.CLIENT_CALLS,
                 f"There were {self._client_calls} requests in a minute for this client from this "
                 "address. Use each token until it expires.",
                 self._calls.seconds_left(key),
@@ -176,19 +197,27 @@ class Throttle:
         """Raise ProblemError if one more wrong secret could exceed `limit`."""
         failures = limit.windows.count(limit.key)
         if failures >= limit.amount:
-            raise _too_many(
+            raise self._too_many(
+                limit.name,
                 f"There were {limit.amount} wrong secrets in a minute {limit.scope}. "
                 "Check the secret, and try again later.",
                 limit.windows.seconds_left(limit.key),
             )
         in_flight = self._in_flight[limit.key]
         if failures and failures + in_flight >= limit.amount:
-            raise _too_many(
+            raise self._too_many(
+                limit.name,
                 f"There were wrong secrets in the last minute {limit.scope}, so at most "
                 f"{limit.amount - failures} requests may be in flight. Check the secret, and try "
                 "again when one has ended.",
                 1,
             )
+
+    def _too_many(self, limit: Limit, detail: str, retry_after: int) -> ProblemError:
+        """Count a refusal by `limit`, and return its problem."""
+        self._refused[limit] += 1
+        reason = pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS
+        return ProblemError(Problem(reason=reason, detail=detail, retry_after=retry_after))
 
     def _release(self, keys: Sequence[Hashable]) -> None:
         for key in keys:
@@ -199,9 +228,3 @@ class Throttle:
     def _hash(self, name: str) -> bytes:
         data = name.encode(errors="surrogatepass")
         return hashlib.blake2b(data, key=self._salt, digest_size=12).digest()
-
-
-def _too_many(detail: str, retry_after: int) -> ProblemError:
-    return ProblemError(
-        Problem(reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS, detail=detail, retry_after=retry_after)
-    )

@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from sidecar import logs
 from sidecar.grpc_server import reflection
 from sidecar.grpc_server.schema import Schema, read_published
 from sidecar.interceptors.access_log import AccessLog
@@ -94,6 +95,7 @@ class GrpcServer:
     * `credentials`: with them the server speaks TLS only.
     * `trusted_proxies`: how many proxies before the server add to `x-forwarded-for`.
     * `tracer`: starts the span of each call.
+    * `observe`: gets the values of each access line.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class GrpcServer:
         trusted_proxies: int = 0,
         tracer: Tracer | None = None,
         limits: GrpcLimits = _DEFAULTS,
+        observe: logs.Observe | None = None,
     ) -> None:
         services = tuple(services)
         self._admission = admission
@@ -116,7 +119,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
-        self._log = AccessLog(served, trusted_proxies, tracer)
+        self._log = AccessLog(served, trusted_proxies, tracer=tracer, observe=observe)
         interceptors = (
             self._log,
             ErrorBoundary(public_url),

@@ -9,6 +9,7 @@ import h11
 from h11._receivebuffer import ReceiveBuffer
 
 from sidecar.http_server import request_head
+from sidecar.http_server.counts import Refusal
 from sidecar.transcoding.errors import RequestError
 
 # The key in the scope of a request under which the application finds its refusal.
@@ -21,9 +22,15 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 class RefusedError(RequestError):
     """A request that the listener refuses. Its connection closes with the response."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, reason: Refusal, status: int, detail: str) -> None:
         super().__init__(detail, headers={"Connection": "close"})
+        self.reason = reason
         self.status = status
+
+    def scope(self, **connection: Any) -> Any:
+        """Return the ASGI scope of a request that could not be read, of `connection`."""
+        empty = {"method": "", "path": "", "raw_path": b"", "query_string": b"", "headers": []}
+        return {"type": "http", "http_version": "1.1", **empty, **connection, REFUSAL: self}
 
 
 class _Lines(ReceiveBuffer):
@@ -82,7 +89,9 @@ class Connection(h11.Connection):
             self._chunks += 1
         if self._chunks > MAX_CHUNKS:
             self.refusal = RefusedError(
-                413, f"The body must not come in more than {MAX_CHUNKS} chunks."
+                Refusal.TOO_MANY_CHUNKS,
+                413,
+                f"The body must not come in more than {MAX_CHUNKS} chunks.",
             )
             raise h11.RemoteProtocolError("too many chunks")
         return event
@@ -96,11 +105,13 @@ class Connection(h11.Connection):
                 self.is_head_checked = False
             return super().next_event()
         except request_head.HeadError as error:
-            self.refusal = RefusedError(error.status, error.detail)
+            self.refusal = RefusedError(error.reason, error.status, error.detail)
             raise h11.RemoteProtocolError(error.detail) from None
         except h11.RemoteProtocolError:
             # Its own text quotes the request.
-            self.refusal = RefusedError(400, "The request must be HTTP/1.1 as RFC 9112 has it.")
+            self.refusal = RefusedError(
+                Refusal.BAD_HTTP, 400, "The request must be HTTP/1.1 as RFC 9112 has it."
+            )
             raise
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # one for all its overloads

@@ -4,13 +4,13 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.http_server.connection import REFUSAL, RefusedError
+from sidecar.http_server.counts import Drop, ListenerCounts
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.protocol import HttpProtocol, ListenerState
@@ -18,20 +18,6 @@ from sidecar.tls.forwarding_context import ForwardingContext
 
 _DEFAULTS = Limits()
 _POLL_INTERVAL = 0.02  # seconds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerCounts:
-    """The connections of a listener, and the requests so far that got a prepared 503.
-
-    `idle` are those of the `open` connections that wait for a request, `opening` those in the
-    TLS handshake.
-    """
-
-    open: int
-    idle: int
-    opening: int
-    refused: int
 
 
 class HttpListener:
@@ -95,12 +81,14 @@ class HttpListener:
     @property
     def counts(self) -> ListenerCounts:
         """The counts of now."""
-        load_shedding = self._state.load_shedding
+        state = self._state
         return ListenerCounts(
             open=len(self._server.server_state.connections),
-            idle=len(self._state.waiting),
-            opening=len(self._state.opening),
-            refused=load_shedding.refused if load_shedding else 0,
+            idle=len(state.waiting),
+            opening=len(state.opening),
+            refused=dict(state.refused),
+            dropped=dict(state.dropped),
+            shed=state.load_shedding.total if state.load_shedding else 0,
         )
 
     def retire(self) -> None:
@@ -161,6 +149,7 @@ class HttpListener:
         count = len(self._state.opening) + len(self._server.server_state.connections)
         # As many as are served may be in the middle of being refused.
         if count > 2 * self._limits.connections:
+            self._state.dropped[Drop.ABORTED] += 1
             raise ConnectionAbortedError("there are too many connections")
         return cast("ssl.SSLContext", self._tls)  # called by a listener that has one
 

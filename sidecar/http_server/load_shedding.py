@@ -24,22 +24,29 @@ class LoadShedding:
 
     `is_full` takes the number of requests that the listener has begun and not answered.
     `response` is a whole HTTP response, with NOBODY for the request id. Shed requests have
-    no access lines; one line of the log counts those of a second. `refused` is the number of
-    all of them so far.
+    no access lines; one line of the log counts those of a second. `observe` is called for each
+    of them. `total` is their number so far.
     """
 
-    def __init__(self, is_full: Callable[[int], bool], response: bytes) -> None:
+    def __init__(
+        self,
+        is_full: Callable[[int], bool],
+        response: bytes,
+        observe: Callable[[], None] = lambda: None,
+    ) -> None:
         self.is_full = is_full
+        self.total = 0
         self._response = response
+        self._observe = observe
         self._count = 0
-        self.refused = 0
 
     def respond(self, request: bytes) -> bytes:
         """Return the response to `request`, and count it."""
         if not self._count:
             asyncio.get_running_loop().call_later(_INTERVAL, self.report)
         self._count += 1
-        self.refused += 1
+        self.total += 1
+        self._observe()
         match = _REQUEST_ID.search(request)
         request_id = match[1] if match else str(uuid.uuid4()).encode()
         return self._response.replace(NOBODY.encode(), request_id)

@@ -8,6 +8,7 @@ RequestError as `scope[REFUSAL]`: the application logs it and renders the respon
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 from weakref import WeakSet
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from sidecar.http_server import request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError
+from sidecar.http_server.counts import Drop, Refusal
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.lingering_close import LingeringTransport
 from sidecar.http_server.load_shedding import LoadShedding
@@ -36,6 +38,8 @@ class ListenerState:
     begun: set["HttpProtocol"] = field(default_factory=set)
     # Whether each response closes its connection.
     is_closing: bool = False
+    refused: Counter[Refusal] = field(default_factory=Counter)
+    dropped: Counter[Drop] = field(default_factory=Counter)
 
 
 class HttpProtocol(H11Protocol):
@@ -67,10 +71,13 @@ class HttpProtocol(H11Protocol):
             oldest = next(iter(self._listener.waiting))
             del self._listener.waiting[oldest]
             oldest.transport.abort()
+            self._listener.dropped[Drop.EVICTED] += 1
         elif len(self.connections) > 2 * limit:  # `limit` others are already being refused
             transport.abort()
+            self._listener.dropped[Drop.ABORTED] += 1
         elif len(self.connections) > limit:
-            self._refuse(RefusedError(503, f"There must not be more than {limit} connections."))
+            detail = f"There must not be more than {limit} connections."
+            self._refuse(RefusedError(Refusal.TOO_MANY_CONNECTIONS, 503, detail))
             return
         self._began = self.loop.time()
         self._watch()
@@ -173,8 +180,10 @@ class HttpProtocol(H11Protocol):
             self._listener.waiting.setdefault(self)
         else:
             self._listener.waiting.pop(self, None)
-        limits = self._limits
-        seconds = {h11.IDLE: limits.header_timeout, h11.SEND_BODY: limits.request_timeout}
+        seconds = {
+            h11.IDLE: self._limits.header_timeout,
+            h11.SEND_BODY: self._limits.request_timeout,
+        }
         if self._began is None or state not in seconds or self.conn.refusal:
             self._disarm()
             self._began = None
@@ -195,17 +204,20 @@ class HttpProtocol(H11Protocol):
 
     def _expire(self) -> None:
         if self._timed is h11.SEND_BODY:
+            reason = Refusal.BODY_TIMEOUT
             detail = f"The request must be complete in {self._limits.request_timeout:g} s."
         elif self.conn.trailing_data[0]:
+            reason = Refusal.HEADER_TIMEOUT
             detail = f"The header must be complete in {self._limits.header_timeout:g} s."
         else:
             self.transport.close()
             return
-        self._refuse(RefusedError(408, detail))
+        self._refuse(RefusedError(reason, 408, detail))
 
     def _refuse(self, refusal: RefusedError) -> None:
         """Have the application respond with `refusal`; close if a response has begun."""
         self.conn.refusal = refusal
+        self._listener.refused[refusal.reason] += 1
         self._watch()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
@@ -217,21 +229,13 @@ class HttpProtocol(H11Protocol):
 
     def _answer(self, refusal: RefusedError) -> None:
         """Run the application for a request that could not be read."""
-        scope: Any = {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.1",
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "method": "",
-            "path": "",
-            "raw_path": b"",
-            "query_string": b"",
-            "headers": [],
-            "state": self.app_state.copy(),
-            REFUSAL: refusal,
-        }
+        scope = refusal.scope(
+            asgi={"version": self.asgi_version, "spec_version": "2.3"},
+            server=self.server,
+            client=self.client,
+            scheme=self.scheme,
+            state=self.app_state.copy(),
+        )
         self.cycle = RequestResponseCycle(
             scope=scope,
             conn=self.conn,

@@ -7,6 +7,8 @@ every head that parsers may read differently is refused here.
 
 import re
 
+from sidecar.http_server.counts import Refusal
+
 MAX_BYTES = 16 * 1024
 MAX_LINE_BYTES = 8 * 1024
 MAX_FIELDS = 64
@@ -37,10 +39,11 @@ _MORE = re.compile(
 
 
 class HeadError(Exception):
-    """A head that is refused with this HTTP status and detail."""
+    """A head that is refused for `reason`, with this HTTP status and detail."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, reason: Refusal, status: int, detail: str) -> None:
         super().__init__(detail)
+        self.reason = reason
         self.status = status
         self.detail = detail
 
@@ -51,7 +54,11 @@ def check(data: bytes) -> None:
     head = data[: end.end()] if end else data
     line_end = head.find(b"\n") + 1
     if (line_end or len(head)) > MAX_LINE_BYTES:
-        raise HeadError(414, f"The request line must not be longer than {MAX_LINE_BYTES} bytes.")
+        raise HeadError(
+            Refusal.TARGET_TOO_LONG,
+            414,
+            f"The request line must not be longer than {MAX_LINE_BYTES} bytes.",
+        )
     if line_end:
         _check_lines(head, line_end)
     if end:
@@ -81,13 +88,25 @@ def has_bad_line_end(data: bytes) -> bool:
 
 def _check_lines(head: bytes, line_end: int) -> None:
     if not _REQUEST_LINE.fullmatch(head, 0, line_end):
-        raise HeadError(400, "The request line must be a method, a target and HTTP/1.1.")
+        raise HeadError(
+            Refusal.REQUEST_LINE, 400, "The request line must be a method, a target and HTTP/1.1."
+        )
     if len(head) > MAX_BYTES:
-        raise HeadError(431, f"The header fields must not be larger than {MAX_BYTES} bytes.")
+        raise HeadError(
+            Refusal.HEADER_TOO_LARGE,
+            431,
+            f"The header fields must not be larger than {MAX_BYTES} bytes.",
+        )
     if head.count(b"\n", line_end) > MAX_FIELDS + 1:
-        raise HeadError(431, f"There must not be more than {MAX_FIELDS} header fields.")
+        raise HeadError(
+            Refusal.TOO_MANY_FIELDS,
+            431,
+            f"There must not be more than {MAX_FIELDS} header fields.",
+        )
     if has_bad_line_end(head):
-        raise HeadError(400, "Each header field must be one line that ends with CR LF.")
+        raise HeadError(
+            Refusal.FIELD_LINE, 400, "Each header field must be one line that ends with CR LF."
+        )
 
 
 def _check_fields(head: bytes, line_end: int) -> None:
@@ -97,11 +116,19 @@ def _check_fields(head: bytes, line_end: int) -> None:
     hosts = [value for name, value in fields if name == b"host"]
     # RFC 9112 section 3.2.
     if len(hosts) > 1 or (is_1_1 and not hosts) or not all(map(_HOST.fullmatch, hosts)):
-        raise HeadError(400, "There must be one Host field, which names a host.")
+        raise HeadError(Refusal.HOST, 400, "There must be one Host field, which names a host.")
     codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
     lengths = [value for name, value in fields if name == b"content-length"]
     # RFC 9112 sections 6.1 to 6.3: two lengths of one body may be an attack.
     if len(lengths) + len(codings) > 1 or not all(map(bytes.isdigit, lengths)):
-        raise HeadError(400, "The length of the body must be told once, by a number or by chunks.")
+        raise HeadError(
+            Refusal.LENGTH,
+            400,
+            "The length of the body must be told once, by a number or by chunks.",
+        )
     if codings and (codings != [b"chunked"] or not is_1_1):
-        raise HeadError(400, "The only Transfer-Encoding must be chunked, in HTTP/1.1.")
+        raise HeadError(
+            Refusal.TRANSFER_ENCODING,
+            400,
+            "The only Transfer-Encoding must be chunked, in HTTP/1.1.",
+        )

@@ -25,18 +25,21 @@ class AccessLog(grpc.aio.ServerInterceptor):
 
     The names of methods of `services` are written; any other name is text of the caller
     and is written as "unknown". `calls` is the number of calls so far. With `tracer` a call
-    has a span.
+    has a span. `observe` gets the values of each line.
     """
 
     def __init__(
         self,
         services: Iterable[ServiceDescriptor],
         trusted_proxies: int = 0,
+        *,
         tracer: Tracer | None = None,
+        observe: logs.Observe | None = None,
     ) -> None:
         self.calls = 0
         self._trusted_proxies = trusted_proxies
         self._tracer = tracer
+        self._observe = observe
         self._methods = frozenset(
             f"/{service.full_name}/{method.name}"
             for service in services
@@ -60,7 +63,7 @@ class AccessLog(grpc.aio.ServerInterceptor):
                 if self._tracer is not None:
                     span = self._tracer.start_grpc(call.traceparent, call.tracestate, method=method)
                     call = call.within(span)
-                with logs.access(call, **notes):
+                with logs.access(call, self._observe, **notes):
                     try:
                         response = await behavior(request, context)
                     except BaseException:

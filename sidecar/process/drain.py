@@ -13,13 +13,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import TypeAlias
 
 from sidecar import logs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class DrainCounts:
     """The calls in flight and the open connections of now, and the calls refused so far."""
 
     in_flight: int = 0
@@ -28,8 +29,18 @@ class Counts:
     refused: int = 0
 
 
+class Phase(StrEnum):
+    """The phases of a process."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    LAME_DUCK = "lame_duck"
+    DRAIN = "drain"
+    CUT = "cut"
+
+
 class Drain:
-    """The state of a graceful shutdown.
+    """A graceful shutdown, and the `phase` of the process.
 
     `lame_duck` is the time of the lame duck, `timeout` the maximum time of the drain, in
     seconds. `count` returns the counts for the log; without it they are 0.
@@ -38,11 +49,10 @@ class Drain:
     def __init__(self, *, lame_duck: float, timeout: float) -> None:
         self._lame_duck = lame_duck
         self.timeout = timeout
+        self.phase = Phase.STARTING
         self._began = asyncio.Event()
         self._phase_ended = asyncio.Event()
-        self.count: Callable[[], Counts] = Counts
-        # The phase of now, which is "serving" before the shutdown.
-        self.phase = "serving"
+        self.count: Callable[[], DrainCounts] = DrainCounts
         self._first: _Mark | None = None
 
     @property
@@ -50,8 +60,14 @@ class Drain:
         """Whether the shutdown has begun."""
         return self._began.is_set()
 
+    def started(self) -> None:
+        """Leave the phase STARTING, because everything listens."""
+        self.phase = Phase.LAME_DUCK if self.has_begun else Phase.SERVING
+
     def begin(self) -> None:
         """Begin the shutdown. If it has begun, do nothing."""
+        if self.phase is Phase.SERVING:
+            self.phase = Phase.LAME_DUCK
         self._began.set()
 
     def hasten(self) -> None:
@@ -71,20 +87,20 @@ class Drain:
 
     async def pass_lame_duck(self) -> None:
         """Wait until the lame duck ends."""
-        with self._logged("lame duck"):
+        with self._logged(Phase.LAME_DUCK):
             await self._pass(self._lame_duck)
 
     async def end(self, ending: Awaitable[object], cut: Callable[[], None]) -> None:
         """Wait for `ending`. If the drain ends before it, call `cut`, which must end it."""
         task = asyncio.ensure_future(ending)
-        with self._logged("drain"):
+        with self._logged(Phase.DRAIN):
             phase = asyncio.create_task(self._pass(self.timeout))
             await asyncio.wait((task, phase), return_when=asyncio.FIRST_COMPLETED)
             phase.cancel()
         if task.done():
             await task
             return
-        with self._logged("cut"):
+        with self._logged(Phase.CUT):
             cut()
             await task
 
@@ -93,7 +109,7 @@ class Drain:
         self._log("stopped", self._first or self._mark())
 
     @contextmanager
-    def _logged(self, phase: str) -> Iterator[None]:
+    def _logged(self, phase: Phase) -> Iterator[None]:
         """Make `phase` the current one in the context, and log its end."""
         self.phase = phase
         begin = self._mark()
@@ -101,7 +117,7 @@ class Drain:
         try:
             yield
         finally:
-            self._log(f"{phase} ended", begin)
+            self._log(f"{phase.replace('_', ' ')} ended", begin)
 
     def _mark(self) -> "_Mark":
         return asyncio.get_running_loop().time(), self.count()
@@ -122,4 +138,4 @@ class Drain:
         self._phase_ended.clear()
 
 
-_Mark: TypeAlias = tuple[float, Counts]  # a time of the event loop, and the counts at it
+_Mark: TypeAlias = tuple[float, DrainCounts]  # a time of the event loop, and the counts at it

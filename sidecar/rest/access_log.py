@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import logs
-from sidecar.call import Call, current_call
+from sidecar.call import UNMATCHED, Call, current_call
 from sidecar.http_server.connection import REFUSAL
 from sidecar.rest.problem_documents import Renderer
 from sidecar.settings.types import Address
@@ -22,6 +22,7 @@ class AccessLog:
     """Enters the call of each request, writes its access line, and completes the headers.
 
     It is the outermost layer of the application. The line holds no text of the client.
+    With `tracer` a request has a span. `observe` gets the values of each line.
     """
 
     def __init__(
@@ -29,12 +30,15 @@ class AccessLog:
         app: ASGIApp,
         renderer: Renderer,
         trusted_proxies: int,
+        *,
         tracer: Tracer | None = None,
+        observe: logs.Observe | None = None,
     ) -> None:
         self._app = app
         self._renderer = renderer
         self._trusted_proxies = trusted_proxies
         self._tracer = tracer
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event, which is an HTTP request or the lifespan."""
@@ -56,7 +60,7 @@ class AccessLog:
                 complete_headers(MutableHeaders(scope=message), call)
             await send(message)
 
-        with logs.access(call, protocol="rest", method=method, peer=_peer(scope)):
+        with logs.access(call, self._observe, protocol="rest", method=method, peer=_peer(scope)):
             try:
                 await self._answer(scope, receive, send_complete)
             except asyncio.CancelledError:
@@ -116,9 +120,9 @@ def complete_headers(headers: MutableHeaders, call: Call) -> None:
 
 
 def _route(scope: Scope) -> str:
-    """Return the template that the path matches, or "unmatched"."""
+    """Return the template that the path matches, or UNMATCHED."""
     route = scope.get("transcoding.route") or getattr(scope.get("route"), "path", None)
-    return route or "unmatched"
+    return route or UNMATCHED
 
 
 def _peer(scope: Scope) -> str | None:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from sidecar import logs
 from sidecar.call import Call, entered
 from sidecar.http_server.load_shedding import NOBODY
 from sidecar.problems import Problem
@@ -37,6 +38,7 @@ def build(
     samples: Sequence[Sample] = (),
     trusted_proxies: int = 0,
     tracer: Tracer | None = None,
+    observe: logs.Observe | None = None,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`.
 
@@ -45,7 +47,7 @@ def build(
     `examples`, by the full name of their method, are for the description of the API; `limits`
     and `samples` for its reference.
     `trusted_proxies` is the number of proxies that add to X-Forwarded-For. With `tracer` each
-    request has a span.
+    request has a span. `observe` gets the values of each access line.
     """
     renderer = Renderer(public_url)
     options = {service.full_name: chosen for service, chosen in services.items()}
@@ -74,7 +76,7 @@ def build(
     app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
-    return AccessLog(app, renderer, trusted_proxies, tracer)
+    return AccessLog(app, renderer, trusted_proxies, tracer=tracer, observe=observe)
 
 
 def serialize(problem: Problem, public_url: str) -> bytes:

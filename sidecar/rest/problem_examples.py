@@ -56,7 +56,7 @@ def _errors(max_body_bytes: int) -> Iterator[RequestError]:
         try:
             request_head.check(head)
         except request_head.HeadError as error:
-            yield RefusedError(error.status, error.detail)
+            yield RefusedError(error.reason, error.status, error.detail)
 
 
 def _document(problem: Problem, public_url: str) -> Mapping[str, JsonTree]:

@@ -71,7 +71,7 @@ class Settings(BaseModel):
     )
     admin_listen: AddressField = Field(
         Address("127.0.0.1", 9090),
-        description="IP address and port of the admin listener, for probes and drain.",
+        description="IP address and port of the admin listener: probes, state, metrics and drain.",
     )
     public_url: BaseUrlField | None = Field(
         None,

@@ -20,6 +20,7 @@ from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.auth_api.dns.resolver import LookUps
 from sidecar.auth_api.fail_fast import DOWN_AFTER, MAX_PAUSE, FailFast
+from sidecar.auth_api.outcomes import Outcome
 from sidecar.auth_api.response import Token
 from sidecar.auth_api.transport.connection import Connection
 from sidecar.auth_api.transport.pool import ConnectionCounters
@@ -638,15 +639,15 @@ async def test_counters(upstream: Upstream) -> None:
     async with AuthApi(upstream.url, within(GUARD)) as api:
         for _ in range(2):
             await exchange(api)
-        counters = api.counters
+        counters = api.counts
         assert counters.connections == ConnectionCounters(open=1, idle=1, opened=1, reused=1)
         assert (counters.tries, counters.second_tries, counters.is_down) == (2, 0, False)
         assert counters.look_ups == LookUps()  # an IP address needs none
     url = f"http://localhost:{free_port()}/token"
     async with AuthApi(url, Timeouts(connect=20, one_try=25, total=60)) as api:
         await exchange(api)
-        assert (api.counters.tries, api.counters.second_tries) == (2, 1)
-        assert (api.counters.look_ups.started, api.counters.look_ups.finished) == (1, 1)
+        assert (api.counts.tries, api.counts.second_tries) == (2, 1)
+        assert (api.counts.look_ups.started, api.counts.look_ups.finished) == (1, 1)
 
 
 # Whose fault it is
@@ -708,11 +709,18 @@ def break_down() -> ssl.SSLContext:
 
 async def test_a_bug_is_no_upstream_fault() -> None:
     """An error that no connection has is ours: it leaves as it is, for the error boundary."""
+    observed: list[tuple[str, int | None]] = []
+
+    def observe(outcome: str, status: int | None, _seconds: float) -> None:
+        observed.append((outcome, status))
+
+    tls = break_down
     with entered(Call.of(request_id=None, traceparent=None)) as call:
-        async with AuthApi("https://127.0.0.1:1/", within(GUARD), tls=break_down) as api:
+        async with AuthApi("https://127.0.0.1:1/", within(GUARD), tls=tls, observe=observe) as api:
             with pytest.raises(AttributeError):
                 await api.exchange(CREDENTIALS, deadline=None)
     assert "upstream_fault" not in call.notes
+    assert observed == [(Outcome.FAILED, None)]
 
 
 @on_uvloop
@@ -854,7 +862,7 @@ async def test_a_kept_connection_says_nothing_until_it_answers(upstream: Upstrea
             fail_fast.failed()
         pause.is_over = True
         assert reason_of(await exchange(api)) == TIMEOUT
-        assert api.counters.connections.reused == 1
+        assert api.counts.connections.reused == 1
         assert fail_fast.is_down
         assert fail_fast.admit() == 0  # it is given back
 
@@ -869,7 +877,7 @@ async def test_an_answer_over_a_kept_connection_ends_what_is_down(upstream: Upst
             fail_fast.failed()
         pause.is_over = True
         assert_works(await exchange(api), "b")
-        assert api.counters.connections.reused == 1
+        assert api.counts.connections.reused == 1
         assert not fail_fast.is_down
 
 

@@ -94,7 +94,7 @@ async def main(seconds: float) -> None:
             await eventually(lambda: len(old.requests) > 100)
             # The trusted certificates are replaced.
             contexts.append(client_tls(*authorities))
-            await eventually(lambda: api.counters.connections.closed["replaced"] > 0)
+            await eventually(lambda: api.counts.connections.closed["replaced"] > 0)
             # The auth-api moves. Its other certificate is of the other authority.
             script[NAME] = [Reply(addresses=[NEW])]
             await eventually(lambda: old.ended == old.connections, within=FOLLOWED)
@@ -106,7 +106,7 @@ async def main(seconds: float) -> None:
             await eventually(lambda: new.connections > opened)
             load.is_over = True
             await running
-            counters = api.counters
+            counters = api.counts
     print(  # noqa: T201 its only output
         json.dumps(
             {

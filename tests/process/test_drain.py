@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sidecar.process.drain import Counts, Drain
+from sidecar.process.drain import Drain, DrainCounts
 from tests.properties import many
 from tests.recorded import Log, recorded
 from tests.virtual_time import VirtualLoop
@@ -154,7 +154,7 @@ def lines_of(log: Log) -> list[tuple[object, ...]]:
 
 def test_each_phase_has_a_line(process: Process) -> None:
     """The end of each phase is logged with its duration, and with the calls refused in it."""
-    now = Counts(in_flight=7, rest_connections=9, auth_api_connections=2, refused=100)
+    now = DrainCounts(in_flight=7, rest_connections=9, auth_api_connections=2, refused=100)
     process.drain.count = lambda: now
     phases = [process.drain.phase]
     with recorded() as log:
@@ -170,7 +170,7 @@ def test_each_phase_has_a_line(process: Process) -> None:
         now = replace(now, in_flight=0)
         process.loop.call_soon(process.drain.log_stopped)
         process.loop.settle()
-    assert phases == ["serving", "lame duck", "drain", "cut"]
+    assert phases == ["starting", "lame_duck", "drain", "cut"]
     assert lines_of(log) == [
         ("lame duck ended", LAME_DUCK * 1000, 7, 3),
         ("drain ended", TIMEOUT * 1000, 2, 1),
@@ -180,6 +180,27 @@ def test_each_phase_has_a_line(process: Process) -> None:
     assert {(line["rest_connections"], line["auth_api_connections"]) for line in log.entries} == {
         (9, 2)
     }
+
+
+def test_the_phase_before_a_shutdown(process: Process) -> None:
+    """The process serves from its start on, and no more from the begin of the shutdown on."""
+    drain = process.drain
+    phases = [drain.phase]
+    drain.started()
+    phases.append(drain.phase)
+    drain.begin()
+    phases.append(drain.phase)
+    assert phases == ["starting", "serving", "lame_duck"]
+
+
+def test_a_shutdown_that_begins_during_the_start(process: Process) -> None:
+    """A process that is stopped while it starts is starting, and then never serves."""
+    drain = process.drain
+    drain.begin()
+    phases = [drain.phase]
+    drain.started()
+    phases.append(drain.phase)
+    assert phases == ["starting", "lame_duck"]
 
 
 def test_a_drain_that_ends_in_time_has_no_cut(process: Process) -> None:

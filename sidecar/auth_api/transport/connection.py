@@ -10,7 +10,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.response_parser import ResponseParser
@@ -19,7 +19,19 @@ from sidecar.tls.resuming_context import ResumingContext
 # A kept connection that ends so soon after a request was written, without a byte of a
 # response, was closed by the auth-api before it saw the request. In seconds.
 RACE = 0.1
-
+# Why a connection ends: it was `replaced` by one with new certificates, it reached its `age`, ...
+CloseReason = Literal[
+    "age",
+    "cancelled",
+    "ended",
+    "failed",
+    "idle",
+    "late",
+    "not_reusable",
+    "replaced",
+    "shutdown",
+    "unsolicited",
+]
 
 # Only Linux has it; the other option is set anyway, and does no harm.
 _QUICK_ACK: int = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
@@ -35,7 +47,7 @@ class Owner(Protocol):
     def opened(self, connection: "Connection") -> None:
         """Take an open connection."""
 
-    def closed(self, connection: "Connection", reason: str) -> None:
+    def closed(self, connection: "Connection", reason: CloseReason) -> None:
         """Let go of a connection that has ended."""
 
 
@@ -53,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[ResponseParser] | None = None
         self._on_head: Callable[[int], None] | None = None
         self._written = 0.0
-        self._reason = "ended"
+        self._reason: CloseReason = "ended"
         self._is_unwanted = False
         self._transport: asyncio.Transport | None = None
         self.context = context
@@ -90,7 +102,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return transport is not None and not transport.is_closing() and not self._poll.poll(0)
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: CloseReason) -> None:
         """End the connection at once."""
         if self._transport is not None and not self._transport.is_closing():
             self._reason = reason

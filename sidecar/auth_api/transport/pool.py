@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sidecar import logs
-from sidecar.auth_api.transport.connection import Connection
+from sidecar.auth_api.transport.connection import CloseReason, Connection
 from sidecar.tls.resuming_context import ResumingContext
 
 # After about so many seconds a connection is not used again, so that an auth-api that has
@@ -78,7 +78,7 @@ class ConnectionPool:
         elif not self.keeps:
             connection.abort("idle")
         else:
-            expire: Callable[[str], None] = connection.abort
+            expire: Callable[[CloseReason], None] = connection.abort
             self._idle[connection] = loop.call_later(self._keep_alive, expire, "idle")
             self.counters.idle += 1
 
@@ -87,7 +87,7 @@ class ConnectionPool:
         for connection in tuple(self._open):
             connection.abort("shutdown")
 
-    def closed(self, connection: Connection, reason: str) -> None:
+    def closed(self, connection: Connection, reason: CloseReason) -> None:
         """Count a connection that has ended, and keep it no longer."""
         timer = self._idle.pop(connection, None)
         if timer is not None:

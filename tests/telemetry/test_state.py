@@ -1,4 +1,4 @@
-"""Tests of the state: what a running sidecar tells at `GET /state`, and how values become JSON."""
+"""Tests of the state at `GET /state`: what it has in each phase, and how values become JSON."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import trustme
 
-from sidecar.process.state import State, versions
+from sidecar.telemetry.state import to_json, versions
 from tests.sidecar_process import Sidecar, serving
 from tests.tls.test_reloading import Mount, leaf_of, pair, trust
 from tests.upstream import Hold, Upstream
@@ -38,23 +38,19 @@ class Nested:
 
 
 def test_values_become_json() -> None:
-    """Dataclasses, counters and dates become JSON, and each is read anew each time."""
-    numbers = iter((1, 2))
-    state = State()
+    """Dataclasses, counters and dates become JSON."""
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    state.add(number=lambda: next(numbers), part=lambda: [Nested(Counter(idle=2), at)])
-    first, second = json.loads(state.to_json()), json.loads(state.to_json())
-    assert first["part"] == [{"closed": {"idle": 2}, "at": "2026-01-02T00:00:00+00:00"}]
-    assert (first["number"], second["number"]) == (1, 2)
-    assert 0 <= first["uptime_seconds"] <= second["uptime_seconds"]
+    values = json.loads(to_json({"number": 1, "parts": (Nested(Counter(idle=2), at),)}))
+    assert values == {
+        "number": 1,
+        "parts": [{"closed": {"idle": 2}, "at": "2026-01-02T00:00:00+00:00"}],
+    }
 
 
 def test_any_other_value_is_a_mistake() -> None:
     """An object that is no value is refused, and not shown as text."""
-    state = State()
-    state.add(part=object)
     with pytest.raises(TypeError, match=r"^object is no value of the state$"):
-        state.to_json()
+        to_json({"part": object()})
 
 
 def test_versions() -> None:
@@ -99,18 +95,25 @@ async def test_the_state_of_a_sidecar() -> None:
         idle = await read(sidecar)
     assert busy["phase"] == "serving"
     assert busy["calls"] == {"in_flight": 2, "limit": 32, "streams": 0, "refused": 0}
-    assert busy["rest"] == {"open": 1, "idle": 0, "opening": 0, "refused": 0}
+    assert busy["http"]["rest"] == {
+        "open": 1,
+        "idle": 0,
+        "opening": 0,
+        "refused": {},
+        "dropped": {},
+        "shed": 0,
+    }
     assert busy["grpc"] == {"calls": 1, "waiting": 0}
-    assert busy["admin"]["open"] == 1
+    assert busy["http"]["admin"]["open"] == 1
     assert (busy["auth_api"]["tries"], busy["auth_api"]["is_down"]) == (2, False)
     assert busy["auth_api"]["connections"]["open"] == 2
     assert busy["throttle"]["calls"] == 1
     assert busy["certificates"] == []
-    assert busy["log"] == {"dropped": 0}
+    assert busy["log_lines_dropped"] == 0
     assert busy["versions"] == versions()
     assert busy["addresses"].items() <= sidecar.addresses.items()
     assert busy["addresses"]["auth_api_token_url"] == f"{upstream.url}?***"
-    assert (idle["calls"]["in_flight"], idle["rest"]["idle"]) == (0, 1)
+    assert (idle["calls"]["in_flight"], idle["http"]["rest"]["idle"]) == (0, 1)
     assert idle["auth_api"]["connections"]["closed"]
     assert idle["throttle"]["trusted"] == 1
 
@@ -137,7 +140,7 @@ async def test_refused_calls_are_counted() -> None:
             assert (await ways[way](SENT)).problem
         state = await read(sidecar)
         sidecar.signal(signal.SIGTERM)
-        while (await read(sidecar))["phase"] != "lame duck":
+        while (await read(sidecar))["phase"] != "lame_duck":
             pass
         assert (await ways["grpc"](SENT)).problem
         sidecar.signal(signal.SIGTERM)
@@ -146,7 +149,7 @@ async def test_refused_calls_are_counted() -> None:
         assert (await call).token
     assert (ended["in_flight"], ended["refused"]) == (1, 1)
     # The body of httpx2 comes in a segment of its own, so that no request is a simple POST.
-    assert state["calls"]["refused"] + state["rest"]["refused"] == 3
+    assert state["calls"]["refused"] + state["http"]["rest"]["shed"] == 3
     assert state["calls"]["refused"] >= 1
 
 

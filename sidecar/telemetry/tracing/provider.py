@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from sidecar.spans import Tracer
-from sidecar.tracing.delivery import Delivery, SeldomHandler
-from sidecar.tracing.exporter import Exporter
-from sidecar.tracing.tracer import OtelTracer
+from sidecar.telemetry.tracing.delivery import Delivery, SeldomHandler
+from sidecar.telemetry.tracing.exporter import Exporter
+from sidecar.telemetry.tracing.tracer import OtelTracer
 
 
 def start(endpoint: str) -> tuple[Tracer, Callable[[], None]]:

@@ -7,7 +7,7 @@ from tests.recorded import recorded
 pytest.importorskip("opentelemetry.trace")
 from opentelemetry.trace import get_current_span
 
-from sidecar.tracing import trace_context
+from sidecar.telemetry.tracing import trace_context
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LONG = ",".join(f"k{number}=v" for number in range(33))

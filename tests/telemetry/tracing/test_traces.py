@@ -19,7 +19,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 from tests.faults.wire import held_port
 from tests.patience import HANG
 from tests.sidecar_process import ROOT, Sidecar, log_lines, serving
-from tests.tracing.collector import Collector, Span, needs_the_extra, resource_of
+from tests.telemetry.tracing.collector import Collector, Span, needs_the_extra, resource_of
 from tests.upstream import Upstream, answer
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -60,7 +60,7 @@ def start(environ: Mapping[str, str] = os.environ) -> Tracing:
     fault = _fault_of(environ, endpoint)
     if fault is None:
         try:
-            from sidecar.tracing import provider  # noqa: PLC0415 it brings OpenTelemetry
+            from sidecar.telemetry.tracing import provider  # noqa: PLC0415 it brings OpenTelemetry
 
             tracing = Tracing(*provider.start(endpoint))
         except ModuleNotFoundError:

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from requests.adapters import HTTPAdapter
 
-from sidecar.tracing.delivery import Delivery
+from sidecar.telemetry.tracing.delivery import Delivery
 
 
 class Exporter(SpanExporter):

@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from sidecar.tracing import setup
-from sidecar.tracing.setup import Tracing
+from sidecar.telemetry.tracing import setup
+from sidecar.telemetry.tracing.setup import Tracing
 from tests.recorded import Line, recorded
 from tests.sidecar_process import log_lines, serving
-from tests.tracing.collector import needs_the_extra
+from tests.telemetry.tracing.collector import needs_the_extra
 from tests.upstream import Upstream
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

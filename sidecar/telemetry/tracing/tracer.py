@@ -11,8 +11,9 @@ from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace import Tracer as ApiTracer
 
+from sidecar.call import UNMATCHED
 from sidecar.spans import Endpoint, Notes, Span, TrySpan
-from sidecar.tracing import trace_context
+from sidecar.telemetry.tracing import trace_context
 
 _OTHER = "_OTHER"  # the conventions' value for an unknown method
 _HEALTH = "/grpc.health.v1.Health/"
@@ -143,7 +144,7 @@ class _HttpSpan(_Span):
         status = int(notes["status"] or 0)
         attributes: dict[str, Any] = {"http.response.status_code": status}
         route = notes.get("route")
-        if route:
+        if route and route != UNMATCHED:
             self._span.update_name(f"{_name_of(str(notes['method']))} {route}")
             attributes["http.route"] = route
         is_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR

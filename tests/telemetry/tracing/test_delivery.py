@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from sidecar.tracing.delivery import INTERVAL, Delivery, SeldomHandler
+from sidecar.telemetry.tracing.delivery import INTERVAL, Delivery, SeldomHandler
 from tests.auth_api.clock import Clock
 from tests.recorded import recorded
-from tests.tracing.collector import needs_the_extra
+from tests.telemetry.tracing.collector import needs_the_extra
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_failure_that_ends(clock: Clock) -> None:
 def test_spans_that_make_no_request(clock: Clock) -> None:
     """Spans that are given up before a request are reported and counted too."""
     needs_the_extra()
-    from sidecar.tracing.exporter import Exporter  # noqa: PLC0415 it needs the extra
+    from sidecar.telemetry.tracing.exporter import Exporter  # noqa: PLC0415 it needs the extra
 
     exporter = Exporter("http://127.0.0.1:9", Delivery("http://127.0.0.1:9", clock))
     exporter.shutdown()

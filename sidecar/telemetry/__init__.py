@@ -1,0 +1,1 @@
+"""Telemetry: the counts of all parts at `GET /state`, metrics at `GET /metrics`, and traces."""
