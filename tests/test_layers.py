@@ -56,7 +56,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "tls",
     ),
     "telemetry.metrics": (
-        "auth_api.outcomes",
+        "auth_api.client",
         "auth_api.transport.connection",
         "call",
         "exchange.throttle",
@@ -69,7 +69,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     ),
     "telemetry.tracing": ("call", "logs", "process.daemon_thread", "spans"),
     "telemetry": (
-        "auth_api.outcomes",
+        "auth_api.client",
         "exchange.service",
         "exchange.throttle",
         "grpc_server.server",

@@ -17,16 +17,16 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 from sidecar import logs
 from sidecar.auth_api import request, retry
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
-from sidecar.auth_api.dns.resolver import Resolver
+from sidecar.auth_api.dns.resolver import LookUps, Resolver
 from sidecar.auth_api.fail_fast import FailFast
 from sidecar.auth_api.faults import UpstreamError
-from sidecar.auth_api.outcomes import AuthApiCounts, Observe, ignore, recorded
+from sidecar.auth_api.outcomes import Observe, ignore, recorded
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.auth_api.response import Response, Token, interpret, registered_error
 from sidecar.auth_api.retry import RetryBudget
 from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.keep_alive import KeepAliveTransport, Origin
-from sidecar.auth_api.transport.pool import ConnectionPool
+from sidecar.auth_api.transport.pool import ConnectionCounters, ConnectionPool
 from sidecar.auth_api.transport.progress import Progress
 from sidecar.call import current_call
 from sidecar.problems import Problem, ProblemError
@@ -41,6 +41,17 @@ class Timeouts:
     connect: float = 0.5
     one_try: float = 2.0
     total: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthApiCounts:
+    """Counts of exchanges. `tries` includes second tries; `is_down` is the state of fail-fast."""
+
+    connections: ConnectionCounters
+    look_ups: LookUps
+    tries: int
+    second_tries: int
+    is_down: bool
 
 
 class AuthApi:

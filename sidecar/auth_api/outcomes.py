@@ -1,17 +1,14 @@
-"""How exchanges end: their outcomes, in the access line and for metrics; and their counts."""
+"""The outcome of an exchange: in the access line, in the span of its last try, and for metrics."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
 from sidecar.auth_api.client_credentials import RejectedError
-from sidecar.auth_api.dns.resolver import LookUps
 from sidecar.auth_api.faults import UpstreamError
-from sidecar.auth_api.transport.pool import ConnectionCounters
 from sidecar.auth_api.transport.progress import Progress
 from sidecar.call import current_call
 from sidecar.problems import Problem, ProblemError
@@ -33,17 +30,6 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     # A bug of ours; the log has its type.
     FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthApiCounts:
-    """Counts of exchanges. `tries` includes second tries; `is_down` is the state of fail-fast."""
-
-    connections: ConnectionCounters
-    look_ups: LookUps
-    tries: int
-    second_tries: int
-    is_down: bool
 
 
 @contextmanager

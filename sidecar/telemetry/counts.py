@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sidecar import logs
-from sidecar.auth_api.outcomes import AuthApiCounts
+from sidecar.auth_api.client import AuthApiCounts
 from sidecar.exchange.service import TokenService
 from sidecar.exchange.throttle import ThrottleCounts
 from sidecar.grpc_server.server import GrpcCounts, GrpcServer

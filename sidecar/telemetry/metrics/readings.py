@@ -5,7 +5,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TypeVar, get_args
 
-from sidecar.auth_api.outcomes import AuthApiCounts
+from sidecar.auth_api.client import AuthApiCounts
 from sidecar.auth_api.transport.connection import CloseReason
 from sidecar.exchange.throttle import Limit
 from sidecar.http_server.counts import Drop, ListenerCounts, Refusal
