@@ -66,11 +66,6 @@ class Admission(grpc.aio.ServerInterceptor):
         self._refused = 0
 
     @property
-    def limit(self) -> int:
-        """The limit of calls in flight."""
-        return self._limit
-
-    @property
     def in_flight(self) -> int:
         """The number of calls in flight."""
         return len(self._calls)
