@@ -167,7 +167,7 @@ def answering(*messages: bytes) -> grpc.GenericRpcHandler:
         for message in messages:
             yield message
 
-    method = grpc.unary_stream_rpc_method_handler(reply)
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(reply)
     return grpc.method_handlers_generic_handler(
         "karmo.auth.v1.TokenService", {"ExchangeToken": method}
     )

@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("options", "said"), REFUSED.values(), ids=REFUSED)
 def test_no_constructor_shows_a_secret(kind: Kind, options: dict[str, Any], said: str) -> None:
     """The traceback of a constructor that raises shows its local variables, but no secret."""
-    names = {"client_id": CLIENT_ID, "client_secret": SECRET, "plaintext": True}
+    names: dict[str, Any] = {"client_id": CLIENT_ID, "client_secret": SECRET, "plaintext": True}
     with pytest.raises(ValueError, match=said) as failure:
         kind("target", **(names | options))
     error = failure.value

@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from karmo_auth_client.generated.karmo.problem.v1.problem_details_pb2 import ProblemDetails
 
 _STATUS = "grpc-status-details-bin"
-_MAX_DELAY = 86_400.0  # seconds: the type has room for 290 billion years
+_MAX_DELAY = 86_400.0  # seconds: a day
 M = TypeVar("M", bound=Message)
 
 
