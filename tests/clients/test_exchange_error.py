@@ -1,5 +1,6 @@
 """Tests of the errors of the Python client, and of its retries."""
 
+import asyncio
 import copy
 import pickle
 import sys
@@ -160,10 +161,15 @@ async def test_the_number_of_tries_is_limited(kind: Kind) -> None:
     assert (error.code, service.calls) == (grpc.StatusCode.UNAVAILABLE, 4)
 
 
-def answering(*messages: bytes) -> grpc.GenericRpcHandler:
-    """Return a service that answers every call with `messages` and the status OK."""
+def answering(*messages: bytes, release: asyncio.Event | None = None) -> grpc.GenericRpcHandler:
+    """Return a service that answers every call with `messages` and the status OK.
+
+    It waits for `release`, if there is one.
+    """
 
     async def reply(_request: bytes, _context: object) -> AsyncIterator[bytes]:
+        if release is not None:
+            await release.wait()
         for message in messages:
             yield message
 
@@ -201,6 +207,26 @@ async def test_a_malformed_response(kind: Kind, messages: Sequence[bytes], text:
     async with serving([answering(*messages)]) as address:
         error = await failure_of(kind, address)
     assert str(error) == text
+
+
+@every_kind
+async def test_one_malformed_response_for_all_who_wait(kind: Kind) -> None:
+    """Each caller gets an exception of its own, also if gRPC has one object for all of them."""
+    loop, asked, release = asyncio.get_running_loop(), asyncio.Semaphore(0), asyncio.Event()
+
+    def clock() -> float:  # each `get` reads it before it waits
+        loop.call_soon_threadsafe(asked.release)
+        return 0.0
+
+    handler = answering(b"", release=release)
+    async with serving([handler]) as address, client_of(kind, address, clock=clock) as client:
+        waiting = [asyncio.create_task(client.get()) for _ in range(3)]
+        for _ in waiting:
+            await asked.acquire()
+        release.set()
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {str(error) for error in errors} == {NO_TOKEN}
+    assert len({id(error) for error in errors}) == 3
 
 
 PURE = """

@@ -54,7 +54,7 @@ class TokenSource(Source):
             return token
         assert refresh is not None  # noqa: S101 an expired token is always due
         outcome = refresh.outcome()
-        self._settle(refresh)
+        self._settle(refresh)  # gRPC wakes this thread before it calls back
         if isinstance(outcome, ExchangeError):
             raise copy.copy(outcome)  # each caller has a traceback of its own
         return outcome
