@@ -125,16 +125,20 @@ class Schemas:
 
     def field(self, field: FieldDescriptor, use: Use) -> Schema:
         """Return the schema of a field in an object, with its comment."""
-        schema = self.value(field, use)
-        is_nullable = use is Use.REQUEST and not _is_required(field, use)
-        return self._member(field, or_null(schema) if is_nullable and _is_alone(field) else schema)
+        is_required = _is_required(field, use)
+        return self._member(field, self.value(field, use), use, is_required=is_required)
 
     def _part(self, field: FieldDescriptor, use: Use, without: Sequence[FieldPath]) -> Schema:
         """Return the schema of a field whose message has no fields at `without`."""
         message = cast("Descriptor", field.message_type)  # it has fields
-        return self._member(field, self.object(message, use, without=without))
+        schema = self.object(message, use, without=without)
+        return self._member(field, schema, use, is_required="required" in schema)
 
-    def _member(self, field: FieldDescriptor, schema: Schema) -> Schema:
+    def _member(
+        self, field: FieldDescriptor, schema: Schema, use: Use, *, is_required: bool
+    ) -> Schema:
+        if use is Use.REQUEST and not is_required and _is_alone(field):
+            schema = or_null(schema)
         marks: Schema = {
             **({"readOnly": True} if field_options.is_output_only(field) else {}),
             **({"writeOnly": True} if field_options.is_input_only(field) else {}),
