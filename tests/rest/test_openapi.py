@@ -19,7 +19,8 @@ from tests.ways import PUBLIC_URL
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 NAME = "library.v1.Library.Look"
-TOKEN = openapi.document(SERVICES, EXAMPLES, public_url=PUBLIC_URL)["paths"]["/v1/oauth/token"]
+API: Any = openapi.document(SERVICES, EXAMPLES, public_url=PUBLIC_URL)
+TOKEN = API["paths"]["/v1/oauth/token"]
 Operations = Mapping[str, Any]
 
 
@@ -51,14 +52,13 @@ def test_a_method_without_examples() -> None:
     """Every operation has the errors, the headers and the security of the API."""
     operations = described(bindings(), {})
     assert len(operations) == 4
-    token: Any = TOKEN
-    errors = {**token["post"]["responses"]}
+    errors = {**TOKEN["post"]["responses"]}
     success = errors.pop("200")
     for operation in operations.values():
         responses = operation["responses"]
         assert responses.pop("200")["headers"] == success["headers"]
         assert responses == errors
-        assert operation["security"] == token["post"]["security"]
+        assert operation["security"] == TOKEN["post"]["security"]
     assert "requestBody" not in operations["get /v1/shelves/{name}"]
 
 

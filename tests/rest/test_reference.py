@@ -238,7 +238,7 @@ async def test_another_api() -> None:
         *(method(name, rule, takes=TAKES.get(name, "Shelf")) for name, rule in RULES.items()),
         *objects,
     )
-    tree = describe({library: Options()}, {"title": "A library", "version": "1"})
+    tree: dict[str, Any] = describe({library: Options()}, {"title": "A library", "version": "1"})
     async with shown(tree, [], ()) as page:
         for path, item in tree["paths"].items():
             for operation in item.values():
