@@ -23,8 +23,8 @@ from sidecar.transcoding.strict_json import JsonTree
 
 _BYTES: Schema = {"*/*": {}}
 _LONG = (
-    "It may be empty, and it may contain slashes. Send a slash as it is: `%2F` is a part of the "
-    "value."
+    "It may be empty, and it may contain slashes. Send a slash as it is, not as `%2F`, which "
+    "is not decoded."
 )
 
 

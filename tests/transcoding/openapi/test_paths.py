@@ -3,6 +3,9 @@
 import pytest
 from google.api.http_pb2 import HttpRule
 
+from sidecar.transcoding.errors import SchemaViolations
+from sidecar.transcoding.router import Router
+from sidecar.transcoding.rules import read_rules
 from tests.transcoding import library
 from tests.transcoding.openapi.described import document, only_operation
 
@@ -46,8 +49,8 @@ def test_a_parameter_of_several_segments() -> None:
     api = document(library.method("A", HttpRule(get="/v1/{name=**}"), takes="Shelf"))
     (parameter,) = [each for each in only_operation(api)["parameters"] if each["in"] == "path"]
     assert parameter["description"] == (
-        "It may be empty, and it may contain slashes. Send a slash as it is: `%2F` is a part of "
-        "the value."
+        "It may be empty, and it may contain slashes. Send a slash as it is, not as `%2F`, which "
+        "is not decoded."
     )
     assert parameter["schema"] == {"type": "string"}
 
@@ -62,3 +65,16 @@ def test_paths_that_differ_only_in_names() -> None:
     item = api["paths"]["/v1/{name}"]
     assert sorted(item) == ["delete", "get"]
     assert [each["name"] for each in item["delete"]["parameters"]] == ["name", "name", "shelfCode"]
+
+
+@pytest.mark.parametrize("template", ["/v1/{name=**}", "/v1/{name=**}/end", "/v1/{name=**}:lend"])
+@pytest.mark.parametrize("value", ["", "a/b", "a%2Fb"])
+def test_a_long_parameter_as_the_description_says(template: str, value: str) -> None:
+    """The router takes an empty value and slashes, and leaves %2F as it is."""
+    (path,) = document(library.method("A", HttpRule(get=template), takes="Shelf"))["paths"]
+    (rule,) = read_rules(
+        [library.service(library.method("A", HttpRule(get=template)))], SchemaViolations()
+    )
+    router: Router[str] = Router()
+    router.add(rule, "A")
+    assert router.find("GET", path.replace("{name}", value)).variables == (value,)
