@@ -47,7 +47,8 @@ overload: .venv/complete
 soak: .venv/complete
 	pytest -q -s -n 0 -m soak
 
-# Tests with tools that are no Python packages: npm, Java, Go, Chromium.
+# Tests of what is no part of the product: clients and samples by npm, Java and Go, pages in
+# Chromium, benchmarks.
 tools: .venv/complete
 	pytest -q -n 0 -m tools
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES
 from sidecar.problems import CATALOGUE, Definition
 from sidecar.rest import problem_examples
+from sidecar.rest.openapi import problems_of
 
 PAGE = Path(__file__).with_name("rest-api.md")
 BEGIN, END = "<!-- problems: made by `make docs` -->\n", "<!-- end of problems -->\n"
-(TOKEN,) = EXAMPLES.values()
 DOCUMENTS = problem_examples.documents(
-    TOKEN.problems, public_url="https://api.example.com", max_body_bytes=MAX_REQUEST_BYTES
+    problems_of(EXAMPLES), public_url="https://api.example.com", max_body_bytes=MAX_REQUEST_BYTES
 )
 
 

@@ -19,6 +19,7 @@ from tests.sidecar_process import ROOT, printed, run
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
+@pytest.mark.tools
 async def test_every_table_is_printed() -> None:
     """The comparison of transcoders succeeds and prints a row for each size of each table."""
     program = (sys.executable, ROOT / "benchmarks" / "transcoding.py")
@@ -28,6 +29,7 @@ async def test_every_table_is_printed() -> None:
     assert len(re.findall(r"^ +[12]0 +[0-9.]+ ms ", printed_text, re.MULTILINE)) == 2
 
 
+@pytest.mark.tools
 async def test_every_load_is_printed() -> None:
     """The measurement of overload succeeds and prints a row for each load."""
     brief = ("--seconds", "0.1", "--cases", "1", "--loads", "0.7", "2")
@@ -36,6 +38,7 @@ async def test_every_load_is_printed() -> None:
     assert len(re.findall(r"^ +[0-9.]+x +[0-9]+ ", printed_text, re.MULTILINE)) == 2
 
 
+@pytest.mark.tools
 async def test_every_cost_of_metrics_is_printed() -> None:
     """The measurement of metrics succeeds and prints a row for each cost."""
     program = (sys.executable, ROOT / "benchmarks" / "metrics.py")
@@ -48,6 +51,7 @@ async def test_every_cost_of_metrics_is_printed() -> None:
     assert len(re.findall(r"^.+ [0-9.]+ (?:us|ms)$", printed_text, re.MULTILINE)) == 3
 
 
+@pytest.mark.tools
 async def test_a_row_for_each_system(tmp_path: Path) -> None:
     """The comparison with peers succeeds, and prints its report again from its file."""
     command = (sys.executable, "-m", "benchmarks.peers", "--output", tmp_path / "bench.json")

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from sidecar.settings.model import Settings
 from sidecar.settings.types import SecondsField
 from tests.sidecar_process import ROOT
+from tests.sources import modules
 
 SHORTEST = 1.0  # seconds
 PARSE: Callable[[str], float] = TypeAdapter(SecondsField).validate_python
@@ -29,7 +30,7 @@ SLEEPS = {"asyncio.sleep": 0, "time.sleep": 0}
 SETTINGS = frozenset(
     name for name in Settings.model_fields if name.endswith(("timeout", "keep_alive", "grace"))
 )
-FILES = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts)
+FILES = sorted(modules())
 
 
 class Clocks(ast.NodeVisitor):

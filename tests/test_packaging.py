@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import pytest
 import pytest_asyncio
 
-from tests.sidecar_process import ROOT, Ended, Sidecar, find_tool, free, run, serving
+from tests.sidecar_process import BIN, ROOT, Ended, Sidecar, find_tool, free, run, serving
 from tests.upstream import TOKEN, Upstream
 
 PACKAGES = {"sidecar": ROOT / "sidecar", "karmo": ROOT / "generated/karmo"}
@@ -57,7 +57,7 @@ async def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
         assert token["expires_in"] == 3600
     end = await run(python, "-m", "sidecar", "--version", cwd=tmp_path)
     assert end.stdout.strip() in wheel.name
-    assert (await pip(python, "uninstall", "--yes", "joserfc")).status == 0
+    assert (await uv("pip", "uninstall", "--python", python, "joserfc")).status == 0
     refused = await run(program, "dev", *free(), cwd=tmp_path)
     assert refused.status == 78
     async with (
@@ -72,23 +72,20 @@ async def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
 async def install(requirement: str, folder: Path) -> tuple[Path, Path]:
     """Install the locked versions into a new environment; return its Python and our program."""
     environment = folder / "venv"
-    creation = await run(sys.executable, "-m", "venv", "--without-pip", environment)
-    assert creation.status == 0, creation.stderr
+    assert (await uv("venv", "--python", sys.executable, environment)).status == 0
     python = environment / "bin/python"
-    # Without hashes: with one, pip would require hashes of all packages, ours too.
+    # Without hashes: with one, all packages would need them, ours too.
     locked = re.findall(r"(?m)^[\w.-]+==[^\\\n]+", (ROOT / "requirements.txt").read_text("utf-8"))
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(locked), "utf-8")
-    end = await pip(
-        python, "install", "--no-compile", "--constraint", str(constraints), requirement
-    )
+    end = await uv("pip", "install", "--python", python, "--constraint", constraints, requirement)
     assert end.status == 0, end.stderr
     return python, environment / "bin/karmo-sidecar"
 
 
-async def pip(python: Path, *arguments: str) -> Ended:
-    """Run our pip for the environment of `python`."""
-    return await run(sys.executable, "-m", "pip", "--python", python, *arguments)
+async def uv(*arguments: str | Path) -> Ended:
+    """Run uv, which installs in a fraction of the time of pip."""
+    return await run(BIN / "uv", *arguments)
 
 
 async def exchange(sidecar: Sidecar, user: str) -> dict[str, object]:

@@ -1,13 +1,12 @@
-"""The OpenAPI document of the API: what the schema says, and what HTTP and OAuth add to it."""
+"""The OpenAPI document of the API: the schema, and the additions of HTTP and OAuth to it."""
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
-from itertools import groupby
-from operator import attrgetter
+from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -18,20 +17,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sidecar.problems import CATALOGUE, Definition, Problem, Reason
+from sidecar.problems import Problem, Reason
 from sidecar.rest import problem_examples
 from sidecar.rest.constraints import keywords_of
 from sidecar.rest.fixed_content import FixedContent
-from sidecar.transcoding import Options
+from sidecar.rest.openapi_components import ALWAYS, ERRORS, Tree, components, references
+from sidecar.transcoding import Options, SchemaError
 from sidecar.transcoding.body_formats import FORM
-from sidecar.transcoding.media_type import JSON, PROBLEM_JSON
+from sidecar.transcoding.media_type import JSON
 from sidecar.transcoding.openapi import comments
 from sidecar.transcoding.openapi.comments import Comments
 from sidecar.transcoding.openapi.document import describe
-from sidecar.transcoding.status import phrase
-from sidecar.transcoding.strict_json import JsonTree
-
-Tree = dict[str, JsonTree]
+from sidecar.transcoding.rules import Rule
 
 TITLE = "Karmo partner token API"
 _DESCRIPTION = """\
@@ -39,45 +36,6 @@ Exchange your client credentials for an access token of the partner API (RFC 674
 
 Every response is a token or a problem document (RFC 9457) that OAuth clients understand too.\
 """
-# Where a response names one of them, it is there, except Retry-After: not every problem with a
-# status may be tried again.
-_HEADERS: Tree = {
-    "X-Request-Id": {
-        "required": True,
-        "description": "Identifier of the request. Quote it when you ask for help.",
-        "schema": {"type": "string", "format": "uuid"},
-    },
-    "Cache-Control": {
-        "required": True,
-        "description": "No cache may store the response.",
-        "schema": {"type": "string", "const": "no-store"},
-    },
-    "Retry-After": {
-        "description": "Seconds to wait before the next attempt.",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "WWW-Authenticate": {
-        "required": True,
-        "description": "The challenge of HTTP Basic authentication (RFC 7617).",
-        "schema": {"type": "string"},
-    },
-    "Allow": {
-        "required": True,
-        "description": "The methods that the path supports.",
-        "schema": {"type": "string"},
-    },
-}
-# Header fields that only responses with these statuses have.
-_HEADERS_OF = {401: "WWW-Authenticate", 405: "Allow"}
-# Statuses without an entry of their own: a problem document of the auth-api keeps its status.
-_RELAYED = ("4XX", "5XX")
-_ALWAYS = ("X-Request-Id", "Cache-Control")
-_BASIC: Tree = {
-    "type": "http",
-    "scheme": "basic",
-    "description": "Identifier and secret of the client, each form-encoded before they are joined "
-    "(RFC 6749 section 2.3.1). With it the body has no client_secret.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +56,15 @@ def document(
     """Return the OpenAPI document of `services`.
 
     `examples` are by the full name of their method. `public_url` is the base URL of the API.
-    Raises SchemaError.
+    Raises SchemaError, also for examples of a method that is not described.
     """
-    statuses = _by_status()
-    problems = {
-        reason: problem for each in examples.values() for reason, problem in each.problems.items()
-    }
     shown = problem_examples.documents(
-        problems,
+        problems_of(examples),
         public_url=public_url,
         max_body_bytes=min(options.max_body_bytes for options in services.values()),
     )
-    return describe(
+    patches = _Patches(examples)
+    tree = describe(
         services,
         {
             "title": TITLE,
@@ -120,12 +75,21 @@ def document(
         comments=_comments(),
         constraints=keywords_of,
         errors=[pb.ProblemDetails.DESCRIPTOR],
-        operations={name: _operation(each, statuses) for name, each in examples.items()},
+        patch=patches.of,
         additions={
             "servers": [{"url": public_url}],
-            "components": _components(statuses, shown),
+            "components": components(shown),
         },
     )
+    patches.check()
+    return tree
+
+
+def problems_of(examples: Mapping[str, Examples]) -> Mapping[Reason, Problem]:
+    """Return the problems of all `examples`."""
+    return {
+        reason: problem for each in examples.values() for reason, problem in each.problems.items()
+    }
 
 
 def encode(tree: Tree) -> bytes:
@@ -144,83 +108,70 @@ def route(tree: Tree) -> Route:
     return Route("/openapi.json", show)
 
 
-def _components(
-    statuses: Mapping[int, Sequence[Definition]], examples: Mapping[Reason, Mapping[str, JsonTree]]
-) -> Tree:
+class _Patches:
+    """Merge patches of operations: what an operation has beside the schema."""
+
+    def __init__(self, examples: Mapping[str, Examples]) -> None:
+        self._examples = examples
+        self._unused = set(examples)
+
+    def of(self, rule: Rule, operation: Tree) -> Tree:
+        """Return the patch of one operation. The examples are whole messages."""
+        self._unused.discard(rule.method.full_name)
+        success: Tree = {"headers": references("headers", ALWAYS)}
+        patch: Tree = {
+            # One of the two: with HTTP Basic, or without it and with both credentials in the body.
+            "security": [{"basic": []}, {}],
+            "responses": {
+                "200": success,
+                **references("responses", ERRORS),
+            },
+        }
+        examples = self._examples.get(rule.method.full_name)
+        if examples is not None:
+            success |= _response_example(rule, examples, operation)
+            patch |= _request_examples(rule, examples, operation)
+        return patch
+
+    def check(self) -> None:
+        """Raise SchemaError if there are examples of a method without an operation."""
+        if self._unused:
+            raise SchemaError(
+                [f"{name}: has examples, but no operation" for name in sorted(self._unused)]
+            )
+
+
+def _response_example(rule: Rule, examples: Examples, operation: Any) -> Tree:
+    """Return the example of the response, if its body is the whole message in JSON."""
+    if rule.response_body or JSON not in operation["responses"]["200"]["content"]:
+        return {}
+    return {"content": {JSON: {"example": _tree(examples.response)}}}
+
+
+def _request_examples(rule: Rule, examples: Examples, operation: Any) -> Tree:
+    """Return the examples of the request, if its body is the whole message.
+
+    A form has those whose members are all in its schema: it has no messages inside a message.
+    """
+    if rule.body != () or rule.variables:
+        return {}
+    described = operation["requestBody"]["content"]
+    content: Tree = {}
+    for media_type in (FORM, JSON):
+        if media_type in described:
+            members = described[media_type]["schema"].get("properties")
+            content[media_type] = {"examples": _named(examples.requests, members)}
+    return {"requestBody": {"content": content}}
+
+
+def _named(requests: Mapping[str, Message], members: Iterable[str] | None) -> Tree:
+    """Return examples by a name made of their title: those with these members, or all."""
+    trees = {title: _tree(request) for title, request in requests.items()}
     return {
-        "responses": {
-            **{str(status): _response(status, entries) for status, entries in statuses.items()},
-            **dict.fromkeys(_RELAYED, _relayed()),
-        },
-        "examples": {
-            CATALOGUE[reason].slug: {"summary": CATALOGUE[reason].title, "value": dict(example)}
-            for reason, example in examples.items()
-        },
-        "headers": _HEADERS,
-        "securitySchemes": {"basic": _BASIC},
+        re.sub("[^a-z0-9]+", "-", title.lower()): {"summary": title, "value": tree}
+        for title, tree in trees.items()
+        if members is None or tree.keys() <= set(members)
     }
-
-
-def _operation(examples: Examples, statuses: Mapping[int, Sequence[Definition]]) -> Tree:
-    """Return what an operation has beside what the schema says, as a merge patch."""
-    requests: Tree = {
-        re.sub("[^a-z0-9]+", "-", title.lower()): {"summary": title, "value": _tree(request)}
-        for title, request in examples.requests.items()
-    }
-    success: Tree = {
-        "headers": _references("headers", _ALWAYS),
-        "content": {JSON: {"example": _tree(examples.response)}},
-    }
-    return {
-        # One of the two: with HTTP Basic, or without it and with both credentials in the body.
-        "security": [{"basic": []}, {}],
-        "requestBody": {"content": {FORM: {"examples": requests}, JSON: {"examples": requests}}},
-        "responses": {
-            "200": success,
-            **_references("responses", [*map(str, statuses), *_RELAYED]),
-        },
-    }
-
-
-def _response(status: int, entries: Sequence[Definition]) -> Tree:
-    """Return the Response Object of the problems `entries`, which share a status."""
-    lines = [f"* `{entry.karmo_code}` {entry.title}: {entry.explanation}" for entry in entries]
-    names = [*_ALWAYS, *([_HEADERS_OF[status]] if status in _HEADERS_OF else [])]
-    if any(entry.retry_after_seconds for entry in entries):
-        names.append("Retry-After")
-    content: Tree = {
-        "schema": _reference("schemas", pb.ProblemDetails.DESCRIPTOR.name),
-        "examples": _references("examples", [entry.slug for entry in entries]),
-    }
-    return {
-        "description": "\n".join([f"{phrase(status)}. By `karmoCode`:\n", *lines]),
-        "headers": _references("headers", names),
-        "content": {PROBLEM_JSON: content, JSON: content},
-    }
-
-
-def _relayed() -> Tree:
-    """Return the Response Object of problems with a status that the catalogue does not have."""
-    schema = _reference("schemas", pb.ProblemDetails.DESCRIPTOR.name)
-    return {
-        "description": "A problem with another status, as the auth-api reported it.",
-        "headers": _references("headers", _ALWAYS),
-        "content": {PROBLEM_JSON: {"schema": schema}, JSON: {"schema": schema}},
-    }
-
-
-def _references(kind: str, names: Iterable[str]) -> Tree:
-    return {name: _reference(kind, name) for name in names}
-
-
-def _reference(kind: str, name: str) -> Tree:
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
-def _by_status() -> Mapping[int, Sequence[Definition]]:
-    """Return the catalogue by HTTP status, in the order of the statuses."""
-    entries = sorted(CATALOGUE.values(), key=attrgetter("http_status"))
-    return {status: list(group) for status, group in groupby(entries, attrgetter("http_status"))}
 
 
 def _tree(message: Message) -> Tree:

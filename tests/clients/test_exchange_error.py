@@ -1,13 +1,18 @@
 """Tests of the errors of the Python client, and of its retries."""
 
+import asyncio
 import copy
 import pickle
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenResponse
 
 from karmo_auth_client import ExchangeError, TokenSource, Violation
 from tests.clients.sources import (
@@ -21,6 +26,7 @@ from tests.clients.sources import (
     serving,
 )
 from tests.patience import HANG
+from tests.sidecar_process import ROOT, printed, run
 from tests.upstream import answer
 from tests.ways import Deployment
 
@@ -75,7 +81,7 @@ async def test_a_delay(deployment: Deployment) -> None:
     assert len(deployment.upstream.requests) == 1
 
 
-def with_details(*details: ErrorInfo) -> tuple[str, bytes]:
+def with_details(*details: Message) -> tuple[str, bytes]:
     """Return the metadata of a status with `details`."""
     status = Status()
     for detail in details:
@@ -115,6 +121,28 @@ async def test_a_status_without_details(kind: Kind, outcome: Abort, text: str) -
     assert (error.karmo_code, error.http_status, error.request_id) == (None, None, None)
 
 
+DELAYS: dict[str, tuple[Duration, float]] = {
+    "seconds and nanoseconds": (Duration(seconds=2, nanos=500_000_000), 2.5),
+    "too long for a timedelta": (Duration(seconds=10**15), 86_400.0),
+    "the longest": (Duration(seconds=2**63 - 1, nanos=2**31 - 1), 86_400.0),
+    "negative": (Duration(seconds=-5), 0.0),
+    "the most negative": (Duration(seconds=-(2**63), nanos=-(2**31)), 0.0),
+}
+
+
+@every_kind
+@pytest.mark.parametrize(("delay", "seconds"), DELAYS.values(), ids=DELAYS)
+async def test_any_delay(kind: Kind, delay: Duration, seconds: float) -> None:
+    """A delay is from 0 to a day, whatever the service sends, and the next `get` tries anew."""
+    details = with_details(RetryInfo(retry_delay=delay))
+    service = Scripted(Abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "", details), issued())
+    async with serving(service) as address, client_of(kind, address) as client:
+        with pytest.raises(ExchangeError) as failure:
+            await client.get()
+        assert failure.value.retry_delay == seconds
+        assert (await client.get()).access_token == "the.access.token"
+
+
 @every_kind
 async def test_unavailable_is_tried_again(kind: Kind) -> None:
     """After UNAVAILABLE the call is repeated, and the token of a later attempt is returned."""
@@ -133,20 +161,97 @@ async def test_the_number_of_tries_is_limited(kind: Kind) -> None:
     assert (error.code, service.calls) == (grpc.StatusCode.UNAVAILABLE, 4)
 
 
-@every_kind
-@pytest.mark.parametrize("body", [b"", b"\xff"], ids=["no token", "no message"])
-async def test_a_response_without_a_token(kind: Kind, body: bytes) -> None:
-    """A response without a token is an error like any other."""
+def answering(*messages: bytes, release: asyncio.Event | None = None) -> grpc.GenericRpcHandler:
+    """Return a service that answers every call with `messages` and the status OK.
 
-    async def reply(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        return body
+    It waits for `release`, if there is one.
+    """
 
-    handler = grpc.method_handlers_generic_handler(
-        "karmo.auth.v1.TokenService", {"ExchangeToken": grpc.unary_unary_rpc_method_handler(reply)}
+    async def reply(_request: bytes, _context: object) -> AsyncIterator[bytes]:
+        if release is not None:
+            await release.wait()
+        for message in messages:
+            yield message
+
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(reply)
+    return grpc.method_handlers_generic_handler(
+        "karmo.auth.v1.TokenService", {"ExchangeToken": method}
     )
-    async with serving([handler]) as address:
+
+
+NO_TOKEN = "INTERNAL: The response has no token."
+MALFORMED: dict[str, tuple[Sequence[bytes], str]] = {
+    "no response": ([], NO_TOKEN),
+    "an empty response": ([b""], NO_TOKEN),
+    "no message": ([b"\xff"], NO_TOKEN),
+    "an empty token": ([issued("").SerializeToString()], NO_TOKEN),
+    "no type": (
+        [ExchangeTokenResponse(access_token="a", expires_in=1).SerializeToString()],
+        NO_TOKEN,
+    ),
+    "no lifetime": (
+        [issued(expires_in=0).SerializeToString()],
+        "INTERNAL: The token in the response has 0 s to live.",
+    ),
+    "a negative lifetime": (
+        [issued(expires_in=-5).SerializeToString()],
+        "INTERNAL: The token in the response has -5 s to live.",
+    ),
+}
+
+
+@every_kind
+@pytest.mark.parametrize(("messages", "text"), MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_response(kind: Kind, messages: Sequence[bytes], text: str) -> None:
+    """A response without a usable token is an error like any other."""
+    async with serving([answering(*messages)]) as address:
         error = await failure_of(kind, address)
-    assert str(error) == "INTERNAL: The response has no token."
+    assert str(error) == text
+
+
+@every_kind
+async def test_one_malformed_response_for_all_who_wait(kind: Kind) -> None:
+    """Each caller gets an exception of its own, also if gRPC has one object for all of them."""
+    loop, asked, release = asyncio.get_running_loop(), asyncio.Semaphore(0), asyncio.Event()
+
+    def clock() -> float:  # each `get` reads it before it waits
+        loop.call_soon_threadsafe(asked.release)
+        return 0.0
+
+    handler = answering(b"", release=release)
+    async with serving([handler]) as address, client_of(kind, address, clock=clock) as client:
+        waiting = [asyncio.create_task(client.get()) for _ in range(3)]
+        for _ in waiting:
+            await asked.acquire()
+        release.set()
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {str(error) for error in errors} == {NO_TOKEN}
+    assert len({id(error) for error in errors}) == 3
+
+
+PURE = """
+import grpc
+from google.protobuf.internal.api_implementation import Type
+from karmo_auth_client._errors import to_error
+from karmo_auth_client._source import to_token
+details = bytes.fromhex({details!r})
+print(Type())
+print(to_token(b"\\n\\1\\xff"))
+print(to_error(grpc.StatusCode.NOT_FOUND, "no road", [("grpc-status-details-bin", details)]))
+"""
+
+
+async def test_no_utf8_in_pure_python() -> None:
+    """Without its C code, protobuf raises another error for what is not UTF-8."""
+    status = Status.FromString(with_details(ErrorInfo(reason="X"))[1])
+    status.details[0].value = b"\n\1\xff"
+    script = PURE.format(details=status.SerializeToString().hex())
+    env = {
+        "PYTHONPATH": str(ROOT / "clients/python/src"),
+        "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
+    }
+    said = printed(await run(sys.executable, "-c", script, env=env))
+    assert said.splitlines() == ["python", NO_TOKEN, "NOT_FOUND: no road"]
 
 
 COPIED: dict[str, Callable[[ExchangeError], ExchangeError]] = {

@@ -34,6 +34,23 @@ def test_every_sample_runs() -> None:
     assert len(SAMPLES) == README.count("```python") == 3
 
 
+def test_every_link_is_absolute() -> None:
+    """The page is the description of the wheel: a path in the repository leads nowhere there."""
+    links = re.findall(r"\]\(([^)]*)\)", README)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
+def test_every_name_is_one_of_the_service() -> None:
+    """The codes and reasons on the page are also on that of the service."""
+    rows = re.findall(r"^\| (`[A-Z_]+`.*?) \| (.*?) \|", README, re.MULTILINE)
+    names = set(re.findall(r"`([A-Z_]+)`", str(rows)))
+    assert len(rows) == 4
+    page = (ROOT / "docs/grpc.md").read_text("utf-8")
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    assert '"Errors"' in README
+    assert "\n## Errors\n" in page
+
+
 def test_a_token_takes_five_lines() -> None:
     """The first sample is short, and docs/grpc.md has it too."""
     sample, text = SAMPLES[0]

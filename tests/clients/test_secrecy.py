@@ -7,13 +7,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 import trustme
 
 import karmo_auth_client
-from karmo_auth_client import ExchangeError, Token, TokenSource
+from karmo_auth_client import AsyncTokenSource, ExchangeError, Token
 from karmo_auth_client._source import Credentials
 from tests.clients.sources import (
     CLIENT_ID,
@@ -78,6 +79,58 @@ async def test_no_traceback_of_grpc_shows_a_secret(kind: Kind) -> None:
     assert SECRET not in shown(failure.value)
 
 
+TLS = grpc.ssl_channel_credentials()
+# Options of a constructor that raises, and what it says.
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "two ways to connect": ({"channel_credentials": TLS}, "plaintext excludes channel_credentials"),
+    "a surrogate": ({"client_secret": f"{SECRET}\ud800"}, "client_secret must not have surrogates"),
+    "a list": ({"client_secret": [SECRET]}, "client_secret must be a str"),
+    "bytes": ({"client_secret": SECRET.encode()}, "client_secret must be a str"),
+    "bytes that are no text": (
+        {"client_secret": SECRET.encode() + b"\xff"},
+        "client_secret must be a str",
+    ),
+    "nothing": ({"client_secret": None}, "client_secret must be a str"),
+    "a surrogate in the id": ({"client_id": "\ud800"}, "client_id must not have surrogates"),
+    "no id": ({"client_id": None}, "client_id must be a str"),
+}
+
+
+@every_kind
+@pytest.mark.parametrize(("options", "said"), REFUSED.values(), ids=REFUSED)
+def test_no_constructor_shows_a_secret(kind: Kind, options: dict[str, Any], said: str) -> None:
+    """The traceback of a constructor that raises shows its local variables, but no secret."""
+    names: dict[str, Any] = {"client_id": CLIENT_ID, "client_secret": SECRET, "plaintext": True}
+    with pytest.raises(ValueError, match=said) as failure:
+        kind("target", **(names | options))
+    error = failure.value
+    assert error.__traceback__ is not None
+    text = shown(error.with_traceback(error.__traceback__.tb_next))  # without that of this test
+    assert f"self = {kind.__name__}('target', client_id=" in text
+    assert SECRET not in text
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize("kind", [*KINDS, Credentials])
+def test_a_half_made_object_has_a_text(kind: type[object]) -> None:
+    """What an interrupted constructor leaves behind does not break its traceback."""
+    assert "None" in repr(object.__new__(kind))
+
+
+async def test_grpc_holds_no_plain_token() -> None:
+    """No object of gRPC shows a token, such as the task that asyncio logs in its debug mode."""
+    async with (
+        serving(Scripted(issued("leak"))) as address,
+        client_of(AsyncTokenSource, address) as client,
+    ):
+        assert isinstance(client.source, AsyncTokenSource)
+        call = client.source._begin()
+        await call
+        text = repr(vars(call))
+    assert "result=Token('***')" in text
+    assert "leak" not in text
+
+
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_credentials_are_not_copied(make: Callable[[object], object]) -> None:
     """A secret can be neither pickled nor copied."""
@@ -119,18 +172,6 @@ async def test_tls_is_the_default(kind: Kind) -> None:
     assert service.calls == 0
 
 
-def test_plaintext_excludes_credentials() -> None:
-    """`plaintext` with `channel_credentials` is refused, since one of them is a mistake."""
-    with pytest.raises(ValueError, match="plaintext excludes channel_credentials"):
-        TokenSource(
-            "target",
-            CLIENT_ID,
-            SECRET,
-            plaintext=True,
-            channel_credentials=grpc.ssl_channel_credentials(),
-        )
-
-
 FORK = """
 import os, sys
 from karmo_auth_client import TokenSource
@@ -161,6 +202,40 @@ async def test_a_fork(state: str, said: str, tmp_path: Path) -> None:
     assert end.stdout.startswith(said), end
 
 
+CLOSE = """
+import os, signal, sys, threading
+from karmo_auth_client import TokenSource
+source = TokenSource(sys.argv[1], "partner", "secret", plaintext=True)
+source.get()
+held = threading.Event()
+def hold():
+    with source._lock:
+        held.set()
+        threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(abs(status))
+signal.alarm(20)  # ends it if it waits for ever
+source.close()
+print("closed", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.timing("the alarm ends only a process that waits for ever")
+async def test_close_after_a_fork(tmp_path: Path) -> None:
+    """In a forked process `close` does nothing: a thread that is not there may hold the lock."""
+    script = tmp_path / "close.py"
+    script.write_text(CLOSE, "utf-8")
+    path = {"PYTHONPATH": str(ROOT / "clients/python/src")}
+    async with serving(Scripted(issued())) as address:
+        end = await run(sys.executable, "-W", "ignore", script, address, env=path)
+    assert (end.status, end.stdout) == (0, "closed\n"), end
+
+
 @every_kind
 async def test_another_process_is_refused(kind: Kind) -> None:
     """As above, for both sources and in this process: coverage does not see a fork."""
@@ -168,6 +243,8 @@ async def test_another_process_is_refused(kind: Kind) -> None:
         client.source._process = os.getppid()
         with pytest.raises(RuntimeError, match="before the fork"):
             await client.get()
+        await client.close()
+        assert not client.source._is_closed
 
 
 def test_public_names() -> None:

@@ -2,15 +2,27 @@
 
 import asyncio
 import logging
+import os
 import socket
+import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import grpc
 import pytest
 import pytest_asyncio
 
 from karmo_auth_client import AsyncTokenSource, ExchangeError, Token, TokenSource
-from tests.clients.sources import CLIENT_ID, KINDS, SECRET, Client, Kind, client_of, every_kind
+from tests.clients.sources import (
+    CLIENT_ID,
+    KINDS,
+    SECRET,
+    Client,
+    Clock,
+    Kind,
+    client_of,
+    every_kind,
+)
 from tests.patience import HANG
 from tests.upstream import TOKEN, Hold, Upstream, answer
 from tests.ways import Deployment
@@ -116,6 +128,115 @@ async def test_a_failed_refresh_harms_nobody(
     hold.release.set()
 
 
+class Warnings(logging.Handler):
+    """A handler of `logging` for which a task can wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self.came = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 any record
+        """Set `came`."""
+        self._loop.call_soon_threadsafe(self.came.set)
+
+
+async def test_a_pause_counts_from_the_failure(client: Client, upstream: Upstream) -> None:
+    """A failed refresh is logged when it fails, and its pause begins then: nobody need ask."""
+    await client.get()
+    upstream.reply = REFUSAL
+    client.clock.now += 3540
+    warnings, logger = Warnings(), logging.getLogger("karmo_auth_client")
+    logger.addHandler(warnings)
+    try:
+        await client.get()
+        await asyncio.wait_for(warnings.came.wait(), HANG)
+    finally:
+        logger.removeHandler(warnings)
+    hold = Hold(NEW)
+    upstream.script = hold.script
+    client.clock.now += 6
+    await client.get()
+    await hold.wait_for(1)
+    hold.release.set()
+
+
+async def begin_refresh(client: Client, upstream: Upstream) -> Hold:
+    """Begin a refresh with a kept token, and return what holds it."""
+    await client.get()
+    hold = Hold(NEW)
+    upstream.script = hold.script
+    client.clock.now += 3540
+    await client.get()
+    return hold
+
+
+async def test_close_during_a_refresh_logs_nothing(
+    client: Client, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To close a source while it refreshes a token is no failure of the refresh."""
+    hold = await begin_refresh(client, upstream)
+    await hold.wait_for(1)
+    refresh = client.source._refresh
+    with caplog.at_level(logging.WARNING, "karmo_auth_client"):
+        await client.close()
+        if isinstance(refresh, asyncio.Task):
+            await asyncio.wait([refresh])
+        else:
+            assert refresh is not None
+            ended = threading.Event()
+            refresh.call.add_done_callback(lambda _: ended.set())  # after that of the source
+            assert await asyncio.to_thread(ended.wait, HANG)
+    hold.release.set()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "not begun"])
+async def test_a_cancelled_refresh(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, *, runs: bool
+) -> None:
+    """If a loop cancels all tasks, nothing is logged, and a later `get` tries anew."""
+    async with client_of(AsyncTokenSource, str(deployment.addresses.grpc)) as client:
+        hold = await begin_refresh(client, deployment.upstream)
+        if runs:
+            await hold.wait_for(1)
+        hold.release.set()
+        refresh = client.source._refresh
+        assert isinstance(refresh, asyncio.Task)
+        with caplog.at_level(logging.WARNING, "karmo_auth_client"):
+            refresh.cancel()
+            await asyncio.wait([refresh])
+        client.clock.now += 54
+        assert await text_of(client) == "new"
+    assert caplog.records == []
+
+
+class FailingClock(Clock):
+    """A clock that raises once, after `left` more readings."""
+
+    left = -1  # never
+
+    def __call__(self) -> float:
+        """Return the seconds, or raise ZeroDivisionError."""
+        self.left -= 1
+        if self.left == -1:
+            raise ZeroDivisionError
+        return self.now
+
+
+@every_kind
+async def test_whatever_a_refresh_raises(kind: Kind, deployment: Deployment) -> None:
+    """After any exception at the end of an exchange, the next `get` tries anew."""
+    clock = FailingClock()
+    async with client_of(kind, str(deployment.addresses.grpc), clock=clock) as client:
+        clock.left = 1  # the second reading is at the end of the exchange
+        with suppress(ZeroDivisionError):  # or gRPC's thread has it
+            await client.get()
+        assert clock.left < 0
+        assert await text_of(client) == "the.access.token"
+    assert len(deployment.upstream.requests) == 2
+
+
 async def test_an_expired_token_is_never_returned(client: Client, upstream: Upstream) -> None:
     """In its last six seconds a token is not returned: the failure is raised instead."""
     await client.get()
@@ -193,6 +314,24 @@ async def test_close_ends_the_wait(client: Client, upstream: Upstream) -> None:
     assert failure.value.code is grpc.StatusCode.CANCELLED
     with pytest.raises(RuntimeError, match="closed"):
         await client.get()
+
+
+def test_close_between_check_and_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `get` that another thread's `close` overtakes does not connect again."""
+    source = TokenSource("localhost:1", CLIENT_ID, SECRET, plaintext=True, timeout=HANG)
+    closing = iter([source.close])
+    process = os.getpid()
+
+    def getpid() -> int:  # `get` calls it before it takes the lock
+        for close in closing:
+            close()
+        return process
+
+    monkeypatch.setattr(os, "getpid", getpid)
+    with pytest.raises(RuntimeError, match="closed"):
+        source.get()
+    assert source._is_closed
+    assert source._channel is None
 
 
 async def test_context_managers(deployment: Deployment) -> None:

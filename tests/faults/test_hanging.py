@@ -4,13 +4,15 @@ import asyncio
 import select
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 from types import MappingProxyType
 
 import pytest
+import pytest_asyncio
 
 from tests.faults.conditions import eventually
 from tests.faults.test_upstream_faults import full
@@ -78,22 +80,19 @@ async def ends(sidecar: Sidecar) -> None:
     assert (end.status, '"message": "stopped"' in end.stdout) == (0, True)
 
 
-@pytest.mark.timing("calls come until the second look-up begins, however late that is")
-@pytest.mark.parametrize("count", [1, 2])
-async def test_a_look_up(count: int) -> None:
-    """One look-up hangs, or as many as there may be, and more calls wait for them."""
+async def look_ups_hang(count: int) -> None:
+    """Let one look-up hang, or as many as there may be, while more calls wait for them."""
     url = f"http://{NAME}:1/token"
     async with (
         AsyncExitStack() as stack,
         running(url, PROGRAM) as sidecar,
     ):
 
-        def begun() -> int:
-            return sum("look-up begins" in line for line in sidecar.stderr.seen)
+        def have_begun() -> bool:
+            call(sidecar, stack)  # the second begins once the first counts as hung
+            return sum("look-up begins" in line for line in sidecar.stderr.seen) == count
 
-        while begun() < count:  # the second begins once the first counts as hung
-            call(sidecar, stack)
-            await asyncio.sleep(0.1)  # between calls, of which any number may come
+        await eventually(have_begun)
         await ends(sidecar)
 
 
@@ -123,10 +122,8 @@ async def silent(scheme: str) -> AsyncIterator[tuple[str, Callable[[], bool]]]:
         yield f"{scheme}://{LOOPBACK}:{port}/token", lambda: bool(heard)
 
 
-@pytest.mark.timing("the calls never end by themselves, however slow the drain is")
-@pytest.mark.parametrize("step", ["connect", "handshake", "response"])
-async def test_a_step_of_an_exchange(step: str) -> None:
-    """A connection does not open, a handshake does not go on, a response does not come."""
+async def a_step_hangs(step: str) -> None:
+    """Let a connection not open, a handshake not go on, or a response not come."""
     schemes = {"handshake": "https", "response": "http"}
     scene = silent(schemes[step]) if step in schemes else backlog_full()
     async with (
@@ -137,6 +134,30 @@ async def test_a_step_of_an_exchange(step: str) -> None:
         call(sidecar, stack)
         await eventually(is_there)
         await ends(sidecar)
+
+
+SCENES: Mapping[str, Callable[[], Coroutine[None, None, None]]] = MappingProxyType(
+    {
+        "one look-up": partial(look_ups_hang, 1),
+        "two look-ups": partial(look_ups_hang, 2),
+        "connect": partial(a_step_hangs, "connect"),
+        "handshake": partial(a_step_hangs, "handshake"),
+        "response": partial(a_step_hangs, "response"),
+    }
+)
+
+
+@pytest_asyncio.fixture(scope="module", name="scenes")
+async def _scenes() -> Mapping[str, asyncio.Task[None]]:
+    """Begin all scenes at once: they mostly wait."""
+    return {name: asyncio.create_task(scene()) for name, scene in SCENES.items()}
+
+
+@pytest.mark.timing("the calls never end by themselves, however slow the drain is")
+@pytest.mark.parametrize("name", SCENES)
+async def test_a_step_of_an_exchange(name: str, scenes: Mapping[str, asyncio.Task[None]]) -> None:
+    """Whichever step hangs, the process ends within its termination grace."""
+    await scenes[name]
 
 
 @pytest.mark.timing("nothing is ever read, however long it takes to fill the buffers")

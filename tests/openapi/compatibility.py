@@ -70,8 +70,14 @@ class _Comparison:
             if parameter.get("required") and not old.get(name, {}).get("required"):
                 yield f"{place} {name}: required"
         for name in old.keys() & new.keys():
-            schemas = old[name]["schema"], new[name]["schema"]
-            yield from self._schema(*schemas, f"{place} {name}", is_request=True)
+            pair = old[name], new[name]
+            if "content" in pair[0] and "content" in pair[1]:
+                yield from self._content(*pair, f"{place} {name}", is_request=True)
+            elif "content" in pair[0] or "content" in pair[1]:
+                yield f"{place} {name}: in another form"
+            else:
+                schemas = old[name]["schema"], new[name]["schema"]
+                yield from self._schema(*schemas, f"{place} {name}", is_request=True)
 
     def _response(self, old: Tree, new: Tree, place: str) -> Iterator[str]:
         old, new = _resolve(old, self._old), _resolve(new, self._new)

@@ -197,15 +197,31 @@ def changed(change: Change) -> Tree:
 
 @pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_break_is_refused(change: Change, message: str) -> None:
-    """A change after which a client of before may fail is found, and said where it is."""
-    found = breaks(DOCUMENT, changed(change))
-    assert [text for text in found if message in text], found
+    """A change after which a client of before may fail is reported with its place."""
+    reports = breaks(DOCUMENT, changed(change))
+    assert [text for text in reports if message in text], reports
 
 
 @pytest.mark.parametrize("change", ALLOWED.values(), ids=ALLOWED)
 def test_what_breaks_nothing_is_allowed(change: Change) -> None:
     """A change that no client of before notices is allowed."""
     assert breaks(DOCUMENT, changed(change)) == []
+
+
+def test_a_parameter_in_json() -> None:
+    """The schema of a parameter with a media type is compared; another form is a break."""
+
+    def having(**members: Tree) -> Tree:
+        parameter = {"in": "query", "name": "x", **members}
+        return changed(lambda document: operation(document).update(parameters=[parameter]))
+
+    wide, narrow = having(content={JSON: {"schema": {}}}), having(schema={"type": "string"})
+    objects = having(content={JSON: {"schema": {"type": "object"}}})
+    place = f"POST {PATH} parameter query x"
+    assert breaks(objects, wide) == []
+    assert breaks(narrow, having(schema={})) == []
+    assert breaks(wide, objects) == [f"{place} {JSON}: type"]
+    assert breaks(wide, narrow) == [f"{place}: in another form"]
 
 
 def test_a_type_may_contain_itself() -> None:

@@ -23,6 +23,7 @@ from sidecar.rest.pages.reference import Limit
 from sidecar.rest.pages.samples import Sample
 from sidecar.settings.sources import load
 from sidecar.transcoding import Options
+from sidecar.transcoding.openapi.document import describe
 from tests.rest.html_page import Page
 from tests.transcoding.library import method, service
 from tests.ways import PUBLIC_URL
@@ -212,8 +213,11 @@ RULES: Mapping[str, HttpRule] = {
     "Get": HttpRule(get="/v1/{name=shelves/*}"),
     "Create": HttpRule(post="/v1/shelves", body="*"),
     "Remove": HttpRule(delete="/v1/shelves/{shelf_code}"),
+    "Search": HttpRule(get="/v1/search"),
     "Any": HttpRule(custom=CustomHttpPattern(kind="*", path="/v1/any")),
 }
+# The other methods take a shelf. One of the fields of Known is JSON in a query.
+TAKES = {"Search": "Known"}
 # Every kind of field is in a book.
 OBJECTS = ("Book", "Pair")
 
@@ -230,9 +234,11 @@ async def test_another_api() -> None:
         method(f"Send{name}", HttpRule(post=f"/v1/{name}", body="*"), takes=name, gives=name)
         for name in OBJECTS
     )
-    made = service(*(method(name, rule) for name, rule in RULES.items()), *objects)
-    tree = tree_of({made: Options()}, {})
-    tree["components"] = {"schemas": tree["components"]["schemas"]}
+    library = service(
+        *(method(name, rule, takes=TAKES.get(name, "Shelf")) for name, rule in RULES.items()),
+        *objects,
+    )
+    tree: dict[str, Any] = describe({library: Options()}, {"title": "A library", "version": "1"})
     async with shown(tree, [], ()) as page:
         for path, item in tree["paths"].items():
             for operation in item.values():
@@ -240,6 +246,7 @@ async def test_another_api() -> None:
                 assert anchor(operation["operationId"]) in page.ids
                 for parameter in operation.get("parameters", ()):
                     assert parameter["name"] in page.texts
+        assert "In the query as" in page.text
         for properties in within([tree["paths"], *used(tree)], "properties"):
             assert set(properties) <= set(page.texts)
         assert len(page.ids) == len(set(page.ids))

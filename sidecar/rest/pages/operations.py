@@ -75,16 +75,20 @@ class Operations:
 
     def _parameters(self, operation: Operation) -> Markup:
         parameters = map(self._document.resolve, operation.node.get("parameters", ()))
-        rows = [
-            self._schemas.member(
-                parameter["name"],
-                parameter["schema"],
-                is_required=parameter.get("required", False),
-                description=f"In the {parameter['in']}. {parameter.get('description', '')}",
-            )
-            for parameter in parameters
-        ]
+        rows = [self._parameter(each) for each in parameters]
         return element("dl", *rows, class_="members") if rows else Markup()
+
+    def _parameter(self, parameter: Node) -> Markup:
+        # A parameter whose text has a media type, such as JSON, has `content` for `schema`.
+        content: Node = parameter.get("content", {})
+        (media,) = content.values() or (parameter,)
+        place = " as ".join([parameter["in"], *(f"`{name}`" for name in content)])
+        return self._schemas.member(
+            parameter["name"],
+            media["schema"],
+            is_required=parameter.get("required", False),
+            description=f"In the {place}. {parameter.get('description', '')}",
+        )
 
     def _request(self, operation: Operation) -> Markup:
         content: Node = operation.node.get("requestBody", {}).get("content", {})

@@ -124,11 +124,11 @@ class _Reference:
 
     def _errors(self) -> Iterator[Markup]:
         """Yield each schema of error responses, with the first example of it."""
-        found: dict[str, dict[str, Node]] = {}
+        by_schema: dict[str, dict[str, Node]] = {}
         for response in self._document.component("responses").values():
             for media, each in response.get("content", {}).items():
-                found.setdefault(name_of(each["schema"]) or "", {}).setdefault(media, each)
-        for contents in found.values():
+                by_schema.setdefault(name_of(each["schema"]) or "", {}).setdefault(media, each)
+        for contents in by_schema.values():
             first = next(iter(contents.values()))
             text = element(
                 "div",

@@ -1,26 +1,37 @@
 """The OpenAPI 3.1 document of services (https://spec.openapis.org/oas/v3.1.1.html)."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 
 from sidecar.transcoding.errors import SchemaViolations
-from sidecar.transcoding.openapi import merge_patch
+from sidecar.transcoding.openapi import merge_patch, names
 from sidecar.transcoding.openapi.comments import Comments
+from sidecar.transcoding.openapi.field_options import Constraints
 from sidecar.transcoding.openapi.names import Use
 from sidecar.transcoding.openapi.operations import Operations
 from sidecar.transcoding.openapi.paths import Path, path_of
-from sidecar.transcoding.openapi.schemas import Constraints, Schema, Schemas
+from sidecar.transcoding.openapi.schemas import Schemas
+from sidecar.transcoding.openapi.value_schemas import Schema
 from sidecar.transcoding.options import Options
 from sidecar.transcoding.rules import Rule, read_rules
 from sidecar.transcoding.strict_json import JsonTree
 
+# Takes a rule and its Operation Object, and returns a merge patch (RFC 7396) of that object.
+Patch: TypeAlias = Callable[[Rule, Schema], Mapping[str, JsonTree]]
+
 # The fields of a Path Item Object that are operations.
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-_NOTHING: Mapping[str, Schema] = MappingProxyType({})
+
+
+class _Place(NamedTuple):
+    """The place of an operation: its method, and its path without the names of parameters."""
+
+    shape: str
+    method: str
 
 
 def describe(
@@ -30,7 +41,7 @@ def describe(
     comments: Comments = MappingProxyType({}),
     constraints: Constraints | None = None,
     errors: Sequence[Descriptor] = (),
-    operations: Mapping[str, Schema] = _NOTHING,
+    patch: Patch | None = None,
     additions: Mapping[str, JsonTree] = MappingProxyType({}),
 ) -> Schema:
     """Return the document of the unary methods of `services` that have an HTTP rule.
@@ -38,26 +49,31 @@ def describe(
     `info` is its Info Object. `comments` become descriptions, and `constraints` keywords of the
     schemas. `errors` are messages that error responses have without their empty fields; each has
     a component schema. What descriptors do not say is given as JSON merge patches (RFC 7396):
-    `operations` for the Operation Objects, by the full name of their method, and `additions` for
-    the document. Raises SchemaError with every rule that OpenAPI cannot describe.
+    `patch` returns that of each Operation Object, and `additions` is that of the document. Raises
+    SchemaError with every rule that OpenAPI cannot describe, and every fault of a constraint.
     """
     violations = SchemaViolations()
+    rules = read_rules(services, violations)
     schemas = Schemas(
         comments=comments,
         constraints=constraints or _unconstrained,
-        closes=not any(options.ignore_unknown for options in services.values()),
+        open_types=_open_types(services, rules),
+        violations=violations,
     )
     for error in errors:
         schemas.message(error, Use.ERROR)
-    rules = read_rules(services, violations)
-    paths = dict(_paths(rules, Operations(schemas, comments), operations, violations))
+    tags = names.tags(dict.fromkeys(rule.method.containing_service for rule in rules))
+    places = _places(rules, violations)
+    operations = _operations(places, Operations(schemas, comments, tags), violations)
+    schemas.complete()
     violations.check()
-    resolved, components = schemas.resolve({path: paths[path] for path in sorted(paths)})
-    used = dict.fromkeys(rule.method.containing_service for rule in rules)
+    ids = names.operation_ids([rule.method for rule in places.values()], tags)
+    paths = _paths(places, operations, ids, patch or _unpatched)
+    resolved, components = schemas.resolve(dict(paths))
     document: Schema = {
         "openapi": "3.1.0",
         "info": info,
-        "tags": [_tag(service, comments) for service in used],
+        "tags": [_tag(service, tag, comments) for service, tag in tags.items()],
         "paths": resolved,
         "components": {"schemas": components},
     }
@@ -68,35 +84,66 @@ def _unconstrained(_field: FieldDescriptor) -> Schema:
     return {}
 
 
-def _paths(
-    rules: Sequence[Rule],
-    operations: Operations,
-    patches: Mapping[str, Schema],
-    violations: SchemaViolations,
-) -> Iterator[tuple[str, Schema]]:
-    """Yield each path and its Path Item Object."""
-    ids = _Ids(rules)
-    paths: dict[str, Path] = {}
-    items: dict[str, Schema] = {}
-    for rule in rules:
-        own = path_of(rule)
-        # OpenAPI holds paths that differ only in the names of parameters to be identical.
-        path = paths.setdefault(own.shape, own)
-        parameters = [
-            replace(parameter, name=first.name)
-            for parameter, first in zip(own.parameters, path.parameters, strict=True)
-        ]
-        patch = patches.get(rule.method.full_name, {})
-        item = items.setdefault(path.text, {})
+def _unpatched(_rule: Rule, _operation: Schema) -> Schema:
+    return {}
+
+
+def _open_types(
+    services: Mapping[ServiceDescriptor, Options], rules: Sequence[Rule]
+) -> set[Descriptor]:
+    """Return the types of messages in requests to services that ignore unknown names."""
+    types: set[Descriptor] = set()
+    stack = [
+        rule.method.input_type
+        for rule in rules
+        if services[rule.method.containing_service].ignore_unknown
+    ]
+    while stack:
+        type_ = stack.pop()
+        if type_ not in types:
+            types.add(type_)
+            stack += [field.message_type for field in type_.fields if field.message_type]
+    return types
+
+
+def _places(rules: Sequence[Rule], violations: SchemaViolations) -> Mapping[_Place, Rule]:
+    """Return the rule of each operation, in the order of `rules`.
+
+    As in the router, a rule for every method serves the methods that no other rule with its
+    template serves. Two templates in one place are a violation.
+    """
+    chosen: dict[_Place, Rule] = {}
+    for rule in sorted(rules, key=_is_for_every_method):
+        shape = path_of(rule).shape
+        clashes: dict[str, None] = {}
         for method in _methods(rule, violations):
-            operation = operations.of(rule, parameters, ids.take(rule))
-            item.setdefault(method, merge_patch.apply(patch, operation))
-    yield from items.items()
+            other = chosen.get(_Place(shape, method))
+            if other is None and method == "head" and _is_for_every_method(rule):
+                other = chosen[_Place(shape, "get")]  # a rule for GET serves HEAD too
+            if other is None or other is rule:
+                chosen[_Place(shape, method)] = rule
+            elif not _precedes(other, rule):
+                clashes[other.name] = None
+        for name in clashes:
+            violations.add(rule.name, f"OpenAPI cannot tell its requests from those of {name}")
+    order = {id(rule): at for at, rule in enumerate(rules)}
+    return dict(sorted(chosen.items(), key=lambda item: order[id(item[1])]))
+
+
+def _is_for_every_method(rule: Rule) -> bool:
+    return rule.http_method == "*"
+
+
+def _precedes(other: Rule, rule: Rule) -> bool:
+    """Whether the router prefers `other` wherever both rules match."""
+    one, two = other.template, rule.template
+    is_same = (one.segments, one.verb) == (two.segments, two.verb)
+    return is_same and _is_for_every_method(rule) and not _is_for_every_method(other)
 
 
 def _methods(rule: Rule, violations: SchemaViolations) -> Sequence[str]:
     """Return the names of the operations of `rule`; add a violation if it has none."""
-    if rule.http_method == "*":
+    if _is_for_every_method(rule):
         return _METHODS
     if rule.http_method.lower() not in _METHODS or not rule.http_method.isupper():
         violations.add(rule.name, f"OpenAPI has no operation for the method {rule.http_method}")
@@ -104,26 +151,44 @@ def _methods(rule: Rule, violations: SchemaViolations) -> Sequence[str]:
     return (rule.http_method.lower(),)
 
 
-class _Ids:
-    """Chooses an operationId for each operation.
-
-    It is the name of the method, with its service if other services have a method of that name,
-    and a number if it has several operations.
-    """
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._shared = Counter(name for name, _ in {(r.method.name, r.method) for r in rules})
-        self._taken: Counter[str] = Counter()
-
-    def take(self, rule: Rule) -> str:
-        """Return an id for the next operation of `rule`."""
-        name = rule.method.name[:1].lower() + rule.method.name[1:]
-        if self._shared[rule.method.name] > 1:
-            name = f"{rule.method.containing_service.name}_{name}"
-        self._taken[name] += 1
-        return name if self._taken[name] == 1 else f"{name}_{self._taken[name]}"
+def _paths(
+    places: Mapping[_Place, Rule],
+    operations: Mapping[str, Schema],
+    ids: Sequence[str],
+    patch: Patch,
+) -> Mapping[str, Schema]:
+    """Return each path and its Path Item Object. `operations` are by the name of their rule."""
+    items: dict[str, Schema] = {}
+    texts: dict[str, str] = {}
+    for (place, rule), id_ in zip(places.items(), ids, strict=True):
+        operation = {"operationId": id_, **operations[rule.name]}
+        text = texts.setdefault(place.shape, path_of(rule).text)
+        items.setdefault(text, {})[place.method] = merge_patch.apply(
+            patch(rule, operation), operation
+        )
+    return {text: items[text] for text in sorted(items)}
 
 
-def _tag(service: ServiceDescriptor, comments: Comments) -> Schema:
+def _operations(
+    places: Mapping[_Place, Rule], build: Operations, violations: SchemaViolations
+) -> Mapping[str, Schema]:
+    """Return the Operation Object of each rule by the name of the rule, but its id."""
+    first: dict[str, Path] = {}
+    operations: dict[str, Schema] = {}
+    for place, rule in places.items():
+        own = path_of(rule)
+        # OpenAPI holds paths that differ only in the names of parameters to be identical.
+        path = first.setdefault(place.shape, own)
+        parameters = [
+            replace(parameter, name=named.name)
+            for parameter, named in zip(own.parameters, path.parameters, strict=True)
+        ]
+        if rule.name not in operations:
+            operation = violations.attempt(rule.name, build.of, rule, parameters)
+            operations[rule.name] = operation or {}
+    return operations
+
+
+def _tag(service: ServiceDescriptor, tag: str, comments: Comments) -> Schema:
     comment = comments.get(service.full_name)
-    return {"name": service.name, **({"description": comment} if comment else {})}
+    return {"name": tag, **({"description": comment} if comment else {})}

@@ -1,113 +1,71 @@
 """JSON Schemas (2020-12) of messages, enums and the values of fields.
 
 They describe the JSON that the transcoder writes, and the canonical form of what it reads:
-numbers of 32 bits may also be sent as strings, those of 64 bits as numbers, and enums as numbers.
-https://protobuf.dev/programming-guides/json/
+numbers of 32 bits may also be sent as strings, those of 64 bits as numbers, enums as numbers, and
+bytes in the alphabet for URLs or without padding. https://protobuf.dev/programming-guides/json/
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from sidecar.transcoding.body_formats import JSON
+from sidecar.transcoding.errors import SchemaViolations
 from sidecar.transcoding.fields import map_entry_of
-from sidecar.transcoding.openapi import names
+from sidecar.transcoding.openapi import field_options, names
 from sidecar.transcoding.openapi.comments import Comments
-from sidecar.transcoding.openapi.field_behavior import Behavior, behavior_of
+from sidecar.transcoding.openapi.field_options import Constraints
 from sidecar.transcoding.openapi.names import Key, Use
+from sidecar.transcoding.openapi.value_schemas import (
+    KEYS,
+    NULL,
+    NULL_TEXT,
+    SCALARS,
+    WELL_KNOWN,
+    Schema,
+    holds_json,
+    or_null,
+)
 from sidecar.transcoding.protojson.scalars import NULL_VALUE
 from sidecar.transcoding.protojson.well_known import WRAPPERS
+from sidecar.transcoding.rules import FieldPath
 from sidecar.transcoding.strict_json import JsonTree
-
-Schema: TypeAlias = dict[str, JsonTree]
-# Returns the keywords of JSON Schema that the value of a field keeps besides its type.
-Constraints: TypeAlias = Callable[[FieldDescriptor], Mapping[str, JsonTree]]
-
-_INT32: Schema = {"type": "integer", "format": "int32"}
-_UINT32: Schema = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-_INT64: Schema = {"type": "string", "format": "int64"}
-_UINT64: Schema = {"type": "string", "format": "uint64"}
-_NOT_NUMBERS: Schema = {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}
-_FLOAT: Schema = {"anyOf": [{"type": "number", "format": "float"}, _NOT_NUMBERS]}
-_DOUBLE: Schema = {"anyOf": [{"type": "number", "format": "double"}, _NOT_NUMBERS]}
-_SCALARS: Mapping[int, Schema] = MappingProxyType(
-    {
-        FieldDescriptor.TYPE_DOUBLE: _DOUBLE,
-        FieldDescriptor.TYPE_FLOAT: _FLOAT,
-        FieldDescriptor.TYPE_INT32: _INT32,
-        FieldDescriptor.TYPE_SINT32: _INT32,
-        FieldDescriptor.TYPE_SFIXED32: _INT32,
-        FieldDescriptor.TYPE_UINT32: _UINT32,
-        FieldDescriptor.TYPE_FIXED32: _UINT32,
-        FieldDescriptor.TYPE_INT64: _INT64,
-        FieldDescriptor.TYPE_SINT64: _INT64,
-        FieldDescriptor.TYPE_SFIXED64: _INT64,
-        FieldDescriptor.TYPE_UINT64: _UINT64,
-        FieldDescriptor.TYPE_FIXED64: _UINT64,
-        FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
-        FieldDescriptor.TYPE_STRING: {"type": "string"},
-        FieldDescriptor.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
-    }
-)
-_WELL_KNOWN: Mapping[str, Schema] = MappingProxyType(
-    {
-        "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
-        "google.protobuf.Duration": {
-            "type": "string",
-            "pattern": r"^-?[0-9]+(\.[0-9]{1,9})?s$",
-            "description": "A duration in seconds, such as 1.5s.",
-        },
-        "google.protobuf.FieldMask": {
-            "type": "string",
-            "description": "JSON names of fields, separated by commas.",
-        },
-        "google.protobuf.Struct": {"type": "object"},
-        "google.protobuf.ListValue": {"type": "array", "items": {}},
-        "google.protobuf.Value": {},
-        "google.protobuf.Any": {
-            "type": "object",
-            "properties": {"@type": {"type": "string", "format": "uri-reference"}},
-        },
-    }
-)
-# The JSON names of map keys that are no strings.
-_KEYS: Mapping[int, Schema] = MappingProxyType(
-    {
-        FieldDescriptor.CPPTYPE_BOOL: {"enum": ["true", "false"]},
-        FieldDescriptor.CPPTYPE_INT32: {"pattern": "^-?[0-9]+$"},
-        FieldDescriptor.CPPTYPE_INT64: {"pattern": "^-?[0-9]+$"},
-        FieldDescriptor.CPPTYPE_UINT32: {"pattern": "^[0-9]+$"},
-        FieldDescriptor.CPPTYPE_UINT64: {"pattern": "^[0-9]+$"},
-    }
-)
-_OF_ARRAYS = frozenset({"minItems", "maxItems"})
-_MARKS: Mapping[Behavior, str] = MappingProxyType(
-    {Behavior.OUTPUT_ONLY: "readOnly", Behavior.INPUT_ONLY: "writeOnly"}
-)
 
 
 class Schemas:
-    """Makes the schemas of a document.
+    """Builds the schemas of a document.
 
     Until `resolve`, a reference to a component schema holds a key instead of a name: which
-    names are free is known only once all schemas are. `closes`: requests with unknown names are
-    refused, so their schemas allow none.
+    names are free is known only once all schemas are. Requests may have unknown names in messages
+    of `open_types` only. Faults of constraints are added to `violations`.
     """
 
-    def __init__(self, *, comments: Comments, constraints: Constraints, closes: bool) -> None:
+    def __init__(
+        self,
+        *,
+        comments: Comments,
+        constraints: Constraints,
+        open_types: Collection[Descriptor],
+        violations: SchemaViolations,
+    ) -> None:
         self._comments = comments
         self._constraints = constraints
-        self._closes = closes
+        self._open_types = open_types
+        self._violations = violations
+        self._keywords: dict[FieldDescriptor, Mapping[str, JsonTree]] = {}
         self._components: dict[Key, Schema] = {}
         self._incomplete: list[Key] = []
 
-    def resolve(self, tree: Schema) -> tuple[Schema, Schema]:
-        """Return `tree` and all component schemas, with the names of these as references."""
+    def complete(self) -> None:
+        """Build all component schemas that have a reference."""
         while self._incomplete:  # a loop, because the types may form a long chain
             key = self._incomplete.pop()
             self._components[key] = self._component(key)
+
+    def resolve(self, tree: Schema) -> tuple[Schema, Schema]:
+        """Return `tree` and the component schemas, which must be complete, with their names."""
         chosen = names.choose(self._components)
         references = {_placeholder(key): f"#/components/schemas/{chosen[key]}" for key in chosen}
         components = {chosen[key]: schema for key, schema in self._components.items()}
@@ -128,64 +86,116 @@ class Schemas:
         return {"$ref": _placeholder(key)}
 
     def object(
-        self, descriptor: Descriptor, use: Use, *, without: frozenset[str] = frozenset()
+        self, descriptor: Descriptor, use: Use, *, without: Collection[FieldPath] = ()
     ) -> Schema:
-        """Return the schema of the object of a message; fields named in `without` are left out."""
-        fields = [field for field in descriptor.fields if field.name not in without]
-        schema: Schema = {
+        """Return the schema of the object of a message; the fields at `without` are left out."""
+        fields = [field for field in descriptor.fields if (field,) not in without]
+        properties: Schema = {}
+        required: list[JsonTree] = []
+        for field in fields:
+            inner = [path[1:] for path in without if path[0] == field]
+            schema = self._part(field, use, inner) if inner else self.field(field, use)
+            properties[field.json_name] = schema
+            # The path sets a field in the message, so the message exists and needs the others.
+            if "required" in schema if inner else _is_required(field, use):
+                required.append(field.json_name)
+        exclusions: list[JsonTree] = [_not_both(*pair) for pair in _rivals(descriptor, fields)]
+        is_closed = use is Use.REQUEST and not self.is_open(descriptor)
+        schema = {
             "type": "object",
-            "properties": {field.json_name: self.field(field, use) for field in fields},
+            "properties": properties,
+            **({"required": required} if required else {}),
+            **({"allOf": exclusions} if exclusions else {}),
+            **({"additionalProperties": False} if is_closed else {}),
         }
-        required = [field.json_name for field in fields if _is_required(field, use)]
-        if required:
-            schema["required"] = list[JsonTree](required)
-        exclusions = [_not_both(*pair) for pair in _rivals(descriptor)]
-        if exclusions:
-            schema["allOf"] = list[JsonTree](exclusions)
-        if use is Use.REQUEST and self._closes and not descriptor.is_extendable:
-            schema["additionalProperties"] = False
         return self._described(descriptor.full_name, schema)
+
+    def is_open(self, descriptor: Descriptor) -> bool:
+        """Whether the object of a message in a request may have names that are not described."""
+        return descriptor in self._open_types or descriptor.is_extendable
 
     def message(self, descriptor: Descriptor, use: Use) -> Schema:
         """Return the schema of a message: a reference, or that of a well-known type."""
         name = descriptor.full_name
         if name in WRAPPERS:
             return self._element(descriptor.fields_by_name["value"], use)
-        if name in _WELL_KNOWN:
-            return dict(_WELL_KNOWN[name])
+        if name in WELL_KNOWN:
+            return dict(WELL_KNOWN[name])
         return self._reference(descriptor, use)
 
     def field(self, field: FieldDescriptor, use: Use) -> Schema:
         """Return the schema of a field in an object, with its comment."""
-        schema = self.value(field, use)
-        if use is Use.REQUEST and _takes_null(field):
-            schema = _or_null(schema)
-        marks = {_MARKS[mark]: True for mark in behavior_of(field) if mark in _MARKS}
-        return self._described(field.full_name, {**schema, **marks, **_deprecation(field)})
+        is_required = _is_required(field, use)
+        return self._member(field, self.value(field, use), use, is_required=is_required)
 
-    def described_value(self, field: FieldDescriptor) -> Schema:
-        """Return the schema of the value of a field in a form, with its comment."""
-        return self._described(field.full_name, self.value(field, Use.REQUEST))
+    def _part(self, field: FieldDescriptor, use: Use, without: Sequence[FieldPath]) -> Schema:
+        """Return the schema of a field whose message has no fields at `without`."""
+        message = cast("Descriptor", field.message_type)  # it has fields
+        schema = self.object(message, use, without=without)
+        return self._member(field, schema, use, is_required="required" in schema)
+
+    def _member(
+        self, field: FieldDescriptor, schema: Schema, use: Use, *, is_required: bool
+    ) -> Schema:
+        if use is Use.REQUEST and not is_required and _is_alone(field):
+            schema = or_null(schema)
+        marks: Schema = {
+            **({"readOnly": True} if field_options.is_output_only(field) else {}),
+            **({"writeOnly": True} if field_options.is_input_only(field) else {}),
+            **({"deprecated": True} if field.GetOptions().deprecated else {}),
+        }
+        return self._described(field.full_name, {**schema, **marks})
 
     def value(self, field: FieldDescriptor, use: Use) -> Schema:
         """Return the schema of the value of a field: of a map, a list or one element."""
-        keywords = dict(self._constraints(field))
-        whole = {name: keywords.pop(name) for name in _OF_ARRAYS & keywords.keys()}
         entry = map_entry_of(field)
+        keywords = dict(self._constraints_of(field))
         if entry is not None:
             key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
-            names = {"propertyNames": _KEYS[key.cpp_type]} if key.cpp_type in _KEYS else {}
+            names = {"propertyNames": KEYS[key.cpp_type]} if key.cpp_type in KEYS else {}
             return {"type": "object", **names, "additionalProperties": self._element(value, use)}
+        if not field.is_repeated:
+            return {**self._element(field, use), **keywords}
+        limit = {"maxItems": keywords.pop("maxItems")} if "maxItems" in keywords else {}
         element = {**self._element(field, use), **keywords}
-        return {"type": "array", "items": element, **whole} if field.is_repeated else element
+        return {"type": "array", "items": element, **limit}
+
+    def text(self, field: FieldDescriptor) -> Schema:
+        """Return the schema of the text of a field in a path, a query or a form.
+
+        Where the text is JSON (`is_json_text`), it is the schema of that JSON. In a list each item
+        is a text, so an item is a string that contains JSON.
+        """
+        schema = self.value(field, Use.REQUEST)
+        if schema == NULL:
+            return dict(NULL_TEXT)
+        if not field.is_repeated:
+            return schema
+        items = schema["items"]
+        if items == NULL:
+            items = dict(NULL_TEXT)
+        elif holds_json(field):
+            items = {"type": "string", "contentMediaType": JSON, "contentSchema": items}
+        return {**schema, "items": items}
+
+    def described_text(self, field: FieldDescriptor) -> Schema:
+        """Return the schema of the text of a field, with its comment."""
+        return self._described(field.full_name, self.text(field))
+
+    def _constraints_of(self, field: FieldDescriptor) -> Mapping[str, JsonTree]:
+        if field not in self._keywords:
+            self._keywords[field] = self._constraints(field)
+            for fault in field_options.faults_of(field, self._keywords[field]):
+                self._violations.add(field.full_name, fault)
+        return self._keywords[field]
 
     def _element(self, field: FieldDescriptor, use: Use) -> Schema:
         if field.message_type is not None:
             return self.message(field.message_type, use)
         if field.enum_type is None:
-            return dict(_SCALARS[field.type])
+            return dict(SCALARS[field.type])
         if field.enum_type.full_name == NULL_VALUE:
-            return {"type": "null"}
+            return dict(NULL)
         return self._reference(field.enum_type, Use.ENUM)
 
     def _described(self, full_name: str, schema: Schema) -> Schema:
@@ -195,32 +205,28 @@ class Schemas:
 
 def _is_required(field: FieldDescriptor, use: Use) -> bool:
     """Whether an object always has the field. The writer leaves out no field without presence."""
-    is_written = use is Use.RESPONSE and not field.has_presence
-    return field.is_required or Behavior.REQUIRED in behavior_of(field) or is_written
+    if use is Use.REQUEST:
+        return field_options.is_required_in_request(field)
+    is_optional = field.has_presence or field_options.is_input_only(field) or use is Use.ERROR
+    return field_options.is_required_in_response(field) or not is_optional
 
 
-def _takes_null(field: FieldDescriptor) -> bool:
-    """Whether null stands for the absent field. In a oneof it may choose the field."""
+def _is_alone(field: FieldDescriptor) -> bool:
+    """Whether null can only be the absent field. In a oneof it may choose the field."""
     oneof = field.containing_oneof  # `optional` makes one of a single field
-    is_alone = oneof is None or len(oneof.fields) == 1
-    return is_alone and not _is_required(field, Use.REQUEST)
+    return oneof is None or len(oneof.fields) == 1
 
 
-def _rivals(descriptor: Descriptor) -> Iterator[tuple[FieldDescriptor, FieldDescriptor]]:
+def _rivals(
+    descriptor: Descriptor, fields: Sequence[FieldDescriptor]
+) -> Iterator[tuple[FieldDescriptor, FieldDescriptor]]:
+    """Yield each two of `fields` that are in one oneof."""
     for oneof in descriptor.oneofs:
-        yield from combinations(oneof.fields, 2)
+        yield from combinations([field for field in oneof.fields if field in fields], 2)
 
 
 def _not_both(one: FieldDescriptor, other: FieldDescriptor) -> Schema:
     return {"not": {"required": [one.json_name, other.json_name]}}
-
-
-def _or_null(schema: Schema) -> Schema:
-    if not schema or schema.get("type") == "null":
-        return schema
-    if isinstance(schema.get("type"), str) and not {"const", "enum"} & schema.keys():
-        return {**schema, "type": [schema["type"], "null"]}
-    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _placeholder(key: Key) -> str:
@@ -239,7 +245,3 @@ def _rename(tree: JsonTree, references: Mapping[str, str]) -> Any:
         else _rename(member, references)
         for name, member in tree.items()
     }
-
-
-def _deprecation(field: FieldDescriptor) -> Schema:
-    return {"deprecated": True} if field.GetOptions().deprecated else {}

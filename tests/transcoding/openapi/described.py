@@ -23,24 +23,24 @@ def document(*methods: MethodDescriptorProto, **arguments: Any) -> Tree:
 
 def document_of(services: Mapping[ServiceDescriptor, Options], **arguments: Any) -> Tree:
     """Return the document of `services`; it is valid OpenAPI 3.1."""
-    made = describe(services, INFO, **arguments)
-    OpenAPIV31SpecValidator(made).validate()
-    return made
+    api = describe(services, INFO, **arguments)
+    OpenAPIV31SpecValidator(api).validate()
+    return api
 
 
-def operations(made: Tree) -> Iterator[Tree]:
+def operations(api: Tree) -> Iterator[Tree]:
     """Yield every operation of a document."""
-    for item in made["paths"].values():
+    for item in api["paths"].values():
         yield from item.values()
 
 
-def only_operation(made: Tree) -> Tree:
+def only_operation(api: Tree) -> Tree:
     """Return the operation of a document that has one."""
-    (operation,) = operations(made)
+    (operation,) = operations(api)
     return operation
 
 
-def violations(made: Tree, schema: Tree, value: object) -> Sequence[str]:
+def violations(api: Tree, schema: Tree, value: object) -> Sequence[str]:
     """Return what is wrong with `value` by a `schema` of a document."""
-    rooted = {**schema, "components": made["components"]}
+    rooted = {**schema, "components": api["components"]}
     return [error.message for error in Draft202012Validator(rooted).iter_errors(value)]

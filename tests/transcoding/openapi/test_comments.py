@@ -7,22 +7,22 @@ from sidecar.transcoding.openapi import comments
 
 def file() -> FileDescriptorProto:
     """Return a file with one element of each kind."""
-    made = FileDescriptorProto(name="a.proto", package="a.v1")
-    outer = made.message_type.add(name="Outer")
+    api = FileDescriptorProto(name="a.proto", package="a.v1")
+    outer = api.message_type.add(name="Outer")
     outer.field.add(name="value")
     outer.nested_type.add(name="Inner").field.add(name="value")
     outer.enum_type.add(name="Kind")
-    made.enum_type.add(name="Mood")
-    made.service.add(name="Service").method.add(name="Get")
-    return made
+    api.enum_type.add(name="Mood")
+    api.service.add(name="Service").method.add(name="Get")
+    return api
 
 
 def read(path: list[int], comment: str, *, package: str = "a.v1") -> comments.Comments:
     """Return the comments of the file with one at a path."""
-    made = file()
-    made.package = package
-    made.source_code_info.location.add(path=path, span=[0, 0, 0], leading_comments=comment)
-    return comments.read(FileDescriptorSet(file=[made]))
+    api = file()
+    api.package = package
+    api.source_code_info.location.add(path=path, span=[0, 0, 0], leading_comments=comment)
+    return comments.read(FileDescriptorSet(file=[api]))
 
 
 def test_every_element_is_found() -> None:

@@ -1,12 +1,15 @@
 """The document of services: its operations, and what cannot be described."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from google.api.http_pb2 import CustomHttpPattern, HttpRule
+from google.protobuf.descriptor_pb2 import MethodDescriptorProto
 
 from sidecar.transcoding import Options, SchemaError
 from sidecar.transcoding.openapi import merge_patch
+from sidecar.transcoding.rules import Rule
 from tests.transcoding import library
 from tests.transcoding.openapi.described import (
     Tree,
@@ -16,8 +19,21 @@ from tests.transcoding.openapi.described import (
     operations,
 )
 
+INT64 = {"type": "string", "format": "int64", "pattern": "^(0|-?[1-9][0-9]{0,18})$"}
 SHELF = {"$ref": "#/components/schemas/Shelf-Input"}
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+
+
+def every(path: str) -> HttpRule:
+    """Return a rule for every method."""
+    return HttpRule(custom=CustomHttpPattern(kind="*", path=path))
+
+
+def refusals(*methods: MethodDescriptorProto, **arguments: Any) -> Sequence[str]:
+    """Return why no document can describe `methods`."""
+    with pytest.raises(SchemaError) as caught:
+        document(*methods, **arguments)
+    return caught.value.violations
 
 
 def parameters_of(operation: Tree) -> dict[str, Any]:
@@ -28,21 +44,21 @@ def parameters_of(operation: Tree) -> dict[str, Any]:
 def test_what_the_query_gives() -> None:
     """The query gives every field with a text that neither path nor body gives."""
     rule = HttpRule(get="/v1/books/{name}")
-    found = parameters_of(only_operation(document(library.method("A", rule, takes="Book"))))
-    assert "name" not in found
-    assert found["title"]["schema"] == {"type": "string"}
-    assert found["tags"]["schema"] == {"type": "array", "items": {"type": "string"}}
-    assert found["mood"]["schema"] == {"$ref": "#/components/schemas/Mood"}
-    assert found["shelf.shelfCode"]["in"] == "query"
-    assert found["printed"]["schema"] == {"type": "string", "format": "date-time"}
-    assert not [name for name in found if name.startswith(("byName", "shelves"))]
+    queried = parameters_of(only_operation(document(library.method("A", rule, takes="Book"))))
+    assert "name" not in queried
+    assert queried["title"]["schema"] == {"type": "string"}
+    assert queried["tags"]["schema"] == {"type": "array", "items": {"type": "string"}}
+    assert queried["mood"]["schema"] == {"$ref": "#/components/schemas/Mood"}
+    assert queried["shelf.shelfCode"]["in"] == "query"
+    assert queried["printed"]["schema"] == {"type": "string", "format": "date-time"}
+    assert not [name for name in queried if name.startswith(("byName", "shelves"))]
 
 
 def test_a_type_that_holds_itself_ends() -> None:
     """Names of fields in a query have an end, although the type has none."""
     rule = HttpRule(get="/v1/trees")
-    found = parameters_of(only_operation(document(library.method("A", rule, takes="Tree"))))
-    assert sorted(found) == ["leaf", "name"]
+    queried = parameters_of(only_operation(document(library.method("A", rule, takes="Tree"))))
+    assert sorted(queried) == ["leaf", "name"]
 
 
 def test_a_body_of_one_field() -> None:
@@ -70,7 +86,7 @@ def test_a_whole_body_beside_a_path() -> None:
 @pytest.mark.parametrize(
     ("field", "schema"),
     [
-        ("copies", {"type": "string", "format": "int64"}),
+        ("copies", INT64),
         ("tags", {"type": "array", "items": {"type": "string"}}),
         ("printed", {"type": "string", "format": "date-time"}),
         (
@@ -100,11 +116,11 @@ def test_http_bodies() -> None:
         takes="Document",
         gives="Document",
     )
-    made = document(both, part)
-    for operation in operations(made):
+    api = document(both, part)
+    for operation in operations(api):
         assert operation["requestBody"]["content"] == {"*/*": {}}
         assert operation["responses"]["200"]["content"] == {"*/*": {}}
-    assert made["components"]["schemas"] == {}
+    assert api["components"]["schemas"] == {}
 
 
 def test_a_response_of_one_field() -> None:
@@ -117,8 +133,8 @@ def test_a_response_of_one_field() -> None:
 def test_operation_ids() -> None:
     """Each operation has an id of its own, with a number if its method has several."""
     rule = HttpRule(get="/v1/a", additional_bindings=[HttpRule(get="/v1/b")])
-    made = document(library.method("ListShelves", rule))
-    ids = [operation["operationId"] for operation in operations(made)]
+    api = document(library.method("ListShelves", rule))
+    ids = [operation["operationId"] for operation in operations(api)]
     assert ids == ["listShelves", "listShelves_2"]
 
 
@@ -127,22 +143,53 @@ def test_methods_of_one_name_in_two_services() -> None:
     files = library.image(library.method("Get", HttpRule(get="/v1/a")))
     files.file[-1].service.add(name="Other", method=[library.method("Get", HttpRule(get="/v1/b"))])
     services = library.services_in(files)
-    made = document_of(dict.fromkeys(services, Options()))
-    ids = [operation["operationId"] for operation in operations(made)]
+    api = document_of(dict.fromkeys(services, Options()))
+    ids = [operation["operationId"] for operation in operations(api)]
     assert ids == ["Library_get", "Other_get"]
-    assert [tag["name"] for tag in made["tags"]] == ["Library", "Other"]
+    assert [tag["name"] for tag in api["tags"]] == ["Library", "Other"]
 
 
 def test_every_method() -> None:
-    """A rule for every method is an operation for each, except where another rule is nearer."""
-    every = HttpRule(custom=CustomHttpPattern(kind="*", path="/v1/a"))
-    made = document(
-        library.method("A", HttpRule(get="/v1/a")), library.method("B", every), comments={}
-    )
-    item = made["paths"]["/v1/a"]
+    """A rule for every method is an operation for each, in whatever order rules are declared.
+
+    The router prefers a rule for the method itself, and one for GET serves HEAD too.
+    """
+    a, b = library.method("A", HttpRule(get="/v1/a")), library.method("B", every("/v1/a"))
+    for methods in ((a, b), (b, a)):
+        item = document(*methods)["paths"]["/v1/a"]
+        assert sorted(item) == ["delete", "get", "options", "patch", "post", "put", "trace"]
+        assert item.pop("get")["operationId"] == "a"
+        assert all(operation["operationId"].startswith("b") for operation in item.values())
+
+
+def test_every_method_alone() -> None:
+    """A rule for every method without another has eight operations; one for HEAD has its own."""
+    b = library.method("B", every("/v1/a"))
+    assert len(document(b)["paths"]["/v1/a"]) == 8
+    head = HttpRule(custom=CustomHttpPattern(kind="HEAD", path="/v1/a"))
+    item = document(b, library.method("A", head))["paths"]["/v1/a"]
     assert len(item) == 8
-    assert item["get"]["operationId"] == "a"
-    assert item["post"]["operationId"].startswith("b")
+    assert item["head"]["operationId"] == "a"
+
+
+# Pairs of rules that share a path and a method in OpenAPI, and the name of the second.
+CLASHES = [
+    (HttpRule(get="/v1/{name=**}"), HttpRule(get="/v1/{name}"), "get '/v1/{name}'"),
+    (HttpRule(get="/v1/{name}"), HttpRule(get="/v1/{theme}"), "get '/v1/{theme}'"),
+    (HttpRule(get="/v1/a"), HttpRule(get="/v1/a"), "get '/v1/a'"),
+    (every("/v1/a"), every("/v1/a"), "custom '*' '/v1/a'"),
+    (HttpRule(get="/v1/{name}"), every("/v1/{name=**}"), "custom '*' '/v1/{name=**}'"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "name"), CLASHES)
+def test_two_rules_in_one_place(one: HttpRule, other: HttpRule, name: str) -> None:
+    """Rules that OpenAPI cannot tell apart are refused, so none is left out of the document."""
+    a = library.method("A", one, takes="Shelf")
+    b = library.method("B", other, takes="Shelf")
+    (violation,) = refusals(a, b)
+    before = f"library.v1.Library.B: {name}: OpenAPI cannot tell its requests from those of "
+    assert violation.startswith(f"{before}library.v1.Library.A: ")
 
 
 def test_what_openapi_cannot_describe() -> None:
@@ -151,10 +198,8 @@ def test_what_openapi_cannot_describe() -> None:
         name: HttpRule(custom=CustomHttpPattern(kind=name, path="/v1/a"))
         for name in ("REPORT", "get")
     }
-    with pytest.raises(SchemaError) as caught:
-        document(*(library.method(name.title(), rule) for name, rule in rules.items()))
     problem = "OpenAPI has no operation for the method"
-    assert caught.value.violations == (
+    assert refusals(*(library.method(name.title(), rule) for name, rule in rules.items())) == (
         f"library.v1.Library.Report: custom 'REPORT' '/v1/a': {problem} REPORT",
         f"library.v1.Library.Get: custom 'get' '/v1/a': {problem} get",
     )
@@ -162,12 +207,12 @@ def test_what_openapi_cannot_describe() -> None:
 
 def test_streams_and_methods_without_a_rule_are_left_out() -> None:
     """Methods that are not served over HTTP have no operation."""
-    made = document(
+    api = document(
         library.method("A", HttpRule(get="/v1/a")),
         library.method("B"),
         library.method("C", HttpRule(get="/v1/c"), streams="server"),
     )
-    assert list(made["paths"]) == ["/v1/a"]
+    assert list(api["paths"]) == ["/v1/a"]
 
 
 def test_comments_and_deprecation() -> None:
@@ -180,16 +225,16 @@ def test_comments_and_deprecation() -> None:
         "library.v1.Shelf": "A shelf.",
         "library.v1.Shelf.name": "Its name.",
     }
-    made = document(method, comments=names)
-    operation = only_operation(made)
-    assert made["tags"] == [{"name": "Library", "description": "A library."}]
+    api = document(method, comments=names)
+    operation = only_operation(api)
+    assert api["tags"] == [{"name": "Library", "description": "A library."}]
     assert (operation["summary"], operation["description"]) == (
         "Takes a shelf",
         "And gives it back.",
     )
     assert operation["deprecated"] is True
     assert operation["responses"]["200"]["description"] == "A shelf."
-    schema = made["components"]["schemas"]["Shelf"]
+    schema = api["components"]["schemas"]["Shelf"]
     assert (schema["description"], schema["properties"]["name"]["description"]) == (
         "A shelf.",
         "Its name.",
@@ -200,23 +245,29 @@ def test_comments_and_deprecation() -> None:
 
 def test_what_the_descriptors_do_not_say() -> None:
     """Patches add to operations and to the document; null removes."""
-    made = document(
+
+    def patch(rule: Rule, operation: Tree) -> Tree:
+        assert operation["operationId"] == "a"
+        return {"tags": None, "security": [{}], "description": rule.name}
+
+    api = document(
         library.method("A", HttpRule(get="/v1/a")),
-        operations={"library.v1.Library.A": {"tags": None, "security": [{}]}},
+        patch=patch,
         additions={"servers": [{"url": "/"}], "components": {"headers": {}}},
     )
-    operation = only_operation(made)
+    operation = only_operation(api)
     assert "tags" not in operation
     assert operation["security"] == [{}]
-    assert made["servers"] == [{"url": "/"}]
-    assert sorted(made["components"]) == ["headers", "schemas"]
+    assert operation["description"] == "library.v1.Library.A: get '/v1/a'"
+    assert api["servers"] == [{"url": "/"}]
+    assert sorted(api["components"]) == ["headers", "schemas"]
 
 
 def test_errors_have_schemas() -> None:
     """A message of error responses has a schema, in which only what it declares is required."""
     service = library.service(library.method("A", HttpRule(get="/v1/a"), gives="Shelf"))
-    made = document_of({service: Options()}, errors=[library.descriptor("Receipt", service)])
-    schemas = made["components"]["schemas"]
+    api = document_of({service: Options()}, errors=[library.descriptor("Receipt", service)])
+    schemas = api["components"]["schemas"]
     assert sorted(schemas) == ["Mood", "Receipt", "Shelf", "Shelf-Error"]
     assert "required" not in schemas["Receipt"]
     assert "required" in schemas["Shelf"]

@@ -21,8 +21,10 @@ from tests.transcoding.openapi.described import (
     document,
     document_of,
     only_operation,
+    operations,
     violations,
 )
+from tests.transcoding.openapi.sources import services_of
 from tests.transcoding.samples import arguments
 
 TYPES = ("Scalars", "Optionals", "Lists", "Maps", "Known", "Choice", "Tree", "Document", "Odd")
@@ -43,18 +45,18 @@ def type_of(name: str) -> Descriptor:
     return library.descriptor(name, LIBRARY)
 
 
-def schema_of(made: Tree, name: str) -> Any:
+def schema_of(api: Tree, name: str) -> Any:
     """Return a component schema of a document."""
-    return made["components"]["schemas"][name]
+    return api["components"]["schemas"][name]
 
 
-def with_open_enums(made: Tree) -> Tree:
+def with_open_enums(api: Tree) -> Tree:
     """Return a document whose enum also allows numbers, which it does not say of those unknown."""
-    schemas = made["components"]["schemas"]
+    schemas = api["components"]["schemas"]
     if "Mood" not in schemas:
-        return made
+        return api
     mood = {"anyOf": [schemas["Mood"], {"type": "integer"}]}
-    return {**made, "components": {"schemas": {**schemas, "Mood": mood}}}
+    return {**api, "components": {"schemas": {**schemas, "Mood": mood}}}
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -63,9 +65,9 @@ def with_open_enums(made: Tree) -> Tree:
 def test_what_is_written_is_valid(name: str, data: st.DataObject) -> None:
     """The JSON of any message is valid by the schema of responses."""
     message = GetMessageClass(type_of(name))(**data.draw(arguments(type_of(name))))
-    made = with_open_enums(DOCUMENTS[name])
+    api = with_open_enums(DOCUMENTS[name])
     written = JsonWriter().message(type_of(name))(message)
-    assert violations(made, {"$ref": f"#/components/schemas/{name}"}, written) == []
+    assert violations(api, {"$ref": f"#/components/schemas/{name}"}, written) == []
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -76,11 +78,11 @@ def test_what_is_valid_is_read(name: str, data: st.DataObject) -> None:
     type_ = type_of(name)
     message = GetMessageClass(type_)(**data.draw(arguments(type_)))
     written = JsonWriter().message(type_)(message)
-    made = with_open_enums(DOCUMENTS[name])
-    assert violations(made, {"$ref": f"#/components/schemas/{name}-Input"}, written) == []
-    found = Violations()
-    JsonReader().message(type_)(strict_json.parse(encode(written)), Location(), found)
-    assert found == []
+    api = with_open_enums(DOCUMENTS[name])
+    assert violations(api, {"$ref": f"#/components/schemas/{name}-Input"}, written) == []
+    faults = Violations()
+    JsonReader().message(type_)(strict_json.parse(encode(written)), Location(), faults)
+    assert faults == []
 
 
 # What a request must not have: a type, and a value that its schema and its reader refuse.
@@ -89,7 +91,15 @@ REFUSED = [
     ("Scalars", {"aString": 1}),
     ("Scalars", {"aBool": "true"}),
     ("Scalars", {"anInt32": 1.5}),
+    ("Scalars", {"anInt32": 2**31}),
+    ("Scalars", {"anInt32": -(2**31) - 1}),
     ("Scalars", {"aUint32": -1}),
+    ("Scalars", {"anInt64": "x"}),
+    ("Scalars", {"anInt64": "10000000000000000000"}),
+    ("Scalars", {"aUint64": "-1"}),
+    ("Scalars", {"aFloat": 1e39}),
+    ("Scalars", {"aBytes": "***"}),
+    ("Scalars", {"aBytes": "a"}),
     ("Scalars", {"aMood": "MOOD_UNHEARD_OF"}),
     ("Lists", {"strings": "one"}),
     ("Lists", {"strings": [None]}),
@@ -106,10 +116,10 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "value"), REFUSED)
 def test_what_is_refused_is_not_valid(name: str, value: Any) -> None:
     """What the transcoder refuses in a request is not valid by its schema."""
-    found = Violations()
+    faults = Violations()
     tree = strict_json.parse(encode(value))
-    JsonReader().message(type_of(name))(tree, Location(), found)
-    assert found != []
+    JsonReader().message(type_of(name))(tree, Location(), faults)
+    assert faults != []
     assert violations(DOCUMENTS[name], {"$ref": f"#/components/schemas/{name}-Input"}, value)
 
 
@@ -133,10 +143,10 @@ def test_which_members_a_response_has() -> None:
 
 def test_types_of_both_directions_have_two_schemas() -> None:
     """A type has the suffix -Input in requests only if responses have it too."""
-    made = document(library.method("A", library.post("/v1/a"), takes="Shelf", gives="Note"))
-    assert sorted(made["components"]["schemas"]) == ["Note", "Shelf"]
-    made = document(library.method("A", library.post("/v1/a"), takes="Shelf", gives="Shelf"))
-    assert sorted(made["components"]["schemas"]) == ["Shelf", "Shelf-Input"]
+    api = document(library.method("A", library.post("/v1/a"), takes="Shelf", gives="Note"))
+    assert sorted(api["components"]["schemas"]) == ["Note", "Shelf"]
+    api = document(library.method("A", library.post("/v1/a"), takes="Shelf", gives="Shelf"))
+    assert sorted(api["components"]["schemas"]) == ["Shelf", "Shelf-Input"]
 
 
 def test_types_that_share_a_name_have_their_full_one() -> None:
@@ -147,16 +157,47 @@ def test_types_that_share_a_name_have_their_full_one() -> None:
     files.file[-1].message_type.add(name="Empty")
     files.file[-1].service[0].method[0].input_type = ".library.v1.Empty"
     (only,) = library.services_in(files)
-    made = document_of({only: Options()})
-    assert sorted(made["components"]["schemas"]) == ["google.protobuf.Empty", "library.v1.Empty"]
+    api = document_of({only: Options()})
+    assert sorted(api["components"]["schemas"]) == ["google.protobuf.Empty", "library.v1.Empty"]
 
 
 def test_unknown_names() -> None:
     """A request may have unknown members only where the transcoder ignores them."""
     strict = schema_of(DOCUMENTS["Odd"], "Odd-Input")
-    made = document_of({library.service(echo("Odd")): Options(ignore_unknown=True)})
+    api = document_of({library.service(echo("Odd")): Options(ignore_unknown=True)})
     assert strict["additionalProperties"] is False
-    assert "additionalProperties" not in schema_of(made, "Odd-Input")
+    assert "additionalProperties" not in schema_of(api, "Odd-Input")
+
+
+def test_unknown_names_by_service() -> None:
+    """A type is open where a lenient service uses it, and closed where only strict ones do."""
+    (strict_one, lenient_one) = services_of(
+        """
+        package t;
+        message Shared { string a = 1; }
+        message Strict { Shared shared = 1; string b = 2; }
+        message Lenient { repeated Shared shared = 1; map<string, Shared> more = 2; }
+        service Careful {
+          rpc Do(Strict) returns (Lenient) {
+            option (google.api.http) = { post: "/strict" body: "*" };
+          }
+        }
+        service Lax {
+          rpc Do(Lenient) returns (Strict) {
+            option (google.api.http) = { post: "/lax" body: "*" };
+          }
+        }
+        """
+    )
+    api = document_of({strict_one: Options(), lenient_one: Options(ignore_unknown=True)})
+    names = ("Strict-Input", "Lenient-Input", "Shared-Input")
+    closed = [name for name in names if "additionalProperties" in schema_of(api, name)]
+    assert closed == ["Strict-Input"]
+    forms = [
+        each["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
+        for each in operations(api)
+    ]
+    assert [form.get("additionalProperties") for form in forms] == [None, False]
 
 
 def test_constraints_are_keywords() -> None:
@@ -165,8 +206,8 @@ def test_constraints_are_keywords() -> None:
     def constraints(field: FieldDescriptor) -> Tree:
         return {"pattern": "^a", "maxItems": 2} if field.name == "strings" else {}
 
-    made = document(echo("Lists"), constraints=constraints)
-    strings = schema_of(made, "Lists")["properties"]["strings"]
+    api = document(echo("Lists"), constraints=constraints)
+    strings = schema_of(api, "Lists")["properties"]["strings"]
     assert strings == {"type": "array", "items": {"type": "string", "pattern": "^a"}, "maxItems": 2}
 
 
@@ -188,15 +229,15 @@ def marked() -> Tree:
 
 def test_the_behavior_of_fields() -> None:
     """A required field takes no null; the direction of a field and its deprecation are said."""
-    made = marked()
-    schema = schema_of(made, "Shelf-Input")
+    api = marked()
+    schema = schema_of(api, "Shelf-Input")
     assert schema["required"] == ["name"]
     assert schema["properties"] == {
         "name": {"type": "string", "const": "a"},
         "theme": {"anyOf": [{"type": "string", "const": "b"}, {"type": "null"}], "readOnly": True},
         "shelfCode": {"type": ["string", "null"], "writeOnly": True, "deprecated": True},
     }
-    operation = only_operation(made)
+    operation = only_operation(api)
     assert operation["requestBody"]["required"] is True
     form = operation["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
     assert form["required"] == ["name"]
@@ -204,6 +245,6 @@ def test_the_behavior_of_fields() -> None:
 
 def test_a_long_chain_of_types() -> None:
     """Types that refer to each other do not use up the stack."""
-    made = document(echo("Tree"))
-    left = schema_of(made, "Tree")["properties"]["left"]
+    api = document(echo("Tree"))
+    left = schema_of(api, "Tree")["properties"]["left"]
     assert left == {"$ref": "#/components/schemas/Tree"}

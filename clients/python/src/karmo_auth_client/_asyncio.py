@@ -22,7 +22,7 @@ class AsyncTokenSource(Source):
 
     _loop: asyncio.AbstractEventLoop | None = None
     _channel: grpc.aio.Channel | None = None
-    _exchange: "grpc.aio.UnaryUnaryMultiCallable[Credentials, bytes]"
+    _exchange: "grpc.aio.UnaryUnaryMultiCallable[Credentials, Token | ExchangeError]"
     _refresh: asyncio.Task[Token | ExchangeError] | None = None
 
     async def get(self) -> Token:
@@ -32,10 +32,11 @@ class AsyncTokenSource(Source):
         for it. Without a usable token, all wait for the same exchange, at most `timeout`.
         A caller that is cancelled does not cancel the exchange.
         """
-        self._check_usable()
+        self._check_process()
+        self._check_open()
         self._check_loop()
         now = self._clock()
-        if self._refresh is None and self._kept.is_due(now):
+        if (self._refresh is None or self._refresh.done()) and self._kept.is_due(now):
             self._refresh = asyncio.create_task(self._run(self._begin(), now))
         token = self._kept.usable(now)
         if token is not None:
@@ -48,6 +49,8 @@ class AsyncTokenSource(Source):
 
     async def close(self) -> None:
         """End the connection. A task that waits in `get` gets an ExchangeError."""
+        if self._is_forked():
+            return
         self._is_closed = True
         channel, self._channel = self._channel, None
         if channel is not None:
@@ -66,28 +69,30 @@ class AsyncTokenSource(Source):
         if self._loop is not loop:
             raise RuntimeError("the token source belongs to the event loop that used it first")
 
-    def _begin(self) -> "grpc.aio.UnaryUnaryCall[Credentials, bytes]":
+    def _begin(self) -> "grpc.aio.UnaryUnaryCall[Credentials, Token | ExchangeError]":
         """Start the call here and not in the task, so that `close` finds it in every case."""
         if self._channel is None:
             self._channel = self._open()
             self._exchange = self._channel.unary_unary(
-                METHOD, request_serializer=Credentials.reveal
+                METHOD, request_serializer=Credentials.reveal, response_deserializer=to_token
             )
         return self._exchange(self._credentials, timeout=self._timeout)
 
     async def _run(
-        self, call: "grpc.aio.UnaryUnaryCall[Credentials, bytes]", requested_at: float
+        self,
+        call: "grpc.aio.UnaryUnaryCall[Credentials, Token | ExchangeError]",
+        requested_at: float,
     ) -> Token | ExchangeError:
+        """Wait for the end of a call, and record its outcome."""
         try:
-            outcome = to_token(await call)
+            outcome = await call
         except grpc.aio.AioRpcError as error:
             outcome = to_error(error.code(), error.details(), error.trailing_metadata())
         except asyncio.CancelledError:
-            # By `close`, or at the end of the loop: nobody else has this task.
-            outcome = ExchangeError(
+            # By `close`, or at the end of the loop: the service did not fail.
+            return ExchangeError(
                 code=grpc.StatusCode.CANCELLED, detail="The token source was closed."
             )
-        self._refresh = None
         self._kept.record(outcome, requested_at=requested_at, now=self._clock())
         return outcome
 

@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from karmo_auth_client.generated.karmo.problem.v1.problem_details_pb2 import ProblemDetails
 
 _STATUS = "grpc-status-details-bin"
+_MAX_DELAY = 86_400.0  # seconds: a day
 M = TypeVar("M", bound=Message)
 
 
@@ -39,7 +41,7 @@ class ExchangeError(Exception):
     * `karmo_code`: eight digits.
     * `http_status`: the status of the same failure over REST.
     * `violations`: the fields at fault.
-    * `retry_delay`: seconds after which the exchange may be tried again.
+    * `retry_delay`: seconds after which the exchange may be tried again, at most a day.
     * `request_id`: for the operator of the service, who finds it in the log.
     """
 
@@ -66,7 +68,10 @@ class ExchangeError(Exception):
 def to_error(
     code: grpc.StatusCode, message: str | None, metadata: Iterable[tuple[str, str | bytes]] | None
 ) -> ExchangeError:
-    """Return the error of a call from its status code, message and trailing metadata."""
+    """Return the error of a call from its status code, message and trailing metadata.
+
+    Details that cannot be read count as absent.
+    """
     status = _to_status(metadata)
     problem, info = _find(status, ProblemDetails), _find(status, ErrorInfo)
     retry, request = _find(status, RetryInfo), _find(status, RequestInfo)
@@ -81,15 +86,20 @@ def to_error(
             Violation(violation.field, violation.description)
             for violation in (bad.field_violations if bad else ())
         ),
-        retry_delay=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
+        retry_delay=_to_seconds(retry.retry_delay) if retry else None,
         request_id=request.request_id if request else None,
     )
+
+
+def _to_seconds(delay: Duration) -> float:
+    """Return a delay in seconds, from 0 to a day. A peer may send any numbers."""
+    return min(max(delay.seconds + delay.nanos / 1e9, 0.0), _MAX_DELAY)
 
 
 def _to_status(metadata: Iterable[tuple[str, str | bytes]] | None) -> Status:
     for key, value in metadata or ():
         if key == _STATUS and isinstance(value, bytes):
-            with suppress(DecodeError):
+            with suppress(Exception):  # in pure Python, protobuf raises more than DecodeError
                 return Status.FromString(value)
     return Status()
 
@@ -98,7 +108,7 @@ def _find(status: Status, kind: type[M]) -> M | None:
     """Return the first readable detail of `status` that has the message type `kind`, or None."""
     for packed in status.details:
         detail = kind()
-        with suppress(DecodeError):
+        with suppress(Exception):  # as above
             if packed.Unpack(detail):
                 return detail
     return None

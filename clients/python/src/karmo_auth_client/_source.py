@@ -5,10 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn, SupportsIndex
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from karmo_auth_client._errors import ExchangeError
 from karmo_auth_client._token import KeptToken, Token
@@ -39,38 +39,68 @@ class Credentials:
     """The request of a client. Only `reveal` returns it; `repr` masks the secret.
 
     gRPC gets it in place of a message, which would show all of its fields in the local variables
-    of gRPC. A traceback may print them.
+    of gRPC. A traceback may print them. For the same reason the constructor raises nothing:
+    `check` does, when no frame has the plain secret any more.
     """
 
-    __slots__ = ("_client_id", "_request")
+    __slots__ = ("_client_id", "_fault", "_request")
 
     def __init__(self, client_id: str, client_secret: str) -> None:
         self._client_id = client_id
-        self._request = ExchangeTokenRequest(
-            grant_type="client_credentials", client_id=client_id, client_secret=client_secret
-        ).SerializeToString()
+        self._request = b""
+        self._fault = _fault_in(client_id=client_id, client_secret=client_secret)
+        if self._fault is None:
+            self._request = ExchangeTokenRequest(
+                grant_type="client_credentials", client_id=client_id, client_secret=client_secret
+            ).SerializeToString()
+
+    def check(self) -> None:
+        """Raise ValueError if a value cannot be sent. The error does not have the value."""
+        if self._fault is not None:
+            raise ValueError(self._fault)
 
     def reveal(self) -> bytes:
         """Return the request message, serialized."""
         return self._request
 
     def __repr__(self) -> str:
-        return f"client_id={self._client_id!r}, client_secret='***'"
+        client_id = getattr(self, "_client_id", None)  # None in a half-made object
+        return f"client_id={client_id!r}, client_secret='***'"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("credentials cannot be pickled or copied")
 
 
-def to_token(response: bytes) -> Token | ExchangeError:
-    """Return the token in a response message, or the error of a response that has none."""
+def _fault_in(**values: object) -> str | None:
+    """Return what is wrong with one of `values`, without the value; None if nothing is.
+
+    An error of `str.encode` would have the value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, str):
+            return f"{name} must be a str"
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            return f"{name} must not have surrogates: UTF-8 cannot encode them"
+    return None
+
+
+def to_token(response: bytes | None) -> Token | ExchangeError:
+    """Return the token in a response message, or the error of a response without a usable one.
+
+    gRPC calls it, so that no object of gRPC holds a plain token, which its `repr` may show.
+    """
     message = ExchangeTokenResponse()
-    try:
-        message.MergeFromString(response)
-    except DecodeError:
-        message.Clear()
-    if not message.access_token:
-        return ExchangeError(code=grpc.StatusCode.INTERNAL, detail="The response has no token.")
+    with suppress(Exception):  # in pure Python, protobuf raises more than DecodeError
+        message = ExchangeTokenResponse.FromString(response or b"")
+    if not (message.access_token and message.token_type):
+        return _malformed("The response has no token.")
+    if message.expires_in < 1:
+        return _malformed(f"The token in the response has {message.expires_in} s to live.")
     return Token(message.access_token, message.token_type, message.expires_in)
+
+
+def _malformed(detail: str) -> ExchangeError:
+    return ExchangeError(code=grpc.StatusCode.INTERNAL, detail=detail)
 
 
 class Source:
@@ -91,36 +121,47 @@ class Source:
         timeout: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._credentials = Credentials(client_id, client_secret)
+        del client_secret  # no traceback shows it from here on
+        self._target = target
+        self._credentials.check()
         if plaintext and channel_credentials is not None:
             raise ValueError("plaintext excludes channel_credentials")
-        self._target = target
         self._plaintext = plaintext
         self._channel_credentials = channel_credentials
         self._timeout = timeout
         self._clock = clock
-        self._credentials = Credentials(client_id, client_secret)
         self._kept = KeptToken()
         self._is_closed = False
-        self._lock = threading.Lock()  # for TokenSource only
+        # For TokenSource only. The end of a call takes it too, maybe while the call begins.
+        self._lock = threading.RLock()
         self._process: int | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._target!r}, {self._credentials!r})"
+        # A traceback of the constructor may show a half-made object.
+        target, credentials = (getattr(self, name, None) for name in ("_target", "_credentials"))
+        return f"{type(self).__name__}({target!r}, {credentials!r})"
 
-    def _check_usable(self) -> None:
-        """Raise RuntimeError after `close`, and in a process that forked after the first use.
+    def _is_forked(self) -> bool:
+        """Whether this process forked after the first use.
 
         gRPC does not work there, and a lock may be held for ever.
         """
-        if self._is_closed:
-            raise RuntimeError("the token source is closed")
-        if self._process is None:
-            self._process = os.getpid()
-        if self._process != os.getpid():
+        return self._process not in (None, os.getpid())
+
+    def _check_process(self) -> None:
+        """Raise RuntimeError in a process that forked after the first use."""
+        if self._is_forked():
             raise RuntimeError(
                 "the token source was used before the fork of this process: "
                 "use it only after the fork, or construct one here"
             )
+        self._process = os.getpid()
+
+    def _check_open(self) -> None:
+        """Raise RuntimeError after `close`."""
+        if self._is_closed:
+            raise RuntimeError("the token source is closed")
 
     def _tls(self) -> grpc.ChannelCredentials | None:
         """Return what the channel is made with: None without TLS."""

@@ -1,5 +1,6 @@
 """Token source for threads."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -18,10 +19,11 @@ class _Refresh:
     requested_at: float
 
     def outcome(self) -> Token | ExchangeError:
-        """Wait for the end, and return the token, or an error that no other thread has."""
+        """Wait for the end, and return the token or the error."""
         code = cast("grpc.StatusCode", self.call.code())
         if code is grpc.StatusCode.OK:
-            return to_token(self.call.result())
+            # None is the result of a call without a message.
+            return cast("Token | ExchangeError | None", self.call.result()) or to_token(None)
         return to_error(code, self.call.details(), self.call.trailing_metadata())
 
 
@@ -35,7 +37,7 @@ class TokenSource(Source):
     """
 
     _channel: grpc.Channel | None = None
-    _exchange: "grpc.UnaryUnaryMultiCallable[Credentials, bytes]"
+    _exchange: "grpc.UnaryUnaryMultiCallable[Credentials, Token | ExchangeError]"
     _refresh: _Refresh | None = None
 
     def get(self) -> Token:
@@ -44,23 +46,26 @@ class TokenSource(Source):
         Within the last minute of the token, the first call begins a refresh, and none waits
         for it. Without a usable token, all wait for the same exchange, at most `timeout`.
         """
-        self._check_usable()
+        self._check_process()
         with self._lock:
+            self._check_open()
             token, refresh = self._look(self._clock())
         if token is not None:
             return token
         assert refresh is not None  # noqa: S101 an expired token is always due
         outcome = refresh.outcome()
-        with self._lock:
-            self._settle(refresh, outcome)
+        self._settle(refresh)  # gRPC wakes this thread before it calls back
         if isinstance(outcome, ExchangeError):
-            raise outcome
+            raise copy.copy(outcome)  # each caller has a traceback of its own
         return outcome
 
     def close(self) -> None:
         """End the connection. A thread that waits in `get` gets an ExchangeError."""
+        if self._is_forked():
+            return
         with self._lock:
             self._is_closed = True
+            self._refresh = None
             channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
@@ -73,19 +78,22 @@ class TokenSource(Source):
 
     def _look(self, now: float) -> tuple[Token | None, _Refresh | None]:
         """Return the usable token, and the refresh in flight, which begins here if it is due."""
-        if self._refresh is not None and self._refresh.call.done():
-            self._settle(self._refresh, self._refresh.outcome())
-        if self._refresh is None and self._kept.is_due(now):
-            self._refresh = self._begin(now)
-        return self._kept.usable(now), self._refresh
+        refresh = self._refresh
+        if refresh is None and self._kept.is_due(now):
+            refresh = self._begin(now)
+        return self._kept.usable(now), refresh
 
     def _begin(self, now: float) -> _Refresh:
         if self._channel is None:
             self._channel = self._open()
             self._exchange = self._channel.unary_unary(
-                METHOD, request_serializer=Credentials.reveal
+                METHOD, request_serializer=Credentials.reveal, response_deserializer=to_token
             )
-        return _Refresh(self._exchange.future(self._credentials, timeout=self._timeout), now)
+        refresh = _Refresh(self._exchange.future(self._credentials, timeout=self._timeout), now)
+        self._refresh = refresh
+        # gRPC calls it in a thread of its own, or here if the call has ended.
+        refresh.call.add_done_callback(lambda _: self._settle(refresh))
+        return refresh
 
     def _open(self) -> grpc.Channel:
         tls = self._tls()
@@ -93,8 +101,11 @@ class TokenSource(Source):
             return grpc.insecure_channel(self._target, CHANNEL_OPTIONS)
         return grpc.secure_channel(self._target, tls, CHANNEL_OPTIONS)
 
-    def _settle(self, refresh: _Refresh, outcome: Token | ExchangeError) -> None:
-        """Record the outcome of a refresh, once."""
-        if self._refresh is refresh:
-            self._refresh = None
-            self._kept.record(outcome, requested_at=refresh.requested_at, now=self._clock())
+    def _settle(self, refresh: _Refresh) -> None:
+        """Record the outcome of a call that has ended, once."""
+        with self._lock:
+            if self._refresh is not refresh:
+                return
+            self._refresh = None  # first: whatever is raised below, the next `get` tries anew
+            now = self._clock()
+            self._kept.record(refresh.outcome(), requested_at=refresh.requested_at, now=now)
