@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import uvloop
 
-from sidecar import logs
+from sidecar import logs, probe
 from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, signals
 from sidecar.settings.model import PREFIX, Settings, name_of
@@ -23,6 +23,8 @@ from sidecar.settings.types import as_text
 
 # sysexits.h: a wrong setting or an address in use; an internal error.
 EX_CONFIG, EX_SOFTWARE = 78, 70
+# What a container runtime takes for "unhealthy".
+EX_UNHEALTHY = 1
 
 _UNFIT = (
     "is missing: this release of the library does not fit; install the versions in requirements.txt"
@@ -33,6 +35,7 @@ _COMMANDS = {
     "dev": "serve the API and an embedded auth-api for it, with demo clients",
     "check-config": "check the settings that serve would use, and serve nothing",
     "openapi": "print the OpenAPI document of the API, and serve nothing",
+    "probe": "ask the admin listener of a running sidecar whether calls should be routed there",
 }
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
@@ -42,18 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status of the process."""
     known, unknown = _parser().parse_known_args(arguments)
     parsed = vars(known)
-    command = parsed.pop("command")
+    command, question = parsed.pop("command"), parsed.pop("probe", None)
+    failed = EX_UNHEALTHY if question else EX_CONFIG
     flags = {name: value for name, value in parsed.items() if value is not None}
     violations = [_explain(argument) for argument in unknown if argument.startswith("-")]
     try:
         settings = load(os.environ, flags, needs_upstream=command in _CALLING)
     except SettingsError as error:
-        return _fail(*violations, *error.violations)
+        return _fail(*violations, *error.violations, status=failed)
     if command == "dev" and settings.auth_api_token_url:
         violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
-    violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
+    if not question:
+        violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
     if violations or unknown:
-        return _fail(*violations or ["unexpected arguments; see --help"])
+        return _fail(*violations or ["unexpected arguments; see --help"], status=failed)
+    if question:
+        return _probe(settings, question)
     if command == "check-config":
         return _check(settings)
     if command == "openapi":
@@ -80,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
             flag, variable = f"--{setting.replace('_', '-')}", name_of(setting)
             help_text = f"{field.description} ({variable}; default: {as_text(field.default)})"
             command.add_argument(flag, metavar="VALUE", help=help_text)
+    help_text = f"the question, one of {', '.join(probe.PROBES)} (default: {probe.PROBES[0]})"
+    commands.choices["probe"].add_argument(
+        "probe", nargs="?", default=probe.PROBES[0], choices=probe.PROBES, help=help_text
+    )
     return parser
 
 
@@ -96,6 +107,14 @@ def _check(settings: Settings) -> int:
     except SettingsError as error:
         return _fail(*error.violations)
     print("The settings are right.")
+    return 0
+
+
+def _probe(settings: Settings, question: str) -> int:
+    try:
+        probe.ask(settings.admin_listen, question)
+    except probe.ProbeError as error:
+        return _fail(str(error), status=EX_UNHEALTHY)
     return 0
 
 
@@ -139,10 +158,10 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     return 0
 
 
-def _fail(*violations: str) -> int:
+def _fail(*violations: str, status: int = EX_CONFIG) -> int:
     for violation in violations:
         print(f"karmo-sidecar: {violation}", file=sys.stderr)
-    return EX_CONFIG
+    return status
 
 
 def _be_silent(_addresses: object) -> None:

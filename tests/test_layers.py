@@ -20,6 +20,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "api",
         "http_server.foreign_names",
         "logs",
+        "probe",
         "process",
         "rest.openapi",
         "runtime",
@@ -44,6 +45,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     ),
     "api": ("exchange", "rest.openapi", "transcoding"),
     "admin_app": ("http_server.connection",),
+    "probe": ("settings",),
     "dev_auth_api": ("transcoding.percent",),
     "rest": (
         "call",
