@@ -46,7 +46,7 @@ overload: .venv/complete
 soak: .venv/complete
 	pytest -q -s -n 0 -m soak
 
-# What needs npm, Java, Go, or the tools of containers and Kubernetes.
+# Tests with tools that are no Python packages: npm, Java, Go, Chromium, buildah, kustomize.
 tools: .venv/complete
 	pytest -q -n 0 -m tools
 
@@ -119,6 +119,7 @@ docs: .venv/complete
 	python docs/problem_examples.py
 	python docs/layout_picture.py
 	python docs/settings_table.py
+	karmo-sidecar openapi --public-url https://api.example.com > docs/openapi.json
 
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete
@@ -133,7 +134,7 @@ lock: .venv/complete
 	  --custom-compile-command 'make lock' tests/deploy/kubernetes_validate.in -o tests/deploy/kubernetes_validate.txt
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where

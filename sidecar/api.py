@@ -1,12 +1,19 @@
-"""The API of this product: its services, how they are transcoded, and examples of their calls."""
+"""The API of this product: its services, how they are transcoded, and what its pages show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
 from google.protobuf.descriptor import ServiceDescriptor
 from karmo.auth.v1 import token_service_pb2
 
 from sidecar.exchange import examples
+from sidecar.exchange.throttle import TRUST
+from sidecar.http_server import request_head
 from sidecar.rest.openapi import Examples
+from sidecar.rest.pages import samples
+from sidecar.rest.pages.reference import Limit
+from sidecar.rest.pages.samples import Sample
+from sidecar.settings.model import Settings
 from sidecar.transcoding import Options
 
 # The largest body of a REST request, and the largest message of a gRPC call.
@@ -28,3 +35,52 @@ EXAMPLES: Mapping[str, Examples] = {
         requests=examples.REQUESTS, response=examples.RESPONSE, problems=examples.PROBLEMS
     ),
 }
+
+
+def read_samples() -> Sequence[Sample]:
+    """Return the programs in the reference."""
+    return samples.read(files("sidecar.rest").joinpath("samples"))
+
+
+def limits_of(settings: Settings) -> Sequence[Limit]:
+    """Return the limits that a partner can meet."""
+    one_client = "of one client from one IP address"
+    trusted = f"where it got a token in the last {TRUST / 3600:g} hours"
+    for_client = "429 for that client from that IP address"
+    rows = (
+        ("Time for the head of a request", f"{settings.header_timeout:g} s", "408"),
+        ("Time for the whole request", f"{settings.request_timeout:g} s", "408"),
+        (
+            "Idle time of a connection",
+            f"{settings.rest_keep_alive:g} s",
+            "the connection is closed",
+        ),
+        ("Request line: method and URL", _size(request_head.MAX_LINE_BYTES), "414"),
+        (
+            "Header fields",
+            f"{request_head.MAX_FIELDS}, together {_size(request_head.MAX_BYTES)}",
+            "431",
+        ),
+        ("Body", _size(MAX_REQUEST_BYTES), "413"),
+        (
+            f"Wrong secrets {one_client}",
+            f"{settings.max_client_failures:,} per minute",
+            for_client,
+        ),
+        (
+            "Wrong secrets from one IP address",
+            f"{settings.max_address_failures:,} per minute",
+            "429 for all clients from that IP address",
+        ),
+        (f"Requests {one_client}", f"{settings.max_client_calls:,} per minute", for_client),
+        (
+            "Wrong secrets of one client from all IP addresses together",
+            f"{settings.max_failures:,} per minute",
+            f"429 for that client, except from IP addresses {trusted}",
+        ),
+    )
+    return [Limit(name=name, value=value, beyond=beyond) for name, value, beyond in rows]
+
+
+def _size(count: int) -> str:
+    return f"{count // 1024} KiB"

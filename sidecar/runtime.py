@@ -15,7 +15,7 @@ from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_ser
 from starlette.types import ASGIApp
 
 from sidecar import admin_app, logs
-from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES
+from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES, limits_of, read_samples
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.exchange.service import TokenService
@@ -147,6 +147,8 @@ def _build_rest(
         channel,
         public_url=public_url,
         examples=EXAMPLES,
+        limits=limits_of(settings),
+        samples=read_samples(),
         trusted_proxies=settings.trusted_proxies,
     )
     refusal = rest_app.serialize(admission.overloaded, public_url)
@@ -198,9 +200,7 @@ async def _build_service(
     throttle = Throttle(
         client_failures=settings.max_client_failures,
         address_failures=settings.max_address_failures,
-        # A hundred IP addresses must work together to reach it. One address can cause at most
-        # twice its limit plus the calls in flight: two of its windows may overlap one of these.
-        all_failures=100 * max(settings.max_client_failures, settings.max_in_flight),
+        all_failures=settings.max_failures,
         client_calls=settings.max_client_calls,
     )
     return TokenService(await stack.enter_async_context(auth_api), throttle)

@@ -15,7 +15,7 @@ from tests.upstream import TOKEN, Upstream
 PACKAGES = {"sidecar": ROOT / "sidecar", "karmo": ROOT / "generated/karmo"}
 SAMPLES = {
     "sidecar/cli.py",
-    "sidecar/rest/problem_pages.html",
+    "sidecar/rest/pages/page.html",
     "karmo/py.typed",
     "karmo/descriptors.binpb",
     "karmo/auth/v1/token_service_pb2.pyi",

@@ -18,7 +18,7 @@ from tests.sidecar_process import find_tool, go_without
 
 # The arguments of npm that install exactly a lock file, and run nothing of the packages.
 _NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
-_OLDEST_NODE = (20,)
+_OLDEST_NODE = (20, 19)
 
 Version = tuple[int, ...]
 _HANG = 300.0  # seconds; an installation is far shorter

@@ -30,6 +30,7 @@ from sidecar.problems import find_detail
 from sidecar.process.sockets import Addresses
 from sidecar.settings.model import Settings
 from sidecar.settings.sources import load
+from tests.openapi.described import check_response
 from tests.patience import HANG, PATIENT
 from tests.upstream import Upstream, within
 
@@ -111,7 +112,9 @@ async def open_deployment(**flags: str) -> AsyncIterator[Deployment]:
             cast("grpc.aio.Server", local),  # handlers are added to it as to a server
         )
         base = f"http://{addresses.rest}"
-        rest = await enter(httpx2.AsyncClient(base_url=base, timeout=HANG))
+        # Whatever a test asks, the OpenAPI document describes the response.
+        hooks = {"response": [check_response]}
+        rest = await enter(httpx2.AsyncClient(base_url=base, timeout=HANG, event_hooks=hooks))
         ways: dict[str, Way] = {
             "form": _by_form(rest),
             "json": _by_json(rest),

@@ -1,1 +1,1 @@
-"""The public ASGI application: routes, access log, problem documents and problem pages."""
+"""The public ASGI application: routes, access log, problem documents and pages."""

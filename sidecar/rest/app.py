@@ -1,6 +1,6 @@
-"""The public REST application: transcoder, problem pages and access log."""
+"""The public REST application: transcoder, description of the API, pages and access log."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from types import MappingProxyType
@@ -15,9 +15,13 @@ from starlette.types import ASGIApp
 from sidecar.call import Call, entered
 from sidecar.http_server.load_shedding import NOBODY
 from sidecar.problems import Problem
-from sidecar.rest import openapi, problem_pages
+from sidecar.rest import openapi
 from sidecar.rest.access_log import AccessLog, complete_headers
 from sidecar.rest.openapi import Examples
+from sidecar.rest.pages import index, problem_pages, reference
+from sidecar.rest.pages.document import Document
+from sidecar.rest.pages.reference import Limit
+from sidecar.rest.pages.samples import Sample
 from sidecar.rest.problem_documents import Renderer
 from sidecar.transcoding import Options, Transcoder
 
@@ -28,20 +32,24 @@ def build(
     *,
     public_url: str,
     examples: Mapping[str, Examples] = MappingProxyType({}),
+    limits: Sequence[Limit] = (),
+    samples: Sequence[Sample] = (),
     trusted_proxies: int = 0,
 ) -> ASGIApp:
     """Return the application that serves `services` through `channel`.
 
     `services` gives the options of the transcoder for each. The shutdown of the application
     closes `channel`. `public_url` is the base URL of the API and of the problem types.
-    `examples`, by the full name of their method, are for the description of the API.
+    `examples`, by the full name of their method, are for the description of the API; `limits`
+    and `samples` for its reference.
     `trusted_proxies` is the number of proxies that add to X-Forwarded-For.
     """
     renderer = Renderer(public_url)
     options = {service.full_name: chosen for service, chosen in services.items()}
     transcoder = Transcoder(services, channel, options=options, render_error=renderer.render)
 
-    document = openapi.document(services, examples, public_url=public_url)
+    tree = openapi.document(services, examples, public_url=public_url)
+    document = Document(tree=tree, public_url=public_url)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -49,7 +57,12 @@ def build(
             yield
 
     app = Starlette(
-        routes=[openapi.route(document), *problem_pages.routes(public_url)],
+        routes=[
+            *index.routes(document),
+            openapi.route(tree),
+            reference.route(document, limits, samples),
+            *problem_pages.routes(document),
+        ],
         exception_handlers={HTTPException: renderer.render_http, Exception: renderer.render_fault},
         lifespan=lifespan,
     )

@@ -39,12 +39,16 @@ Exchange your client credentials for an access token of the partner API (RFC 674
 
 Every response is a token or a problem document (RFC 9457) that OAuth clients understand too.\
 """
+# Where a response names one of them, it is there, except Retry-After: not every problem with a
+# status may be tried again.
 _HEADERS: Tree = {
     "X-Request-Id": {
+        "required": True,
         "description": "Identifier of the request. Quote it when you ask for help.",
         "schema": {"type": "string", "format": "uuid"},
     },
     "Cache-Control": {
+        "required": True,
         "description": "No cache may store the response.",
         "schema": {"type": "string", "const": "no-store"},
     },
@@ -53,16 +57,20 @@ _HEADERS: Tree = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {
+        "required": True,
         "description": "The challenge of HTTP Basic authentication (RFC 7617).",
         "schema": {"type": "string"},
     },
     "Allow": {
+        "required": True,
         "description": "The methods that the path supports.",
         "schema": {"type": "string"},
     },
 }
 # Header fields that only responses with these statuses have.
 _HEADERS_OF = {401: "WWW-Authenticate", 405: "Allow"}
+# Statuses without an entry of their own: a problem document of the auth-api keeps its status.
+_RELAYED = ("4XX", "5XX")
 _ALWAYS = ("X-Request-Id", "Cache-Control")
 _BASIC: Tree = {
     "type": "http",
@@ -141,7 +149,8 @@ def _components(
 ) -> Tree:
     return {
         "responses": {
-            str(status): _response(status, entries) for status, entries in statuses.items()
+            **{str(status): _response(status, entries) for status, entries in statuses.items()},
+            **dict.fromkeys(_RELAYED, _relayed()),
         },
         "examples": {
             CATALOGUE[reason].slug: {"summary": CATALOGUE[reason].title, "value": dict(example)}
@@ -168,7 +177,7 @@ def _operation(examples: Examples, statuses: Mapping[int, Sequence[Definition]])
         "requestBody": {"content": {FORM: {"examples": requests}, JSON: {"examples": requests}}},
         "responses": {
             "200": success,
-            **{str(status): _reference("responses", str(status)) for status in statuses},
+            **_references("responses", [*map(str, statuses), *_RELAYED]),
         },
     }
 
@@ -187,6 +196,16 @@ def _response(status: int, entries: Sequence[Definition]) -> Tree:
         "description": "\n".join([f"{HTTPStatus(status).phrase}. By `karmoCode`:\n", *lines]),
         "headers": _references("headers", names),
         "content": {PROBLEM_JSON: content, JSON: content},
+    }
+
+
+def _relayed() -> Tree:
+    """Return the Response Object of problems with a status that the catalogue does not have."""
+    schema = _reference("schemas", pb.ProblemDetails.DESCRIPTOR.name)
+    return {
+        "description": "A problem with another status, as the auth-api reported it.",
+        "headers": _references("headers", _ALWAYS),
+        "content": {PROBLEM_JSON: {"schema": schema}, JSON: {"schema": schema}},
     }
 
 

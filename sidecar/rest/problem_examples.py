@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from google.protobuf.json_format import MessageToDict
 from karmo.problem.v1 import problem_details_pb2 as pb
 
+from sidecar.http_server import request_head
+from sidecar.http_server.connection import RefusedError
 from sidecar.problems import CATALOGUE, Problem, Reason, find_detail, to_status
 from sidecar.rest.problem_documents import problem_of
 from sidecar.transcoding.body import Shape
@@ -18,6 +20,11 @@ from sidecar.transcoding.errors import (
 )
 from sidecar.transcoding.strict_json import JsonTree
 
+# Heads of requests that the listener refuses, with a target and with fields that are too long.
+_TOO_LONG = (
+    b"GET /" + b"x" * request_head.MAX_LINE_BYTES,
+    b"GET / HTTP/1.1\r\n" + b"x" * request_head.MAX_BYTES,
+)
 _REQUEST_ID = "5b0c7b2e-3c8f-4f0a-9d52-1f6f0f9b9a11"
 
 
@@ -45,6 +52,11 @@ def _errors(max_body_bytes: int) -> Iterator[RequestError]:
         choose_reader(Shape.OBJECT, ["text/plain"], [])
     except UnsupportedMediaTypeError as error:
         yield error
+    for head in _TOO_LONG:
+        try:
+            request_head.check(head)
+        except request_head.HeadError as error:
+            yield RefusedError(error.status, error.detail)
 
 
 def _document(problem: Problem, public_url: str) -> Mapping[str, JsonTree]:

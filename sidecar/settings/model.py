@@ -192,6 +192,15 @@ class Settings(BaseModel):
     )
 
     @property
+    def max_failures(self) -> int:
+        """Maximum number of wrong secrets per minute for one client from all IP addresses.
+
+        A hundred IP addresses must work together to reach it. One address can cause at most
+        twice its limit plus the calls in flight: two of its windows may overlap one of these.
+        """
+        return 100 * max(self.max_client_failures, self.max_in_flight)
+
+    @property
     def calls_https(self) -> bool:
         """Whether the URL of the auth-api has the scheme https (RFC 3986 section 3.1)."""
         return (self.auth_api_token_url or "").lower().startswith("https:")

@@ -11,6 +11,7 @@ from karmo.problem.v1.problem_details_pb2 import ProblemDetails
 
 from sidecar.problems import find_detail
 from tests.contract.expected import ExpectedProblem
+from tests.openapi.described import check_problem
 from tests.ways import Outcome
 
 PROBLEM_JSON = "application/problem+json"
@@ -66,6 +67,7 @@ def _check_rest(outcome: Outcome, expected: ExpectedProblem, content_type: str) 
     assert headers.get("www-authenticate") == (CHALLENGE if expected.status == 401 else None)
     assert headers.get("retry-after") == (str(expected.retry) if expected.retry else None)
     assert not {"server", "set-cookie", "location"} & {name.lower() for name in headers}
+    check_problem(expected.status, headers, outcome.problem)
 
 
 def _check_grpc(outcome: Outcome, details: Status, expected: ExpectedProblem) -> None:

@@ -99,7 +99,6 @@ _PATHS = {
     "R4 capitals": RestCase(target="/v1/OAuth/token"),
     "R4 an escaped slash": RestCase(target="/v1%2Foauth/token"),
     "R4 a path parameter": RestCase(target=f"{PATH};canary"),
-    "R4 the root": RestCase(target="/"),
     "which wins: path, then method": RestCase(method="PUT", target="/canary"),
     "which wins: path, then query": RestCase(target="/canary?client_secret=canary"),
 }

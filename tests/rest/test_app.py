@@ -147,7 +147,7 @@ async def test_a_client_without_an_address_has_its_line(request_id: str) -> None
     app = rest_app.build(SERVICES, InProcessChannel(), public_url=PUBLIC_URL)
     sent: list[Mapping[str, Any]] = []
     headers = [(b"x-request-id", request_id.encode())]
-    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+    scope = {"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": headers}
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -440,7 +440,7 @@ ANSWERS: Mapping[str, tuple[bytes, int]] = {
     "no body": (request(), 400),
     "no credentials": (request(body=b"grant_type=client_credentials"), 401),
     "unknown path": (request("GET", "/nothing"), 404),
-    "root": (request("GET", "/"), 404),
+    "root": (request("POST", "/"), 405),
     "trailing slash": (request(target=f"{TOKEN}/", body=BODY), 404),
     "unknown page": (request("GET", "/problems/nothing"), 404),
     "page with a slash": (request("GET", "/problems/"), 404),

@@ -1,28 +1,39 @@
 """The problem pages: for each problem one that people and programs can read."""
 
+import json
 from collections.abc import AsyncIterator
-from html.parser import HTMLParser
-from urllib.parse import urljoin
+from operator import attrgetter
 
 import httpx2
 import pytest
 from google.rpc.code_pb2 import Code
 from starlette.applications import Starlette
 
+from sidecar.api import EXAMPLES, SERVICES
 from sidecar.problems import CATALOGUE, Definition
-from sidecar.rest import problem_pages
+from sidecar.rest import openapi
+from sidecar.rest.pages import problem_pages
+from sidecar.rest.pages.document import Document
+from tests.rest.html_page import Page
 from tests.ways import PUBLIC_URL
 
 every_definition = pytest.mark.parametrize(
     "entry", CATALOGUE.values(), ids=lambda entry: entry.name
 )
-# The elements that HTML leaves open.
-VOID = {"meta"}
+BY_STATUS = sorted(CATALOGUE.values(), key=attrgetter("http_status"))
+
+
+def at_the_top(path: str) -> list[str]:
+    """Return the links at the top of the page at `path`."""
+    places = ("docs", "docs", "problems", "openapi.json")
+    return [f"{PUBLIC_URL}{path}#content", *(f"{PUBLIC_URL}/{place}" for place in places)]
 
 
 def client(public_url: str = PUBLIC_URL) -> httpx2.AsyncClient:
     """Return a client of the pages alone."""
-    app = Starlette(routes=[*problem_pages.routes(public_url)])
+    tree = openapi.document(SERVICES, EXAMPLES, public_url=public_url)
+    document = Document(tree=tree, public_url=public_url)
+    app = Starlette(routes=[*problem_pages.routes(document)])
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=PUBLIC_URL)
 
 
@@ -31,41 +42,6 @@ async def pages() -> AsyncIterator[httpx2.AsyncClient]:
     """Give a client of the pages."""
     async with client() as pages:
         yield pages
-
-
-class Page(HTMLParser):
-    """A page as a reader sees it; its links are absolute.
-
-    Raises AssertionError if an element is not closed in its turn.
-    """
-
-    def __init__(self, response: httpx2.Response) -> None:
-        super().__init__()
-        assert response.headers["content-type"] == "text/html; charset=utf-8"
-        self.texts: list[str] = []
-        self.links: list[str] = []
-        self._url = str(response.url)
-        self._open: list[str] = []
-        self.feed(response.text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take the start of an element."""
-        assert tag != "script"
-        self._open += [] if tag in VOID else [tag]
-        self.links += [
-            urljoin(self._url, value) for name, value in attrs if name == "href" and value
-        ]
-
-    def handle_endtag(self, tag: str) -> None:
-        """Take its end."""
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        """Take its text, on one line."""
-        if "style" not in self._open:
-            self.texts.append(" ".join(data.split()))
 
 
 def members(entry: Definition) -> dict[str, str | int]:
@@ -89,11 +65,17 @@ def members(entry: Definition) -> dict[str, str | int]:
 async def test_page(pages: httpx2.AsyncClient, entry: Definition) -> None:
     """The type of each problem leads to a page that tells all of it."""
     page = Page(await pages.get(f"{PUBLIC_URL}/problems/{entry.slug}"))
-    assert page.texts.count(entry.title) == 2  # in the head, and above the text
+    assert f"{entry.title} · {openapi.TITLE}" in page.texts
+    assert entry.title in page.texts
     shown = {name: str(value) for name, value in members(entry).items()}
     del shown["retryAfterSeconds"], shown["slug"]
     assert set(shown.values()) <= set(page.texts)
-    assert page.links == [f"{PUBLIC_URL}/problems"]
+    top = at_the_top(f"/problems/{entry.slug}")
+    assert page.links == [*top, f"{PUBLIC_URL}/problems", f"{PUBLIC_URL}/docs"]
+    (example,) = map(json.loads, page.preformatted)
+    assert {name: example[name] for name in ("type", "title", "status", "karmoCode", "error")} == {
+        name: members(entry)[name] for name in ("type", "title", "status", "karmoCode", "error")
+    }
 
 
 @every_definition
@@ -105,10 +87,11 @@ async def test_page_as_json(pages: httpx2.AsyncClient, entry: Definition) -> Non
 
 
 async def test_list(pages: httpx2.AsyncClient) -> None:
-    """One page lists every problem and leads to the page of each."""
+    """One page lists every problem by its status and leads to the page of each."""
     page = Page(await pages.get("/problems"))
-    assert page.links == [f"{PUBLIC_URL}/problems/{entry.slug}" for entry in CATALOGUE.values()]
-    assert page.texts.count("Problems") == 2  # in the head, and above the text
+    expected = [f"{PUBLIC_URL}/problems/{entry.slug}" for entry in BY_STATUS]
+    top = [*at_the_top("/problems"), f"{PUBLIC_URL}/docs#problem-document"]
+    assert page.links == [*top, *expected]
     for entry in CATALOGUE.values():
         told = {entry.title, entry.karmo_code, str(entry.http_status), entry.oauth_error}
         assert told <= set(page.texts)
@@ -117,7 +100,7 @@ async def test_list(pages: httpx2.AsyncClient) -> None:
 async def test_list_as_json(pages: httpx2.AsyncClient) -> None:
     """The list for programs has every problem whole."""
     response = await pages.get("/problems", headers={"Accept": "application/json"})
-    assert response.json() == {"problems": [members(entry) for entry in CATALOGUE.values()]}
+    assert response.json() == {"problems": [members(entry) for entry in BY_STATUS]}
 
 
 HTML, JSON = "text/html; charset=utf-8", "application/json"
@@ -150,17 +133,6 @@ async def test_negotiation(
     response = await pages.get(path, headers={} if accept is None else {"Accept": accept})
     assert response.status_code == 200
     assert response.headers["content-type"] == content_type
-
-
-@pytest.mark.parametrize("accept", ["text/html", "application/json"])
-@pytest.mark.parametrize("path", ["/problems", "/problems/not-found"])
-async def test_headers(pages: httpx2.AsyncClient, path: str, accept: str) -> None:
-    """Pages may be kept by a cache for each Accept, and run nothing in a browser."""
-    headers = (await pages.get(path, headers={"Accept": accept})).headers
-    assert headers["cache-control"] == "public, max-age=3600"
-    assert headers["vary"] == "Accept"
-    assert headers["content-language"] == "en"
-    assert headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
 
 
 async def test_values_are_escaped() -> None:

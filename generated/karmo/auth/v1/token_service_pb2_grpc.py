@@ -51,11 +51,12 @@ class TokenServiceServicer:
 
         The client authenticates itself in exactly one of two ways: by `client_id`
         and `client_secret` in the request, or by HTTP Basic authentication (RFC
-        6749 section 2.3.1), which is the `Authorization` header over REST and the
-        same value as `authorization` metadata over gRPC.
+        6749 section 2.3.1). Over REST that is the header `Authorization`, over gRPC
+        the metadata `authorization` with the same value.
 
-        Every failure carries `karmo.problem.v1.ProblemDetails`. Each success
-        issues a new token; asking again does no harm.
+        Every failure is a problem. Over REST it is the body of the response, over
+        gRPC a `karmo.problem.v1.ProblemDetails` in the details of the status. Each
+        success issues a new token; asking again does no harm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
