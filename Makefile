@@ -106,14 +106,17 @@ image: .venv/complete
 	$(BUILDER) --file deploy/Dockerfile --tag $(IMAGE) --build-arg BASE=$(BASE) \
 	  $(if $(OFFLINE),--build-arg PIP_NO_INDEX=1) dist/image
 
-# A bill of materials (CycloneDX) of the packages in the image, with their licences.
+# A bill of materials (CycloneDX) of the packages in the image. The generator has a lock of its own,
+# because it needs as many packages as the product.
 sbom: .venv/complete
 	rm -rf dist/sbom
-	mkdir -p dist
-	python -m venv --without-pip dist/sbom
-	uv pip install --quiet --python dist/sbom --require-hashes --requirement deploy/requirements.txt
-	cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
-	  --output-file dist/karmo-sidecar.cdx.json dist/sbom/bin/python
+	mkdir -p dist/sbom
+	python -m venv --without-pip dist/sbom/product
+	uv pip install --quiet --python dist/sbom/product --require-hashes -r deploy/requirements.txt
+	python -m venv --without-pip dist/sbom/generator
+	uv pip install --quiet --python dist/sbom/generator --require-hashes -r deploy/sbom/requirements.txt
+	dist/sbom/generator/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --output-file dist/karmo-sidecar.cdx.json dist/sbom/product/bin/python
 
 docs: .venv/complete
 	python docs/problem_examples.py
@@ -130,11 +133,13 @@ lock: .venv/complete
 	  -c requirements.txt -o requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
 	  --custom-compile-command 'make lock' pyproject.toml -c requirements.txt -o deploy/requirements.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' tests/deploy/kubernetes_validate.in -o tests/deploy/kubernetes_validate.txt
+	for lock in deploy/sbom/requirements tests/deploy/kubernetes_validate; do \
+	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
+	    --custom-compile-command 'make lock' $$lock.in -o $$lock.txt || exit 1; \
+	done
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads tests/deploy/.kubernetes_validate clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where
