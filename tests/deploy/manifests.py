@@ -57,13 +57,16 @@ def read(folder: Path) -> Manifest:
             else parse((folder / resource).read_text("utf-8"))
         )
     ]
+    maps = {each["metadata"]["name"]: each for each in of_kind(manifest, "ConfigMap")}
     for generator in kustomization.get("configMapGenerator", ()):
         (file,) = generator["envs"]
         lines = (folder / file).read_text("utf-8").splitlines()
         data = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-        manifest.append(
-            {"kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data}
-        )
+        name = generator["name"]
+        if generator.get("behavior") == "merge":
+            maps[name]["data"] |= data
+        else:
+            manifest.append({"kind": "ConfigMap", "metadata": {"name": name}, "data": data})
     return manifest
 
 

@@ -70,14 +70,12 @@ def test_the_native_sidecar_is_one() -> None:
 Breaking = Callable[[Manifest], object]
 
 
-def setting(name: str, value: str | None) -> Breaking:
-    """Return a change of one variable, which is added if it is not there, or taken away."""
+def setting(name: str, value: str) -> Breaking:
+    """Return a change of one variable, which is added if it is not there."""
 
     def change(manifest: Manifest) -> None:
         env = our_container(manifest)["env"]
-        env[:] = [each for each in env if each["name"] != name]
-        if value is not None:
-            env.append({"name": name, "value": value})
+        env[:] = [each for each in env if each["name"] != name] + [{"name": name, "value": value}]
 
     return change
 
@@ -135,7 +133,7 @@ WRONG: Mapping[str, tuple[Breaking, str]] = {
         "port admin: 127.0.0.1:9090 is not reachable",
     ),
     "problems that nobody can open": (
-        setting("SIDECAR_PUBLIC_URL", None),
+        lambda manifest: of_kind(manifest, "ConfigMap")[0]["data"].pop("SIDECAR_PUBLIC_URL"),
         "SIDECAR_PUBLIC_URL: must be set where REST listens on all addresses",
     ),
     "a probe of another port": (
