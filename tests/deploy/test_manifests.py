@@ -25,14 +25,14 @@ from tests.deploy.manifests import (
     read,
     render,
 )
-from tests.sidecar_process import SIDECAR, run
+from tests.sidecar_process import ROOT, SIDECAR, run
 from tests.third_party import install
 
 SHAPES = ("native-sidecar", "stand-alone")
 # The oldest that has native sidecars, and the newest that the validator knows.
 VERSIONS = ("1.29", "1.37")
 LOCK = Path(__file__).with_name("kubernetes_validate.txt")
-VALIDATOR = Path(__file__).with_name(".kubernetes_validate")
+VALIDATOR = ROOT / "dist/kubernetes_validate"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
