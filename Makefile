@@ -9,7 +9,7 @@ CLIENT ?= clients/python/src/karmo_auth_client/generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench overload soak tools fuzz format generate docs wheel lock clean
+.PHONY: run test check bench overload soak tools fuzz format generate docs wheel image sbom lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -48,7 +48,7 @@ soak: .venv/complete
 	pytest -q -s -n 0 -m soak
 
 # Tests of what is no part of the product: clients and samples by npm, Java and Go, pages in
-# Chromium, benchmarks.
+# Chromium, the image and the manifests, benchmarks.
 tools: .venv/complete
 	pytest -q -n 0 -m tools
 
@@ -91,6 +91,35 @@ wheel: .venv/complete
 	python -m build --wheel --no-isolation
 	python -m build --wheel --no-isolation --outdir dist clients/python
 
+# What goes into the image: our wheel and the lock, and with OFFLINE=1 also the locked wheels, for
+# the Python of the base image. `make image BUILDER='buildah bud'` needs no Docker.
+IMAGE ?= karmo-sidecar
+BASE ?= python:3.13-slim
+BASE_PYTHON ?= $(or $(patsubst python:%-slim,%,$(filter python:%-slim,$(BASE))),3.11)
+BUILDER ?= docker build
+image: .venv/complete
+	rm -rf dist/image
+	mkdir -p dist/image/wheels
+	python -m build --wheel --no-isolation --outdir dist/image
+	cp deploy/requirements.txt dist/image
+	$(if $(OFFLINE),pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
+	  --only-binary :all: --python-version $(BASE_PYTHON) --dest dist/image/wheels \
+	  --requirement deploy/requirements.txt)
+	$(BUILDER) --file deploy/Dockerfile --tag $(IMAGE) --build-arg BASE=$(BASE) \
+	  $(if $(OFFLINE),--build-arg PIP_NO_INDEX=1) dist/image
+
+# A bill of materials (CycloneDX) of the packages in the image. The generator has a lock of its own,
+# because it needs as many packages as the product.
+sbom: .venv/complete
+	rm -rf dist/sbom
+	mkdir -p dist/sbom
+	python -m venv --without-pip dist/sbom/product
+	uv pip install --quiet --python dist/sbom/product --require-hashes -r deploy/requirements.txt
+	python -m venv --without-pip dist/sbom/generator
+	uv pip install --quiet --python dist/sbom/generator --require-hashes -r deploy/sbom/requirements.txt
+	dist/sbom/generator/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --output-file dist/karmo-sidecar.cdx.json dist/sbom/product/bin/python
+
 docs: .venv/complete
 	python docs/problem_examples.py
 	python docs/layout_picture.py
@@ -104,6 +133,12 @@ lock: .venv/complete
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
 	  --custom-compile-command 'make lock' --extra dev --extra otel --group test --group bench --group check --group build pyproject.toml \
 	  -c requirements.txt -o requirements-dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
+	  --custom-compile-command 'make lock' pyproject.toml -c requirements.txt -o deploy/requirements.txt
+	for lock in deploy/sbom/requirements tests/deploy/kubernetes_validate; do \
+	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
+	    --custom-compile-command 'make lock' $$lock.in -o $$lock.txt || exit 1; \
+	done
 
 clean:
 	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/.downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist

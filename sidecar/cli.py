@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import uvloop
 
-from sidecar import logs
+from sidecar import logs, probe
 from sidecar.exchange.client_hash import ClientHash
 from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, signals
@@ -25,6 +25,8 @@ from sidecar.settings.types import as_text
 
 # sysexits.h: a wrong setting or an address in use; an internal error.
 EX_CONFIG, EX_SOFTWARE = 78, 70
+# What a container runtime takes for "unhealthy".
+EX_UNHEALTHY = 1
 
 _UNFIT = (
     "is missing: this release of the library does not fit; install the versions in requirements.txt"
@@ -36,6 +38,7 @@ _COMMANDS = {
     "check-config": "check the settings that serve would use, and serve nothing",
     "openapi": "print the OpenAPI document of the API, and serve nothing",
     "hash-client": "print the hash by which the log names a client, and serve nothing",
+    "probe": "ask the admin listener of a running sidecar whether calls should be routed there",
 }
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
@@ -46,18 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, unknown = _parser().parse_known_args(arguments)
     parsed = vars(known)
     command, client_id = parsed.pop("command"), parsed.pop("ID", None)
-    is_printing = parsed.pop("print", False)
+    is_printing, question = parsed.pop("print", False), parsed.pop("probe", None)
+    failed = EX_UNHEALTHY if question else EX_CONFIG
     flags = {name: value for name, value in parsed.items() if value is not None}
     violations = [_explain(argument) for argument in unknown if argument.startswith("-")]
     try:
         settings = load(os.environ, flags, needs_upstream=command in _CALLING)
     except SettingsError as error:
-        return _fail(*violations, *error.violations)
+        return _fail(*violations, *error.violations, status=failed)
     if command == "dev" and settings.auth_api_token_url:
         violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
-    violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
+    if not question:
+        violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
     if violations or unknown:
-        return _fail(*violations or ["unexpected arguments; see --help"])
+        return _fail(*violations or ["unexpected arguments; see --help"], status=failed)
+    if question:
+        return _probe(settings, question)
     if command == "check-config":
         return _check(settings, flags if is_printing else None)
     if command == "openapi":
@@ -93,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.choices["hash-client"].add_argument(
         "ID", nargs="?", help="the client_id; without it, a line of standard input"
+    )
+    help_text = f"the question, one of {', '.join(probe.PROBES)} (default: {probe.PROBES[0]})"
+    commands.choices["probe"].add_argument(
+        "probe", nargs="?", default=probe.PROBES[0], choices=probe.PROBES, help=help_text
     )
     return parser
 
@@ -131,6 +142,14 @@ def _hash(settings: Settings, client_id: str | None) -> int:
     if not client_id:
         return _fail("the client_id must not be empty")
     print(ClientHash(settings.log_client_key).of(client_id))
+    return 0
+
+
+def _probe(settings: Settings, question: str) -> int:
+    try:
+        probe.ask(settings.admin_listen, question)
+    except probe.ProbeError as error:
+        return _fail(str(error), status=EX_UNHEALTHY)
     return 0
 
 
@@ -174,10 +193,10 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     return 0
 
 
-def _fail(*violations: str) -> int:
+def _fail(*violations: str, status: int = EX_CONFIG) -> int:
     for violation in violations:
         print(f"karmo-sidecar: {violation}", file=sys.stderr)
-    return EX_CONFIG
+    return status
 
 
 def _be_silent(_addresses: object) -> None:

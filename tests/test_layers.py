@@ -21,6 +21,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "exchange.client_hash",
         "http_server.foreign_names",
         "logs",
+        "probe",
         "process",
         "rest.openapi",
         "runtime",
@@ -90,6 +91,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding",
     ),
     "admin_app": ("http_server.connection", "logs"),
+    "probe": ("settings",),
     "dev_auth_api": ("transcoding.percent",),
     "rest": (
         "call",

@@ -19,6 +19,9 @@ def listen(address: Address) -> socket.socket:
     try:
         # Allows a port whose last connections are still closing, but not one in use.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # [::] means IPv4 too, as it does for gRPC, whatever net.ipv6.bindv6only says.
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.bind((address.host, address.port))
         # At once: two processes can bind the same port until one of them listens.
         bound.listen(BACKLOG)

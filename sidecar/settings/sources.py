@@ -1,6 +1,5 @@
 """Sources of settings: environment variables, files that they name, and command-line flags."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,9 +8,8 @@ from pydantic_core import ErrorDetails
 
 from sidecar.settings.conflicts import find_conflicts
 from sidecar.settings.model import PREFIX, Settings, name_of
+from sidecar.settings.service_variables import is_injected
 
-# Kubernetes sets these variables in every container when a Service is named `sidecar`.
-_NOT_A_SETTING = re.compile(f"{PREFIX}(SERVICE_|PORT)")
 # The suffix of a variable that names a file with the value of a setting.
 _FILE_SUFFIX = "_file"
 _MAX_FILE_SIZE = 64 * 1024  # characters
@@ -37,7 +35,7 @@ def load(
     values = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and not _NOT_A_SETTING.match(name)
+        if name.startswith(PREFIX) and not is_injected(name, value)
     }
     is_named = not _TOKEN_URL.isdisjoint({*values, *flags})
     violations = list(_read_files(values, flags))
