@@ -13,12 +13,13 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -170,7 +171,7 @@ async def _behind(
 
 
 async def _figures(
-    load: "partial[Awaitable[Load]]", arrangement: Arrangement, auth_api: Processes
+    load: "partial[Coroutine[Any, Any, Load]]", arrangement: Arrangement, auth_api: Processes
 ) -> Figures:
     """Return the figures of one load."""
 

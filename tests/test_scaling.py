@@ -1,11 +1,14 @@
 """Tests of docs/scaling.md: its recipes reach both of two replicas, whose limits are their own."""
 
+import ast
 import asyncio
+import json
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 
@@ -16,6 +19,7 @@ import pytest_asyncio
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
+from tests.faults.conditions import eventually
 from tests.faults.front import balanced
 from tests.patience import HANG
 from tests.sidecar_process import ROOT, Sidecar, run, serving
@@ -37,7 +41,7 @@ class Replica:
 
 
 @asynccontextmanager
-async def open_replica() -> AsyncIterator[Replica]:
+async def open_replica(lame_duck: str = "0s") -> AsyncIterator[Replica]:
     """Run a replica whose auth-api knows every client but the guesser."""
 
     async def judge(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,6 +56,7 @@ async def open_replica() -> AsyncIterator[Replica]:
             auth_api_token_url=upstream.url,
             trusted_proxies="1",
             max_client_failures=str(LIMIT),
+            lame_duck=lame_duck,
         ) as sidecar:
             yield Replica(sidecar, upstream)
 
@@ -107,10 +112,40 @@ async def test_a_client_without_a_service_config_uses_one_replica(
     assert sorted(counts(replicas)) == [0, CALLS]
 
 
+async def test_a_client_that_watches_the_health_loses_no_call(replicas: Sequence[Replica]) -> None:
+    """With the service config of docs/scaling.md, a replica in its lame duck gets no more calls."""
+    text = PAGE.partition("SERVICE_CONFIG = ")[2].partition("\n\n")[0]
+    options = (("grpc.service_config", json.dumps(ast.literal_eval(text))),)
+    async with open_replica(lame_duck="10s") as stopping:
+        both = (stopping, replicas[0])
+        async with grpc.aio.insecure_channel(target(both), options) as channel:
+
+            async def serve_all() -> bool:
+                """Whether each replica has served a call since the last look."""
+                before = counts(both)
+                for _ in range(CALLS):
+                    await exchange(channel)
+                return all(now > then for now, then in zip(counts(both), before, strict=True))
+
+            await eventually(serve_all)
+            stopping.sidecar.signal(SIGTERM)
+            await stopping.sidecar.log.find('"message": "stop requested"')
+            await eventually(partial(_is_false, serve_all), within=5)
+            served = len(stopping.upstream.requests)
+            stopping.sidecar.signal(SIGTERM)
+            await stopping.sidecar.ended()
+            assert not await serve_all()
+            assert len(stopping.upstream.requests) == served
+
+
+async def _is_false(condition: Callable[[], Awaitable[bool]]) -> bool:
+    return not await condition()
+
+
 async def test_each_replica_has_limits_of_its_own(replicas: Sequence[Replica]) -> None:
     """A guesser who reaches two replicas has twice the attempts; each then refuses further ones."""
     async with httpx2.AsyncClient(timeout=HANG, trust_env=False) as client:
-        for replica in replicas * 2:
+        for replica in (*replicas, *replicas):
             url = f"http://{replica.sidecar.addresses['rest']}/v1/oauth/token"
             statuses = [(await client.post(url, data=WRONG)).status_code for _ in range(LIMIT + 1)]
             assert statuses[-1] == 429
