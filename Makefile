@@ -9,7 +9,7 @@ CLIENT ?= clients/python/src/karmo_auth_client/generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench overload soak tools fuzz format generate docs wheel image sbom lock clean
+.PHONY: run test check bench overload replicas soak tools fuzz format generate docs wheel image sbom lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -42,6 +42,10 @@ bench: .venv/complete
 # About a minute.
 overload: .venv/complete
 	python -m benchmarks.overload
+
+# About a minute; one and two processes behind haproxy, which must be installed.
+replicas: .venv/complete
+	python -m benchmarks.replicas
 
 # What takes long or needs a quiet machine: minutes of load with kills, restarts, real proxies.
 soak: .venv/complete

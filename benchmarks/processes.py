@@ -26,6 +26,15 @@ class Processes:
         """Return their resident memory in bytes. Shared pages count in each process."""
         return sum(process.memory_info().rss for process in self._all())
 
+    def move(self, cores: AbstractSet[int]) -> None:
+        """Run all of them on `cores` from now on, or where they are if it is empty.
+
+        Threads other than the first stay where they are.
+        """
+        if cores:
+            for process in self._all():
+                process.cpu_affinity([*cores])
+
     def _all(self) -> Iterable[psutil.Process]:
         for root in self._roots:
             yield root

@@ -14,7 +14,7 @@ from benchmarks.load import AnswerEnd, percentile
 from benchmarks.loaders import parse_wrk
 from benchmarks.peer_report import Figures, Report, Run, markdown
 from benchmarks.processes import Processes, children
-from tests.sidecar_process import ROOT, printed, run
+from tests.sidecar_process import ROOT, find_tool, printed, run
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -49,6 +49,18 @@ async def test_every_cost_of_metrics_is_printed() -> None:
         == 2
     )
     assert len(re.findall(r"^.+ [0-9.]+ (?:us|ms)$", printed_text, re.MULTILINE)) == 3
+
+
+@pytest.mark.tools
+async def test_a_row_for_each_number_of_replicas() -> None:
+    """The measurement of replicas succeeds, and compares two with one."""
+    find_tool("haproxy")
+    brief = ("--rounds", "1", "--seconds", "0.1")
+    table = printed(await run(sys.executable, "-m", "benchmarks.replicas", *brief))
+    rows = re.findall(r"^(\w+, \w+ cores?) +[0-9,]+ +[0-9.]+ ", table, re.MULTILINE)
+    assert rows == ["one, own core", "one, one core", "two, two cores"]
+    ratios = r" = [0-9.]+ times the requests, [+-][0-9.]+% CPU"
+    assert len(re.findall(ratios, table)) == 2
 
 
 @pytest.mark.tools

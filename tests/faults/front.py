@@ -1,18 +1,20 @@
-"""haproxy and nginx in front of REST, as they stand in front of a sidecar that is deployed.
+"""haproxy and nginx in front of sidecars, as they stand in front of one that is deployed.
 
-Neither hides anything: no request is tried a second time.
+`haproxy` and `nginx` hide nothing: no request is tried a second time. `balanced` runs the
+configuration that docs/scaling.md recommends.
 """
 
 import asyncio
 import csv
-from collections.abc import AsyncIterator, Callable, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from tests.faults.conditions import eventually
 from tests.faults.wire import LOOPBACK, accepts, held_port, host_and_port
-from tests.sidecar_process import Sidecar, find_tool, started
+from tests.sidecar_process import ROOT, Sidecar, find_tool, started
 
 # A server of a front: where REST is, and where /readyz is, or None for no check.
 Backend: TypeAlias = "tuple[str, str | None]"
@@ -163,6 +165,43 @@ async def nginx(folder: Path, backends: Sequence[str]) -> AsyncIterator[str]:
         async with started(find_tool("nginx"), *flags, cwd=folder) as server:
             await _serve(server, lambda: accepts(address))
             yield address
+
+
+@asynccontextmanager
+async def balanced(
+    folder: Path, replicas: Sequence[Mapping[str, str]]
+) -> AsyncIterator[Mapping[str, str]]:
+    """Run haproxy as docs/scaling.md configures it, in front of sidecars with these addresses.
+
+    Gives its own addresses, `rest` and `grpc`. Its files are in `folder`. Enters when it
+    takes connections. Skips the test without the tool, as find_tool does; raises
+    RuntimeError if it does not start.
+    """
+    with held_port() as rest, held_port() as grpc:
+        addresses = {"rest": f"{LOOPBACK}:{rest}", "grpc": f"{LOOPBACK}:{grpc}"}
+        config = folder / "haproxy.cfg"
+        config.write_text(_recipe(addresses, replicas))
+        async with started(find_tool("haproxy"), "-db", "-f", config, cwd=folder) as server:
+            await _serve(server, lambda: all(map(accepts, addresses.values())))
+            yield addresses
+
+
+def _recipe(addresses: Mapping[str, str], replicas: Sequence[Mapping[str, str]]) -> str:
+    """Return the configuration in docs/scaling.md with these addresses in place of its own."""
+    page = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    text = page.partition("```haproxy\n")[2].partition("```")[0]
+    for name, port in (("rest", 8080), ("grpc", 50051)):
+        text, bound = re.subn(rf"bind :{port}\b", f"bind {addresses[name]}", text)
+        servers = "".join(
+            "  server s{} {} port {}\n".format(
+                slot, replica[name], host_and_port(replica["admin"])[1]
+            )
+            for slot, replica in enumerate(replicas)
+        )
+        text, listed = re.subn(rf"(  server \w+ \S+:{port}\n)+", servers, text)
+        if (bound, listed) != (1, 1):
+            raise ValueError(f"docs/scaling.md does not configure port {port}")
+    return text
 
 
 async def _serve(server: Sidecar, is_ready: Callable[[], bool]) -> None:
