@@ -9,7 +9,7 @@ CLIENT ?= clients/python/src/karmo_auth_client/generated
 export BUF_CACHE_DIR := $(CURDIR)/.venv/buf
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench overload soak fuzz format generate docs wheel lock clean
+.PHONY: run test check bench overload soak tools fuzz format generate docs wheel lock clean
 
 run: .venv/runtime
 	karmo-sidecar dev
@@ -46,6 +46,11 @@ overload: .venv/complete
 # What takes long or needs a quiet machine: minutes of load with kills, restarts, real proxies.
 soak: .venv/complete
 	pytest -q -s -n 0 -m soak
+
+# Tests of what is no part of the product: clients and samples by npm, Java and Go, pages in
+# Chromium, benchmarks.
+tools: .venv/complete
+	pytest -q -n 0 -m tools
 
 # Half a minute for each parser; what it finds is left in tests/fuzz/corpus.
 fuzz: .venv/complete
