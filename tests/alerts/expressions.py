@@ -32,7 +32,6 @@ class Used:
     def add(self, expression: str) -> None:
         """Add the metrics and labels of an expression."""
         text = re.sub(r'"[^"]*"', '""', expression)
-        names = []
         for name, matchers in _SELECTOR.findall(text):
             self.selected.setdefault(name, set()).update(re.findall(r"(\w+)\s*[=!]", matchers))
         grouped = {
