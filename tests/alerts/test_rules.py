@@ -22,16 +22,20 @@ _ROW = re.compile(
 SENT = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
 
 
-async def scrape_everything(folder: Path) -> Scrape:
-    """Return a page that has every metric: of a sidecar with certificates, after calls."""
+def settings_with_certificates(folder: Path) -> Mapping[str, str]:
+    """Return settings of a sidecar that has a certificate of its own for the auth-api."""
     leaf = trustme.CA().issue_cert("localhost", not_after=datetime(2040, 1, 1, tzinfo=UTC))
     files = Mount(folder, pair(leaf)).files("tls")
-    flags = {
+    return {
         "auth_api_tls_certificate": str(files.certificate),
         "auth_api_tls_key": str(files.key),
         "auth_api_token_url": "https://localhost:9/",
     }
-    async with open_deployment(**flags) as deployment:
+
+
+async def scrape_everything(folder: Path) -> Scrape:
+    """Return a page that has every metric: of a sidecar with a certificate, after calls."""
+    async with open_deployment(**settings_with_certificates(folder)) as deployment:
         for way in ("form", "grpc"):
             await deployment.ways[way](SENT)
         return await scrape(deployment.addresses.admin)
