@@ -124,14 +124,22 @@ async def wrong_certificate(stage: Stage, directory: Path) -> None:
     """Give the auth-api a certificate of an authority that the sidecar does not trust."""
     trusted, other = trustme.CA(), trustme.CA()
     trusted.cert_pem.write_to_path(directory / "ca.crt")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    leaf_of(trusted).configure_cert(context)
     flags = {"auth_api_tls_ca": str(directory / "ca.crt"), "max_in_flight": "100"}
-    async with open_scene(context, **flags) as scene:
+    async with (
+        open_scene(server_tls(trusted), **flags) as scene,
+        Upstream(server_tls(other)) as replaced,
+    ):
         stage.add(scene.deployment)
         await stage.scrapes(BEFORE)
-        leaf_of(other).configure_cert(context)
+        scene.chaos.target = replaced.url.split("/")[2]
         await stage.scrapes(DURING)
+
+
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Return the context of an auth-api with a certificate of `authority`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf_of(authority).configure_cert(context)
+    return context
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ class Line:
 
     panel: str
     labels: Mapping[str, str] = field(default_factory=dict)
-    low: float = 0.01
+    low: float = 0.001
     high: float = math.inf
 
 
