@@ -2,7 +2,7 @@
 
 A sidecar serves calls, and its auth-api refuses connections for a while. Prometheus scrapes it
 each second and answers the queries of deploy/grafana/karmo-sidecar.json. Needs `prometheus` and
-`promtool`, and takes 80 seconds, so `make docs` does not run it. Run it when queries have changed:
+`promtool`, and takes 90 seconds, so `make docs` does not run it. Run it when queries have changed:
 
     python docs/dashboard_picture.py
 """
@@ -44,7 +44,7 @@ BEFORE, OUTAGE, AFTER, WINDOW = 25, 20, 35, 5
 TAKES, PAUSES = (0.02, 0.06, 0.03, 0.09), {"form": 0.04, "grpc": 0.08}
 # All in pixels.
 WIDTH, PANEL_WIDTH, PANEL_HEIGHT, LEFT, TOP, GRAPH_WIDTH, GRAPH_HEIGHT = (
-    1000, 500, 236, 62, 40, 415, 120,
+    1000, 500, 250, 62, 40, 415, 120,
 )  # fmt: skip
 COLORS = ("#2f6db5", "#c2452d", "#3c8a4e", "#8a5bb0", "#b5852f", "#4a9aa3")
 STYLE = """
@@ -96,7 +96,7 @@ async def record(directory: Path) -> Sequence[Drawn]:
             prometheus.serving(directory, sidecar.addresses["admin"]) as server,
         ):
             calls = [asyncio.create_task(call_for_ever(ways[way], PAUSES[way])) for way in PAUSES]
-            await asyncio.sleep(WINDOW + 2)  # until each rate has its window
+            await asyncio.sleep(2 * WINDOW)  # until each rate has its window
             start = time.time()
             await asyncio.sleep(BEFORE)
             chaos.refuse()
@@ -174,9 +174,9 @@ def _panel(drawn: Drawn, x: int, y: int) -> Iterator[str]:
     for number, (name, points) in enumerate(sorted(drawn.lines.items())):
         color = COLORS[number % len(COLORS)]
         yield f'<path class="line" stroke="{color}" d="{_path(points, top)}"/>'
-        left, line = LEFT + number % 2 * 210, TOP + GRAPH_HEIGHT + 34 + number // 2 * 15
-        yield f'<path class="line" stroke="{color}" d="M{left} {line - 4}h14"/>'
-        yield f'<text x="{left + 19}" y="{line}">{escape(name)}</text>'
+        below = TOP + GRAPH_HEIGHT + 34 + number * 15
+        yield f'<path class="line" stroke="{color}" d="M{LEFT} {below - 4}h14"/>'
+        yield f'<text x="{LEFT + 19}" y="{below}">{escape(name)}</text>'
     yield "</g>"
 
 

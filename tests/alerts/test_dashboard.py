@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,12 @@ async def test_every_query_has_an_answer(tmp_path: Path) -> None:
             await eventually(has_answers, within=HANG)
         except TimeoutError:
             assert silent == []
+
+
+def test_the_picture_is_of_these_queries() -> None:
+    """Each panel of docs/dashboard.svg holds the queries of the dashboard that drew it."""
+    picture = (ROOT / "docs/dashboard.svg").read_text("utf-8")
+    drawn = re.findall(r"<desc>(.*?)</desc>\n<text[^>]*>(.*?)</text>", picture, re.DOTALL)
+    assert len(drawn) >= 4
+    for queries, title in drawn:
+        assert unescape(queries).splitlines() == PANELS[title], "run docs/dashboard_picture.py"
