@@ -78,10 +78,14 @@ async def give_token(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def call_for_ever(way: Way, pause: float) -> None:
     """Send calls of many clients, a new one after each pause."""
+
+    async def call(number: int) -> None:
+        fields = {"client_id": f"partner-{number % 50}", "client_secret": "secret"}
+        await way(Sent(fields={"grant_type": "client_credentials"} | fields))
+
     async with asyncio.TaskGroup() as calls:
         for number in itertools.count():
-            fields = {"client_id": f"partner-{number % 50}", "client_secret": "secret"}
-            calls.create_task(way(Sent(fields={"grant_type": "client_credentials"} | fields)))
+            calls.create_task(call(number))
             await asyncio.sleep(pause)
 
 
@@ -125,13 +129,18 @@ async def ask(server: prometheus.Prometheus, panel: Mapping[str, Any], start: fl
         query = with_values(target["expr"], interval=f"{WINDOW}s")
         end = start + BEFORE + OUTAGE + AFTER
         for labels, samples in await server.lines(query, start, end, 1):
-            name = re.sub(
-                r"{{(\w+)}}", lambda label, of=labels: of.get(label[1], ""), target["legendFormat"]
-            )
+            name = _name(target["legendFormat"], labels)
             points = [(at - start, value) for at, value in samples if math.isfinite(value)]
             if any(value for _, value in points) or len(panel["targets"]) == 1:
-                lines[re.sub(r"^127\.0\.0\.1:\d+$", "sidecar", name.strip())] = points
+                lines[name] = points
     return Drawn(panel, lines)
+
+
+def _name(legend: str, labels: Mapping[str, str]) -> str:
+    """Return the name of a line; the port of the only sidecar is another each time."""
+    for label, value in ({**labels, "instance": "sidecar"}).items():
+        legend = legend.replace(f"{{{{{label}}}}}", value)
+    return re.sub(r"{{\w+}}", "", legend).strip()
 
 
 def draw(panels: Sequence[Drawn]) -> str:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.alerts import expressions, prometheus
 from tests.alerts.expressions import with_values
-from tests.alerts.incidents import WRONG, Stage, some_client
-from tests.alerts.test_rules import (
+from tests.alerts.incidents_of_calls import WRONG
+from tests.alerts.stage import Stage, some_client
+from tests.alerts.test_alerts import (
     PAGE,
     labels_of,
     missing,

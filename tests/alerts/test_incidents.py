@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerts import expressions, incidents, prometheus
+from tests.alerts import expressions, incidents_of_calls, incidents_of_processes, prometheus
 from tests.alerts.expressions import RULES
-from tests.alerts.incidents import Incident, Stage
 from tests.alerts.recording import Recording
+from tests.alerts.stage import Incident, Stage
 from tests.sidecar_process import ROOT, find_tool, run
 
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
@@ -53,46 +53,48 @@ def throttled(limit: str) -> Line:
 DAY = 86400.0
 CASES: Mapping[str, Case] = {
     "no fault": Case(
-        play=incidents.nothing,
+        play=incidents_of_calls.nothing,
         shows=Line(panel="Requests by status", labels={"http_response_status_code": "200"}),
     ),
     "auth-api down": Case(
-        play=incidents.auth_api_down, fires=(DOWN, BUDGET), shows=fails_by("fail_fast")
+        play=incidents_of_calls.auth_api_down, fires=(DOWN, BUDGET), shows=fails_by("fail_fast")
     ),
     "auth-api slow": Case(
-        play=incidents.auth_api_slow,
+        play=incidents_of_calls.auth_api_slow,
         fires=("AuthApiSlow",),
         shows=Line(panel="Duration of exchanges", low=1.0),
     ),
     "auth-api resets connections": Case(
-        play=incidents.auth_api_resetting, fires=(BUDGET,), shows=fails_by("closed")
+        play=incidents_of_calls.auth_api_resetting, fires=(BUDGET,), shows=fails_by("closed")
     ),
     "wrong certificate of the auth-api": Case(
-        play=incidents.wrong_certificate, fires=(DOWN, BUDGET), shows=fails_by("tls")
+        play=incidents_of_calls.wrong_certificate, fires=(DOWN, BUDGET), shows=fails_by("tls")
     ),
-    "no DNS": Case(play=incidents.no_dns, fires=("DnsFailing", BUDGET), shows=fails_by("dns")),
+    "no DNS": Case(
+        play=incidents_of_calls.no_dns, fires=("DnsFailing", BUDGET), shows=fails_by("dns")
+    ),
     "somebody guesses secrets": Case(
-        play=incidents.guesser,
+        play=incidents_of_calls.guesser,
         fires=('Throttled{limit="address_failures"}',),
         shows=throttled("address_failures"),
     ),
     "a partner has a wrong secret": Case(
-        play=incidents.wrong_secret,
+        play=incidents_of_calls.wrong_secret,
         fires=('Throttled{limit="client_failures"}',),
         shows=throttled("client_failures"),
     ),
     "more calls than the limit": Case(
-        play=incidents.shedding,
+        play=incidents_of_calls.shedding,
         fires=(BUDGET, "Shedding"),
         shows=Line(panel="Failed calls by reason", labels={"error_type": "OVERLOADED"}),
     ),
     "log unread": Case(
-        play=incidents.log_unread,
+        play=incidents_of_processes.log_unread,
         fires=("LogLinesDropped",),
         shows=Line(panel="Dropped log lines"),
     ),
     "certificates expire": Case(
-        play=incidents.certificates_expire,
+        play=incidents_of_processes.certificates_expire,
         fires=(
             'CertificateExpired{side="auth_api"}',
             'CertificateExpiresSoon{side="rest"}',
@@ -101,26 +103,26 @@ CASES: Mapping[str, Case] = {
         shows=Line(panel="Certificates", labels={"side": "grpc"}, high=2 * DAY),
     ),
     "replicas differ": Case(
-        play=incidents.replicas_differ,
+        play=incidents_of_processes.replicas_differ,
         fires=("ReplicasDiffer",),
         shows=Line(panel="Calls in flight", labels={"instance": "b"}, low=64.0, high=64.0),
     ),
     "shutdown under load": Case(
-        play=incidents.drain_under_load,
+        play=incidents_of_processes.drain_under_load,
         shows=Line(panel="Phase", labels={"phase": "lame_duck", "instance": "a"}),
     ),
     "shutdown without end": Case(
-        play=incidents.drain_without_end,
+        play=incidents_of_processes.drain_without_end,
         fires=("NoneReady", "NotReady"),
         shows=Line(panel="Phase", labels={"phase": "drain"}),
     ),
     "restarted again and again": Case(
-        play=incidents.restarted,
+        play=incidents_of_processes.restarted,
         fires=("Restarting",),
         shows=Line(panel="Time since the start", high=60.0),
     ),
     "no sidecar left": Case(
-        play=incidents.gone,
+        play=incidents_of_processes.gone,
         fires=("NoneReady", "NotReady"),
         shows=Line(panel="Scraped", low=0.0, high=0.0),
     ),
@@ -151,7 +153,7 @@ async def fired(recording: Recording, directory: Path) -> tuple[str, ...]:
 
 def _name(labels: str) -> str:
     """Return an alert as the cases have it."""
-    pairs = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+    pairs: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', labels))
     name = pairs.pop("alertname").removeprefix("KarmoSidecar")
     return name + "".join(f'{{{label}="{value}"}}' for label, value in pairs.items())
 
