@@ -31,6 +31,7 @@ check: .venv/complete
 	python docs/problem_examples.py --check
 	python docs/layout_picture.py --check
 	python docs/settings_table.py --check
+	python deploy/grafana/dashboard.py --check
 
 # About four minutes; what it prints depends on the machine, the ratios less so.
 # `make bench BASE=<commit>` measures the sidecar of that commit too.
@@ -129,6 +130,7 @@ docs: .venv/complete
 	python docs/layout_picture.py
 	python docs/settings_table.py
 	karmo-sidecar openapi --public-url https://api.example.com > docs/openapi.json
+	python deploy/grafana/dashboard.py
 
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete

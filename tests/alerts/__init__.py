@@ -1,0 +1,1 @@
+"""Tests of the alerts and the dashboard in `deploy/`, with promtool and Prometheus."""

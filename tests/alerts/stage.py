@@ -1,0 +1,49 @@
+"""The stage of an incident: its sidecars, their callers, and what is scraped of them."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.alerts.recording import Recording
+from tests.faults.upstream_scene import BOTH
+from tests.ways import Deployment, Outcome, Sent, Way, basic
+
+GRANT = {"grant_type": "client_credentials"}
+# Scrapes before a fault and during one: with tests.alerts.recording.STEP a quarter of an hour.
+BEFORE, DURING = 4, 9
+
+
+@dataclass(slots=True)
+class Stage:
+    """The sidecars of an incident, by instance: their admin listeners, and the ways into them."""
+
+    recording: Recording = field(default_factory=Recording)
+    admins: dict[str, object] = field(default_factory=dict)
+    ways: dict[str, Mapping[str, Way]] = field(default_factory=dict)
+
+    def add(self, deployment: Deployment, instance: str = "a") -> None:
+        """Add a sidecar that runs in this process."""
+        self.admins[instance] = deployment.addresses.admin
+        self.ways[instance] = deployment.ways
+
+    async def call(self, sent: Sent, each: int = 4) -> list[Outcome]:
+        """Send so many equal calls at once, by each protocol, to each sidecar."""
+        calls = [ways[way](sent) for ways in self.ways.values() for way in BOTH * each]
+        return await asyncio.gather(*calls)
+
+    async def scrapes(self, count: int, sent: Sent | None = None) -> None:
+        """Scrape so often, each time after calls."""
+        for _ in range(count):
+            await self.call(sent or some_client())
+            await self.recording.take(self.admins)
+
+
+Incident = Callable[[Stage, Path], Awaitable[None]]
+_numbers = itertools.count()
+
+
+def some_client() -> Sent:
+    """Return a good request of a client that has sent none before."""
+    return Sent(fields=GRANT, authorization=(basic(f"partner-{next(_numbers)}"),))
