@@ -230,7 +230,9 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             "Certificates",
             "s",
             {
-                "{{instance}} {{side}}": gauge(f"{OURS}certificate_not_after_timestamp_seconds")
+                "{{instance}} {{listener}} {{file}}": gauge(
+                    f"{OURS}certificate_not_after_timestamp_seconds"
+                )
                 + " - time()"
             },
             "The time until the certificate expires.",

@@ -17,7 +17,7 @@ from tests.alerts.stage import Incident, Stage
 from tests.sidecar_process import ROOT, find_tool, run
 
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
-_FIRED = 'max by (alertname, limit, side) (max_over_time(ALERTS{alertstate="firing"}[1d]))'
+_FIRED = 'max by (alertname, limit, listener) (max_over_time(ALERTS{alertstate="firing"}[1d]))'
 DOWN, BUDGET = "AuthApiDown", "ErrorBudgetFast"
 
 
@@ -96,11 +96,11 @@ CASES: Mapping[str, Case] = {
     "certificates expire": Case(
         play=incidents_of_processes.certificates_expire,
         fires=(
-            'CertificateExpired{side="auth_api"}',
-            'CertificateExpiresSoon{side="rest"}',
-            'CertificateExpiresVerySoon{side="grpc"}',
+            'CertificateExpired{listener="auth_api"}',
+            'CertificateExpiresSoon{listener="rest"}',
+            'CertificateExpiresVerySoon{listener="grpc"}',
         ),
-        shows=Line(panel="Certificates", labels={"side": "grpc"}, high=2 * DAY),
+        shows=Line(panel="Certificates", labels={"listener": "grpc"}, high=2 * DAY),
     ),
     "replicas differ": Case(
         play=incidents_of_processes.replicas_differ,
