@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvloop
 
 from benchmarks import loaders, peer_systems
@@ -47,7 +48,7 @@ _PROGRAM = (
     """exec "$0" "$@" > >(exec 3<&0; grep --line-buffered '"message": "serving"' <&3 &)""",
     *SIDECAR,
 )
-_HEAD = "replicas         req/s  p50 ms  p99 ms  sidecar  haproxy  auth-api  load  cores  MiB"
+_HEAD = "replicas        req/s  p50 ms  p99 ms  sidecar  haproxy  auth-api  load  cores  other  MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,15 @@ class Figures:
     auth_api: float
     load: float  # the load generator
     cores: float  # that the sidecars had
+    other: float  # cores that everything else on this machine had: near 0 if it is quiet
     mib: float  # resident memory of one replica
 
     def row(self, name: str) -> str:
         """Return a row of the table."""
         return (
-            f"{name:15} {self.rate:7,.0f} {self.p50_ms:7.1f} {self.p99_ms:7.1f}"
+            f"{name:14} {self.rate:7,.0f} {self.p50_ms:7.1f} {self.p99_ms:7.1f}"
             f" {self.sidecar:8,.0f} {self.haproxy:8,.0f} {self.auth_api:9,.0f} {self.load:5,.0f}"
-            f" {self.cores:6.2f} {self.mib:4.0f}"
+            f" {self.cores:6.2f} {self.other:6.2f} {self.mib:4.0f}"
         )
 
 
@@ -177,7 +179,7 @@ async def _figures(
 
     def cpu() -> Sequence[float]:
         sidecars = sum(one.cpu() for one in arrangement.replicas)
-        return sidecars, arrangement.haproxy.cpu(), auth_api.cpu(), _own_cpu()
+        return sidecars, arrangement.haproxy.cpu(), auth_api.cpu(), _own_cpu(), _busy()
 
     before = cpu()
     outcome = await load(arrangement.address, FORM)
@@ -192,6 +194,7 @@ async def _figures(
         auth_api=each[2],
         load=each[3],
         cores=each[0] * outcome.rate / 1e6,
+        other=max(0.0, each[4] - sum(each[:4])) * outcome.rate / 1e6,
         mib=max(one.rss() for one in arrangement.replicas) / _MEBIBYTE,
     )
 
@@ -200,6 +203,12 @@ def _own_cpu() -> float:
     """Return the CPU time of this process, and of its children that have ended, in seconds."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _busy() -> float:
+    """Return the CPU time that all processes of this machine have used, in seconds."""
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system
 
 
 def _medians(figures: Sequence[Figures]) -> Figures:
