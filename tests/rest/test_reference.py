@@ -144,6 +144,16 @@ async def test_authentication(page: Page) -> None:
     assert scheme["description"] in page.texts
 
 
+async def test_authentication_that_is_required() -> None:
+    """Where every operation needs the header, no other way to authenticate is shown."""
+    tree = tree_of()
+    (operation,) = (each for item in tree["paths"].values() for each in item.values())
+    operation["security"] = [{"basic": []}]
+    async with shown(tree) as page:
+        assert "HTTP Basic authentication" in page.texts
+        assert "Credentials in the body" not in page.texts
+
+
 async def test_limits() -> None:
     """The limits are those of the settings."""
     settings = load(
