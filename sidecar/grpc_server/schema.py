@@ -50,15 +50,13 @@ class Schema:
         self._imports = {name: tuple(proto.dependency) for name, proto in protos.items()}
         symbols: dict[str, str] = {}
         extensions: dict[str, dict[int, str]] = {}
-        for name, proto in protos.items():
-            elements = chain(proto.message_type, proto.enum_type, proto.service, proto.extension)
-            for symbol, element in _walk(proto.package, elements):
-                symbols[symbol] = name
-                if isinstance(element, DescriptorProto):
-                    extensions.setdefault(symbol, {})
-                elif isinstance(element, FieldDescriptorProto) and element.extendee:
-                    extended = extensions.setdefault(element.extendee.removeprefix("."), {})
-                    extended[element.number] = name
+        for symbol, element, name in _elements(protos):
+            symbols[symbol] = name
+            if isinstance(element, DescriptorProto):
+                extensions.setdefault(symbol, {})
+            elif isinstance(element, FieldDescriptorProto) and element.extendee:
+                extended = extensions.setdefault(element.extendee.removeprefix("."), {})
+                extended[element.number] = name
         self.symbols: Mapping[str, str] = MappingProxyType(symbols)
         self.extensions: Mapping[str, Mapping[int, str]] = MappingProxyType(extensions)
 
@@ -92,6 +90,14 @@ def _merge(
             protos[file.name] = FileDescriptorProto.FromString(file.serialized_pb)
             needed += file.dependencies
     return protos
+
+
+def _elements(protos: Mapping[str, FileDescriptorProto]) -> Iterator[tuple[str, Any, str]]:
+    """Yield the full name of each element, the element, and the name of its file."""
+    for name, proto in protos.items():
+        elements = chain(proto.message_type, proto.enum_type, proto.service, proto.extension)
+        for symbol, element in _walk(proto.package, elements):
+            yield symbol, element, name
 
 
 def _walk(scope: str, elements: Iterable[Any]) -> Iterator[tuple[str, Any]]:

@@ -56,10 +56,13 @@ class _Search:
                 self.is_complete = False
             elif parent is not None:
                 self.visit(parent, path)
-            if len(self.paths) > MAX_LEAVES or self._messages > _MAX_MESSAGES:
-                raise ValueError(
-                    f"its query or form has more than {MAX_LEAVES} fields, or too many messages"
-                )
+            self._check()
+
+    def _check(self) -> None:
+        if len(self.paths) > MAX_LEAVES or self._messages > _MAX_MESSAGES:
+            raise ValueError(
+                f"its query or form has more than {MAX_LEAVES} fields, or too many messages"
+            )
 
 
 def taken_by(variables: Collection[FieldPath]) -> frozenset[FieldPath]:
