@@ -9,6 +9,7 @@ import csv
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -98,20 +99,12 @@ class Haproxy:
 
     async def is_up(self, slot: int) -> bool:
         """Return whether `slot` gets requests: it has a backend that no check found bad."""
-        table = (await self._tell("show stat sidecars 4 -1")).removeprefix("# ")
-        rows = csv.DictReader(table.splitlines())
-        return {row["svname"]: row["status"] for row in rows}[f"s{slot}"] in {"UP", "no check"}
+        rows = await _statistics(self._control)
+        status = {row["svname"]: row["status"] for row in rows}[f"s{slot}"]
+        return status in {"UP", "no check"}
 
     async def _set(self, slot: int, what: str) -> None:
-        await self._tell(f"set server sidecars/s{slot} {what}")
-
-    async def _tell(self, command: str) -> str:
-        reader, writer = await asyncio.open_unix_connection(self._control)
-        try:
-            writer.write(f"{command}\n".encode())
-            return (await reader.read()).decode()
-        finally:
-            writer.close()
+        await _command(self._control, f"set server sidecars/s{slot} {what}")
 
 
 @asynccontextmanager
@@ -174,16 +167,43 @@ async def balanced(
     """Run haproxy as docs/scaling.md configures it, in front of sidecars with these addresses.
 
     Gives its own addresses, `rest` and `grpc`. Its files are in `folder`. Enters when it
-    takes connections. Skips the test without the tool, as find_tool does; raises
-    RuntimeError if it does not start.
+    takes connections and its health check of each sidecar has passed. Skips the test without
+    the tool, as find_tool does; raises RuntimeError if it does not start.
     """
+    control = folder / "haproxy.sock"
     with held_port() as rest, held_port() as grpc:
         addresses = {"rest": f"{LOOPBACK}:{rest}", "grpc": f"{LOOPBACK}:{grpc}"}
         config = folder / "haproxy.cfg"
-        config.write_text(_recipe(addresses, replicas))
+        text = _recipe(addresses, replicas)
+        config.write_text(text.replace("global\n", f"global\n  stats socket {control}\n"))
         async with started(find_tool("haproxy"), "-db", "-f", config, cwd=folder) as server:
-            await _serve(server, lambda: all(map(accepts, addresses.values())))
+            await _serve(
+                server, lambda: control.is_socket() and all(map(accepts, addresses.values()))
+            )
+            await eventually(partial(_has_checked, control, 2 * len(replicas)))
             yield addresses
+
+
+async def _has_checked(control: Path, servers: int) -> bool:
+    """Whether health checks have passed for `servers` servers. Without one, haproxy uses them."""
+    passed = [row for row in await _statistics(control) if row["check_status"] == "L7OK"]
+    return len(passed) == servers
+
+
+async def _statistics(control: Path) -> Sequence[Mapping[str, str]]:
+    """Return the statistics of each server of the haproxy at the socket `control`."""
+    table = (await _command(control, "show stat -1 4 -1")).removeprefix("# ")
+    return list(csv.DictReader(table.splitlines()))
+
+
+async def _command(control: Path, command: str) -> str:
+    """Send `command` to the haproxy at the socket `control`, and return its output."""
+    reader, writer = await asyncio.open_unix_connection(control)
+    try:
+        writer.write(f"{command}\n".encode())
+        return (await reader.read()).decode()
+    finally:
+        writer.close()
 
 
 def _recipe(addresses: Mapping[str, str], replicas: Sequence[Mapping[str, str]]) -> str:
@@ -192,13 +212,14 @@ def _recipe(addresses: Mapping[str, str], replicas: Sequence[Mapping[str, str]])
     text = page.partition("```haproxy\n")[2].partition("```")[0]
     for name, port in (("rest", 8080), ("grpc", 50051)):
         text, bound = re.subn(rf"bind :{port}\b", f"bind {addresses[name]}", text)
+        (options,) = set(re.findall(rf"  server \w+ \S+:{port}(.*)\n", text))
         servers = "".join(
-            "  server s{} {} port {}\n".format(
-                slot, replica[name], host_and_port(replica["admin"])[1]
+            "  server s{} {} port {}{}\n".format(
+                slot, replica[name], host_and_port(replica["admin"])[1], options
             )
             for slot, replica in enumerate(replicas)
         )
-        text, listed = re.subn(rf"(  server \w+ \S+:{port}\n)+", servers, text)
+        text, listed = re.subn(rf"(  server \w+ \S+:{port}.*\n)+", servers, text)
         if (bound, listed) != (1, 1):
             raise ValueError(f"docs/scaling.md does not configure port {port}")
     return text
