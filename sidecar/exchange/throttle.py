@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +40,10 @@ class Limit(StrEnum):
     CLIENT_CALLS = "client_calls"
 
 
+# Takes a limit that has counted a wrong secret, and the key of its count.
+OnFailure = Callable[[Limit, bytes], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThrottleCounts:
     """How many windows of each kind are kept now, including those that have just ended.
@@ -62,7 +66,7 @@ class _FailureLimit:
 
     name: Limit
     amount: int
-    key: Hashable
+    key: bytes
     windows: Windows
     scope: str
 
@@ -74,6 +78,9 @@ class Throttle:
     * `address_failures`: maximum number of wrong secrets from one address.
     * `all_failures`: maximum number of wrong secrets for one client over all addresses.
     * `client_calls`: maximum number of exchanges for one client from one address.
+    * `key` makes the hashes of client ids and secrets: by default a random one.
+    * `on_failure` is called after each wrong secret, once for each limit that counted it. It must
+      not raise. The key that it gets has a client only as a hash, an IP address in plain text.
     * `now` returns seconds.
 
     While a window has no wrong secret, calls in flight do not count. From its first wrong
@@ -89,6 +96,8 @@ class Throttle:
         address_failures: int,
         all_failures: int,
         client_calls: int,
+        key: bytes | None = None,
+        on_failure: OnFailure | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._refused: Counter[Limit] = Counter()
@@ -102,10 +111,16 @@ class Throttle:
         self._failures_of_client = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
         self._guesses = Windows(_MINUTE, capacity=MAX_WINDOWS, now=now)
         self._trusted = Windows(TRUST, capacity=MAX_TRUSTED, now=now)
-        self._in_flight: Counter[Hashable] = Counter()
-        # A random key for the hashes. Without one, an attacker could compute two client ids
-        # with the same hash, which would share a window.
-        self._salt = secrets.token_bytes(16)
+        self._windows = {
+            Limit.CLIENT_FAILURES: self._failures_of_pair,
+            Limit.ADDRESS_FAILURES: self._failures_of_address,
+            Limit.ALL_FAILURES: self._failures_of_client,
+        }
+        self._in_flight: Counter[tuple[Limit, bytes]] = Counter()
+        self._on_failure = on_failure
+        # Without a key, an attacker could compute two client ids with the same hash, which
+        # would share a window. blake2b takes keys of at most 64 bytes, hence the digest.
+        self._key = hashlib.blake2b(key or secrets.token_bytes(32)).digest()
 
     @property
     def counts(self) -> ThrottleCounts:
@@ -143,13 +158,15 @@ class Throttle:
         self._check_calls(pair)
         self._guesses.forget(guess)
         self._calls.add(pair)
-        keys = [limit.key for limit in limits]
+        keys = [(limit.name, limit.key) for limit in limits]
         self._in_flight.update(keys)
         try:
             yield
         except RejectedError:
             for limit in limits:
                 limit.windows.add(limit.key)
+                if self._on_failure is not None:
+                    self._on_failure(limit.name, limit.key)
             if credentials.authorization is not None:
                 self._guesses.renew(guess)
             raise
@@ -157,6 +174,15 @@ class Throttle:
             self._trusted.renew(pair)
         finally:
             self._release(keys)
+
+    def learn(self, limit: Limit, key: bytes, count: int, seconds: float) -> None:
+        """Raise the wrong secrets that `limit` has counted for `key` to `count`.
+
+        `count` is known from elsewhere, such as other replicas, and so is the time in `seconds`
+        after which its window ends; a minute at most counts. A `count` that is not higher than
+        the one here changes nothing. Raises KeyError if `limit` counts no wrong secrets.
+        """
+        self._windows[limit].learn(key, count, min(seconds, _MINUTE))
 
     def _limits(self, network: str, client: bytes, pair: bytes) -> Sequence[_FailureLimit]:
         limits = (
@@ -170,7 +196,7 @@ class Throttle:
             _FailureLimit(
                 name=Limit.ADDRESS_FAILURES,
                 amount=self._address_failures,
-                key=network,
+                key=network.encode(),
                 windows=self._failures_of_address,
                 scope="from this address",
             ),
@@ -184,7 +210,7 @@ class Throttle:
         )
         return limits[:2] if self._trusted.count(pair) else limits
 
-    def _check_calls(self, key: Hashable) -> None:
+    def _check_calls(self, key: bytes) -> None:
         if self._calls.count(key) >= self._client_calls:
             raise self._too_many(
                 Limit.CLIENT_CALLS,
@@ -203,7 +229,7 @@ class Throttle:
                 "Check the secret, and try again later.",
                 limit.windows.seconds_left(limit.key),
             )
-        in_flight = self._in_flight[limit.key]
+        in_flight = self._in_flight[limit.name, limit.key]
         if failures and failures + in_flight >= limit.amount:
             raise self._too_many(
                 limit.name,
@@ -219,7 +245,7 @@ class Throttle:
         reason = pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS
         return ProblemError(Problem(reason=reason, detail=detail, retry_after=retry_after))
 
-    def _release(self, keys: Sequence[Hashable]) -> None:
+    def _release(self, keys: Sequence[tuple[Limit, bytes]]) -> None:
         for key in keys:
             self._in_flight[key] -= 1
             if not self._in_flight[key]:
@@ -227,4 +253,4 @@ class Throttle:
 
     def _hash(self, name: str) -> bytes:
         data = name.encode(errors="surrogatepass")
-        return hashlib.blake2b(data, key=self._salt, digest_size=12).digest()
+        return hashlib.blake2b(data, key=self._key, digest_size=12).digest()

@@ -25,7 +25,7 @@ class Windows:
         self._seconds = seconds
         self._capacity = capacity
         self._now = now
-        # All windows are equally long, so the first one ends next. Not a plain dict: to
+        # Windows are about equally long, so the first ones end next. Not a plain dict: to
         # find its first entry, it scans every entry that was deleted before that one.
         self._windows: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
 
@@ -44,10 +44,21 @@ class Windows:
 
     def renew(self, key: Hashable) -> None:
         """Begin a new window of `key`, with a count of 1."""
+        self._put(key, 1, self._seconds)
+
+    def _put(self, key: Hashable, count: int, seconds: float) -> None:
         self._windows.pop(key, None)
-        self._windows[key] = (1, self._now() + self._seconds)
+        self._windows[key] = (count, self._now() + seconds)
         if len(self._windows) > self._capacity:
             del self._windows[min(islice(self._windows, _CANDIDATES), key=self.count)]
+
+    def learn(self, key: Hashable, count: int, seconds: float) -> None:
+        """Replace the window of `key` by one with `count` that ends in `seconds`.
+
+        This happens only if `count` is higher: a count is never lowered.
+        """
+        if seconds > 0 and count > self.count(key):
+            self._put(key, count, seconds)
 
     def seconds_left(self, key: Hashable) -> int:
         """Return the whole seconds until the window of `key` ends; at least 1."""
