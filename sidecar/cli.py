@@ -31,6 +31,7 @@ EX_UNHEALTHY = 1
 _UNFIT = (
     "is missing: this release of the library does not fit; install the versions in requirements.txt"
 )
+_NEEDS_REDIS = "needs the extra shared-limits: pip install 'karmo-sidecar[shared-limits]'"
 
 _COMMANDS = {
     "serve": "serve the API, calling the auth-api",
@@ -42,6 +43,8 @@ _COMMANDS = {
 }
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
+# The commands that need the packages for the settings in force.
+_SERVING = _CALLING | {"dev"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
     if not question:
         violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
+    if command in _SERVING and settings.shared_limits_url and find_spec("redis") is None:
+        violations.append(f"{name_of('shared_limits_url')}: {_NEEDS_REDIS}")
     if violations or unknown:
         return _fail(*violations or ["unexpected arguments; see --help"], status=failed)
     if question:
