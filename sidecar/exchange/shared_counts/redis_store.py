@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from redis import exceptions
@@ -22,8 +23,6 @@ from sidecar.exchange.shared_counts.redis_connection import (
 from sidecar.exchange.shared_counts.store import WINDOW, StoreError, Total
 from sidecar.secret import Secret
 
-# Limits in seconds: a new connection with its handshake; each answer; all of one request.
-CONNECT, ANSWER, REQUEST = 0.5, 0.5, 1.0
 # How long the last known addresses of the server are used while DNS fails, in seconds.
 _DNS_STALE = 300.0
 # Seconds that the end of the connection may take at the end of the process.
@@ -68,14 +67,29 @@ _FAULTS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 _OTHER_FAULT = "bad_answer"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Maximum times in seconds: of a new connection, of an answer, and of all of a request.
+
+    A look-up of the name may take as long as a connection, whose handshake is part of it.
+    """
+
+    connect: float = 0.5
+    answer: float = 0.5
+    request: float = 1.0
+
+
+TIMEOUTS = Timeouts()
+
+
 class RedisStore:
     """Keeps counts on the server at `url`, over one connection.
 
     The scheme of `url` is redis, valkey, or rediss for TLS; user, password and the number of a
-    database may be in it. A request takes at most `REQUEST` seconds, and is never sent twice.
+    database may be in it. A request is never sent twice.
     """
 
-    def __init__(self, url: Secret[str]) -> None:
+    def __init__(self, url: Secret[str], timeouts: Timeouts = TIMEOUTS) -> None:
         scheme, _, rest = url.reveal().partition(":")
         is_tls = scheme.lower() == "rediss"
         options: dict[str, Any] = dict(
@@ -89,20 +103,21 @@ class RedisStore:
             name=name,
             port=port,
             resolver=Resolver(stale=_DNS_STALE),
-            socket_connect_timeout=CONNECT,
-            socket_timeout=ANSWER,
+            socket_connect_timeout=timeouts.connect,
+            socket_timeout=timeouts.answer,
             retry=Retry(NoBackoff(), 0),
             protocol=2,  # 3 would turn on notifications, which change timeouts and addresses
             driver_info=None,  # or each connection begins with two commands about redis-py
             **options,
         )
         self._client = Redis.from_pool(pool)
+        self._timeout = timeouts.request
 
     async def add(self, amounts: Mapping[str, int]) -> Sequence[Total]:
         """Add to the counts, as Store says. Raises StoreError."""
         names, milliseconds = amounts or {_PROBE: 0}, round(WINDOW * 1000)
         try:
-            async with asyncio.timeout(REQUEST):
+            async with asyncio.timeout(self._timeout):
                 answer = await self._client.execute_command(  # type: ignore[no-untyped-call] # it has no annotations
                     "EVAL", _SCRIPT, len(names), *names, milliseconds, *names.values()
                 )

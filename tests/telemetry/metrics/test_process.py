@@ -30,6 +30,7 @@ from tests.raw_http import FORM, answer_to, request
 from tests.scraped import Scrape, response_of, scrape, scrape_until
 from tests.sidecar_process import ROOT
 from tests.test_canary import CLIENT_ID, SECRET, hits
+from tests.test_cli import STORE
 from tests.test_runtime import open_scene
 from tests.tls.test_reloading import Mount, pair, trust
 from tests.upstream import answer
@@ -98,7 +99,7 @@ async def test_the_dates_of_certificates(tmp_path: Path) -> None:
     sides = ("rest", "grpc", "auth_api")
     flags = {f"{side}_tls_certificate": str(files.certificate) for side in sides}
     flags |= {f"{side}_tls_key": str(files.key) for side in sides}
-    flags |= {"auth_api_tls_ca": str(mount.folder / "ca.crt")}
+    flags |= {"auth_api_tls_ca": str(mount.folder / "ca.crt")} | STORE
     async with open_deployment(**flags, auth_api_token_url="https://localhost:9/") as deployment:
         admin = deployment.addresses.admin
         page = await scrape(admin)
@@ -141,6 +142,7 @@ def test_a_date_that_cannot_be_read_is_absent() -> None:
         grpc=GrpcCounts(calls=0, waiting=0),
         auth_api=None,
         throttle=None,
+        sharing=None,
         certificates=(unread, read),
         log_lines_dropped=0,
     )
