@@ -6,6 +6,8 @@ from itertools import islice
 
 # Eviction takes the window with the lowest count among this many of the oldest.
 _CANDIDATES = 8
+# A new window removes so many that have ended. With more than one, their number falls.
+_REMOVED = 2
 _NONE = (0, -math.inf)
 
 
@@ -13,9 +15,10 @@ class Windows:
     """Counts by key, each in a window of `seconds`, in bounded memory.
 
     At most `capacity` windows are kept. A new one beyond that evicts an old one with a
-    low count, so that invented keys do not end a window that limits somebody. No method
-    does more work than one eviction, however many windows have expired. `now` is the time
-    in seconds, of any clock that does not go back.
+    low count, so that invented keys do not end a window that limits somebody. A new window
+    also removes up to two that have ended, so that memory is freed after a flood of keys. No
+    method does more work than that, however many windows have ended. `now` is the time in
+    seconds, of any clock that does not go back.
     """
 
     def __init__(self, seconds: float, *, capacity: int) -> None:
@@ -63,12 +66,20 @@ class Windows:
         self._windows.pop(key, None)
 
     def _begin(self, key: bytes, count: int, end: float, now: float) -> None:
+        if key in self._windows:
+            self._windows.move_to_end(key)
+        else:
+            self._make_room(now)
+        self._windows[key] = (count, end)
+
+    def _make_room(self, now: float) -> None:
+        """Remove windows that have ended; if there is still no place for a new one, evict one."""
         windows = self._windows
-        windows[key] = (count, end)
-        windows.move_to_end(key)
-        if len(windows) > self._capacity:
-            oldest = islice(windows, _CANDIDATES)
-            del windows[min(oldest, key=lambda one: self.count(one, now))]
+        for oldest in tuple(islice(windows, _REMOVED)):
+            if windows[oldest][1] <= now:
+                del windows[oldest]
+        if len(windows) >= self._capacity:
+            del windows[min(islice(windows, _CANDIDATES), key=windows.__getitem__)]
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -82,6 +82,20 @@ def test_invented_keys_are_forgotten() -> None:
     assert windows.count(key(0), NOW) == 0
 
 
+def test_ended_windows_are_removed() -> None:
+    """After a flood of keys each new window removes two that have ended, and none that has not."""
+    windows = filled(100)
+    windows.add(key(100), NOW + 30)
+    for number in range(99):
+        windows.add(b"later%d" % number, NOW + 61)
+    assert windows.count(key(100), NOW + 61) == 1
+    assert len(windows) == 100
+    windows = filled(100)
+    for number in range(40):
+        windows.add(b"later%d" % number, NOW + 60)
+    assert len(windows) == 100 - 40
+
+
 def test_a_known_key_evicts_nothing() -> None:
     """Only a new window evicts another one; a count in an existing window does not."""
     windows = Windows(60, capacity=3)
