@@ -117,7 +117,13 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     "rest.fixed_content": (),
     "grpc_server": ("interceptors", "logs", "process.sockets", "settings.types", "spans"),
     "interceptors": ("call", "logs", "problems", "spans"),
-    "exchange.shared_counts": ("auth_api.dns", "exchange.throttle", "logs", "secret"),
+    "exchange.shared_counts": (
+        "auth_api.dns",
+        "exchange.failure_limit",
+        "exchange.throttle",
+        "logs",
+        "secret",
+    ),
     "exchange": (
         "auth_api",
         "call",

@@ -15,12 +15,13 @@ from redis.backoff import NoBackoff
 
 from sidecar.auth_api.dns.look_up import LookUpError
 from sidecar.auth_api.dns.resolver import Resolver
+from sidecar.exchange.failure_limit import MINUTE
 from sidecar.exchange.shared_counts.names import PREFIX
 from sidecar.exchange.shared_counts.redis_connection import (
     ResolvedConnection,
     ResolvedTlsConnection,
 )
-from sidecar.exchange.shared_counts.store import WINDOW, StoreError, Total
+from sidecar.exchange.shared_counts.store import StoreError, Total
 from sidecar.secret import Secret
 
 # How long the last known addresses of the server are used while DNS fails, in seconds.
@@ -115,7 +116,7 @@ class RedisStore:
 
     async def add(self, amounts: Mapping[str, int]) -> Sequence[Total]:
         """Add to the counts, as Store says. Raises StoreError."""
-        names, milliseconds = amounts or {_PROBE: 0}, round(WINDOW * 1000)
+        names, milliseconds = amounts or {_PROBE: 0}, round(MINUTE * 1000)
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._client.execute_command(  # type: ignore[no-untyped-call] # it has no annotations

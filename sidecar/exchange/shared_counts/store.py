@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-# Seconds from the first wrong secret of a count to its end, as in the throttle.
-WINDOW = 60.0
-
 
 class StoreError(Exception):
     """The store added nothing, or gave no usable answer.
@@ -35,8 +32,8 @@ class Store(Protocol):
     async def add(self, amounts: Mapping[str, int]) -> Sequence[Total]:
         """Add to the counts of these names, and return their totals in the same order.
 
-        The window of a count begins with its first amount and lasts `WINDOW`. Without amounts
-        the store is only tested. Raises StoreError.
+        The window of a count begins with its first amount and lasts a minute, as in the throttle.
+        Without amounts the store is only tested. Raises StoreError.
         """
 
     async def aclose(self) -> None:

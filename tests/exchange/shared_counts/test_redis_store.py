@@ -179,6 +179,7 @@ async def test_a_server_that_never_answers() -> None:
         assert server.connections == 1
 
 
+@pytest.mark.timing("the server's time passes on the clock that is skipped")
 @on_skipping_loop
 async def test_a_server_that_answers_late_again_and_again() -> None:
     """All of a request ends after a second, although no single answer takes half of one."""

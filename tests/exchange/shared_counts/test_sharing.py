@@ -20,7 +20,7 @@ from tests.exchange.shared_counts.resp_server import (
     replying,
     serving,
 )
-from tests.exchange.test_throttle import credentials, exchange, is_refused
+from tests.exchange.throttled import credentials, exchange, is_refused
 from tests.faults.conditions import eventually
 from tests.loops import on_skipping_loop
 from tests.recorded import recorded
