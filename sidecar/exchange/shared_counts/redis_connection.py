@@ -7,6 +7,7 @@ the process, until the system gives it up.
 import asyncio
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Connection, SSLConnection
@@ -38,16 +39,14 @@ class ResolvedConnection(Connection):
         """Open the connection, unless it is open. Raises what redis-py does, and LookUpError."""
         if self.is_connected:
             return
-        addresses = await self._resolve()
-        for number, address in enumerate(addresses, 1):
+        *others, last = await self._resolve()
+        for address in others:
             self.host = address.host
-            try:
+            with suppress(RedisConnectionError, RedisTimeoutError):
                 await super().connect_check_health(check_health, retry_socket_connect)
-            except (RedisConnectionError, RedisTimeoutError):
-                if number == len(addresses):
-                    raise
-            else:
                 return
+        self.host = last.host
+        await super().connect_check_health(check_health, retry_socket_connect)
 
     async def _resolve(self) -> Sequence[SocketAddress]:
         try:

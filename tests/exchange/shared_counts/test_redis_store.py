@@ -158,6 +158,13 @@ async def test_a_connection_that_ended_while_it_was_idle() -> None:
         assert server.connections == 2
 
 
+async def test_a_request_is_sent_once() -> None:
+    """If the connection ends before the answer, the amounts may have been added: none is resent."""
+    async with scripted(replying(None)) as (server, store):
+        assert await fault_of(store) == "connection"
+        assert len(server.commands) == server.connections == 1
+
+
 async def test_nothing_listens() -> None:
     """A refused connection is a fault, and no text of the system is in it."""
     with held_port() as port:

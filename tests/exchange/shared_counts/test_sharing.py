@@ -184,6 +184,16 @@ async def test_what_waits_is_bounded() -> None:
     assert len(amounts_of(server.commands[1])) == MAX_WAITING
 
 
+async def test_the_end_closes_an_idle_connection() -> None:
+    """At the end the connection is closed that waits for the next wrong secret."""
+    async with serving(counting()) as server:
+        async with opened(server.url) as replica:
+            replica.guess("wrong")
+            await eventually(lambda: replica.added == 3)
+            assert server.is_connected
+        await eventually(lambda: not server.is_connected)
+
+
 async def test_the_end_waits_for_no_answer() -> None:
     """At the end a request that has no answer is given up, and its connection is closed."""
     held = Held()

@@ -39,6 +39,7 @@ from tests.ways import Deployment, Sent, basic, open_deployment
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
 IN_FLIGHT = "karmo_sidecar_calls_in_flight"
 NOT_AFTER = "karmo_sidecar_certificate_not_after_timestamp_seconds"
+SHARED_COUNTS = ("karmo_sidecar_shared_counts_total", "karmo_sidecar_shared_counts_failing")
 GRANT = {"grant_type": "client_credentials"}
 
 
@@ -225,7 +226,8 @@ async def test_the_documentation_has_every_metric(deployment: Deployment) -> Non
     for way in ("form", "grpc"):
         await deployment.ways[way](Sent(fields=GRANT, authorization=(basic(),)))
     families = families_of(await scrape(deployment.addresses.admin))
-    assert families.keys() == DOCUMENTED.keys() - {NOT_AFTER}  # there is no certificate
+    # There is no certificate and no store.
+    assert families.keys() == DOCUMENTED.keys() - {NOT_AFTER, *SHARED_COUNTS}
     for name, family in families.items():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         assert DOCUMENTED[name] == (family.type, labels), name
