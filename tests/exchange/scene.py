@@ -118,10 +118,12 @@ class Exchange:
         await app(_scope(address, len(body)), receive, send)
         self.outcome = OUTCOMES[status]
 
-    async def by_grpc(self, stub: TokenServiceStub, address: str, fields: dict[str, str]) -> None:
+    async def by_grpc(
+        self, channel: grpc.aio.Channel, address: str, fields: dict[str, str]
+    ) -> None:
         """Exchange over gRPC, as its server calls the servicer."""
         with entered(Call.of(request_id=None, traceparent=None, address=address)):
-            call = stub.ExchangeToken(ExchangeTokenRequest(**fields))
+            call = TokenServiceStub(channel).ExchangeToken(ExchangeTokenRequest(**fields))
         leaving = asyncio.create_task(self._leaving.wait())
         leaving.add_done_callback(lambda _: call.cancel())
         self.outcome = OUTCOMES[await call.code()]
@@ -146,18 +148,23 @@ def _scope(address: str, length: int) -> dict[str, Any]:
 
 
 class Scene:
-    """A sidecar inside its context, or until `close`. `limits` are those of its throttle.
+    """A sidecar with limits of wrong secrets, inside its context or until `close`.
 
     `judged` has the time, the client and the secret of each exchange that reached the auth-api,
     `counted` the limits that counted wrong secrets.
     """
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, *, client_failures: int, address_failures: int, all_failures: int) -> None:
         self.judged: list[tuple[float, str, str]] = []
         self.counted: Counter[Limit] = Counter()
         self.loop = SocketPairLoop(self._judge)
         self.throttle = Throttle(
-            **limits, on_failure=lambda limit, _: self.counted.update([limit]), now=self.loop.time
+            client_failures=client_failures,
+            address_failures=address_failures,
+            all_failures=all_failures,
+            client_calls=10**6,
+            on_failure=lambda limit, _: self.counted.update([limit]),
+            now=self.loop.time,
         )
         self.loop.run_until_complete(self._open())
 
@@ -167,7 +174,7 @@ class Scene:
         channel = InProcessChannel(interceptors=(ErrorBoundary(PUBLIC_URL),))
         service = TokenService(self._auth_api, self.throttle)
         add_TokenServiceServicer_to_server(service, cast("grpc.aio.Server", channel))
-        self._stub = TokenServiceStub(channel)
+        self._channel = channel
         self._app = rest_app.build(SERVICES, channel, public_url=PUBLIC_URL)
 
     def __enter__(self) -> Self:
@@ -199,7 +206,7 @@ class Scene:
         if protocol == "rest":
             running = one.by_rest(self._app, address, fields)
         else:
-            running = one.by_grpc(self._stub, address, fields)
+            running = one.by_grpc(self._channel, address, fields)
         one.task = self.loop.create_task(running)
         return one
 

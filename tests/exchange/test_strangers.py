@@ -30,7 +30,7 @@ def test_a_call_that_is_cancelled_at_any_await(how: str, secret: str) -> None:
     """It leaves nothing in flight, and is no wrong secret unless the auth-api has judged it."""
     protocol, cancel = CANCELLED[how]
     seen: Counter[tuple[str | None, int, int]] = Counter()
-    with Scene(client_failures=99, address_failures=99, all_failures=99, client_calls=99) as scene:
+    with Scene(client_failures=99, address_failures=99, all_failures=99) as scene:
         for turns in range(1, TURNS + 1):
             judged, counted = len(scene.judged), scene.counted.total()
             one = scene.begin(protocol, HOME, "partner", secret)
@@ -61,7 +61,6 @@ class Strangers(RuleBasedStateMachine):
             client_failures=PER_CLIENT,
             address_failures=PER_ADDRESS,
             all_failures=PER_ALL,
-            client_calls=10**6,
         )
         self.running: list[Exchange] = []
         self.number = 0
