@@ -128,6 +128,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "auth_api",
         "call",
         "client_address",
+        "logs",
         "problems",
         "secret",
         "transcoding.percent",

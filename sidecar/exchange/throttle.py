@@ -20,6 +20,7 @@ from types import TracebackType
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.client_address import network_of
 from sidecar.exchange.failure_limit import MAX_WINDOWS, MINUTE, FailureLimit, too_many
+from sidecar.exchange.shared_address import SharedAddress
 from sidecar.exchange.windows import Windows
 from sidecar.problems import Problem, ProblemError
 from sidecar.secret import Secret
@@ -27,6 +28,8 @@ from sidecar.secret import Secret
 # Seconds for which an address is trusted after a client succeeded from it, and the maximum
 # number of pairs of client and address that are remembered.
 TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
+# The key of a pair is the hash of the client, of so many bytes, and the network of the address.
+_HASH_BYTES = 12
 
 
 class Limit(StrEnum):
@@ -99,6 +102,7 @@ class Throttle:
         self._calls = Windows(MINUTE, capacity=MAX_WINDOWS)
         self._guesses = Windows(MINUTE, capacity=MAX_WINDOWS)
         self._trusted = Windows(TRUST, capacity=MAX_TRUSTED)
+        self._shared_address = SharedAddress()
         self._refused: Counter[Limit] = Counter()
         self._on_failure = on_failure
         self._now = now
@@ -106,7 +110,7 @@ class Throttle:
         # would share a window. blake2b takes keys of at most 64 bytes, hence the digest.
         derived = hashlib.blake2b(key or secrets.token_bytes(32)).digest()
         # All hashes have the same length, so two different pairs never have the same key.
-        self._keyed = hashlib.blake2b(key=derived, digest_size=12)
+        self._keyed = hashlib.blake2b(key=derived, digest_size=_HASH_BYTES)
 
     @property
     def counts(self) -> ThrottleCounts:
@@ -187,7 +191,9 @@ class Throttle:
         for _, limit, key in counted:
             limit.end(key)
         if error is None:
-            self._trusted.renew(pair, self._now())
+            is_new = self._trusted.renew(pair, self._now())
+            if is_new:
+                self._shared_address.succeeded(pair[:_HASH_BYTES], pair[_HASH_BYTES:])
         elif isinstance(error, RejectedError):
             self._count_failure(pair, counted, credentials)
 

@@ -43,9 +43,9 @@ class Windows:
         self._windows[key] = (count + 1, end)
         return count + 1
 
-    def renew(self, key: bytes, now: float) -> None:
-        """Begin a new window of `key`, with a count of 1."""
-        self._begin(key, 1, now + self._seconds, now)
+    def renew(self, key: bytes, now: float) -> bool:
+        """Begin a new window of `key`, with a count of 1. Return whether none was kept of it."""
+        return self._begin(key, 1, now + self._seconds, now)
 
     def learn(self, key: bytes, count: int, seconds: float, now: float) -> None:
         """Replace the window of `key` by one with `count` that ends in `seconds`.
@@ -65,12 +65,14 @@ class Windows:
         """End the window of `key`."""
         self._windows.pop(key, None)
 
-    def _begin(self, key: bytes, count: int, end: float, now: float) -> None:
-        if key in self._windows:
-            self._windows.move_to_end(key)
-        else:
+    def _begin(self, key: bytes, count: int, end: float, now: float) -> bool:
+        is_new = key not in self._windows
+        if is_new:
             self._make_room(now)
+        else:
+            self._windows.move_to_end(key)
         self._windows[key] = (count, end)
+        return is_new
 
     def _make_room(self, now: float) -> None:
         """Remove windows that have ended; if there is still no place for a new one, evict one."""

@@ -46,12 +46,25 @@ class Guessing(RuleBasedStateMachine):
         self.calls.append((self.clock(), client, address))
         self.flying.append((client, address, one))
 
+    @precondition(lambda self: not self.flying)
+    @rule(client=st.sampled_from(CLIENTS), address=st.sampled_from(ADDRESSES))
+    def insist(self, client: str, address: str) -> None:
+        """Send guesses far beyond the limits, one after another."""
+        for _ in range(2 * (PER_CLIENT + IN_FLIGHT) + 1):
+            self.begin(client, address)
+            if self.flying:
+                self.end_one(self.flying.pop(), FAILED)
+
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), how=st.sampled_from([FAILED, asyncio.CancelledError(), None]))
     def end(self, data: st.DataObject, how: BaseException | None) -> None:
         """End one exchange with success, failure or cancellation."""
         at = data.draw(st.integers(0, len(self.flying) - 1))
-        client, address, one = self.flying.pop(at)
+        self.end_one(self.flying.pop(at), how)
+
+    def end_one(self, ending: Flying, how: BaseException | None) -> None:
+        """End the exchange `ending`."""
+        client, address, one = ending
         end(one, how)
         if how is FAILED:
             self.failures.append((self.clock(), client, address))

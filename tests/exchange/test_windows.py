@@ -45,7 +45,9 @@ def test_a_window_is_renewed_and_forgotten() -> None:
     windows, later = Windows(60, capacity=10), NOW + 30
     for _ in range(3):
         windows.add(b"a", NOW)
-    windows.renew(b"a", later)
+    assert not windows.renew(b"a", later)
+    assert windows.renew(b"c", later)
+    windows.forget(b"c")
     assert (windows.count(b"a", later), windows.seconds_left(b"a", later)) == (1, 60)
     windows.forget(b"a")
     windows.forget(b"b")
