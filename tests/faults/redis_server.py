@@ -19,7 +19,7 @@ class RedisServer:
     def __init__(self, folder: Path, *arguments: str, tls: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        self._command = (
+        self._command: tuple[str | Path, ...] = (
             *(find_tool("redis-server"), "--bind", "127.0.0.1", "--dir", folder, "--save", ""),
             *("--appendonly", "no", "--port", "0" if tls else str(self.port)),
             *("--tls-port", str(self.port) if tls else "0", *arguments),
@@ -40,7 +40,9 @@ class RedisServer:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Redis]:
         """Open a client of our own, which waits for a server that is slow."""
-        async with Redis(host="127.0.0.1", port=self.port, protocol=2) as client:
+        async with Redis(
+            host="127.0.0.1", port=self.port, protocol=2, decode_responses=True
+        ) as client:
             yield client
 
 

@@ -11,15 +11,16 @@ def test_a_failure_is_reported_once_and_then_seldom() -> None:
     report = Report("redis.test:6379", clock)
     with recorded() as log:
         report.succeeded()
-        assert not report.is_failing
+        states = [report.is_failing]
         for _ in range(5):
             report.failed("timeout")
         clock.pass_(INTERVAL)
         report.failed("full")
-        assert report.is_failing
+        states.append(report.is_failing)
         report.succeeded()
         report.succeeded()
-        assert not report.is_failing
+        states.append(report.is_failing)
+    assert states == [False, True, False]
     lines = [
         (line["level"], line["message"], line["server"], line.get("fault")) for line in log.entries
     ]
