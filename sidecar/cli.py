@@ -16,7 +16,7 @@ from sidecar.exchange.client_hash import ClientHash
 from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, signals
 from sidecar.settings import commands, report
-from sidecar.settings.commands import EX_CONFIG, EX_SOFTWARE, EX_UNHEALTHY
+from sidecar.settings.commands import EX_CONFIG, EX_IOERR, EX_SOFTWARE, EX_UNHEALTHY
 from sidecar.settings.flags import explain_unknown
 from sidecar.settings.model import PREFIX, Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
@@ -77,7 +77,9 @@ def _check(settings: Settings, printed: Mapping[str, str] | None) -> int:
     from sidecar.tls.certificates import Certificates  # noqa: PLC0415 it brings gRPC, as below
 
     if printed is not None:
-        print(*report.describe(settings, os.environ, printed), sep="\n")
+        status = _write(*report.describe(settings, os.environ, printed))
+        if status:
+            return status
     try:
         expiries = Certificates.load(settings).expiries()
     except SettingsError as error:
@@ -85,9 +87,7 @@ def _check(settings: Settings, printed: Mapping[str, str] | None) -> int:
     for expiry in expiries:
         if expiry.warning:
             print(f"karmo-sidecar: warning: {expiry}", file=sys.stderr)
-    if printed is None:
-        print("The settings are right.")
-    return 0
+    return 0 if printed is not None else _write("The settings are right.")
 
 
 def _hash(settings: Settings, client_id: str | None) -> int:
@@ -100,8 +100,7 @@ def _hash(settings: Settings, client_id: str | None) -> int:
         client_id = os.fsdecode(sys.stdin.buffer.readline().rstrip(b"\r\n"))
     if not client_id:
         return _fail("the client_id must not be empty")
-    print(ClientHash(settings.log_client_key).of(client_id))
-    return 0
+    return _write(ClientHash(settings.log_client_key).of(client_id))
 
 
 def _probe(settings: Settings, question: str) -> int:
@@ -119,8 +118,7 @@ def _describe(settings: Settings) -> int:
     document = openapi.document(
         SERVICES, EXAMPLES, public_url=settings.public_url_at(settings.rest_listen)
     )
-    sys.stdout.buffer.write(openapi.encode(document))
-    return 0
+    return _write(openapi.encode(document).decode().removesuffix("\n"))
 
 
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
@@ -149,6 +147,19 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
         except Exception as error:  # noqa: BLE001 its text may quote anything
             logs.failure("the sidecar failed", error)
             return EX_SOFTWARE
+    return 0
+
+
+def _write(*lines: str) -> int:
+    """Write `lines` to standard output, in UTF-8. Returns the exit status."""
+    try:
+        sys.stdout.buffer.writelines(f"{line}\n".encode() for line in lines)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more at the end of the process.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return _fail(f"cannot write to standard output: {error.strerror}", status=EX_IOERR)
     return 0
 
 

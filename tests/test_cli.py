@@ -132,6 +132,17 @@ async def test_a_variable_that_is_no_setting_is_a_fault() -> None:
     assert CANARY not in end.stderr
 
 
+@pytest.mark.parametrize("command", ["check-config", "check-config --print", "openapi"])
+async def test_output_that_cannot_be_written(command: str) -> None:
+    """A full disk ends a command with status 74 and one line, not with a traceback."""
+    end = await run(
+        *("bash", "-c", f"{' '.join(SIDECAR)} {command} >/dev/full"),
+        env={"SIDECAR_AUTH_API_TOKEN_URL": "http://127.0.0.1:9/"},
+    )
+    line = "karmo-sidecar: cannot write to standard output: No space left on device\n"
+    assert end == Ended(status=74, stdout="", stderr=line)
+
+
 async def test_version() -> None:
     """`--version` prints only the version."""
     end = await run(*SIDECAR, "--version")

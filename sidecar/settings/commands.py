@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 from sidecar.settings import flags
 
-# sysexits.h: a wrong setting or an address in use; an internal error.
-EX_CONFIG, EX_SOFTWARE = 78, 70
+# sysexits.h: a wrong setting or an address in use; an output that failed; an internal error.
+EX_CONFIG, EX_IOERR, EX_SOFTWARE = 78, 74, 70
 # What a container runtime takes for "unhealthy".
 EX_UNHEALTHY = 1
 # The status of `argparse`.
@@ -21,6 +21,7 @@ STATUSES: Mapping[int, str] = {
     EX_UNHEALTHY: "probe only: the answer is not 200, there is none, or a setting is wrong",
     _EX_USAGE: "the command line cannot be read: no such command, or no value for a flag",
     EX_SOFTWARE: "the process failed because of a bug: the log has a line of it",
+    EX_IOERR: "check-config, openapi and hash-client: standard output cannot be written",
     EX_CONFIG: "a setting, flag or certificate is wrong, or an address cannot be used",
 }
 
