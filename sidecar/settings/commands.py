@@ -102,15 +102,23 @@ def make_parser(questions: Sequence[str]) -> argparse.ArgumentParser:
             epilog=_epilog(shown, is_partial=len(shown) < len(command.fields)),
         )
         flags.add(own, command.fields, shown)
-    commands.choices["check-config"].add_argument(
+    _add_arguments(commands.choices, questions)
+    return parser
+
+
+def _add_arguments(
+    parsers: Mapping[str, argparse.ArgumentParser], questions: Sequence[str]
+) -> None:
+    """Add what some commands take besides the flags of settings."""
+    parsers["check-config"].add_argument(
         "--print",
         action="store_true",
         help="print every setting in force and where it comes from; secrets are masked",
     )
-    commands.choices["hash-client"].add_argument(
+    parsers["hash-client"].add_argument(
         "ID", nargs="?", help="the client_id; without it, a line of standard input"
     )
-    commands.choices["probe"].add_argument(
+    parsers["probe"].add_argument(
         "probe",
         nargs="?",
         metavar="QUESTION",
@@ -118,7 +126,6 @@ def make_parser(questions: Sequence[str]) -> argparse.ArgumentParser:
         choices=questions,
         help=f"the question, one of {', '.join(questions)} (default: {questions[0]})",
     )
-    return parser
 
 
 def _epilog(shown: Sequence[str], *, is_partial: bool) -> str:

@@ -147,7 +147,7 @@ def of_field(pointer: str, detail: str, reason: Reason = INVALID_REQUEST) -> Ref
 def not_printable(name: str, stray: str = "") -> Refusal:
     """Return the problem of a field with a character that credentials must not have.
 
-    `stray` is what is told of its ends.
+    `stray` describes its ends.
     """
     fault = f"{stray}; it must" if stray else "must"
     return of_field(f"/{name}", f"{name} {fault} hold printable ASCII characters only.")
@@ -274,7 +274,7 @@ def test_refused(sent: Sent, refusal: Refusal) -> None:
     assert refusal_of(sent) == refusal
 
 
-# Ways in which a person, a shell or an editor misspells the grant type, and what is told.
+# Misspelt grant types, as a person, a shell or an editor makes them, and the predicate of the detail.
 MISSPELT: Mapping[str, str] = {
     "client_credentials\r\n": "ends with a line end",
     "client_credentials\n": "ends with a line end",
@@ -316,7 +316,7 @@ def test_what_is_around_a_grant_type(grant_type: str, fault: str) -> None:
     ],
 )
 def test_a_grant_type_in_another_spelling(grant_type: str) -> None:
-    """Another case or separator is told as such."""
+    """The detail of another case or separator shows the right spelling."""
     assert refusal_of(Sent(grant_type=grant_type)) == unsupported(SPELLING)
 
 

@@ -28,11 +28,11 @@ HELP = "is not a setting; see karmo-sidecar serve --help"
 
 
 def meant(name: str) -> str:
-    """Return what is told of a name that is near to a setting."""
+    """Return the fault of a name that is near to that of a setting."""
     return f"is not a setting; did you mean SIDECAR_{name}?"
 
 
-# The name without its prefix, the value, and what is told.
+# The name without its prefix, the value, and the fault.
 VALUES: Mapping[str, tuple[str, str, str]] = {
     # Times
     "no unit": ("LAME_DUCK", "5", DELAY),
@@ -134,7 +134,7 @@ def test_a_wrong_setting(name: str, value: str, line: str) -> None:
     assert "canary" not in str(raised.value)
 
 
-# Settings that contradict each other or a default, and what is told.
+# Settings that contradict each other or a default, and the line.
 PAIRS: Mapping[str, tuple[Mapping[str, str], str]] = {
     "a long lame duck": (
         {"LAME_DUCK": "1m"},
@@ -180,7 +180,7 @@ def test_settings_that_contradict(values: Mapping[str, str], line: str) -> None:
 
 
 FILE = "LOG_CLIENT_KEY_FILE: must be the path of a file"
-# The end of the path of a file with a setting, and what is told.
+# The end of the path of a file with a setting, and the line.
 SETTING_FILES: Mapping[str, tuple[str, str]] = {
     "missing": ("/nothing", f"{FILE} that can be read: No such file or directory"),
     "a space": (
@@ -192,7 +192,7 @@ SETTING_FILES: Mapping[str, tuple[str, str]] = {
     "empty": ("/empty", f"LOG_CLIENT_KEY: {KEY}; the value is empty"),
 }
 CRT, NO_FILE = "REST_TLS_CERTIFICATE", "No such file or directory"
-# The names of the certificate, of the key and of the CA, and what is told.
+# The names of the certificate, of the key and of the CA, and the line.
 TLS_FILES: Mapping[str, tuple[tuple[str, str, str], str]] = {
     "no certificate": (("no", "key", "crt"), f"{CRT}: cannot read {{}}/no: {NO_FILE}"),
     "no key": (("crt", "no", "crt"), f"REST_TLS_KEY: cannot read {{}}/no: {NO_FILE}"),
@@ -252,7 +252,7 @@ def test_a_wrong_file_of_tls(folder: Path, names: tuple[str, str, str], line: st
 
 
 def test_a_path_for_a_shell() -> None:
-    """A path that only a shell would complete is told as such."""
+    """The line of a path that only a shell would complete says so."""
     flags = {"auth_api_token_url": "https://a.test/", "auth_api_tls_ca": "~/ca.crt"}
     with pytest.raises(SettingsError) as raised:
         Certificates.load(load({}, flags))
@@ -263,7 +263,7 @@ def test_a_path_for_a_shell() -> None:
     )
 
 
-# Arguments of `check-config`, and what is told.
+# Arguments of `check-config`, and the line.
 FLAGS: Mapping[str, tuple[str, str]] = {
     "a letter too few": (
         "--rest-listn=canary",

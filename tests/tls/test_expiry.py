@@ -96,14 +96,14 @@ def test_what_is_not_valid_yet(until_begin: timedelta, is_early: bool) -> None:
 
 
 def test_the_last_begin_counts() -> None:
-    """Of several certificates in a file, such as a CA bundle, the one that begins last is told."""
+    """Of several certificates in a file, such as a CA bundle, the one that begins last counts."""
     begins = [NOW - timedelta(days=1), NOW + timedelta(days=3), NOW - timedelta(days=50)]
     expiry = expiry_of("auth_api", FILE, b"".join(map(begins_at, begins)), NOW)
     assert (expiry.not_before, expiry.is_early) == (begins[1], True)
 
 
 def test_an_end_is_told_before_a_begin() -> None:
-    """A file with an expired certificate beside an early one is told as expired, with that date."""
+    """An expired certificate beside an early one is warned of as expired, with its end."""
     pem = begins_at(NOW + timedelta(days=1)) + until(NOW - timedelta(days=1))["tls.crt"]
     expiry = expiry_of("rest", FILE, pem, NOW)
     assert str(expiry) == f"certificate expired, on 2026-11-26 12:00:00 UTC: {FILE} (rest)"

@@ -610,7 +610,7 @@ async def test_files_that_are_replaced_while_they_are_read(mount: Mount) -> None
 
 
 def test_a_key_that_is_removed_while_it_is_read(mount: Mount) -> None:
-    """If OpenSSL does not find a file that was there just before, the file is told as missing."""
+    """A file that is gone when OpenSSL reads it is reported as missing."""
     key = Turning(mount.folder / "tls.key")
     key.turns = [key.unlink]
     with pytest.raises(TlsFileError) as caught:
