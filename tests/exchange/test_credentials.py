@@ -274,7 +274,7 @@ def test_refused(sent: Sent, refusal: Refusal) -> None:
     assert refusal_of(sent) == refusal
 
 
-# Misspelt grant types, as a person, a shell or an editor makes them, and the predicate of the detail.
+# Grant types as a shell or an editor changes them, and the predicate of the detail.
 MISSPELT: Mapping[str, str] = {
     "client_credentials\r\n": "ends with a line end",
     "client_credentials\n": "ends with a line end",
