@@ -59,7 +59,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "openapi": Command(
         purpose="print the OpenAPI document of the API",
-        read="public_url|rest_listen",
+        read="public_url|rest_listen|rest_tls_(certificate|key)",  # for the public URL
     ),
     "hash-client": Command(
         purpose="print the hash that stands for a client in the log",

@@ -17,7 +17,7 @@ READ = {
     "serve": set(Settings.model_fields) - DEV,
     "dev": set(Settings.model_fields),
     "check-config": set(Settings.model_fields) - DEV,
-    "openapi": {"rest_listen", "public_url"},
+    "openapi": {"rest_listen", "public_url", "rest_tls_certificate", "rest_tls_key"},
     "hash-client": {"log_client_key"},
     "probe": {"admin_listen"},
 }
