@@ -24,12 +24,13 @@ _GROUPS: Mapping[str, re.Pattern[str]] = {
         ("embedded auth-api", r"dev_.*"),
     )
 }
+_URL = "URL"
 # The form of a value by its type: the word for it, and what may be written.
 _FORMS: Mapping[Any, tuple[str, str]] = {
     Address: ("HOST:PORT", "IP address or localhost, and port: 127.0.0.1:8080, [::1]:8080"),
     float: ("DURATION", "a number with the unit ms, s, m or h: 500ms, 1.5s, 5m; at most 1h"),
     int: ("NUMBER", "a whole number, in digits"),
-    str: ("URL", "an http:// or https:// URL without user, password and fragment"),
+    str: (_URL, "an absolute URL, such as https://api.example.com"),
     Path: ("FILE", "the path of a file"),
     Secret: ("KEY", "32 to 256 visible ASCII characters"),
     bool: ("on|off", "true, yes and 1 are on; false, no and 0 are off"),
@@ -65,13 +66,13 @@ def add(parser: argparse.ArgumentParser, fields: Collection[str], shown: Collect
         group = parser.add_argument_group(title)
         for field in members:
             help_text = _help(field) if field in shown else argparse.SUPPRESS
-            form = _form_of(Settings.model_fields[field].annotation)
+            form = _form_of(field)
             group.add_argument(flag_of(field), metavar=form, help=help_text)
 
 
 def explain_forms(fields: Collection[str]) -> Iterator[str]:
     """Yield lines that say what may be written as the values of `fields`."""
-    used = {_form_of(Settings.model_fields[field].annotation) for field in fields}
+    used = {_form_of(field) for field in fields}
     for form, meaning in _FORMS.values():
         if form in used:
             yield f"{form:<10} {meaning}"
@@ -103,11 +104,18 @@ def _help(field: str) -> str:
     return f"{description} ({name_of(field)}; default: {as_text(setting.default)})"
 
 
-def _form_of(annotation: Any) -> str:
-    """Return the word for the values of a field of this type. Raises LookupError."""
+def _form_of(field: str) -> str:
+    """Return the word for the values of `field`. Raises LookupError."""
+    # A URL may have a type of its own, such as that of a secret.
+    return (
+        _URL if field.endswith("_url") else _form_of_type(Settings.model_fields[field].annotation)
+    )
+
+
+def _form_of_type(annotation: Any) -> str:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return "|".join(parts)
     if origin is Secret or not parts:
         return _FORMS[origin or annotation][0]
-    return _form_of(parts[0])  # of Annotated, or of `... | None`
+    return _form_of_type(parts[0])  # of Annotated, or of `... | None`
