@@ -196,12 +196,19 @@ def _authentication_violations(request: TokenRequest, header: Header) -> Iterato
     else:
         pair = (request.client_id, request.client_secret)
     is_supported = header is not None or not request.authorization
-    if not is_supported or not all(part.reveal() for part in pair):
+    if not is_supported:
         yield _Violation(
             reason=INVALID_CLIENT,
-            detail="Send client_id and client_secret, either by HTTP Basic authentication "
-            "or as fields of the request.",
+            detail=f"The Authorization header has another scheme than Basic. {_SEND_BOTH}",
         )
+    elif not all(part.reveal() for part in pair):
+        yield _Violation(reason=INVALID_CLIENT, detail=_SEND_BOTH)
+
+
+_SEND_BOTH = (
+    "Send client_id and client_secret, either by HTTP Basic authentication or as fields of the "
+    "request."
+)
 
 
 _CHECKS = (

@@ -131,6 +131,10 @@ UNAUTHENTICATED = Refusal(
     detail="Send client_id and client_secret, either by HTTP Basic authentication "
     "or as fields of the request.",
 )
+OTHER_SCHEME = Refusal(
+    reason=INVALID_CLIENT,
+    detail=f"The Authorization header has another scheme than Basic. {UNAUTHENTICATED.detail}",
+)
 ONE_WAY = (
     "Remove client_secret or the Authorization header: a request must use one "
     "authentication method."
@@ -260,10 +264,10 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
     "secret alone": (Sent(client_secret="secret"), UNAUTHENTICATED),
     "header without id": (by(basic("", "secret")), UNAUTHENTICATED),
     "header without secret": (by(basic("partner", "")), UNAUTHENTICATED),
-    "another scheme": (by("Bearer abc"), UNAUTHENTICATED),
+    "another scheme": (by("Bearer abc"), OTHER_SCHEME),
     "another scheme and id": (
         Sent(client_id="partner", authorization=("Bearer abc",)),
-        UNAUTHENTICATED,
+        OTHER_SCHEME,
     ),
 }
 
