@@ -54,7 +54,7 @@ def test_guesses_at_one_client(count: int, passed: int, *, shuts_out: bool) -> N
     throttle, clock = by_default()
     client = credentials("partner0")
     assert exchange(throttle, client, "192.0.2.1", error=None) is None
-    for minute in range(3):
+    for minute in range(2):
         assert sum(guesses_of(throttle, one) for one in addresses(count)) == passed
         new = exchange(throttle, client, f"198.51.100.{minute}", error=None)
         assert is_refused(new) is shuts_out
