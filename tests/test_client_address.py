@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.client_address import find, network_of
+from tests.properties import many
 
 PEER = "192.0.2.1"
 
@@ -69,6 +70,7 @@ def test_network_of(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
+@many
 @given(st.ip_addresses(v=6).map(str) | st.ip_addresses(v=6).map(lambda one: one.exploded))
 def test_network_of_any_address(address: str) -> None:
     """The networks are those of the standard library's `ipaddress`."""
@@ -77,6 +79,7 @@ def test_network_of_any_address(address: str) -> None:
     assert network_of(address) == str(expected)
 
 
+@many
 @given(st.ip_addresses(v=4))
 def test_network_of_an_ipv4_address(address: IPv4Address) -> None:
     """An IPv4 address is its own network, also where it is mapped to IPv6."""

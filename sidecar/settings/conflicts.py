@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sidecar.settings.model import Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
-from sidecar.settings.types import Address
+from sidecar.settings.types import Address, as_text
 
 
 def find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -14,7 +14,8 @@ def find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _find_incomplete_tls(settings)
     if settings.max_client_failures > settings.max_address_failures:
         # The address would always be refused before the client is.
-        yield "max_client_failures", f"must not be more than {name_of('max_address_failures')}"
+        limit = f"{name_of('max_address_failures')}, which is {settings.max_address_failures}"
+        yield "max_client_failures", f"must not be more than {limit}"
     if settings.shared_limits_url and not settings.log_client_key:
         # It hashes the names of the counts, which must be equal on all replicas.
         yield "log_client_key", f"must be set beside {name_of('shared_limits_url')}"
@@ -45,11 +46,13 @@ def _find_untimely(settings: Settings) -> Iterator[tuple[str, str]]:
     """Find times that never expire because a longer one expires first, and phases too long."""
     for shorter, longer in _SHORTER:
         if getattr(settings, shorter) >= getattr(settings, longer):
-            yield shorter, f"must be shorter than {name_of(longer)}"
-    phases = f"{name_of('lame_duck')} and {name_of('drain_timeout')}"
+            limit = as_text(getattr(settings, longer))
+            yield shorter, f"must be shorter than {name_of(longer)}, which is {limit}"
     margin = SHUTDOWN_MARGIN.total
-    if settings.lame_duck + settings.drain_timeout + margin > settings.termination_grace:
-        yield "termination_grace", f"must be {margin:g} s longer than {phases} together"
+    least = settings.lame_duck + settings.drain_timeout + margin
+    if least > settings.termination_grace:
+        parts = (name_of("lame_duck"), name_of("drain_timeout"), as_text(margin))
+        yield "termination_grace", f"must be at least {as_text(least)}: {' + '.join(parts)}"
 
 
 def _find_incomplete_tls(settings: Settings) -> Iterator[tuple[str, str]]:

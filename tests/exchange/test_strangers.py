@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sidecar.exchange.throttle import Limit
 from tests.exchange.scene import SECRET, Exchange, Protocol, Scene
+from tests.properties import many
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 HOME = "192.0.2.1"
@@ -162,6 +163,4 @@ class Strangers(RuleBasedStateMachine):
 
 
 TestStrangers = Strangers.TestCase
-TestStrangers.settings = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, derandomize=True
-)
+TestStrangers.settings = settings(many, max_examples=20, stateful_step_count=30)

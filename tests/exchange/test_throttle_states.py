@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sidecar.problems import ProblemError
 from tests.exchange.throttled import FAILED, HERE, THERE, credentials, end, make
+from tests.properties import many
 
 CLIENTS, ADDRESSES = ("one", "two"), (HERE, THERE, "192.0.2.3")
 PER_CLIENT, PER_ADDRESS, PER_ALL, CALLS, IN_FLIGHT = 3, 5, 8, 12, 4
@@ -122,6 +123,4 @@ def reaches(failures: int, in_flight: int, limit: int) -> bool:
 
 
 TestGuessing = Guessing.TestCase
-TestGuessing.settings = settings(
-    max_examples=50, stateful_step_count=50, deadline=None, derandomize=True
-)
+TestGuessing.settings = settings(many, max_examples=50, stateful_step_count=50)
