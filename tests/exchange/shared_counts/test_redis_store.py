@@ -218,14 +218,17 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> list[str]:
     return names
 
 
-async def test_the_next_address_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If an address refuses, the next one of the name is used; we look the name up ourselves."""
-    names = resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+@pytest.mark.parametrize("hosts", [("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")])
+async def test_the_addresses_of_a_name(
+    monkeypatch: pytest.MonkeyPatch, hosts: tuple[str, str]
+) -> None:
+    """The first address that accepts is used, whichever refuse; we look the name up ourselves."""
+    names = resolve_to(monkeypatch, *hosts)
     async with serving(counting()) as server:
         url = server.url.replace("127.0.0.1", "redis.test")
         async with opened(url) as store:
             assert await store.add({A: 1}) == [Total(1, 40.0)]
-    assert names == ["redis.test"]
+    assert (names, server.connections) == (["redis.test"], 1)
 
 
 async def test_a_name_without_an_address() -> None:
