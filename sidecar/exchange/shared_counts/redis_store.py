@@ -93,9 +93,8 @@ class RedisStore:
     def __init__(self, url: Secret[str], timeouts: Timeouts = TIMEOUTS) -> None:
         scheme, _, rest = url.reveal().partition(":")
         is_tls = scheme.lower() == "rediss"
-        options: dict[str, Any] = dict(
-            parse_url(f"redis:{rest}")
-        )  # the only scheme that it has for plain TCP
+        # Of these schemes redis-py knows two, and one of them would choose its own connection.
+        options: dict[str, Any] = dict(parse_url(f"redis:{rest}"))
         name, port = str(options.pop("host")), options.pop("port", _DEFAULT_PORT)
         self.server = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
         pool = ConnectionPool(
