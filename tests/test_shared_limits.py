@@ -94,7 +94,7 @@ async def test_a_store_that_fails_costs_no_call() -> None:
     assert hits(log.text, page.text, str(state)) == []
 
 
-async def test_without_a_store_nothing_is_told_of_one() -> None:
+async def test_without_a_store_there_is_no_metric_of_one() -> None:
     """Without the setting there is no such metric and no such state."""
     async with open_deployment() as deployment:
         page = await scrape(deployment.addresses.admin)

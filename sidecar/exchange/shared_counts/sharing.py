@@ -74,7 +74,7 @@ class Sharing:
         return self._names.throttle_key
 
     def count(self, limit: Limit, key: bytes) -> None:
-        """Share one wrong secret that `limit` has counted for `key`. It takes no time."""
+        """Share one wrong secret that `limit` has counted for `key`. It never waits."""
         count = limit, key
         if count not in self._waiting and len(self._waiting) >= MAX_WAITING:
             self._outcomes[Outcome.DROPPED] += 1

@@ -103,7 +103,7 @@ async def test_user_password_and_database() -> None:
         ("valkey://[2001:db8::1]", "[2001:db8::1]:6379"),
     ],
 )
-def test_the_server_is_told_without_its_secrets(url: str, server: str) -> None:
+def test_the_server_is_shown_without_secrets(url: str, server: str) -> None:
     """The host and the port of a URL are for the log; the default port is that of Redis."""
     assert RedisStore(Secret(url.replace("://", "://canary:canary@"))).server == server
 
