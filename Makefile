@@ -136,12 +136,12 @@ docs: .venv/complete
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' --extra dev --group run pyproject.toml -o requirements.txt
+	  --custom-compile-command 'make lock' --extra dev --extra shared-limits --group run pyproject.toml -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' --extra dev --extra otel --group test --group bench --group check --group build pyproject.toml \
+	  --custom-compile-command 'make lock' --extra dev --extra otel --extra shared-limits --group test --group bench --group check --group build pyproject.toml \
 	  -c requirements.txt -o requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
-	  --custom-compile-command 'make lock' pyproject.toml -c requirements.txt -o deploy/requirements.txt
+	  --custom-compile-command 'make lock' --extra shared-limits pyproject.toml -c requirements.txt -o deploy/requirements.txt
 	for lock in deploy/sbom/requirements tests/deploy/kubernetes_validate; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
 	    --custom-compile-command 'make lock' $$lock.in -o $$lock.txt || exit 1; \

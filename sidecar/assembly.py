@@ -12,6 +12,8 @@ from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.exchange.client_hash import ClientHash
 from sidecar.exchange.service import TokenService
+from sidecar.exchange.shared_counts.names import CountNames
+from sidecar.exchange.shared_counts.sharing import Sharing
 from sidecar.exchange.throttle import Throttle
 from sidecar.grpc_server.server import GrpcLimits, GrpcServer
 from sidecar.http_server.limits import Limits
@@ -64,14 +66,30 @@ class Assembly:
             observe=self.durations.observe_grpc,
         )
 
-    def build_service(self, token_url: str) -> TokenService:
-        """Return the servicer of the exchange at `token_url`. Its `auth_api` must be entered."""
+    def build_sharing(self) -> Sharing | None:
+        """Return what shares wrong secrets with other replicas, or None if they are not shared."""
+        url, key = self.settings.shared_limits_url, self.settings.log_client_key
+        if url is None or key is None:
+            return None
+        from sidecar.exchange.shared_counts.redis_store import (  # noqa: PLC0415 its client is in the extra `shared-limits`
+            RedisStore,
+        )
+
+        return Sharing(RedisStore(url), CountNames(key))
+
+    def build_service(self, token_url: str, sharing: Sharing | None) -> TokenService:
+        """Return the servicer of the exchange at `token_url`. Its `auth_api` must be entered.
+
+        Its throttle tells `sharing` of wrong secrets.
+        """
         settings = self.settings
         throttle = Throttle(
             client_failures=settings.max_client_failures,
             address_failures=settings.max_address_failures,
             all_failures=settings.max_failures,
             client_calls=settings.max_client_calls,
+            key=sharing.throttle_key.reveal() if sharing else None,
+            on_failure=sharing.count if sharing else None,
         )
         hashes = ClientHash(settings.log_client_key)
         return TokenService(self._build_auth_api(token_url), throttle, hashes)

@@ -25,9 +25,12 @@ from sidecar.settings.sources import SettingsError, load
 _UNFIT = (
     "is missing: this release of the library does not fit; install the versions in requirements.txt"
 )
+_NEEDS_REDIS = "needs the extra shared-limits: pip install 'karmo-sidecar[shared-limits]'"
 
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
+# The commands that need the packages for the settings in force.
+_SERVING = _CALLING | {"dev"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
     if not question:
         violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
+    if command in _SERVING and settings.shared_limits_url and find_spec("redis") is None:
+        violations.append(f"{name_of('shared_limits_url')}: {_NEEDS_REDIS}")
     if violations or unknown:
         usage = f"unexpected arguments; see karmo-sidecar {command} --help"
         return _fail(*violations or [usage], status=failed)

@@ -143,8 +143,11 @@ async def _build_front(
     stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: socket, token_url: str
 ) -> HttpListener:
     """Return the REST listener on `bound`, after the servicer was added to both protocols."""
-    service = parts.service = assembly.build_service(token_url)
+    sharing = parts.sharing = assembly.build_sharing()
+    service = parts.service = assembly.build_service(token_url, sharing)
     await stack.enter_async_context(service.auth_api)
+    if sharing is not None:
+        await stack.enter_async_context(sharing.running(service.throttle.learn))
     channel = assembly.build_channel()
     add_servicers(service, parts.server, channel)
     rest = parts.http["rest"] = assembly.build_rest(channel, bound)

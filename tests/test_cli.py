@@ -41,6 +41,11 @@ from sidecar.cli import main
 sys.exit(main())
 """
 SIDECAR_WITHOUT_JOSERFC = (SIDECAR[0], "-c", WITHOUT_JOSERFC)
+SIDECAR_WITHOUT_REDIS = (SIDECAR[0], "-c", WITHOUT_JOSERFC.replace("joserfc", "redis"))
+STORE = {
+    "shared_limits_url": f"redis://:{CANARY}@127.0.0.1:9",
+    "log_client_key": "0123456789abcdefghijklmnopqrstuv",
+}
 
 
 def is_refusal(end: Ended, *faults: str) -> bool:
@@ -334,6 +339,35 @@ async def test_serve_lacks_nothing_without_the_extra() -> None:
     ):
         sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
         assert (await ways["grpc"](sent)).token == TOKEN
+
+
+@pytest.mark.parametrize("command", ["serve", "dev", "check-config"])
+async def test_a_store_needs_its_extra(command: str) -> None:
+    """Without the extra `shared-limits`, the URL of a store is a fault that names the extra."""
+    flags = as_flags(STORE | (TOKEN_URL if command != "dev" else {}))
+    end = await run(*SIDECAR_WITHOUT_REDIS, command, *flags)
+    assert is_refusal(
+        end,
+        "SIDECAR_SHARED_LIMITS_URL: needs the extra shared-limits: "
+        "pip install 'karmo-sidecar[shared-limits]'",
+    ), end
+
+
+async def test_without_a_store_its_extra_is_not_needed() -> None:
+    """Without the extra `shared-limits`, and without a store, `serve` exchanges a token."""
+    async with (
+        Upstream() as upstream,
+        serving("serve", program=SIDECAR_WITHOUT_REDIS, auth_api_token_url=upstream.url) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
+        assert (await ways["grpc"](sent)).token == TOKEN
+
+
+async def test_the_store_is_not_asked_by_a_check() -> None:
+    """`check-config` accepts the URL of a store that nothing listens at."""
+    end = await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL | STORE))
+    assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
 
 
 async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "auth_api.client",
         "auth_api.transport.connection",
         "call",
+        "exchange.shared_counts.sharing",
         "exchange.throttle",
         "http_server.counts",
         "process.daemon_thread",
@@ -72,6 +73,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     "telemetry": (
         "auth_api.client",
         "exchange.service",
+        "exchange.shared_counts.sharing",
         "exchange.throttle",
         "grpc_server.server",
         "http_server.counts",
@@ -115,6 +117,13 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     "rest.fixed_content": (),
     "grpc_server": ("interceptors", "logs", "process.sockets", "settings.types", "spans"),
     "interceptors": ("call", "logs", "problems", "spans"),
+    "exchange.shared_counts": (
+        "auth_api.dns",
+        "exchange.failure_limit",
+        "exchange.throttle",
+        "logs",
+        "secret",
+    ),
     "exchange": (
         "auth_api",
         "call",
@@ -188,6 +197,10 @@ USERS: Mapping[str, tuple[str, ...]] = {
     "prometheus_client": ("telemetry.metrics",),
     "pydantic": ("settings",),
     "pydantic_core": ("settings.sources",),
+    "redis": (
+        "exchange.shared_counts.redis_connection",
+        "exchange.shared_counts.redis_store",
+    ),
     "requests": ("telemetry.tracing.exporter",),
     "uvicorn": ("http_server.listener", "http_server.protocol"),
     "uvloop": ("cli",),

@@ -16,6 +16,9 @@ def find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
         # The address would always be refused before the client is.
         limit = f"{name_of('max_address_failures')}, which is {settings.max_address_failures}"
         yield "max_client_failures", f"must not be more than {limit}"
+    if settings.shared_limits_url and not settings.log_client_key:
+        # It hashes the names of the counts, which must be equal on all replicas.
+        yield "log_client_key", f"must be set beside {name_of('shared_limits_url')}"
 
 
 def _find_shared(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from sidecar.settings.types import (
     KeyField,
     PathField,
     SecondsField,
+    StoreUrlField,
     UrlField,
 )
 
@@ -166,6 +167,13 @@ class Settings(BaseModel):
         3000,
         description="Maximum number of exchanges per minute for one client from one IP address. "
         "Beyond it: 429 or RESOURCE_EXHAUSTED.",
+    )
+    shared_limits_url: StoreUrlField | None = Field(
+        None,
+        description="URL of the Redis or Valkey server that counts wrong secrets for all replicas: "
+        "`redis://`, `valkey://`, or `rediss://` for TLS. If it has a password, put it into a file "
+        "(`SIDECAR_SHARED_LIMITS_URL_FILE`). Needs `SIDECAR_LOG_CLIENT_KEY` and the extra "
+        "`shared-limits`. Without it: each replica counts for itself.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",

@@ -27,6 +27,7 @@ _MAX_SECONDS = 3600.0
 _MAX_COUNT = 1_000_000
 # A short key could be guessed: a reader of the log could try keys on a known identifier.
 _KEY = re.compile(r"[\x21-\x7e]{32,256}")
+_STORE_SCHEMES = frozenset({"redis", "rediss", "valkey"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,28 @@ def _parse_key(value: str | Secret[str]) -> Secret[str]:
     return Secret(value)
 
 
+def _parse_store_url(value: str | Secret[str]) -> Secret[str]:
+    if isinstance(value, Secret):
+        return value
+    if not re.fullmatch(r"[\x21-\x7e]*", value):
+        raise ValueError("must hold visible ASCII characters only")
+    if set("?#") & set(value):
+        raise ValueError("must hold no query or fragment; in a password, write ? as %3F, # as %23")
+    try:
+        parts = urlsplit(value)
+        is_usable = parts.scheme in _STORE_SCHEMES and parts.port != 0
+        is_usable = is_usable and _HOST.fullmatch(parts.hostname or "") is not None
+        is_usable = is_usable and re.fullmatch("/?|/[0-9]{1,5}", parts.path) is not None
+    except ValueError:  # its text would quote the value
+        is_usable = False
+    if not is_usable:
+        raise ValueError(
+            "must be redis://HOST, rediss://HOST or valkey://HOST, with USER:PASSWORD@ before the "
+            "host, :PORT and /DATABASE behind it where needed; in a password, write / as %2F"
+        )
+    return Secret(value)
+
+
 def mask_query(url: str) -> str:
     """Return `url` without the values of its query, which may be secret."""
     path, query, _ = url.partition("?")
@@ -158,4 +181,5 @@ CountOrZeroField = Annotated[int, BeforeValidator(partial(_parse_count, least=0)
 UrlField = Annotated[str, BeforeValidator(_check_http_url)]
 BaseUrlField = Annotated[str, BeforeValidator(_check_base_url)]
 KeyField = Annotated[Secret[str], PlainValidator(_parse_key)]
+StoreUrlField = Annotated[Secret[str], PlainValidator(_parse_store_url)]
 PathField = Annotated[Path, BeforeValidator(_parse_path)]

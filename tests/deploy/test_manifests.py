@@ -307,3 +307,47 @@ async def test_the_example_starts_with_its_certificate(folder: Path, tmp_path: P
     assert (end.status, end.stderr) == (0, "")
     (tmp_path / "tls.key").write_text("canary")
     assert (await run(*SIDECAR, "check-config", env=env)).status == 78
+
+
+SHARED = KUBERNETES / "stand-alone/shared-limits"
+STORE = {"url": "rediss://:canary@redis.example.com", "client-key": "k" * 32}
+
+
+def test_the_component_of_shared_limits_mounts_what_it_names() -> None:
+    """Each file of a setting is a key of the Secret that docs/deployment.md makes, where it is."""
+    (patch,) = parse((SHARED / "deployment.yaml").read_text("utf-8"))
+    container, (volume,) = our_container([patch]), our_pod([patch])["spec"]["volumes"]
+    (mount,) = container["volumeMounts"]
+    assert (mount["name"], mount["readOnly"]) == (volume["name"], True)
+    files = {each["name"]: each["value"] for each in container["env"]}
+    names = ("shared_limits_url", "log_client_key")
+    assert files == {
+        f"{name_of(name)}_FILE": f"{mount['mountPath']}/{key}"
+        for name, key in zip(names, STORE, strict=True)
+    }
+    page = (ROOT / "docs/deployment.md").read_text("utf-8")
+    assert f"create secret generic {volume['secret']['secretName']} " in page
+    assert [key for key in STORE if f"--from-literal={key}=" not in page] == []
+
+
+@pytest.mark.tools
+async def test_the_component_of_shared_limits_fits_the_shape(folder: Path, tmp_path: Path) -> None:
+    """With it the shape is rendered, and `check-config` accepts its settings with a store."""
+    own = folder / "shared"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        "resources: [../stand-alone]\ncomponents: [../stand-alone/shared-limits]\n"
+    )
+    manifest = parse(render(own))
+    for name, content in STORE.items():
+        (tmp_path / name).write_text(content)
+    (mount,) = our_container(manifest)["volumeMounts"]
+    env = {
+        name: value.replace(mount["mountPath"], str(tmp_path))
+        for name, value in environment(manifest).items()
+    }
+    end = await run(*SIDECAR, "check-config", env=env)
+    assert (end.status, end.stderr) == (0, "")
+    (tmp_path / "url").write_text("canary")
+    assert (await run(*SIDECAR, "check-config", env=env)).status == 78

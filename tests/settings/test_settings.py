@@ -94,6 +94,7 @@ def test_defaults() -> None:
         "max_client_failures": 30,
         "max_address_failures": 300,
         "max_client_calls": 3000,
+        "shared_limits_url": None,
         "log_level": "info",
         "log_client_key": None,
         "lame_duck": 5.0,
@@ -105,6 +106,7 @@ def test_defaults() -> None:
 
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
+STORE = "rediss://some:p%40ss@redis.example.test:6380/1"
 TLS_FILES = (
     *(f"{side}_tls_{file}" for side in ("rest", "grpc") for file in ("certificate", "key")),
     *(f"{side}_tls_client_ca" for side in ("rest", "grpc")),
@@ -134,6 +136,7 @@ SET: Mapping[str, tuple[str, Any]] = {
     "max_client_failures": ("1", 1),
     "max_address_failures": ("0100", 100),
     "max_client_calls": ("2", 2),
+    "shared_limits_url": (STORE, STORE),
     "log_level": ("error", "error"),
     "log_client_key": (KEY, KEY),
     "lame_duck": ("0s", 0.0),
@@ -159,6 +162,7 @@ def test_every_setting_is_in_the_table() -> None:
 def test_sources(name: str, value: str, read: object) -> None:
     """Each setting comes from its environment variable or from its flag."""
     others = {other: file for other, file in BESIDE.items() if name in BESIDE and other != name}
+    others |= {"log_client_key": KEY} if name == "shared_limits_url" else {}
     assert plain(getattr(load({f"SIDECAR_{name.upper()}": value}, others), name)) == read
     assert plain(getattr(load({}, others | {name: value}), name)) == read
 
@@ -202,8 +206,9 @@ def test_values_that_are_read_already() -> None:
     settings = Settings(rest_listen=Address("::1", 1), auth_api_timeout=1.5, max_in_flight=7)
     assert (str(settings.rest_listen), settings.auth_api_timeout) == ("[::1]:1", 1.5)
     assert settings.max_in_flight == 7
-    key = Secret(KEY)
+    key, store = Secret(KEY), Secret(STORE)
     assert Settings(log_client_key=key).log_client_key is key
+    assert Settings(shared_limits_url=store).shared_limits_url is store
 
 
 # The forms of values
@@ -333,6 +338,55 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
     assert KEY not in f"{settings} {settings!r} {settings.model_dump()} {as_text(Secret(KEY))}"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis://redis.test",
+        "VALKEY://redis.test/",
+        "valkey://:canary@10.0.0.1:1/15",
+        "rediss://some:canary@[::1]:65535/0",
+    ],
+)
+def test_a_store(value: str) -> None:
+    """The URL of a store has a host, and may have all else; it is masked as secrets are."""
+    settings = load({"SIDECAR_SHARED_LIMITS_URL": value}, {"log_client_key": KEY})
+    assert plain(settings.shared_limits_url) == value
+    assert "canary" not in f"{settings} {settings!r} {settings.model_dump()}"
+
+
+NO_STORE = (
+    "must be redis://HOST, rediss://HOST or valkey://HOST, with USER:PASSWORD@ before the host, "
+    ":PORT and /DATABASE behind it where needed; in a password, write / as %2F"
+)
+NO_QUERY = "must hold no query or fragment; in a password, write ? as %3F, # as %23"
+BAD_STORES: Mapping[str, str] = {
+    "": NO_STORE,
+    "canary": NO_STORE,
+    "redis.test:6379": NO_STORE,
+    "redis://": NO_STORE,
+    "redis://:canary@": NO_STORE,
+    "redis://redis.test:0": NO_STORE,
+    "redis://redis.test:65536": NO_STORE,
+    "redis://redis.test/canary": NO_STORE,
+    "redis://redis.test/1/2": NO_STORE,
+    "redis://:can/ary@redis.test": NO_STORE,
+    "redis://[canary]": NO_STORE,
+    "redis+sentinel://redis.test": NO_STORE,
+    "unix:///run/redis.sock": NO_STORE,
+    "https://redis.test": NO_STORE,
+    "redis://redis.test?db=1": NO_QUERY,
+    "redis://:can#ary@redis.test": NO_QUERY,
+    "redis://redis.test\n": ASCII,
+    "redis://:can\u00e4ry@redis.test": ASCII,
+}
+
+
+@pytest.mark.parametrize(("value", "message"), BAD_STORES.items(), ids=repr)
+def test_a_bad_store(value: str, message: str) -> None:
+    """What is no URL of a store is refused, and the fault shows no part of it."""
+    assert fault_of("SHARED_LIMITS_URL", value) == message
+
+
 BAD_SECONDS = (
     "",
     "5",
@@ -445,6 +499,10 @@ UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
     "failures": (
         {"max_client_failures": "301"},
         "MAX_CLIENT_FAILURES: must not be more than SIDECAR_MAX_ADDRESS_FAILURES, which is 300",
+    ),
+    "shared counts without a key": (
+        {"shared_limits_url": STORE},
+        "LOG_CLIENT_KEY: must be set beside SIDECAR_SHARED_LIMITS_URL",
     ),
 }
 

@@ -38,7 +38,7 @@ async def test_the_counts_of_a_sidecar_that_starts() -> None:
     assert values["calls"] == {"in_flight": 0, "limit": 3, "streams": 0, "refused": 0}
     assert values["grpc"] == {"calls": 0, "waiting": 0}
     assert values["http"] == {}
-    assert values["auth_api"] is values["throttle"] is None
+    assert values["auth_api"] is values["throttle"] is values["sharing"] is None
     assert page.by("karmo_sidecar_phase", "phase") == {"starting": 1}
     assert page.value("karmo_sidecar_calls_in_flight_limit") == 3
     assert "karmo_sidecar_connections_open" not in page.text
