@@ -3,9 +3,17 @@
 | signal | sent by | effect |
 |---|---|---|
 | SIGTERM, SIGQUIT | platforms | begins the drain; a further one ends the current phase |
-| SIGINT | a person at a terminal | begins the drain without the lame duck |
+| SIGPWR | LXC, to stop a container | as SIGTERM |
+| SIGINT | Ctrl-C | begins the drain without the lame duck; a further one ends the current phase |
 | SIGHUP | a terminal that closes | as SIGINT, if standard input is a terminal |
-| SIGHUP, SIGUSR1, SIGUSR2 | log rotation | none, but a line in the log |
+| SIGUSR1 | a person, log rotation | the state of the process as a line in the log |
+| SIGHUP, SIGUSR2, SIGALRM | log rotation, timers | none, but a line in the log |
+| SIGPIPE, SIGXFSZ, SIGTTIN, SIGTTOU | the system, as a read or write fails | none |
+| SIGWINCH, SIGCHLD, SIGURG | terminals, the system | none: that is the default of the system |
+| SIGTSTP, SIGSTOP, SIGCONT | Ctrl-Z, debuggers, a freezer | the default: stops, and goes on later |
+
+A signal after `POST /drain` is a first one. The read or write that causes a signal fails without
+it too. A line for it could cause the next one.
 """
 
 import asyncio
@@ -16,9 +24,10 @@ from collections.abc import Callable, Iterator
 from sidecar import logs
 from sidecar.process.drain import Drain
 
-_STOP = (signal.SIGTERM, signal.SIGQUIT)
-_IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
-_ALL = (*_STOP, signal.SIGINT, signal.SIGHUP, *_IGNORED)
+_STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGPWR)
+_LOGGED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTIN, signal.SIGTTOU)
+_HANDLED = (*_STOP, signal.SIGINT, signal.SIGHUP, *_LOGGED)
 
 
 def catch(drain: Drain) -> None:
@@ -29,16 +38,23 @@ def catch(drain: Drain) -> None:
 
 
 def prepare(leave: Callable[[int, object], object]) -> None:
-    """Until `catch`, call `leave` on signals that stop the process; ignore the others."""
-    has_terminal = _has_terminal()
-    for number in _ALL:
-        is_ignored = number in _IGNORED or (number == signal.SIGHUP and not has_terminal)
-        signal.signal(number, signal.SIG_IGN if is_ignored else leave)
+    """Until `catch`, call `leave` on signals that stop the process; ignore the others.
+
+    `catch` does not change `_IGNORED`.
+    """
+    ignored = {*_IGNORED, *_LOGGED} | (set() if _has_terminal() else {signal.SIGHUP})
+    for number in (*_HANDLED, *_IGNORED):
+        signal.signal(number, signal.SIG_IGN if number in ignored else leave)
+
+
+def show_by(show: Callable[[], None]) -> None:
+    """From now on call `show` on SIGUSR1. After `catch`, on the same loop."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show)
 
 
 def ignore() -> None:
     """Ignore all these signals, so that a process that has shut down keeps its status."""
-    for number in _ALL:
+    for number in _HANDLED:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
 
@@ -66,7 +82,7 @@ def _handlers(
     yield signal.SIGINT, stop_handler("SIGINT", drain.interrupt)
     hang_up = stop_handler("SIGHUP", drain.interrupt) if has_terminal else _log_only("SIGHUP")
     yield signal.SIGHUP, hang_up
-    for number in _IGNORED:
+    for number in _LOGGED:
         yield number, _log_only(number.name)
 
 
