@@ -104,8 +104,8 @@ class HttpListener:
         """Stop listening, let requests in flight end, then stop the application."""
         self.retire()
         self._server.should_exit = True
-        await self._main_loop
         await self._close()
+        await self._main_loop
         await self._server.shutdown(sockets=[self._bound])
         if self._cutting is not None:
             self._cutting.cancel()
@@ -120,22 +120,23 @@ class HttpListener:
                 late.append(self._bound.accept()[0])
         for server in self._server.servers:
             server.close()
+        accepting = [asyncio.create_task(self._accept(connection)) for connection in late]
         loop = asyncio.get_running_loop()
-        for connection in late:
-            connection.setblocking(False)
-        accepting = asyncio.gather(
-            *(
-                loop.connect_accepted_socket(self._new_protocol, connection, **self._handshake())
-                for connection in late
-            ),
-            return_exceptions=True,  # some clients have left
-        )
         end = loop.time() + self._limits.linger
-        while not accepting.done() or self._state.opening:  # nothing reports a failed handshake
-            if loop.time() >= min(end, self._ends_at):
-                accepting.cancel()
-                break
+        is_waiting = True
+        while is_waiting:  # nothing reports a failed handshake
             await asyncio.sleep(_POLL_INTERVAL)
+            is_open = bool(self._state.opening) or not all(task.done() for task in accepting)
+            is_waiting = is_open and loop.time() < min(end, self._ends_at)
+        for task in accepting:
+            task.cancel()
+
+    async def _accept(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        with suppress(OSError):  # the client has left, or the handshake failed
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._new_protocol, connection, **self._handshake()
+            )
 
     def _new_protocol(self) -> HttpProtocol:
         state = self._server.server_state
@@ -186,15 +187,21 @@ class HttpListener:
         self._cutting = asyncio.create_task(self._end_connections())
 
     async def _end_connections(self) -> None:
-        for _ in range(_TURNS):
-            await asyncio.sleep(_TURN)
+        """End idle connections, and at the end of the cut all. First read what has arrived."""
+        await _pass_turns()
         self.end_idle()
         await asyncio.sleep(self._ends_at - asyncio.get_running_loop().time())
+        await _pass_turns()  # on a busy machine the time may be over before
         for connection in self._connections():
             connection.transport.abort()
 
     def _connections(self) -> tuple[HttpProtocol, ...]:
         return cast("tuple[HttpProtocol, ...]", tuple(self._server.server_state.connections))
+
+
+async def _pass_turns() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(_TURN)
 
 
 def _raise_refusals(app: ASGIApp) -> ASGIApp:
