@@ -14,7 +14,7 @@ import uvloop
 from sidecar import logs, probe
 from sidecar.exchange.client_hash import ClientHash
 from sidecar.http_server import foreign_names
-from sidecar.process import core_dumps, file_limits, signals
+from sidecar.process import core_dumps, file_limits, startup_signals
 from sidecar.settings import commands, report
 from sidecar.settings.commands import EX_CONFIG, EX_IOERR, EX_SOFTWARE, EX_UNHEALTHY
 from sidecar.settings.flags import explain_unknown
@@ -70,10 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """Exit at once: before the sidecar serves there is nothing to finish.
-
-    The first process of a container ignores signals that it has no handler for.
-    """
+    """Exit at once: before the sidecar serves there is nothing to finish."""
     sys.exit(0)
 
 
@@ -129,7 +126,7 @@ def _describe(settings: Settings) -> int:
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
-    signals.prepare(_leave)
+    startup_signals.prepare(_leave)
     core_dumps.forbid()
     # Without it gRPC core writes a line to standard error for each failed handshake. gRPC
     # reads it when it is imported.

@@ -24,9 +24,9 @@ from sidecar.process.drain import Drain, Phase
 from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
 from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
-from sidecar.telemetry import state
 from sidecar.telemetry.counts import Parts, counts_for_drain
 from sidecar.telemetry.metrics.metrics import Metrics
+from sidecar.telemetry.state import State
 from sidecar.telemetry.tracing import setup
 from sidecar.tls import expiry, reloading
 from sidecar.tls.certificates import Certificates
@@ -48,7 +48,12 @@ async def run(
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     drain = drain_of(settings)
     signals.catch(drain)
-    async with running(settings, embeds_auth_api=embeds_auth_api, drain=drain) as addresses:
+    async with running(
+        settings,
+        embeds_auth_api=embeds_auth_api,
+        drain=drain,
+        on_state=lambda shown: signals.show_by(shown.log),
+    ) as addresses:
         # Objects that live as long as the process are left out of later collections.
         gc.collect()
         gc.freeze()
@@ -69,13 +74,17 @@ def drain_of(settings: Settings) -> Drain:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, embeds_auth_api: bool, drain: Drain | None = None
+    settings: Settings,
+    *,
+    embeds_auth_api: bool,
+    drain: Drain | None = None,
+    on_state: Callable[[State], None] = lambda _: None,
 ) -> AsyncIterator[Addresses]:
     """Run a sidecar inside the context; with `embeds_auth_api` also the auth-api that it calls.
 
     At the end of the context the sidecar serves new calls for the time of the lame duck,
     then gives calls in flight the time of the drain, and frees all resources. `drain` can be
-    hastened. Raises OSError.
+    hastened. `on_state` gets the state, as soon as it can be read. Raises OSError.
     """
     drain = drain or drain_of(settings)
     async with AsyncExitStack() as stack:
@@ -102,7 +111,9 @@ async def running(
         parts = Parts(
             drain=drain, admission=assembly.admission, server=server, certificates=certificates
         )
-        routes = [state.route(addresses.by_name(), parts.counts), metrics.route(parts.counts)]
+        state = State(addresses.by_name(), parts.counts)
+        on_state(state)
+        routes = [state.route(), metrics.route(parts.counts)]
         await _serve_auxiliary(stack, bound, parts, routes)
         rest = await _build_front(stack, assembly, parts, bound.rest, addresses.token_url)
         await rest.start()
@@ -165,7 +176,7 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
     def cut() -> None:
         admission.end_calls()
         server.cut(SHUTDOWN_MARGIN.responses / 2)
-        rest.cut()
+        rest.cut(SHUTDOWN_MARGIN.responses / 2)
 
     grace = drain.timeout + SHUTDOWN_MARGIN.responses
     await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)

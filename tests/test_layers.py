@@ -15,7 +15,7 @@ ROOT = Path(sidecar.__file__).parent
 # Each module or package of `sidecar`, and the others that it may import. A package stands for
 # all of its modules. In order from the top down.
 PERMITTED: Mapping[str, tuple[str, ...]] = {
-    "__main__": ("cli",),
+    "__main__": ("cli", "process.startup_signals"),
     "cli": (
         "api",
         "exchange.client_hash",

@@ -1,8 +1,8 @@
 """The server of the gRPC listener: its interceptors, its limits, and its shutdown."""
 
 import asyncio
+import math
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,8 @@ class GrpcServer:
         services = tuple(services)
         self._admission = admission
         self._message = RequestMessage(timeout=limits.message_timeout, capacity=limits.connections)
+        self._accepts_until = math.inf  # a time of the event loop
+        self._has_accepted = asyncio.Event()
         self._cutting: asyncio.Task[None] | None = None
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
@@ -170,28 +172,38 @@ class GrpcServer:
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
         # A caller that goes on calling must not use up the whole time.
-        await self._accept_received_calls(grace / 2)
+        self._accepts_until = min(self._accepts_until, loop.time() + grace / 2)
+        await self._accept_received_calls()
         self._admission.end_streams()
-        await self.server.stop(end - loop.time())
+        await self.server.stop(max(end - loop.time(), 0))
         if self._cutting is not None:
             await self._cutting
 
     def cut(self, grace: float) -> None:
-        """Make `stop` end: refuse the waiting calls, cancel the others after `grace` seconds."""
-        self._message.end()
-        self._cutting = asyncio.create_task(self.server.stop(grace))
+        """Make `stop` end: refuse the waiting and later calls, cancel others after `grace` seconds.
 
-    async def _accept_received_calls(self, seconds: float) -> None:
+        Calls that core has received are accepted first, so that they are refused too.
+        """
+        self._message.end()
+        half = grace / 2
+        now = asyncio.get_running_loop().time()
+        self._accepts_until = min(self._accepts_until, now + half)
+        self._cutting = asyncio.create_task(self._cut(half))
+
+    async def _cut(self, grace: float) -> None:
+        await self._has_accepted.wait()
+        await self.server.stop(grace)
+
+    async def _accept_received_calls(self) -> None:
         """Wait until each call that gRPC core has received has its handler.
 
         `stop` of grpc.aio would cancel the others. Core does not tell how many there are: it
         hands them over one by one.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                has_more = True
-                while has_more and self._cutting is None:
-                    has_more = await self._has_new_calls()
+        loop = asyncio.get_running_loop()
+        while loop.time() < self._accepts_until and await self._has_new_calls():
+            pass
+        self._has_accepted.set()
 
     async def _has_new_calls(self) -> bool:
         """Return whether a new call came in `_TURNS` turns of the loop."""
