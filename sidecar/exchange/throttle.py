@@ -18,7 +18,7 @@ from enum import StrEnum
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
-from sidecar.client_address import network_of
+from sidecar.client_address import UNIX_PEER, network_of
 from sidecar.exchange.windows import Windows
 from sidecar.problems import Problem, ProblemError
 
@@ -182,7 +182,9 @@ class Throttle:
                 scope="for this client from all addresses",
             ),
         )
-        return limits[:2] if self._trusted.count(pair) else limits
+        # Behind a Unix socket are all clients of a proxy: their sum says nothing of one of them.
+        kept = (limits[0], limits[2]) if network == UNIX_PEER else limits
+        return kept[:-1] if self._trusted.count(pair) else kept
 
     def _check_calls(self, key: Hashable) -> None:
         if self._calls.count(key) >= self._client_calls:

@@ -1,4 +1,4 @@
-"""An HTTP listener: one ASGI application on one listening socket, by an embedded uvicorn."""
+"""An HTTP listener: one ASGI application on its listening sockets, by an embedded uvicorn."""
 
 import asyncio
 import socket
@@ -9,6 +9,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sidecar.client_address import UNIX_PEER
 from sidecar.http_server.connection import REFUSAL, RefusedError
 from sidecar.http_server.counts import Drop, ListenerCounts
 from sidecar.http_server.limits import Limits
@@ -21,7 +22,7 @@ _POLL_INTERVAL = 0.02  # seconds
 
 
 class HttpListener:
-    """Serves `app` on the socket `bound` from `start` to `stop`.
+    """Serves `app` on the sockets `bound`, all of TCP or all Unix, from `start` to `stop`.
 
     `grace` is the time in seconds that `stop` gives to requests in flight. With `tls` the
     listener speaks TLS only. While `load_shedding` is full, the listener answers each plain
@@ -31,8 +32,7 @@ class HttpListener:
     def __init__(
         self,
         app: ASGIApp,
-        bound: socket.socket,
-        *,
+        *bound: socket.socket,
         grace: float,
         limits: Limits = _DEFAULTS,
         tls: ssl.SSLContext | None = None,
@@ -41,7 +41,12 @@ class HttpListener:
         self._bound = bound
         self._limits = limits
         self._tls = tls
-        self._state = ListenerState(limits=limits, load_shedding=load_shedding)
+        self._is_unix = any(each.family == socket.AF_UNIX for each in bound)
+        self._state = ListenerState(
+            limits=limits,
+            load_shedding=load_shedding,
+            peer=UNIX_PEER if self._is_unix else None,
+        )
         self._config = uvicorn.Config(
             _raise_refusals(app),
             http=HttpProtocol,
@@ -69,13 +74,13 @@ class HttpListener:
         await lifespan.startup()
         if lifespan.should_exit:
             raise RuntimeError("the application did not start")
-        server = await loop.create_server(
-            self._new_protocol,
-            sock=self._bound,
-            backlog=self._limits.backlog,
-            **self._handshake(),
-        )
-        self._server.servers = [server]
+        create = loop.create_unix_server if self._is_unix else loop.create_server
+        self._server.servers = [
+            await create(
+                self._new_protocol, sock=each, backlog=self._limits.backlog, **self._handshake()
+            )
+            for each in self._bound
+        ]
         self._main_loop = asyncio.create_task(self._server.main_loop())
 
     @property
@@ -101,16 +106,17 @@ class HttpListener:
         self._server.should_exit = True
         await self._main_loop
         await self._close()
-        await self._server.shutdown(sockets=[self._bound])
+        await self._server.shutdown(sockets=list(self._bound))
         if self._state.load_shedding is not None:
             self._state.load_shedding.report()
 
     async def _close(self) -> None:
         """Stop listening, and serve the connections in the backlog: else they are reset."""
         late: list[socket.socket] = []
-        with suppress(OSError):  # no more connections, or no descriptors for them
-            while True:
-                late.append(self._bound.accept()[0])
+        for bound in self._bound:
+            with suppress(OSError):  # no more connections, or no descriptors for them
+                while True:
+                    late.append(bound.accept()[0])
         for server in self._server.servers:
             server.close()
         loop = asyncio.get_running_loop()

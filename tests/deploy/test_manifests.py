@@ -134,7 +134,11 @@ WRONG: Mapping[str, tuple[Breaking, str]] = {
     ),
     "problems that nobody can open": (
         lambda manifest: of_kind(manifest, "ConfigMap")[0]["data"].pop("SIDECAR_PUBLIC_URL"),
-        "SIDECAR_PUBLIC_URL: must be set where REST listens on all addresses",
+        (
+            "SIDECAR_PUBLIC_URL: should be set to the URL that partners use: REST listens on all "
+            "addresses, and the type URLs of problems begin with http://127.0.0.1:8080, which "
+            "opens on this machine only"
+        ),
     ),
     "a probe of another port": (
         of_container("livenessProbe", "httpGet", "port", to="rest"),
