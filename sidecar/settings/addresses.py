@@ -15,7 +15,7 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 # A name that ends in a number is an IPv4 address in an old form: 127.1 is 127.0.0.1.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _MAX_NAME = 253  # characters (RFC 1035 section 2.3.4, without the root)
-_UNIX, _EXAMPLE = "unix:", "unix:/run/karmo-sidecar/rest.sock"
+_UNIX, EXAMPLE = "unix:", "unix:/run/karmo-sidecar/rest.sock"
 # No character that a URL, a shell or the configuration of a proxy would read differently.
 _PATH = re.compile(r"(?:/[\w.@+=-]+)+", re.ASCII)
 # The path in unix(7) has 108 bytes, of which the last is NUL. A new socket first has a name of
@@ -68,14 +68,14 @@ def _parse_host(host: str) -> str:
 def _parse_listen(value: str | Address) -> Address:
     if isinstance(value, str) and value.startswith(_UNIX):
         return UnixAddress(_parse_path(value.removeprefix(_UNIX)))
-    return _parse_address(value, form=f"{_HOST_PORT}, or a Unix socket, such as {_EXAMPLE}")
+    return _parse_address(value, form=f"{_HOST_PORT}, or a Unix socket, such as {EXAMPLE}")
 
 
 def _parse_path(path: str) -> str:
     if not _PATH.fullmatch(path):
         raise ValueError(
             f"must have an absolute path of letters, digits and ._@+=- behind {_UNIX}, such as "
-            f"{_EXAMPLE}"
+            f"{EXAMPLE}"
         )
     longest_folder = _MAX_PATH - len("/") - STAGED_NAME
     if len(path) > _MAX_PATH or path.rindex("/") > longest_folder:
