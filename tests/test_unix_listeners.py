@@ -30,6 +30,8 @@ SENT = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),
 FORM = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
 WRONG = "wrong-secret"
 LIMIT = 3  # wrong secrets, of one client and of one address
+# Nothing can be made in /proc, whoever tries.
+CAUSE = "(No such file or directory|Operation not permitted|Permission denied)"
 TRUSTED, FORGED = "203.0.113.9", "203.0.113.8"
 
 
@@ -182,6 +184,17 @@ async def test_a_living_socket_is_refused(folder: Path, field: str) -> None:
                 pytest.fail("the socket is shared")
         assert files_in(folder) == before
         assert await exchange(folder) == (200, StatusCode.OK)
+
+
+@pytest.mark.parametrize("field", ["rest_listen", "grpc_listen"])
+async def test_a_folder_that_takes_no_socket(folder: Path, field: str) -> None:
+    """Where a socket cannot be made, both protocols say the same of the address and the cause."""
+    flags = {field: "unix:/proc/karmo.sock"}
+    text = f"^SIDECAR_{field.upper()}: cannot listen on unix:/proc/karmo.sock: {CAUSE}$"
+    with pytest.raises(OSError, match=text):
+        async with open_sidecar(folder, **flags):
+            pytest.fail("it made a socket in /proc")
+    assert not files_in(folder)
 
 
 async def test_a_failed_start_leaves_no_socket(folder: Path) -> None:

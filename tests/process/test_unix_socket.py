@@ -1,5 +1,6 @@
 """Tests of the file of a Unix socket: its mode, whom it replaces, and its end."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -185,3 +186,22 @@ def test_one_of_many_replaces_a_dead_socket(tmp_path: Path) -> None:
         assert refused == [f"cannot listen on unix:{path}: Address already in use"] * (count - 1)
         assert answers(path)
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_is_locked(tmp_path: Path) -> None:
+    """Between the look at the path and the new socket no other sidecar does the same."""
+    locked: list[bool] = []
+
+    def listen(path: str) -> None:
+        leave_dead(Path(path))
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            locked.append(True)
+        finally:
+            os.close(descriptor)
+
+    with ExitStack() as stack:
+        publish(stack, UnixAddress(str(tmp_path / "r.sock")), listen)
+    assert locked == [True]
