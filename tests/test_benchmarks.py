@@ -61,6 +61,7 @@ async def test_a_row_for_each_number_of_replicas() -> None:
     assert rows == ["one, own core", "one, one core", "two, two cores"]
     ratios = r" = [0-9.]+ times the requests, [+-][0-9.]+% CPU"
     assert len(re.findall(ratios, table)) == 2
+    assert re.search(r"^a calculation on each core at once: [+-][0-9.]+% CPU$", table, re.MULTILINE)
 
 
 @pytest.mark.tools

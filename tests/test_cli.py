@@ -95,16 +95,19 @@ async def test_the_settings_are_printed_before_a_bad_certificate() -> None:
 # Any text is a valid file name.
 BAD = dict.fromkeys([name for name in SETTINGS if "_tls_" not in name], f"{CANARY}:secret")
 NAMES = {f"SIDECAR_{name.upper()}": value for name, value in BAD.items()}
+# `serve` and `check-config` have no flags of the embedded auth-api.
+SERVED = {name: value for name, value in BAD.items() if not name.startswith("dev_")}
 # Valid for the listeners; the fault of the flag must still be reported.
-RIGHT_NAMES = dict.fromkeys(NAMES, "127.0.0.1:0")
+RIGHT_NAMES = {f"SIDECAR_{name.upper()}": "127.0.0.1:0" for name in SERVED}
 
 
 @pytest.mark.parametrize(
     ("command", "flags", "env"),
     [
-        pytest.param("serve", as_flags(BAD), {}, id="by flag"),
+        pytest.param("serve", as_flags(SERVED), {}, id="by flag"),
+        pytest.param("dev", as_flags(BAD), {}, id="by flag of dev"),
         pytest.param("dev", (), NAMES, id="by environment"),
-        pytest.param("check-config", as_flags(BAD), RIGHT_NAMES, id="the flag wins"),
+        pytest.param("check-config", as_flags(SERVED), RIGHT_NAMES, id="the flag wins"),
     ],
 )
 async def test_every_fault_is_told_at_once(
@@ -112,7 +115,8 @@ async def test_every_fault_is_told_at_once(
 ) -> None:
     """Each setting has a flag and a variable, and its fault has a line without the value."""
     end = await run(*SIDECAR, command, *flags, env=env)
-    assert is_refusal(end, *(f"{name}: must " for name in NAMES)), end
+    wrong = BAD if command == "dev" else SERVED
+    assert is_refusal(end, *(f"SIDECAR_{name.upper()}: must " for name in wrong)), end
     assert CANARY not in end.stderr
 
 
@@ -127,6 +131,17 @@ async def test_a_variable_that_is_no_setting_is_a_fault() -> None:
     end = await run(*SIDECAR, "dev", *free(), env={"SIDECAR_REST_LISTENS": CANARY})
     assert is_refusal(end, "SIDECAR_REST_LISTENS: is not a setting"), end
     assert CANARY not in end.stderr
+
+
+@pytest.mark.parametrize("command", ["check-config", "check-config --print", "openapi"])
+async def test_output_that_cannot_be_written(command: str) -> None:
+    """A full disk ends a command with status 74 and one line, not with a traceback."""
+    end = await run(
+        *("bash", "-c", f"{' '.join(SIDECAR)} {command} >/dev/full"),
+        env={"SIDECAR_AUTH_API_TOKEN_URL": "http://127.0.0.1:9/"},
+    )
+    line = "karmo-sidecar: cannot write to standard output: No space left on device\n"
+    assert end == Ended(status=74, stdout="", stderr=line)
 
 
 async def test_version() -> None:
@@ -170,7 +185,8 @@ async def test_arguments_that_are_no_flags_are_refused() -> None:
     """An argument that is neither a command nor a flag is refused without quoting it."""
     end = await run(*SIDECAR, "dev", "canary")
     assert end.status == 78
-    assert end.stderr == "karmo-sidecar: unexpected arguments; see --help\n"
+    usage = "unexpected arguments; see karmo-sidecar dev --help"
+    assert end.stderr == f"karmo-sidecar: {usage}\n"
 
 
 async def test_dev_takes_no_other_auth_api() -> None:
@@ -181,8 +197,8 @@ async def test_dev_takes_no_other_auth_api() -> None:
 
 
 async def test_help_names_every_setting() -> None:
-    """`--help` lists the flag and the variable of each setting, and no other flag."""
-    end = await run(*SIDECAR, "serve", "--help", env={"COLUMNS": "1000"})
+    """`--help` of `dev` lists the flag and the variable of each setting, and no other flag."""
+    end = await run(*SIDECAR, "dev", "--help", env={"COLUMNS": "1000"})
     words = end.stdout.split()
     flags = {word.strip(",") for word in words if word.startswith("--")}
     everything = dict.fromkeys(SETTINGS, "")
@@ -306,12 +322,13 @@ async def test_a_check_that_is_stopped_is_no_success() -> None:
 
 @pytest.mark.parametrize("command", ["dev", "check-config"])
 async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
-    """Its demo clients are not reachable from the network, unless a flag allows it."""
-    everywhere = as_flags(TOKEN_URL | {"dev_auth_api_listen": "0.0.0.0:0"})
-    end = await run(*SIDECAR, command, *everywhere)
-    assert is_refusal(end, "SIDECAR_DEV_AUTH_API_LISTEN: must be a loopback address"), end
-    allowed = await run(*SIDECAR, "check-config", *everywhere, "--dev-auth-api-expose=on")
-    assert allowed.status == 0
+    """Its demo clients are not reachable from the network, unless a setting allows it."""
+    everywhere = {"SIDECAR_DEV_AUTH_API_LISTEN": "0.0.0.0:0"}
+    end = await run(*SIDECAR, command, env=everywhere)
+    refusals = [line for line in end.stderr.splitlines() if "must be a loopback address" in line]
+    assert (end.status, len(refusals)) == (78, 1)
+    allowed = everywhere | {"SIDECAR_DEV_AUTH_API_EXPOSE": "on"}
+    assert (await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL), env=allowed)).status == 0
 
 
 async def test_dev_tells_what_it_lacks() -> None:

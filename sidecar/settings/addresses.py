@@ -21,7 +21,7 @@ _PATH = re.compile(r"(?:/[\w.@+=-]+)+", re.ASCII)
 # The path in unix(7) has 108 bytes, of which the last is NUL. A new socket first has a name of
 # STAGED_NAME bytes in the same folder.
 _MAX_PATH, STAGED_NAME = 107, 9
-_HOST_PORT = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
+_HOST_PORT = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
 
 
 class UnixAddress(Address):

@@ -6,7 +6,7 @@ from itertools import product
 from sidecar.settings.addresses import UnixAddress
 from sidecar.settings.model import Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
-from sidecar.settings.types import Address, find_ip
+from sidecar.settings.types import Address, as_text, find_ip
 
 _IPV4 = 4
 # What a name stands for on every machine (RFC 6761 section 6.3).
@@ -22,7 +22,8 @@ def find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "public_url", f"must be set where {name_of('rest_listen')} is a Unix socket"
     if settings.max_client_failures > settings.max_address_failures:
         # The address would always be refused before the client is.
-        yield "max_client_failures", f"must not be more than {name_of('max_address_failures')}"
+        limit = f"{name_of('max_address_failures')}, which is {settings.max_address_failures}"
+        yield "max_client_failures", f"must not be more than {limit}"
 
 
 def find_warnings(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -77,11 +78,13 @@ def _find_untimely(settings: Settings) -> Iterator[tuple[str, str]]:
     """Find times that never expire because a longer one expires first, and phases too long."""
     for shorter, longer in _SHORTER:
         if getattr(settings, shorter) >= getattr(settings, longer):
-            yield shorter, f"must be shorter than {name_of(longer)}"
-    phases = f"{name_of('lame_duck')} and {name_of('drain_timeout')}"
+            limit = as_text(getattr(settings, longer))
+            yield shorter, f"must be shorter than {name_of(longer)}, which is {limit}"
     margin = SHUTDOWN_MARGIN.total
-    if settings.lame_duck + settings.drain_timeout + margin > settings.termination_grace:
-        yield "termination_grace", f"must be {margin:g} s longer than {phases} together"
+    least = settings.lame_duck + settings.drain_timeout + margin
+    if least > settings.termination_grace:
+        parts = (name_of("lame_duck"), name_of("drain_timeout"), as_text(margin))
+        yield "termination_grace", f"must be at least {as_text(least)}: {' + '.join(parts)}"
 
 
 def _find_incomplete_tls(settings: Settings) -> Iterator[tuple[str, str]]:

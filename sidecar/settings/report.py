@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from sidecar.settings.model import PREFIX, Settings, name_of
+from sidecar.settings.model import Settings, name_of
+from sidecar.settings.sources import named
 from sidecar.settings.types import as_text, mask_query
 
 
@@ -19,23 +20,19 @@ def describe(
     setting without a value has nothing behind the equals sign. `meanings` has, by field, what a
     value stands for on this machine, which follows the source.
     """
-    named = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(PREFIX)
-    }
+    variables = named(environ)
     for field in Settings.model_fields:
         value = _show(getattr(settings, field))
         meaning = f", means {meanings[field]}" if field in meanings else ""
-        yield f"{name_of(field)}={value}  # {_source(field, named, flags)}{meaning}"
+        yield f"{name_of(field)}={value}  # {_source(field, variables, flags)}{meaning}"
 
 
-def _source(field: str, named: Mapping[str, str], flags: Mapping[str, str]) -> str:
+def _source(field: str, variables: Mapping[str, str], flags: Mapping[str, str]) -> str:
     if field in flags:
         return "flag"
-    if field in named:
+    if field in variables:
         return "environment"
-    path = named.get(f"{field}_file")
+    path = variables.get(f"{field}_file")
     return "default" if path is None else f"file {_one_line(path)}"
 
 

@@ -21,7 +21,8 @@ _MAX_BASE = 120
 # RFC 3986 section 2, less what delimits other parts of a URL, and without an empty segment.
 _PLAIN_URL = re.compile(r"[A-Za-z]+://(?:(?!//)[\w.~!$&()*+,;=:/%\[\]-])*", re.ASCII)
 _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
-_UNITS = {"ms": 0.001, "s": 1.0}
+# In seconds.
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MAX_SECONDS = 3600.0
 _MAX_COUNT = 1_000_000
 # A short key could be guessed: a reader of the log could try keys on a known identifier.
@@ -76,11 +77,14 @@ def find_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _parse_seconds(value: Any, *, may_be_zero: bool = False) -> Any:
     if isinstance(value, float):
         return value
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", value)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", value)
     seconds = float(match[1]) * _UNITS[match[2]] if match else -1.0
     if not 0.0 <= seconds <= _MAX_SECONDS or not (seconds or may_be_zero):
         above = "not below" if may_be_zero else "above"
-        raise ValueError(f"must be a time such as 5s or 500ms, {above} 0 and at most 3600s")
+        raise ValueError(
+            "must be a number with the unit ms, s, m or h, such as 500ms, 5s or 2m, "
+            f"{above} 0 and at most 1h"
+        )
     return seconds
 
 
@@ -88,21 +92,22 @@ def _parse_count(value: Any, *, least: int = 1) -> Any:
     if isinstance(value, int):
         return value
     if not re.fullmatch("[0-9]{1,7}", value) or not least <= int(value) <= _MAX_COUNT:
-        raise ValueError(f"must be a number from {least} to {_MAX_COUNT}")
+        raise ValueError(f"must be a whole number from {least} to {_MAX_COUNT}")
     return int(value)
 
 
 def _check_http_url(value: str) -> str:
+    if not re.match("https?://", value.lstrip(), re.IGNORECASE):
+        raise ValueError("must begin with http:// or https://")
     if not re.fullmatch(r"[\x21-\x7e]*", value):
         raise ValueError("must hold visible ASCII characters only")
     try:
         parts = urlsplit(value)
-        is_usable = parts.scheme in {"http", "https"} and parts.port != 0
-        is_usable = is_usable and _HOST.fullmatch(parts.hostname or "") is not None
+        is_usable = parts.port != 0 and _HOST.fullmatch(parts.hostname or "") is not None
     except ValueError:  # its text would quote the value
         is_usable = False
     if not is_usable:
-        raise ValueError("must be an absolute http:// or https:// URL")
+        raise ValueError("must have a host, and a port from 1 to 65535 if any")
     if set("@#") & set(value):
         raise ValueError("must hold no user, password or fragment")
     return value
@@ -129,7 +134,9 @@ def _parse_key(value: str | Secret[str]) -> Secret[str]:
     if isinstance(value, Secret):
         return value
     if not _KEY.fullmatch(value):
-        raise ValueError("must be 32 to 256 visible ASCII characters")
+        raise ValueError(
+            "must be 32 to 256 visible ASCII characters, such as the output of openssl rand -hex 32"
+        )
     return Secret(value)
 
 
@@ -144,7 +151,7 @@ def as_text(value: object) -> str:
     if isinstance(value, Secret):
         return "***"
     if isinstance(value, float):
-        return f"{value:g}s"
+        return f"{value:.10g}s"
     if isinstance(value, bool):
         return "on" if value else "off"
     return "none" if value is None else str(value)

@@ -130,17 +130,20 @@ def of_spec(kind: str, *path: str | int, to: object) -> Breaking:
 WRONG: Mapping[str, tuple[Breaking, str]] = {
     "a mistyped setting": (
         setting("SIDECAR_REST_LISTNE", "[::]:8080"),
-        "SIDECAR_REST_LISTNE: is not a setting; see the table in README.md",
+        "SIDECAR_REST_LISTNE: is not a setting; did you mean SIDECAR_REST_LISTEN?",
     ),
     "a time without a unit": (
         setting("SIDECAR_LAME_DUCK", "5"),
-        "SIDECAR_LAME_DUCK: must be a time such as 5s or 500ms, not below 0 and at most 3600s",
+        (
+            "SIDECAR_LAME_DUCK: must be a number with the unit ms, s, m or h, such as 500ms, 5s or "
+            "2m, not below 0 and at most 1h"
+        ),
     ),
     "phases that do not fit": (
         setting("SIDECAR_DRAIN_TIMEOUT", "25s"),
         (
-            "SIDECAR_TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
-            "SIDECAR_DRAIN_TIMEOUT together"
+            "SIDECAR_TERMINATION_GRACE: must be at least 34s: "
+            "SIDECAR_LAME_DUCK + SIDECAR_DRAIN_TIMEOUT + 4s"
         ),
     ),
     "a setting that stands twice": (

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.cli import EX_CONFIG
 from sidecar.process import file_limits
 from sidecar.settings.addresses import EXAMPLE
+from sidecar.settings.commands import EX_CONFIG
 from sidecar.settings.sources import load
 from tests.sidecar_process import BIN, ROOT, SIDECAR, find_tool, run
 

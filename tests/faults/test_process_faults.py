@@ -355,7 +355,7 @@ async def test_p10_a_certificate_that_cannot_be_read_is_told(
         path.chmod(0o000 if kind == "forbidden" else 0o600)
     files = dict.fromkeys(("rest_tls_certificate", "rest_tls_key"), str(path))
     end = await run(*least, *SIDECAR, command, *free(auth_api_token_url=NOBODY, **files))
-    assert is_refusal(end, f"SIDECAR_REST_TLS_*: {told.format(path)}"), end
+    assert is_refusal(end, f"SIDECAR_REST_TLS_CERTIFICATE: {told.format(path)}"), end
 
 
 async def test_p04_no_descriptors_left() -> None:

@@ -49,7 +49,7 @@ BAD_SOCKETS: Mapping[str, str] = {
     "unix:/run/r sock": PATH,
     "unix:/run/r%20.sock": PATH,
     "unix:/run/r.sock?": PATH,
-    "unix:/run/r.sock\n": PATH,
+    "unix:/run/r.sock\n": f"{PATH}; the value ends with a line end",
     "unix:/run/\xfc.sock": PATH,
     "unix:@abstract": PATH,
     f"unix:{FOLDER}/1234567890": LONG,
@@ -67,7 +67,7 @@ def test_a_bad_unix_socket(value: str, message: str) -> None:
 def test_probes_stay_on_tcp(name: str) -> None:
     """The listeners that are asked by kubelet and by the sidecar itself are no Unix sockets."""
     (violation,) = violations_of(**{name: "unix:/run/a.sock"})
-    assert violation.endswith("must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    assert violation.endswith(" or [::1]:8080, with a port up to 65535")
 
 
 def test_a_unix_socket_has_no_url() -> None:

@@ -29,6 +29,13 @@ def test_every_setting_has_a_line() -> None:
     assert lines["SIDECAR_PUBLIC_URL"] == "  # default"
 
 
+def test_a_time_is_shown_as_it_was_set() -> None:
+    """A time with many digits is shown with all of them, in seconds."""
+    lines = report({}, header_timeout="1.2345678s", rest_keep_alive="2.5m")
+    assert lines["SIDECAR_HEADER_TIMEOUT"] == "1.2345678s  # flag"
+    assert lines["SIDECAR_REST_KEEP_ALIVE"] == "150s  # flag"
+
+
 def test_each_source_is_told(tmp_path: Path) -> None:
     """A line says whether the value is from a flag, the environment or a file, and which file."""
     file = tmp_path / "url"

@@ -16,22 +16,25 @@ from sidecar.settings.types import Address, as_text
 CANARY = "canary"
 TOKEN_URL = "https://auth.example.test/oauth/token"
 
-ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
+ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
 OR_SOCKET = ", or a Unix socket, such as unix:/run/karmo-sidecar/rest.sock"
 HOST = (
     "must name the host as an IP address or a host name; 0.0.0.0 means all IPv4 addresses, [::] "
     "all addresses"
 )
-SECONDS = "must be a time such as 5s or 500ms, above 0 and at most 3600s"
-DELAY = "must be a time such as 5s or 500ms, not below 0 and at most 3600s"
-COUNT = "must be a number from 1 to 1000000"
-COUNT_OR_ZERO = "must be a number from 0 to 1000000"
+UNITS = "must be a number with the unit ms, s, m or h, such as 500ms, 5s or 2m"
+SECONDS = f"{UNITS}, above 0 and at most 1h"
+DELAY = f"{UNITS}, not below 0 and at most 1h"
+COUNT = "must be a whole number from 1 to 1000000"
+COUNT_OR_ZERO = "must be a whole number from 0 to 1000000"
 FILE = "must be the path of a file"
-URL = "must be an absolute http:// or https:// URL"
+URL = "must begin with http:// or https://"
+URL_HOST = "must have a host, and a port from 1 to 65535 if any"
+KEY_FORM = "must be 32 to 256 visible ASCII characters, such as the output of openssl rand -hex 32"
 PARTS = "must hold no user, password or fragment"
 ASCII = "must hold visible ASCII characters only"
 SWITCH = "must be on or off"
-UNKNOWN = "is not a setting; see the table in README.md"
+UNKNOWN = "is not a setting; see karmo-sidecar serve --help"
 LOOPBACK = "must be a loopback address unless SIDECAR_DEV_AUTH_API_EXPOSE is on"
 
 
@@ -49,11 +52,14 @@ def faults_of(environ: Mapping[str, str], **flags: str) -> tuple[str, ...]:
 
 
 def fault_of(name: str, value: str) -> str:
-    """Return the only fault of one environment variable, without its name."""
+    """Return the only fault of one environment variable, without its name.
+
+    What is stray around the value is left out: tests/settings/test_wrong_settings.py has that.
+    """
     (violation,) = faults_of({f"SIDECAR_{name}": value})
     told, _, message = violation.partition(": ")
     assert told == f"SIDECAR_{name}"
-    return message
+    return message.partition("; the value ")[0]
 
 
 # Defaults and sources
@@ -298,6 +304,11 @@ def test_bad_address(value: str, message: str) -> None:
         ("0.001s", 0.001),
         ("3600s", 3600.0),
         ("15000ms", 15.0),
+        ("2m", 120.0),
+        ("0.5m", 30.0),
+        ("60m", 3600.0),
+        ("1h", 3600.0),
+        ("0.25h", 900.0),
     ],
 )
 def test_seconds(text: str, seconds: float) -> None:
@@ -326,7 +337,7 @@ def test_listeners_may_all_take_a_free_port() -> None:
 @pytest.mark.parametrize("value", ["", KEY[1:], f"{KEY} ", f"{KEY}\n", 257 * "k", f"{KEY}\u0665"])
 def test_a_bad_key(value: str) -> None:
     """A key that could be guessed, or that a person cannot see, is refused."""
-    assert fault_of("LOG_CLIENT_KEY", value) == "must be 32 to 256 visible ASCII characters"
+    assert fault_of("LOG_CLIENT_KEY", value) == KEY_FORM
 
 
 def test_a_key_is_never_shown(tmp_path: Path) -> None:
@@ -349,9 +360,13 @@ BAD_SECONDS = (
     "+1s",
     "3600.001s",
     "3601s",
-    "1m",
+    "61m",
+    "1.1h",
     "9" * 400 + "s",
-    "1h",
+    "1d",
+    "1min",
+    "1m30s",
+    "1M",
     "1S",
     "1 s",
     " 1s",
@@ -405,30 +420,27 @@ def test_bad_file(value: str) -> None:
 UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
     "connect": (
         {"auth_api_connect_timeout": "2s"},
-        "AUTH_API_CONNECT_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TRY_TIMEOUT",
+        "AUTH_API_CONNECT_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TRY_TIMEOUT, which is 2s",
     ),
     "try": (
         {"auth_api_try_timeout": "5s"},
-        "AUTH_API_TRY_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TIMEOUT",
+        "AUTH_API_TRY_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TIMEOUT, which is 5s",
     ),
     "total": (
         {"auth_api_timeout": "21s"},
-        "AUTH_API_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT",
+        "AUTH_API_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT, which is 20s",
     ),
     "header": (
         {"header_timeout": "10s"},
-        "HEADER_TIMEOUT: must be shorter than SIDECAR_REQUEST_TIMEOUT",
+        "HEADER_TIMEOUT: must be shorter than SIDECAR_REQUEST_TIMEOUT, which is 10s",
     ),
     "request": (
         {"request_timeout": "20s"},
-        "REQUEST_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT",
+        "REQUEST_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT, which is 20s",
     ),
     "grace": (
         {"lame_duck": "10s"},
-        (
-            "TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
-            "SIDECAR_DRAIN_TIMEOUT together"
-        ),
+        "TERMINATION_GRACE: must be at least 34s: SIDECAR_LAME_DUCK + SIDECAR_DRAIN_TIMEOUT + 4s",
     ),
     "certificate without a key": (
         {"rest_tls_certificate": "/a"},
@@ -448,7 +460,7 @@ UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
     ),
     "failures": (
         {"max_client_failures": "301"},
-        "MAX_CLIENT_FAILURES: must not be more than SIDECAR_MAX_ADDRESS_FAILURES",
+        "MAX_CLIENT_FAILURES: must not be more than SIDECAR_MAX_ADDRESS_FAILURES, which is 300",
     ),
 }
 
@@ -476,15 +488,15 @@ def test_white_space_in_a_file_is_not_taken_away(tmp_path: Path, content: bytes)
     """But for one line end, what is in the file is the value, right or wrong."""
     file = tmp_path / CANARY
     file.write_bytes(content)
-    violations = faults_of({"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)})
-    assert violations == (f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}",)
+    (violation,) = faults_of({"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)})
+    assert violation.startswith(f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}; the value ")
 
 
 BAD_FILES: Mapping[str, str] = {
-    "missing": "must name a file that can be read: No such file or directory",
-    "folder": "must name a file that can be read: Is a directory",
-    "nameless": "must name a file that can be read: Is a directory",
-    "binary": "must name a file of text in UTF-8",
+    "missing": "must be the path of a file that can be read: No such file or directory",
+    "folder": "must be the path of a file that can be read: Is a directory",
+    "nameless": "must be the path of a file that can be read: Is a directory; the value is empty",
+    "binary": "must be the path of a file of text in UTF-8",
 }
 
 
@@ -515,7 +527,9 @@ def test_a_value_is_given_once(tmp_path: Path) -> None:
     """A value and a file for it are a fault: one of them is not meant."""
     environ = {"SIDECAR_PUBLIC_URL_FILE": str(tmp_path), "SIDECAR_PUBLIC_URL": "http://h"}
     violations = faults_of(environ)
-    assert violations == ("SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL",)
+    assert violations == (
+        "SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL; remove one of them",
+    )
 
 
 def test_a_flag_wins_over_a_file(tmp_path: Path) -> None:
@@ -568,11 +582,11 @@ BAD_URLS: Mapping[str, str] = {
     "ftp://canary/": URL,
     "httpx://canary/": URL,
     "http:canary": URL,
-    "http:///canary": URL,
-    "http://": URL,
-    "http://:80/": URL,
-    "http://canary:0/": URL,
-    "http://host:65536/canary": URL,
+    "http:///canary": URL_HOST,
+    "http://": URL_HOST,
+    "http://:80/": URL_HOST,
+    "http://canary:0/": URL_HOST,
+    "http://host:65536/canary": URL_HOST,
     "http://canary@host/": PARTS,
     "http://user:canary@host/": PARTS,
     "http://host/#canary": PARTS,
@@ -614,7 +628,7 @@ def test_only_the_token_url_has_a_query() -> None:
 @pytest.mark.parametrize("value", ["", "canary", "Basic", "as_received"])
 def test_bad_choice(value: str) -> None:
     """Of a choice the values are named."""
-    fault = "must be as-received, basic or post"
+    fault = "must be as-received, basic or post, in lower case"
     assert fault_of("AUTH_API_CLIENT_AUTHENTICATION", value) == fault
 
 
@@ -627,7 +641,9 @@ class OfTwo(Settings):
 def test_each_choice_names_its_own_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault of a choice names the values of that choice, and of no other."""
     monkeypatch.setattr("sidecar.settings.sources.Settings", OfTwo)
-    assert fault_of("LOG_FORMAT", CANARY) == "must be json or text"
+    assert faults_of({}, log_format=CANARY) == (
+        "SIDECAR_LOG_FORMAT: must be json or text, in lower case",
+    )
 
 
 @pytest.mark.parametrize("value", UNREADABLE_URLS)
@@ -707,7 +723,7 @@ EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
     "SIDECAR_LAME_DUCK": (CANARY, DELAY),
     "SIDECAR_DEV_AUTH_API_EXPOSE": (CANARY, SWITCH),
     "SIDECAR_DEV_AUTH_API_LISTEN": (f"[{CANARY}]:1", ADDRESS),
-    "SIDECAR_REST_LISTN": (CANARY, UNKNOWN),
+    "SIDECAR_REST_LISTN": (CANARY, "is not a setting; did you mean SIDECAR_REST_LISTEN?"),
     "SIDECAR_": (CANARY, UNKNOWN),
     "SIDECAR_AUTH_API_SECRET": (CANARY, UNKNOWN),
 }
@@ -716,12 +732,15 @@ EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
 @pytest.mark.parametrize("by_flag", [False, True], ids=["environment", "flags"])
 def test_every_fault_at_once(by_flag: bool) -> None:
     """All that is wrong is told together, each by its name, and no value is shown."""
-    values = {name: value for name, (value, _) in EVERYTHING_WRONG.items()}
-    flags = {name.removeprefix("SIDECAR_").lower(): value for name, value in values.items()}
+    # Flags that are no settings do not come so far.
+    names = {f"SIDECAR_{name.upper()}": name for name in Settings.model_fields}
+    wrong = {k: v for k, v in EVERYTHING_WRONG.items() if k in names or not by_flag}
+    values = {name: value for name, (value, _) in wrong.items()}
+    flags = {names[name]: value for name, value in values.items()} if by_flag else {}
     with pytest.raises(SettingsError) as raised:
-        load({} if by_flag else values, flags if by_flag else {})
+        load({} if by_flag else values, flags)
     assert raised.value.violations == tuple(
-        f"{name}: {message}" for name, (_, message) in EVERYTHING_WRONG.items()
+        f"{name}: {message}" for name, (_, message) in wrong.items()
     )
     assert CANARY not in f"{raised.value} {raised.value!r}"
 
@@ -738,14 +757,17 @@ def test_what_does_not_fit_is_told_beside_bad_values() -> None:
     assert violations == (
         f"SIDECAR_AUTH_API_TIMEOUT: {SECONDS}",
         (
-            "SIDECAR_TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
-            "SIDECAR_DRAIN_TIMEOUT together"
+            "SIDECAR_TERMINATION_GRACE: must be at least 74s: "
+            "SIDECAR_LAME_DUCK + SIDECAR_DRAIN_TIMEOUT + 4s"
         ),
         "SIDECAR_REST_TLS_KEY: must be set beside SIDECAR_REST_TLS_CERTIFICATE",
     )
 
 
-MISSING = "SIDECAR_AUTH_API_TOKEN_URL: must be set to the auth-api's token endpoint"
+MISSING = (
+    "SIDECAR_AUTH_API_TOKEN_URL: must be set to the auth-api's token endpoint, such as "
+    "https://auth.example.com/oauth/token"
+)
 
 
 def test_the_upstream_is_needed_where_it_is_called() -> None:

@@ -184,8 +184,10 @@ async def test_the_certificates(tmp_path: Path) -> None:
     assert own == {
         "listener": "grpc",
         "file": flags["grpc_tls_certificate"],
+        "not_before": "2020-01-01T00:00:00+00:00",
         "not_after": end.isoformat(),
         "days_left": -1,
+        "is_early": False,
     }
     assert authorities["file"] == flags["grpc_tls_client_ca"]
     assert authorities["days_left"] > 0

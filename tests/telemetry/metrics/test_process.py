@@ -5,7 +5,8 @@ import os
 import re
 import signal
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -131,9 +132,16 @@ async def test_a_file_with_two_uses_has_one_series(tmp_path: Path) -> None:
 
 def test_a_date_that_cannot_be_read_is_absent() -> None:
     """A certificate without a readable date has no reading: 0 would be a date."""
-    unread = Expiry(listener="rest", file="tls.crt", not_after=None, days_left=None)
     end = datetime(2040, 1, 1, tzinfo=UTC)
-    read = Expiry(listener="grpc", file="tls.crt", not_after=end, days_left=9)
+    read = Expiry(
+        listener="grpc",
+        file="tls.crt",
+        not_before=end - timedelta(days=90),
+        not_after=end,
+        days_left=9,
+        is_early=False,
+    )
+    unread = replace(read, listener="rest", not_before=None, not_after=None, days_left=None)
     counts = Counts(
         phase=Phase.SERVING,
         calls=Admission(1).counts,
