@@ -6,6 +6,7 @@ Unix socket that another process serves.
 """
 
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
@@ -28,11 +29,14 @@ def bind(stack: ExitStack, address: Address, add_port: AddPort) -> Endpoint:
         unix_socket.publish(stack, address, lambda path: _add_path(path, add_port))
         return Endpoint((address,), address)
     with ExitStack() as held:
-        endpoint = sockets.open_all(held, address, sockets.hold).endpoint
-        for each in endpoint.addresses:
+        bound = sockets.open_all(held, address, sockets.hold)
+        if sys.platform != "linux":  # pragma: no cover - there gRPC core could not listen as well
+            for held_socket in bound.sockets:
+                held_socket.close()
+        for each in bound.endpoint.addresses:
             _hold_ipv6_beside(held, each)
             _add(str(each), add_port)
-    return endpoint
+    return bound.endpoint
 
 
 def _hold_ipv6_beside(held: ExitStack, address: Address) -> None:

@@ -43,8 +43,8 @@ def listen(address: Address) -> socket.socket:
 def hold(address: Address) -> socket.socket:
     """Return a socket that keeps the port of an IP address for a server in this process.
 
-    It does not listen, so another socket with SO_REUSEADDR can. Raises OSError, if somebody
-    listens there or the address cannot be had; its text has `address`.
+    It does not listen, so on Linux another socket with SO_REUSEADDR can (socket(7)). Raises
+    OSError if somebody listens there or the address cannot be had; its text has `address`.
     """
     return _open(address, backlog=None)
 
