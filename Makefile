@@ -39,6 +39,7 @@ bench: .venv/complete
 	python -m benchmarks.peers $(if $(BASE),--base $(BASE))
 	python benchmarks/transcoding.py
 	python benchmarks/metrics.py
+	python benchmarks/throttle.py
 
 # About a minute.
 overload: .venv/complete

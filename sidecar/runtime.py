@@ -30,6 +30,11 @@ from sidecar.telemetry.tracing import setup
 from sidecar.tls import expiry, reloading
 from sidecar.tls.certificates import Certificates
 
+_ONE_ADDRESS = (
+    "REST clients share the limits of one address, because the listener is on loopback or a Unix "
+    "socket: if a proxy is in front, set SIDECAR_TRUSTED_PROXIES"
+)
+
 
 async def run(
     settings: Settings, *, embeds_auth_api: bool, announce: Callable[[Addresses], None]
@@ -48,6 +53,8 @@ async def run(
         gc.freeze()
         announce(addresses)
         logs.event("serving", **addresses.by_name())
+        if settings.shares_one_address and not embeds_auth_api:
+            logs.event(_ONE_ADDRESS)
         await drain.beginning()
         logs.event("stopping")
     drain.log_stopped()

@@ -127,6 +127,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "auth_api",
         "call",
         "client_address",
+        "logs",
         "problems",
         "secret",
         "stray_characters",

@@ -218,6 +218,14 @@ class Settings(BaseModel):
         return 100 * max(self.max_client_failures, self.max_in_flight)
 
     @property
+    def shares_one_address(self) -> bool:
+        """Whether all REST clients count as one: a proxy on this machine that is not trusted.
+
+        Beyond loopback nobody can know from the settings whether a proxy is in front.
+        """
+        return self.rest_listen.is_loopback and not self.trusted_proxies
+
+    @property
     def calls_https(self) -> bool:
         """Whether the URL of the auth-api has the scheme https (RFC 3986 section 3.1)."""
         return (self.auth_api_token_url or "").lower().startswith("https:")
