@@ -1,5 +1,6 @@
 """Builds the parts that serve calls, with their limits, from the settings. It starts nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket
 from typing import cast
@@ -116,8 +117,8 @@ class Assembly:
         boundary = ErrorBoundary(self.public_url)
         return InProcessChannel(interceptors=(*spans, boundary, self.admission))
 
-    def build_rest(self, channel: grpc.aio.Channel, bound: socket) -> HttpListener:
-        """Return the REST listener on the socket `bound`."""
+    def build_rest(self, channel: grpc.aio.Channel, bound: Sequence[socket]) -> HttpListener:
+        """Return the REST listener on the sockets `bound`."""
         settings, tls = self.settings, self.certificates.rest
         app = rest_app.build(
             SERVICES,
@@ -132,7 +133,7 @@ class Assembly:
         )
         return HttpListener(
             app,
-            bound,
+            *bound,
             # The drain ends sooner what takes too long.
             grace=settings.drain_timeout + SHUTDOWN_MARGIN.responses,
             limits=_limits(settings),

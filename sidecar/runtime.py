@@ -8,7 +8,6 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from socket import socket
 
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -21,7 +20,7 @@ from sidecar.http_server.listener import HttpListener
 from sidecar.interceptors.admission import Admission
 from sidecar.process import file_limits, signals
 from sidecar.process.drain import Drain, Phase
-from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
+from sidecar.process.sockets import BACKLOG, Addresses, Bound, Sockets, naming
 from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.telemetry.counts import Parts, counts_for_drain
@@ -32,8 +31,8 @@ from sidecar.tls import expiry, reloading
 from sidecar.tls.certificates import Certificates
 
 _ONE_ADDRESS = (
-    "REST clients share the limits of one IP address, because the listener is on loopback: "
-    "if a proxy is in front, set SIDECAR_TRUSTED_PROXIES"
+    "REST clients share the limits of one address, because the listener is on loopback or a Unix "
+    "socket: if a proxy is in front, set SIDECAR_TRUSTED_PROXIES"
 )
 
 
@@ -98,16 +97,17 @@ async def running(
         stack.enter_context(metrics.measuring_loop())
         assembly = Assembly(
             settings=settings,
-            public_url=settings.public_url_at(address_of(bound.rest)),
+            public_url=settings.public_url_at(bound.rest.endpoint.connectable),
             certificates=certificates,
             admission=Admission(settings.max_in_flight),
             durations=metrics.durations,
             tracer=tracing.tracer,
         )
         server = assembly.build_server()
+        stack.callback(server.release)
         with naming("grpc_listen"):
-            grpc_address = server.bind(settings.grpc_listen)
-        addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
+            endpoint = server.bind(settings.grpc_listen)
+        addresses = bound.addresses(endpoint, settings.auth_api_token_url)
         parts = Parts(
             drain=drain, admission=assembly.admission, server=server, certificates=certificates
         )
@@ -151,7 +151,7 @@ async def _serve_auxiliary(
 
 
 async def _build_front(
-    stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: socket, token_url: str
+    stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: Bound, token_url: str
 ) -> HttpListener:
     """Return the REST listener on `bound`, after the servicer was added to both protocols."""
     sharing = parts.sharing = assembly.build_sharing()
@@ -161,7 +161,7 @@ async def _build_front(
         await stack.enter_async_context(sharing.running(service.throttle.learn))
     channel = assembly.build_channel()
     add_servicers(service, parts.server, channel)
-    rest = parts.http["rest"] = assembly.build_rest(channel, bound)
+    rest = parts.http["rest"] = assembly.build_rest(channel, bound.sockets)
     parts.drain.count = lambda: counts_for_drain(parts.counts())
     return rest
 
@@ -182,9 +182,10 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
     await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)
 
 
-async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> HttpListener:
+async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: Bound) -> HttpListener:
     limits = Limits(connections=file_limits.AUXILIARY_CONNECTIONS, backlog=BACKLOG)
-    listener = HttpListener(app, bound, grace=SHUTDOWN_MARGIN.admin_listener, limits=limits)
+    grace = SHUTDOWN_MARGIN.admin_listener
+    listener = HttpListener(app, *bound.sockets, grace=grace, limits=limits)
     await listener.start()
 
     async def stop() -> None:
@@ -195,8 +196,8 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> HttpList
     return listener
 
 
-def _build_embedded(bound: socket) -> ASGIApp:
+def _build_embedded(bound: Bound) -> ASGIApp:
     # Its signing library is in the extra `dev`.
     from sidecar import dev_auth_api  # noqa: PLC0415 `serve` runs without it
 
-    return dev_auth_api.build(issuer=f"http://{address_of(bound)}")
+    return dev_auth_api.build(issuer=f"http://{bound.endpoint.connectable}")

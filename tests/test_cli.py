@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -247,6 +248,19 @@ async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
         tokens = await paste_the_banner(sidecar)
         urls = [line.split()[1] for line in sidecar.stderr.seen if "  problems  " in line]
         assert urls == [f"https://{sidecar.addresses['rest']}/problems"]
+    assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
+
+
+async def test_the_lines_of_the_banner_work_over_unix_sockets() -> None:
+    """On Unix sockets the lines that `dev` prints have their paths, and give a token, too."""
+    with TemporaryDirectory(prefix="karmo-") as folder:
+        async with serving(
+            "dev",
+            rest_listen=f"unix:{folder}/rest.sock",
+            grpc_listen=f"unix:{folder}/grpc.sock",
+            public_url="https://api.example.test",
+        ) as sidecar:
+            tokens = await paste_the_banner(sidecar)
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,14 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from sidecar import logs
-from sidecar.grpc_server import reflection
+from sidecar.grpc_server import ports, reflection
 from sidecar.grpc_server.schema import Schema, read_published
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.interceptors.metadata_limit import MetadataLimit
 from sidecar.interceptors.request_message import RequestMessage
-from sidecar.process import sockets
+from sidecar.process.sockets import Endpoint
 from sidecar.settings.types import Address
 from sidecar.spans import Tracer
 
@@ -118,6 +119,7 @@ class GrpcServer:
         self._has_accepted = asyncio.Event()
         self._cutting: asyncio.Task[None] | None = None
         self._credentials = credentials
+        self._opened = ExitStack()
         self._health = health.aio.HealthServicer()
         self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
@@ -141,19 +143,21 @@ class GrpcServer:
         """The counts of now. gRPC core does not tell how many connections are open."""
         return GrpcCounts(calls=self._log.calls, waiting=self._message.waiting)
 
-    def bind(self, address: Address) -> Address:
-        """Listen on `address`; return it with the port in use. Raises OSError."""
-        # gRPC takes no open socket, and reports a busy port by lines on standard error. So the
-        # address is tried first.
-        sockets.listen(address).close()
-        try:
-            if self._credentials is None:
-                port = self.server.add_insecure_port(str(address))
-            else:
-                port = self.server.add_secure_port(str(address), self._credentials)
-        except RuntimeError:  # pragma: no cover - in use since then, which no test can time
-            raise OSError(f"cannot listen on {address}") from None
-        return Address(address.host, port)
+    def bind(self, address: Address) -> Endpoint:
+        """Listen on every address that `address` stands for, or on none, and return them.
+
+        A Unix socket needs `release` at the end. Raises OSError; its text has the address.
+        """
+        return ports.bind(self._opened, address, self._add_port)
+
+    def release(self) -> None:
+        """Remove the file of a Unix socket, if it is still ours."""
+        self._opened.close()
+
+    def _add_port(self, target: str) -> int:
+        if self._credentials is None:
+            return self.server.add_insecure_port(target)
+        return self.server.add_secure_port(target, self._credentials)
 
     async def start(self) -> None:
         """Begin to answer calls. The health is NOT_SERVING until `set_serving`."""

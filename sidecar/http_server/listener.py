@@ -1,4 +1,4 @@
-"""An HTTP listener: one ASGI application on one listening socket, by an embedded uvicorn."""
+"""An HTTP listener: one ASGI application on its listening sockets, by an embedded uvicorn."""
 
 import asyncio
 import math
@@ -10,6 +10,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sidecar.client_address import UNIX_PEER
 from sidecar.http_server.connection import REFUSAL, RefusedError
 from sidecar.http_server.counts import Drop, ListenerCounts
 from sidecar.http_server.limits import Limits
@@ -24,7 +25,7 @@ _TURNS, _TURN = 10, 0.005
 
 
 class HttpListener:
-    """Serves `app` on the socket `bound` from `start` to `stop`.
+    """Serves `app` on the sockets `bound`, all of TCP or all Unix, from `start` to `stop`.
 
     `grace` is the time in seconds that `stop` gives to requests in flight. With `tls` the
     listener speaks TLS only. While `load_shedding` is full, the listener answers each plain
@@ -34,8 +35,7 @@ class HttpListener:
     def __init__(
         self,
         app: ASGIApp,
-        bound: socket.socket,
-        *,
+        *bound: socket.socket,
         grace: float,
         limits: Limits = _DEFAULTS,
         tls: ssl.SSLContext | None = None,
@@ -44,7 +44,12 @@ class HttpListener:
         self._bound = bound
         self._limits = limits
         self._tls = tls
-        self._state = ListenerState(limits=limits, load_shedding=load_shedding)
+        self._is_unix = any(each.family == socket.AF_UNIX for each in bound)
+        self._state = ListenerState(
+            limits=limits,
+            load_shedding=load_shedding,
+            peer=UNIX_PEER if self._is_unix else None,
+        )
         self._config = uvicorn.Config(
             _raise_refusals(app),
             http=HttpProtocol,
@@ -74,13 +79,13 @@ class HttpListener:
         await lifespan.startup()
         if lifespan.should_exit:
             raise RuntimeError("the application did not start")
-        server = await loop.create_server(
-            self._new_protocol,
-            sock=self._bound,
-            backlog=self._limits.backlog,
-            **self._handshake(),
-        )
-        self._server.servers = [server]
+        create = loop.create_unix_server if self._is_unix else loop.create_server
+        self._server.servers = [
+            await create(
+                self._new_protocol, sock=each, backlog=self._limits.backlog, **self._handshake()
+            )
+            for each in self._bound
+        ]
         self._main_loop = asyncio.create_task(self._server.main_loop())
 
     @property
@@ -106,7 +111,7 @@ class HttpListener:
         self._server.should_exit = True
         await self._close()
         await self._main_loop
-        await self._server.shutdown(sockets=[self._bound])
+        await self._server.shutdown(sockets=list(self._bound))
         if self._cutting is not None:
             self._cutting.cancel()
         if self._state.load_shedding is not None:
@@ -115,9 +120,10 @@ class HttpListener:
     async def _close(self) -> None:
         """Stop listening, and serve the connections in the backlog: else they are reset."""
         late: list[socket.socket] = []
-        with suppress(OSError):  # no more connections, or no descriptors for them
-            while True:
-                late.append(self._bound.accept()[0])
+        for bound in self._bound:
+            with suppress(OSError):  # no more connections, or no descriptors for them
+                while True:
+                    late.append(bound.accept()[0])
         for server in self._server.servers:
             server.close()
         accepting = [asyncio.create_task(self._accept(connection)) for connection in late]

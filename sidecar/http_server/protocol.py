@@ -30,6 +30,8 @@ class ListenerState:
 
     limits: Limits
     load_shedding: LoadShedding | None = None
+    # The name of every client, where connections have no IP address.
+    peer: str | None = None
     # Connections in the TLS handshake. Weak, because nothing reports a failed handshake.
     opening: WeakSet["HttpProtocol"] = field(default_factory=WeakSet)
     # Connections that wait for a complete head, the longest waiting one first.
@@ -68,6 +70,8 @@ class HttpProtocol(H11Protocol):
         self._listener.opening.discard(self)
         lingering = LingeringTransport(transport, self._limits.linger)
         super().connection_made(cast("asyncio.Transport", lingering))
+        if self._listener.peer is not None:
+            self.client = (self._listener.peer, 0)
         limit = self._limits.connections
         if len(self.connections) > limit and self._listener.waiting:
             oldest = next(iter(self._listener.waiting))

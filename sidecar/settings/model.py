@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from sidecar.settings.addresses import AddressField, ListenField
 from sidecar.settings.types import (
     Address,
-    AddressField,
     BaseUrlField,
     CountField,
     CountOrZeroField,
@@ -26,9 +26,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    rest_listen: AddressField = Field(
+    rest_listen: ListenField = Field(
         Address("127.0.0.1", 8080),
-        description="IP address and port of the REST listener.",
+        description="Host and port of the REST listener, or `unix:` and the path of a Unix "
+        "socket. `0.0.0.0` is all IPv4 addresses, `[::]` all IPv6 and IPv4 addresses, and a host "
+        "name all of its IP addresses.",
     )
     rest_keep_alive: SecondsField = Field(
         75.0,
@@ -48,9 +50,9 @@ class Settings(BaseModel):
         description="PEM file with the CA certificates of REST clients, which then need a "
         "certificate (mutual TLS).",
     )
-    grpc_listen: AddressField = Field(
+    grpc_listen: ListenField = Field(
         Address("127.0.0.1", 50051),
-        description="IP address and port of the gRPC listener.",
+        description="Host and port of the gRPC listener, or `unix:` and the path of a Unix socket.",
     )
     grpc_reflection: bool = Field(
         default=True,
@@ -72,12 +74,13 @@ class Settings(BaseModel):
     )
     admin_listen: AddressField = Field(
         Address("127.0.0.1", 9090),
-        description="IP address and port of the admin listener: probes, state, metrics and drain.",
+        description="Host and port of the admin listener: probes, state, metrics and drain.",
     )
     public_url: BaseUrlField | None = Field(
         None,
         description="Public URL of this API, from which the `type` URLs are made. Set it in "
-        "production. Without it: the URL of the REST listener.",
+        "production; a Unix socket for REST needs it. Without it: the URL of the REST listener, on "
+        "loopback if it listens on all addresses.",
     )
     auth_api_token_url: UrlField | None = Field(
         None,
@@ -210,7 +213,7 @@ class Settings(BaseModel):
     )
     dev_auth_api_listen: AddressField = Field(
         Address("127.0.0.1", 8081),
-        description="IP address and port of the embedded auth-api of `dev`.",
+        description="Host and port of the embedded auth-api of `dev`.",
     )
 
     @property
@@ -236,9 +239,12 @@ class Settings(BaseModel):
         return (self.auth_api_token_url or "").lower().startswith("https:")
 
     def public_url_at(self, address: Address) -> str:
-        """Return the base URL of the API, which by default is that of the REST listener."""
+        """Return the base URL of the API, which by default is that of the REST listener.
+
+        `address` is that of the listener. A Unix socket has no URL, so it needs the setting.
+        """
         scheme = "https" if self.rest_tls_certificate else "http"
-        return self.public_url or f"{scheme}://{address}"
+        return self.public_url or f"{scheme}://{address.connectable}"
 
     @field_validator("dev_auth_api_listen")
     @classmethod

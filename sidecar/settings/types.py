@@ -28,11 +28,15 @@ _MAX_COUNT = 1_000_000
 # A short key could be guessed: a reader of the log could try keys on a known identifier.
 _KEY = re.compile(r"[\x21-\x7e]{32,256}")
 _STORE_SCHEMES = frozenset({"redis", "rediss", "valkey"})
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The address of a listener: a host and a port. Port 0 means any free port."""
+    """The address of a listener: a host and a port. Port 0 means any free port.
+
+    The host is an IP address or a name in lower case.
+    """
 
     host: str
     port: int
@@ -44,28 +48,31 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address."""
-        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        ip = find_ip(self.host)
+        return self.host == "localhost" if ip is None else ip.is_loopback
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for all IPv4 addresses of the machine, or for all of them."""
+        ip = find_ip(self.host)
+        return ip is not None and ip.is_unspecified
+
+    @property
+    def connectable(self) -> "Address":
+        """The address at which clients on this machine reach a listener on this one.
+
+        It is the address itself, or loopback for a wildcard. [::] has IPv4 too, and a machine
+        may be without an IPv6 loopback address.
+        """
+        return Address(_LOOPBACK, self.port) if self.is_wildcard else self
 
 
-def _parse_address(value: str | Address) -> Address:
-    if isinstance(value, Address):
-        return value
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
-    if match is None or int(match[3]) > 65535:
-        raise ValueError(
-            "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
-        )
-    host = match[1] or match[2]
-    if host != "localhost":
-        _check_ip(host)
-    return Address(host, int(match[3]))
-
-
-def _check_ip(host: str) -> None:
+def find_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that `host` is, or None for a name."""
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        raise ValueError("must name the host as an IP address or localhost") from None
+        return None
 
 
 def _parse_seconds(value: Any, *, may_be_zero: bool = False) -> Any:
@@ -173,7 +180,6 @@ def as_text(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-AddressField = Annotated[Address, BeforeValidator(_parse_address)]
 SecondsField = Annotated[float, BeforeValidator(_parse_seconds)]
 DelayField = Annotated[float, BeforeValidator(partial(_parse_seconds, may_be_zero=True))]
 CountField = Annotated[int, BeforeValidator(_parse_count)]

@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from sidecar.settings.model import Settings, name_of
+from sidecar.settings.sources import load
 from tests.deploy.checks import violations_of
 from tests.deploy.manifests import (
     KUBERNETES,
@@ -64,6 +65,28 @@ def test_the_native_sidecar_is_one() -> None:
     settings = environment(manifest)
     assert not {name_of("rest_listen"), name_of("grpc_listen")} & settings.keys()
     assert settings[name_of("lame_duck")] == "0s"
+
+
+def test_the_unix_sockets_of_the_native_sidecar() -> None:
+    """Its component puts both sockets into a volume of both containers, and fits the settings."""
+    (patch,) = parse((KUBERNETES / "native-sidecar/unix-sockets/pod.yaml").read_text("utf-8"))
+    (pod,) = of_kind(read(KUBERNETES / "native-sidecar"), "Pod")
+    assert patch["metadata"]["name"] == pod["metadata"]["name"]
+    (ours,), (application,) = patch["spec"]["initContainers"], patch["spec"]["containers"]
+    (volume,) = patch["spec"]["volumes"]
+    assert volume.keys() == {"name", "emptyDir"}
+    (mounted,) = ours["volumeMounts"]
+    assert application["volumeMounts"] == [mounted | {"readOnly": True}]
+    assert mounted["name"] == volume["name"]
+    for container, name in ((ours, "initContainers"), (application, "containers")):
+        assert container["name"] in [each["name"] for each in pod["spec"][name]]
+    variables = {each["name"]: each["value"] for each in ours["env"]}
+    settings = load(variables | {"SIDECAR_PUBLIC_URL": "https://api.example.test"}, {})
+    clients = {each["name"]: each["value"] for each in application["env"]}
+    assert clients["TOKEN_SERVICE"] == str(settings.grpc_listen)
+    assert clients["TOKEN_SOCKET"] == settings.rest_listen.host
+    for address in (settings.rest_listen, settings.grpc_listen):
+        assert str(Path(address.host).parent) == mounted["mountPath"]
 
 
 # Each changes one line of the stand-alone manifest; the check must find it.
@@ -137,7 +160,11 @@ WRONG: Mapping[str, tuple[Breaking, str]] = {
     ),
     "problems that nobody can open": (
         lambda manifest: of_kind(manifest, "ConfigMap")[0]["data"].pop("SIDECAR_PUBLIC_URL"),
-        "SIDECAR_PUBLIC_URL: must be set where REST listens on all addresses",
+        (
+            "SIDECAR_PUBLIC_URL: should be set to the URL that partners use: REST listens on all "
+            "addresses, and the type URLs of problems begin with http://127.0.0.1:8080, which "
+            "opens on this machine only"
+        ),
     ),
     "a probe of another port": (
         of_container("livenessProbe", "httpGet", "port", to="rest"),

@@ -286,7 +286,7 @@ async def test_an_address_of_another_server_is_in_use() -> None:
         GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=False)
         for _ in range(2)
     )
-    taken = first.bind(LOOPBACK)
+    (taken,) = first.bind(LOOPBACK).addresses
     assert taken.port > 0
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{taken.port}: "):
         second.bind(taken)

@@ -53,6 +53,13 @@ def test_each_source_is_told(tmp_path: Path) -> None:
     assert lines["SIDECAR_REST_LISTEN"] == "127.0.0.1:1  # flag"
 
 
+def test_a_meaning_follows_the_source() -> None:
+    """What a value stands for on this machine is in the comment, so the value stays as written."""
+    settings = load({}, {"rest_listen": "localhost:80"})
+    lines = list(describe(settings, {}, {"rest_listen": ""}, {"rest_listen": "127.0.0.1:80"}))
+    assert lines[0] == "SIDECAR_REST_LISTEN=localhost:80  # flag, means 127.0.0.1:80"
+
+
 def test_secrets_are_masked() -> None:
     """Neither a key, nor the URL of a store, nor the query of another URL is shown."""
     lines = report(

@@ -17,7 +17,11 @@ CANARY = "canary"
 TOKEN_URL = "https://auth.example.test/oauth/token"
 
 ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
-HOST = "must name the host as an IP address or localhost"
+OR_SOCKET = ", or a Unix socket, such as unix:/run/karmo-sidecar/rest.sock"
+HOST = (
+    "must name the host as an IP address or a host name; 0.0.0.0 means all IPv4 addresses, [::] "
+    "all addresses"
+)
 UNITS = "must be a number with the unit ms, s, m or h, such as 500ms, 5s or 2m"
 SECONDS = f"{UNITS}, above 0 and at most 1h"
 DELAY = f"{UNITS}, not below 0 and at most 1h"
@@ -222,6 +226,13 @@ ADDRESSES: Mapping[str, tuple[str, int, bool]] = {
     "10.0.0.1:1": ("10.0.0.1", 1, False),
     "192.0.2.1:00080": ("192.0.2.1", 80, False),
     "[2001:db8::1]:80": ("2001:db8::1", 80, False),
+    "[0:0::0]:80": ("::", 80, False),
+    "[::ffff:127.0.0.1]:80": ("127.0.0.1", 80, True),
+    "LOCALHOST:80": ("localhost", 80, True),
+    "sidecar.internal:80": ("sidecar.internal", 80, False),
+    f"{'x' * 63}:80": ("x" * 63, 80, False),
+    f"{'x.' * 126}x:80": (f"{'x.' * 126}x", 80, False),
+    "a_b-1.x1:80": ("a_b-1.x1", 80, False),
 }
 
 
@@ -264,11 +275,15 @@ BAD_ADDRESSES: Mapping[str, str] = {
     "[::1]8080": ADDRESS,
     "[canary]:8080": ADDRESS,
     "http://127.0.0.1:8080": ADDRESS,
-    "canary:8080": HOST,
     "localhost.:8080": HOST,
-    "LOCALHOST:8080": HOST,
+    "a..b:8080": HOST,
+    "-canary:8080": HOST,
+    "canary/x:8080": HOST,
+    f"{'x' * 64}:8080": HOST,
+    f"{'x.' * 126}xx:8080": HOST,
     "*:8080": HOST,
     "127.1:8080": HOST,
+    "canary.0x7f:8080": HOST,
     "256.0.0.1:8080": HOST,
     "١٢٧.0.0.1:8080": HOST,
     " 127.0.0.1:8080": HOST,
@@ -280,7 +295,8 @@ BAD_ADDRESSES: Mapping[str, str] = {
 @pytest.mark.parametrize(("value", "message"), BAD_ADDRESSES.items(), ids=repr)
 def test_bad_address(value: str, message: str) -> None:
     """What is no address of a listener is refused, and the fault says how one looks."""
-    assert fault_of("GRPC_LISTEN", value) == message
+    assert fault_of("ADMIN_LISTEN", value) == message
+    assert fault_of("GRPC_LISTEN", value) == message + OR_SOCKET * (message == ADDRESS)
 
 
 @pytest.mark.parametrize(
@@ -307,13 +323,13 @@ def test_seconds(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("port", ["9090", "50051"])
 def test_listeners_must_not_share_an_address(port: str) -> None:
-    """An address that two listeners would take is a fault, which check-config finds as well."""
+    """An address that two listeners would have is a fault, which check-config finds as well."""
     with pytest.raises(SettingsError) as raised:
         load({"SIDECAR_REST_LISTEN": f"127.0.0.1:{port}"}, {})
     name = {"9090": "ADMIN", "50051": "GRPC"}[port]
     other = "SIDECAR_REST_LISTEN"
     assert raised.value.violations == (
-        f"SIDECAR_{name}_LISTEN: must not be the address of {other}",
+        f"SIDECAR_{name}_LISTEN: must not share an address with {other}",
     )
 
 
@@ -752,9 +768,9 @@ def test_the_embedded_auth_api_may_be_anywhere_on_loopback(address: str) -> None
 # Faults
 
 EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
-    "SIDECAR_REST_LISTEN": (f"{CANARY}:1", HOST),
+    "SIDECAR_REST_LISTEN": (f"*{CANARY}:1", HOST),
     "SIDECAR_REST_KEEP_ALIVE": (CANARY, SECONDS),
-    "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS),
+    "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS + OR_SOCKET),
     "SIDECAR_GRPC_REFLECTION": (CANARY, SWITCH),
     "SIDECAR_ADMIN_LISTEN": (f"127.0.0.1:{CANARY}", ADDRESS),
     "SIDECAR_PUBLIC_URL": (f"http://{CANARY}/#{CANARY}", PARTS),
