@@ -23,14 +23,16 @@ from sidecar.settings.types import Address
 from sidecar.spans import Tracer
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
-_MAX_METADATA = 16 * 1024  # bytes
+# Bytes of metadata of a call, as RFC 9113 section 6.5.2 counts them; the limit of REST is the same.
+_MAX_METADATA = 16 * 1024
 # Options of gRPC core for one connection. Times are in milliseconds.
 _OPTIONS = (
     # Without it two processes on one port would silently share the calls.
     ("grpc.so_reuseport", 0),
-    # Above the first size requests are refused sometimes, above the second always.
-    ("grpc.max_metadata_size", 8 * 1024),
-    ("grpc.absolute_max_metadata_size", _MAX_METADATA),
+    # Between these two sizes core refuses by chance, so they are equal. They are above our own
+    # limit, because a refusal of core has no details.
+    ("grpc.max_metadata_size", 4 * _MAX_METADATA),
+    ("grpc.absolute_max_metadata_size", 4 * _MAX_METADATA),
     # Far more than calls in flight: cancelled calls count until their handlers have ended.
     ("grpc.max_concurrent_streams", 200),
     # Until a client acknowledges these limits, they barely bind it: see MetadataLimit.
