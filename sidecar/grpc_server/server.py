@@ -1,8 +1,8 @@
 """The server of the gRPC listener: its interceptors, its limits, and its shutdown."""
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Coroutine, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from sidecar import logs
 from sidecar.grpc_server import reflection
+from sidecar.grpc_server.connections import Connections
+from sidecar.grpc_server.eviction import Eviction
 from sidecar.grpc_server.schema import Schema, read_published
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
+from sidecar.interceptors.connection_use import ConnectionUse
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.interceptors.metadata_limit import MetadataLimit
 from sidecar.interceptors.request_message import RequestMessage
@@ -37,10 +40,9 @@ _OPTIONS = (
     ("grpc.max_concurrent_streams", 200),
     # Until a client acknowledges these limits, they barely bind it: see MetadataLimit.
     ("grpc.http2.settings_timeout", 10_000),
-    # A connection ends when it is old, when it is idle, and when its peer is gone.
+    # A connection ends when it is old, and when its peer is gone.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
-    ("grpc.max_connection_idle_ms", 900_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -59,13 +61,16 @@ class GrpcLimits:
     * `handshake_timeout`: seconds in which a new connection must speak HTTP/2. A shutdown
       waits for it too.
     * `message_timeout`: seconds in which the request message of a call must arrive.
+    * `read_timeout`: seconds in which a client must read a response.
     * `max_message_bytes`: the largest request message.
-    * `connections`: open connections, at most; further ones are closed at once. Also the
-      number of calls that may wait for their request message.
+    * `connections`: open connections, at most. Beyond it the longest idle ones are closed;
+      beyond twice as many, new ones are. Also the number of calls that may wait for their
+      request message, and of responses that may wait to be read.
     """
 
     handshake_timeout: float = 5.0
     message_timeout: float = 10.0
+    read_timeout: float = 10.0
     max_message_bytes: int = 16 * 1024
     connections: int = 1024
 
@@ -74,7 +79,7 @@ class GrpcLimits:
         return (
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.server_handshake_timeout_ms", round(self.handshake_timeout * 1000)),
-            ("grpc.max_allowed_incoming_connections", self.connections),
+            ("grpc.max_allowed_incoming_connections", 2 * self.connections),
         )
 
 
@@ -83,10 +88,11 @@ _DEFAULTS = GrpcLimits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcCounts:
-    """The calls so far, and those of them that wait for their request message."""
+    """The calls so far, those of them that wait for their request message, and evictions."""
 
     calls: int
     waiting: int
+    evicted: int
 
 
 class GrpcServer:
@@ -116,6 +122,12 @@ class GrpcServer:
         services = tuple(services)
         self._admission = admission
         self._message = RequestMessage(timeout=limits.message_timeout, capacity=limits.connections)
+        use = ConnectionUse()
+        self._eviction = Eviction(
+            use, read_timeout=limits.read_timeout, connections=limits.connections
+        )
+        self._connections: Connections
+        self._tasks = ExitStack()
         self._cutting: asyncio.Task[None] | None = None
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
@@ -123,6 +135,7 @@ class GrpcServer:
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
         self._log = AccessLog(served, trusted_proxies, tracer=tracer, observe=observe)
         interceptors = (
+            use,
             self._log,
             ErrorBoundary(public_url),
             MetadataLimit(_MAX_METADATA),
@@ -138,8 +151,12 @@ class GrpcServer:
 
     @property
     def counts(self) -> GrpcCounts:
-        """The counts of now. gRPC core does not tell how many connections are open."""
-        return GrpcCounts(calls=self._log.calls, waiting=self._message.waiting)
+        """The counts of now."""
+        return GrpcCounts(
+            calls=self._log.calls,
+            waiting=self._message.waiting,
+            evicted=self._eviction.evicted,
+        )
 
     def bind(self, address: Address) -> Address:
         """Listen on `address`; return it with the port in use. Raises OSError."""
@@ -153,11 +170,14 @@ class GrpcServer:
                 port = self.server.add_secure_port(str(address), self._credentials)
         except RuntimeError:  # pragma: no cover - in use since then, which no test can time
             raise OSError(f"cannot listen on {address}") from None
-        return Address(address.host, port)
+        bound = Address(address.host, port)
+        self._connections = Connections(bound)
+        return bound
 
     async def start(self) -> None:
         """Begin to answer calls. The health is NOT_SERVING until `set_serving`."""
         await self.set_serving(serving=False)
+        self._run(self._eviction.run(self._connections))
         await self.server.start()
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -174,7 +194,10 @@ class GrpcServer:
         # A caller that goes on calling must not use up the whole time.
         await self._accept_received_calls(grace / 2)
         self._admission.end_streams()
+        # Nor must a client that does not read or close.
+        self._run(self._eviction.finish(self._connections))
         await self.server.stop(end - loop.time())
+        self._tasks.close()
         if self._cutting is not None:
             await self._cutting
 
@@ -182,6 +205,10 @@ class GrpcServer:
         """Make `stop` end: refuse the waiting calls, cancel the others after `grace` seconds."""
         self._message.end()
         self._cutting = asyncio.create_task(self.server.stop(grace))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` until the server has stopped."""
+        self._tasks.callback(asyncio.create_task(work).cancel)
 
     async def _accept_received_calls(self, seconds: float) -> None:
         """Wait until each call that gRPC core has received has its handler.
