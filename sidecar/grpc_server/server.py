@@ -52,6 +52,9 @@ _OPTIONS = (
 )
 # At the end: wait for 10 turns of the loop, of 5 ms or more, without a new call.
 _TURNS, _TURN = 10, 0.005
+# Seconds after which new calls are awaited no longer. Core hands over hundreds in a second, so
+# only a caller that goes on calling has more.
+_HAND_OVER = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,10 +194,9 @@ class GrpcServer:
         """Send GOAWAY, end all streams, and give calls in flight `grace` seconds to end."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
-        # A caller that goes on calling must not use up the whole time.
-        await self._accept_received_calls(grace / 2)
+        await self._accept_received_calls(min(grace / 2, _HAND_OVER))
         self._admission.end_streams()
-        # Nor must a client that does not read or close.
+        # A client that does not read or close must not use up the whole time.
         self._run(self._eviction.finish(self._connections))
         await self.server.stop(end - loop.time())
         self._tasks.close()
