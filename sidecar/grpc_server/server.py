@@ -8,12 +8,13 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sidecar import logs
 from sidecar.grpc_server import reflection
 from sidecar.grpc_server.connections import Connections
 from sidecar.grpc_server.eviction import Eviction
+from sidecar.grpc_server.health import Health
 from sidecar.grpc_server.schema import Schema, read_published
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
@@ -133,8 +134,7 @@ class GrpcServer:
         self._tasks = ExitStack()
         self._cutting: asyncio.Task[None] | None = None
         self._credentials = credentials
-        self._health = health.aio.HealthServicer()
-        self._health_names = (health.OVERALL_HEALTH, *(service.full_name for service in services))
+        self._health = Health(service.full_name for service in services)
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
         self._log = AccessLog(served, trusted_proxies, tracer=tracer, observe=observe)
         interceptors = (
@@ -179,16 +179,12 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Begin to answer calls. The health is NOT_SERVING until `set_serving`."""
-        await self.set_serving(serving=False)
         self._run(self._eviction.run(self._connections))
         await self.server.start()
 
     async def set_serving(self, *, serving: bool) -> None:
-        """Set the health of the server and of each service (gRPC health checking protocol)."""
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if serving else response.NOT_SERVING
-        for name in self._health_names:
-            await self._health.set(name, status)
+        """Set the health of the server and of each service."""
+        self._health.set_serving(serving=serving)
 
     async def stop(self, grace: float) -> None:
         """Send GOAWAY, end all streams, and give calls in flight `grace` seconds to end."""

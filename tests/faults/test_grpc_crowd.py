@@ -25,9 +25,9 @@ from tests.upstream import Upstream
 GUARD = 60  # seconds
 GOOD = ExchangeTokenRequest(grant_type="client_credentials", client_id="a", client_secret="b")
 ACKNOWLEDGED = OPENING + SettingsFrame(0, flags=["ACK"]).serialize()
-SECONDS = 20
+SECONDS = 30
 # Bytes that the process may take more than before.
-MAX_MEMORY = 160 * MIB
+MAX_MEMORY = 320 * MIB
 
 
 def health(method: str, count: int) -> bytes:

@@ -8,6 +8,8 @@ from functools import partial
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from hyperframe.frame import SettingsFrame
 from karmo.auth.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 
@@ -17,7 +19,7 @@ from sidecar.interceptors.admission import Admission
 from tests.faults import http2_abuse as abuse
 from tests.faults.bad_http2 import OPENING, BadClient, connected
 from tests.faults.conditions import eventually
-from tests.running_server import GUARD, LOOPBACK, Servicer, call_of
+from tests.running_server import GUARD, LOOPBACK, Servicer, Stub, call_of
 from tests.ways import PUBLIC_URL
 
 LIMIT = 4
@@ -170,3 +172,19 @@ async def test_nobody_delays_the_end(name: str) -> None:
         before = asyncio.get_running_loop().time()
         await scene.server.stop(100 * GUARD)
         assert asyncio.get_running_loop().time() - before < GRACE_OF_CORE
+
+
+async def test_an_unread_watch_stops_no_other() -> None:
+    """While a client does not read its watch, the health still changes, and others see it."""
+    async with asyncio.timeout(GUARD), AsyncExitStack() as stack, serving() as scene:
+        await crowd(stack, scene, CLOSED_WINDOW + abuse.call(path=WATCH, body=NOTHING), 2)
+        stub: Stub = HealthStub(await stack.enter_async_context(scene.channel()))
+        watch = stub.Watch(HealthCheckRequest())
+        assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        await scene.server.set_serving(serving=True)
+        assert (await watch.read()).status == HealthCheckResponse.SERVING
+        await scene.server.set_serving(serving=True)  # no change, so no message
+        unknown = stub.Watch(HealthCheckRequest(service="none"))
+        assert (await unknown.read()).status == HealthCheckResponse.SERVICE_UNKNOWN
+        await scene.server.set_serving(serving=False)
+        assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
