@@ -6,8 +6,7 @@ The published figures are those that the soak test prints.
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -16,8 +15,9 @@ from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
 from tests.faults import http2_abuse as abuse
-from tests.faults.bad_http2 import OPENING, connected
-from tests.faults.conditions import MIB, footprint
+from tests.faults.bad_http2 import OPENING
+from tests.faults.conditions import MIB, eventually, footprint
+from tests.faults.crowd import Crowd, crowded
 from tests.sidecar_process import Sidecar, serving
 from tests.test_runtime import UNHURRIED
 from tests.upstream import Upstream
@@ -57,34 +57,6 @@ async def running() -> AsyncIterator[Sidecar]:
         yield sidecar
 
 
-@dataclass(slots=True, kw_only=True)
-class Crowd:
-    """Clients that connect and send `opening`, and do so again whenever they are cut off."""
-
-    sidecar: Sidecar
-    opening: bytes
-    connections: int = 0
-
-    async def run(self) -> None:
-        """Be one of them until the task is cancelled."""
-        while True:
-            self.connections += 1
-            with suppress(ConnectionError, TimeoutError):
-                async with connected(self.sidecar.addresses["grpc"], self.opening) as client:
-                    await client.closed()
-            await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def crowded(*crowds: tuple[Crowd, int]) -> AsyncIterator[None]:
-    """Keep so many clients of each crowd at work."""
-    tasks = [asyncio.create_task(crowd.run()) for crowd, count in crowds for _ in range(count)]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def exchange(sidecar: Sidecar) -> None:
     """Be served over a new connection. Raises AioRpcError if not."""
     options = (("grpc.use_local_subchannel_pool", 1),)
@@ -103,14 +75,12 @@ async def drained(sidecar: Sidecar) -> float:
 
 async def test_unread_responses_are_bounded_and_keep_nobody() -> None:
     """Of 2,000 unread responses the oldest end with their connections; the drain is short."""
-    async with running() as sidecar, AsyncExitStack() as stack:
-        crowd = [
-            await stack.enter_async_context(connected(sidecar.addresses["grpc"], UNREAD))
-            for _ in range(10)
-        ]
-        await crowd[0].closed()
-        await exchange(sidecar)
-        assert await drained(sidecar) < GUARD
+    async with running() as sidecar:
+        crowd = Crowd(sidecar=sidecar, opening=UNREAD)
+        async with crowded((crowd, 10)):
+            await eventually(lambda: crowd.connections > 10)  # one was cut off and came back
+            await exchange(sidecar)
+            assert await drained(sidecar) < GUARD
 
 
 @pytest.mark.soak
