@@ -148,7 +148,7 @@ lock: .venv/complete
 	done
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/.downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/.downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads tests/grpc_tools/node/node_modules tests/grpc_tools/.downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where

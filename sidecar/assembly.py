@@ -61,6 +61,7 @@ class Assembly:
             limits=GrpcLimits(
                 handshake_timeout=settings.header_timeout,
                 message_timeout=settings.request_timeout,
+                read_timeout=settings.request_timeout,
                 max_message_bytes=MAX_REQUEST_BYTES,
                 connections=settings.max_connections,
             ),

@@ -138,12 +138,14 @@ class Settings(BaseModel):
     request_timeout: SecondsField = Field(
         10.0,
         description="Maximum time for a whole REST request, and for the request message of a gRPC "
-        "call. Beyond it: 408 or DEADLINE_EXCEEDED.",
+        "call. Beyond it: 408 or DEADLINE_EXCEEDED. Also the maximum time to read a response. "
+        "Beyond it the connection is closed.",
     )
     max_connections: CountField = Field(
         1024,
-        description="Maximum number of open connections per protocol. The same number limits the "
-        "gRPC calls whose request message has not arrived.",
+        description="Maximum number of open connections per protocol. Beyond it the longest idle "
+        "one is closed. The same number limits the gRPC calls whose request message has not "
+        "arrived, and the gRPC responses that are not read.",
     )
     max_in_flight: CountField = Field(
         32,

@@ -36,7 +36,7 @@ async def test_the_counts_of_a_sidecar_that_starts() -> None:
     assert values["phase"] == "starting"
     assert values["addresses"] == {"rest": "here"}
     assert values["calls"] == {"in_flight": 0, "limit": 3, "streams": 0, "refused": 0}
-    assert values["grpc"] == {"calls": 0, "waiting": 0}
+    assert values["grpc"] == {"calls": 0, "waiting": 0, "evicted": 0}
     assert values["http"] == {}
     assert values["auth_api"] is values["throttle"] is values["sharing"] is None
     assert page.by("karmo_sidecar_phase", "phase") == {"starting": 1}

@@ -148,7 +148,7 @@ def test_a_date_that_cannot_be_read_is_absent() -> None:
         phase=Phase.SERVING,
         calls=Admission(1).counts,
         http={},
-        grpc=GrpcCounts(calls=0, waiting=0),
+        grpc=GrpcCounts(calls=0, waiting=0, evicted=0),
         auth_api=None,
         throttle=None,
         sharing=None,
