@@ -16,8 +16,9 @@ class Limits:
       over replicas again.
     * `linger`: how long a connection is read from after its last response. Data that
       nobody reads causes a reset, which can destroy the response (RFC 9112 section 9.6).
-    * `connections`: open connections, at most. Beyond it the longest idle one is closed,
-      or the new one is refused with 503.
+    * `connections`: open connections, at most. Beyond it the one that has waited longest
+      for its client is ended, or the new one is refused with 503.
+    * `connections_per_address`: the same for each network of clients. 0: no such limit.
     * `backlog`: connections that the system accepts before the listener does, at most.
     """
 
@@ -27,4 +28,5 @@ class Limits:
     age: float = 600.0
     linger: float = 1.0
     connections: int = 1024
+    connections_per_address: int = 0
     backlog: int = 1024

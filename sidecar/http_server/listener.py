@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,10 +14,9 @@ from sidecar.http_server.counts import Drop, ListenerCounts
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.protocol import HttpProtocol, ListenerState
-from sidecar.tls.forwarding_context import ForwardingContext
+from sidecar.tls.handshake import Handshake
 
 _DEFAULTS = Limits()
-_POLL_INTERVAL = 0.02  # seconds
 
 
 class HttpListener:
@@ -41,7 +40,8 @@ class HttpListener:
         self._bound = bound
         self._limits = limits
         self._tls = tls
-        self._state = ListenerState(limits=limits, load_shedding=load_shedding)
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._state = ListenerState.of(limits, load_shedding)
         self._config = uvicorn.Config(
             _raise_refusals(app),
             http=HttpProtocol,
@@ -60,7 +60,7 @@ class HttpListener:
         """Start the application, and answer requests. Raises RuntimeError if it does not start.
 
         `uvicorn.Server.serve` does the same, but it takes over the signals of the process
-        and has no timeout for TLS handshakes.
+        and has no hook for connections in the TLS handshake.
         """
         self._config.load()
         loop = asyncio.get_running_loop()
@@ -70,10 +70,7 @@ class HttpListener:
         if lifespan.should_exit:
             raise RuntimeError("the application did not start")
         server = await loop.create_server(
-            self._new_protocol,
-            sock=self._bound,
-            backlog=self._limits.backlog,
-            **self._handshake(),
+            self._accept, sock=self._bound, backlog=self._limits.backlog
         )
         self._server.servers = [server]
         self._main_loop = asyncio.create_task(self._server.main_loop())
@@ -84,10 +81,10 @@ class HttpListener:
         state = self._state
         return ListenerCounts(
             open=len(self._server.server_state.connections),
-            idle=len(state.waiting),
-            opening=len(state.opening),
+            idle=state.places.count_waiting(but=Drop.HANDSHAKE),
+            opening=len(self._handshakes),
             refused=dict(state.refused),
-            dropped=dict(state.dropped),
+            dropped=dict(state.places.dropped),
             shed=state.load_shedding.total if state.load_shedding else 0,
         )
 
@@ -116,47 +113,35 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         for connection in late:
             connection.setblocking(False)
-        accepting = [
-            loop.connect_accepted_socket(self._new_protocol, connection, **self._handshake())
-            for connection in late
-        ]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.linger):
-                await asyncio.gather(*accepting, return_exceptions=True)  # some clients have left
-                while self._state.opening:  # noqa: ASYNC110 nothing reports a failed handshake
-                    await asyncio.sleep(_POLL_INTERVAL)
+        accepting = [loop.connect_accepted_socket(self._accept, one) for one in late]
+        await asyncio.gather(*accepting, return_exceptions=True)  # some clients have left
+        if self._handshakes:
+            _, unfinished = await asyncio.wait(self._handshakes, timeout=self._limits.linger)
+            for handshake in unfinished:
+                handshake.cancel()
+
+    def _accept(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection, which begins with TLS if that is on."""
+        protocol = self._new_protocol()
+        if self._tls is None:
+            return protocol
+        return Handshake(
+            protocol,
+            self._tls,
+            timeout=self._limits.header_timeout,
+            # After the last response: many clients never send their own close_notify.
+            shutdown_timeout=self._limits.linger,
+            running=self._handshakes,
+        )
 
     def _new_protocol(self) -> HttpProtocol:
         state = self._server.server_state
         return HttpProtocol(self._state, self._config, state, self._server.lifespan.state)
 
-    def _handshake(self) -> dict[str, Any]:
-        """Return the arguments for TLS of what accepts connections."""
-        if self._tls is None:
-            return {}
-        return {
-            "ssl": ForwardingContext.to(self._choose_context),
-            "ssl_handshake_timeout": self._limits.header_timeout,
-            # After the last response: many clients never send their own close_notify.
-            "ssl_shutdown_timeout": self._limits.linger,
-        }
-
-    def _choose_context(self) -> ssl.SSLContext:
-        """Return the context of a new connection. Raises ConnectionError if there are too many.
-
-        The handshake comes before the protocol could count the connection.
-        """
-        count = len(self._state.opening) + len(self._server.server_state.connections)
-        # As many as are served may be in the middle of being refused.
-        if count > 2 * self._limits.connections:
-            self._state.dropped[Drop.ABORTED] += 1
-            raise ConnectionAbortedError("there are too many connections")
-        return cast("ssl.SSLContext", self._tls)  # called by a listener that has one
-
     def end_idle(self) -> None:
         """Close every idle connection at once."""
-        for connection in tuple(self._state.waiting):
-            connection.end()
+        for connection in tuple(self._server.server_state.connections):
+            cast("HttpProtocol", connection).end()
 
     def cut(self) -> None:
         """Make `stop` end: close idle connections, and cancel the requests in flight."""
