@@ -1,6 +1,14 @@
-"""Limits of one HTTP listener. `protocol` enforces them; `request_head` has the fixed sizes."""
+"""Limits of one HTTP listener, and the state that its connections share to keep them.
 
-from dataclasses import dataclass
+`protocol` enforces them; `request_head` has the fixed sizes.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sidecar.http_server.counts import Refusal
+from sidecar.http_server.load_shedding import LoadShedding
+from sidecar.http_server.places import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +38,24 @@ class Limits:
     connections: int = 1024
     connections_per_address: int = 0
     backlog: int = 1024
+
+
+@dataclass(slots=True)
+class ListenerState:
+    """State that the connections of one listener share."""
+
+    limits: Limits
+    load_shedding: LoadShedding | None
+    places: Places
+    # Connections that serve a request for which `request_head.is_whole_post` is true, and whose
+    # clients read.
+    begun: set[object] = field(default_factory=set)
+    # Whether each response closes its connection.
+    is_closing: bool = False
+    refused: Counter[Refusal] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, limits: Limits, load_shedding: LoadShedding | None) -> "ListenerState":
+        """Return the state of a listener without connections."""
+        places = Places(limits.connections, limits.connections_per_address)
+        return cls(limits, load_shedding, places)

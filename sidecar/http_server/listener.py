@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.http_server.connection import REFUSAL, RefusedError
 from sidecar.http_server.counts import Drop, ListenerCounts
-from sidecar.http_server.limits import Limits
+from sidecar.http_server.limits import Limits, ListenerState
 from sidecar.http_server.load_shedding import LoadShedding
-from sidecar.http_server.protocol import HttpProtocol, ListenerState
+from sidecar.http_server.protocol import HttpProtocol
 from sidecar.tls.handshake import Handshake
 
 _DEFAULTS = Limits()

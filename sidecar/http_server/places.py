@@ -11,6 +11,7 @@ number of connections and of addresses.
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from sidecar.client_address import network_of
 from sidecar.http_server.counts import Drop, Refusal
@@ -36,6 +37,12 @@ class Places:
         # If addresses make no difference, there is one group, and no need to compare.
         self._ranking = _Ranking() if per_address else None
         self._refused = _Group("", None)
+        few = "There must not be more than"
+        self._details = {
+            Refusal.TOO_MANY_CONNECTIONS: f"{few} {limit} connections.",
+            Refusal.TOO_MANY_CONNECTIONS_OF_ADDRESS: f"{few} {per_address} connections from one "
+            "IP address.",
+        }
 
     def count_waiting(self, *, but: Drop) -> int:
         """Return the number of connections that wait, for anything `but` this.
@@ -52,11 +59,12 @@ class Places:
         """
         network = network_of(address) if self._per_address else ""
         group = self._groups.get(network) or _Group(network, self._ranking)
-        place.refusal = self._ensure_free(group)
-        if place.refusal is None:
+        refusal = self._ensure_free(group)
+        if refusal is None:
             self._groups[network] = group
             self._count += 1
         else:
+            place.refusal = refusal, self._details[refusal]
             group = self._refused
             if group.count >= self._limit and not self._end_one(group):
                 return None
@@ -88,8 +96,7 @@ class Places:
         if not group.waiting:
             return False
         place, waits_for = next(iter(group.waiting.items()))
-        self.dropped[reason or waits_for] += 1
-        place.end()
+        place.end(reason or waits_for)
         return True
 
 
@@ -102,24 +109,22 @@ class Place:
         self._places = places
         self._group: _Group | None = None
         self.abort: Callable[[], None] = _nothing
-        self.refusal: Refusal | None = None
+        self.refusal: tuple[Refusal, str] | None = None
 
-    @property
-    def is_taken(self) -> bool:
-        """Whether the connection has this place now."""
-        return self._group is not None
+    def take(self, peer: Any, abort: Callable[[], None], reason: Drop) -> None:
+        """Take this place for a connection from `peer`, which waits for `reason` at first.
 
-    def take(self, address: str, abort: Callable[[], None]) -> None:
-        """Take this place for a connection from the IP address `address`.
+        `peer` is the address as a transport has it: the IP address and more, or None after a
+        reset.
 
-        If it is only for a refusal, `refusal` says why. If there is no place at all, `abort` is
-        called. It is also called when this connection is ended for another one.
+        If it is only for a refusal, `refusal` has the reason and a text for the client. If there
+        is no place at all, `abort` is called. It is also called when this connection is ended.
         """
-        self._group = self._places.admit(self, address)
+        self._group = self._places.admit(self, peer[0] if peer else "")
         self.abort = abort
         if self._group is None:
-            self._places.dropped[Drop.ABORTED] += 1
-            abort()
+            self.end(Drop.ABORTED)
+        self.wait(reason)
 
     def wait(self, reason: Drop) -> None:
         """Say that the client must act. `reason` is what it must do.
@@ -139,7 +144,10 @@ class Place:
     def serve(self) -> None:
         """Say that the client need not act: its request is being served."""
         group = self._group
-        if group is not None and group.waiting.pop(self, None) and group.ranking:
+        if group is None or self not in group.waiting:
+            return
+        del group.waiting[self]
+        if group.ranking:
             group.ranking.fall(group)
 
     def leave(self) -> None:
@@ -150,8 +158,9 @@ class Place:
         self._group = None
         self.abort = _nothing  # it holds the connection
 
-    def end(self) -> None:
-        """End the connection, and give this place back."""
+    def end(self, reason: Drop) -> None:
+        """End the connection, give this place back, and count that."""
+        self._places.dropped[reason] += 1
         abort = self.abort
         self.leave()
         abort()

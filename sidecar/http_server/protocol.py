@@ -8,9 +8,8 @@ RequestError as `scope[REFUSAL]`: the application logs it and renders the respon
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import h11
@@ -19,37 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from sidecar.http_server import request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError
 from sidecar.http_server.counts import Drop, Refusal
-from sidecar.http_server.limits import Limits
+from sidecar.http_server.limits import ListenerState
 from sidecar.http_server.lingering_close import LingeringTransport
-from sidecar.http_server.load_shedding import LoadShedding
-from sidecar.http_server.places import Place, Places
-
-_TOO_MANY = {
-    Refusal.TOO_MANY_CONNECTIONS: "There must not be more than {0.connections} connections.",
-    Refusal.TOO_MANY_CONNECTIONS_OF_ADDRESS: "There must not be more than "
-    "{0.connections_per_address} connections from one IP address.",
-}
-
-
-@dataclass(slots=True)
-class ListenerState:
-    """State that the connections of one listener share."""
-
-    limits: Limits
-    load_shedding: LoadShedding | None
-    places: Places
-    # Connections that serve a request for which `request_head.is_whole_post` is true, and whose
-    # clients read.
-    begun: set["HttpProtocol"] = field(default_factory=set)
-    # Whether each response closes its connection.
-    is_closing: bool = False
-    refused: Counter[Refusal] = field(default_factory=Counter)
-
-    @classmethod
-    def of(cls, limits: Limits, load_shedding: LoadShedding | None) -> "ListenerState":
-        """Return the state of a listener without connections."""
-        places = Places(limits.connections, limits.connections_per_address)
-        return cls(limits, load_shedding, places)
+from sidecar.http_server.places import Place
 
 
 class HttpProtocol(H11Protocol):
@@ -65,7 +36,10 @@ class HttpProtocol(H11Protocol):
         self._began: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._timed: object = None
-        self._abort_timer: asyncio.TimerHandle | None = None
+        self._seconds = {
+            h11.IDLE: self._limits.header_timeout,
+            h11.SEND_BODY: self._limits.request_timeout,
+        }
         age = self._limits.age * random.uniform(0.9, 1.1)  # noqa: S311 spreads load; protects nothing
         self.conn = Connection(lambda: listener.is_closing, self.loop.time() + age)
 
@@ -73,24 +47,24 @@ class HttpProtocol(H11Protocol):
 
     def accepted(self, peer: object, abort: Callable[[], None]) -> None:
         """Take a place for a connection before its TLS handshake."""
-        self._take_place(peer, abort, Drop.HANDSHAKE)
+        self._place.take(peer, abort, Drop.HANDSHAKE)
 
     def handshake_ended(self) -> None:
         """Give the place back if the TLS handshake failed."""
-        if self.flow is None:
+        if cast("object", self.flow) is None:
             self._place.leave()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         """Begin with a connection. It has a place already if there was a TLS handshake."""
-        lingering = LingeringTransport(transport, self._limits.linger)
-        super().connection_made(cast("asyncio.Transport", lingering))
+        self._lingering = LingeringTransport(transport, self._limits.linger)
+        super().connection_made(cast("asyncio.Transport", self._lingering))
         if self.scheme == "https":
             self._place.abort = transport.abort
         else:
-            self._take_place(transport.get_extra_info("peername"), transport.abort, Drop.IDLE)
+            self._place.take(transport.get_extra_info("peername"), transport.abort, Drop.IDLE)
         if self._place.refusal is not None:
-            detail = _TOO_MANY[self._place.refusal].format(self._limits)
-            self.conn.limit_error = request_head.HeadError(self._place.refusal, 503, detail)
+            reason, detail = self._place.refusal
+            self.conn.limit_error = request_head.HeadError(reason, 503, detail)
         self._began = self.loop.time()
         self._watch()
 
@@ -115,11 +89,12 @@ class HttpProtocol(H11Protocol):
         if self.transport.is_closing() or self.scheme == "https":
             return False
         if self._is_waiting():
-            return self._linger()
-        self.conn.has_eof = True
+            return self._lingering.close_if_unsent()
         if self.cycle.more_body:
             self.transport.abort()  # to close it could wait for ever until responses are read
-        return not self.cycle.more_body
+            return False
+        self.conn.has_eof = True
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release timers and shared state; after a reset the base class does not."""
@@ -128,8 +103,7 @@ class HttpProtocol(H11Protocol):
         self._place.leave()
         self._listener.begun.discard(self)
         self._disarm()
-        self._cancel_abort()
-        cast("LingeringTransport", self.transport).forget()
+        self._lingering.forget()
 
     def pause_writing(self) -> None:
         """Abort a client that does not read its responses within the request timeout.
@@ -138,13 +112,14 @@ class HttpProtocol(H11Protocol):
         """
         super().pause_writing()
         self._listener.begun.discard(self)
-        self._abort_timer = self.loop.call_later(self._limits.request_timeout, self._give_up)
+        give_up = partial(self._place.end, Drop.UNREAD)
+        self._lingering.expect_reader(self._limits.request_timeout, give_up)
         self._watch()
 
     def resume_writing(self) -> None:
         """Resume writing, and cancel the abort."""
         super().resume_writing()
-        self._cancel_abort()
+        self._lingering.stop_expecting()
         self._watch()
 
     # Called by uvicorn
@@ -175,21 +150,6 @@ class HttpProtocol(H11Protocol):
 
     # Common to both
 
-    def _take_place(self, peer: Any, abort: Callable[[], None], reason: Drop) -> None:
-        self._place.take(peer[0] if peer else "", abort)  # no peer after a reset
-        self._place.wait(reason)
-
-    def _linger(self) -> bool:
-        """Return whether responses are unsent to a client that has sent all. Then close after them.
-
-        asyncio would wait for ever until they are read.
-        """
-        if self.transport.get_write_buffer_size() == 0:
-            return False
-        self.transport.close()
-        self._watch()
-        return True
-
     def _shed(self, data: bytes) -> bool:
         """Write the prepared 503 if there are too many calls and `data` is a whole POST."""
         listener, load_shedding = self._listener, self._listener.load_shedding
@@ -218,17 +178,13 @@ class HttpProtocol(H11Protocol):
         else:
             self._place.wait(reason)
         state = self.conn.their_state
-        seconds = {
-            h11.IDLE: self._limits.header_timeout,
-            h11.SEND_BODY: self._limits.request_timeout,
-        }
-        if self._began is None or state not in seconds or self.conn.refusal:
+        if self._began is None or state not in self._seconds or self.conn.refusal:
             self._disarm()
             self._began = None
         elif self._timed is not state:
             self._disarm()
             self._timed = state
-            self._deadline = self.loop.call_at(self._began + seconds[state], self._expire)
+            self._deadline = self.loop.call_at(self._began + self._seconds[state], self._expire)
 
     def _find_wait(self) -> Drop | None:
         """Return what the client must do now, None while a request or a refusal is served."""
@@ -246,15 +202,6 @@ class HttpProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self._timed = None
-
-    def _cancel_abort(self) -> None:
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
-        self._abort_timer = None
-
-    def _give_up(self) -> None:
-        self._listener.places.dropped[Drop.UNREAD] += 1
-        self.transport.abort()
 
     def _expire(self) -> None:
         if self._timed is h11.SEND_BODY:
