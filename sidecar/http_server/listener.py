@@ -79,10 +79,11 @@ class HttpListener:
     def counts(self) -> ListenerCounts:
         """The counts of now."""
         state = self._state
+        waiting = state.places.count_waiting()
         return ListenerCounts(
             open=len(self._server.server_state.connections),
-            idle=state.places.count_waiting(but=Drop.HANDSHAKE),
-            opening=len(self._handshakes),
+            idle=waiting.total() - waiting[Drop.HANDSHAKE],
+            opening=waiting[Drop.HANDSHAKE],
             refused=dict(state.refused),
             dropped=dict(state.places.dropped),
             shed=state.load_shedding.total if state.load_shedding else 0,

@@ -44,13 +44,13 @@ class Places:
             "IP address.",
         }
 
-    def count_waiting(self, *, but: Drop) -> int:
-        """Return the number of connections that wait, for anything `but` this.
+    def count_waiting(self) -> Counter[Drop]:
+        """Return the number of waiting connections, by what they wait for.
 
         Unlike all else here it takes time for each connection: it is for metrics.
         """
         groups = (self._refused, *self._groups.values())
-        return sum(reason is not but for group in groups for reason in group.waiting.values())
+        return Counter(reason for group in groups for reason in group.waiting.values())
 
     def admit(self, place: "Place", address: str) -> "_Group | None":
         """Return the group in which a connection from the IP address `address` has its place.

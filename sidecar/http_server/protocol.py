@@ -22,6 +22,10 @@ from sidecar.http_server.limits import ListenerState
 from sidecar.http_server.lingering_close import LingeringTransport
 from sidecar.http_server.places import Place
 
+# Bytes of unsent responses from which a client counts as not reading. For TCP this is the default
+# of asyncio; for TLS that is eight times as much.
+_UNSENT = 64 * 1024
+
 
 class HttpProtocol(H11Protocol):
     """One connection of a client."""
@@ -60,6 +64,7 @@ class HttpProtocol(H11Protocol):
         super().connection_made(cast("asyncio.Transport", self._lingering))
         if self.scheme == "https":
             self._place.abort = transport.abort
+            transport.set_write_buffer_limits(_UNSENT)
         else:
             self._place.take(transport.get_extra_info("peername"), transport.abort, Drop.IDLE)
         if self._place.refusal is not None:

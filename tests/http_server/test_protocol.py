@@ -4,7 +4,7 @@ import asyncio
 import gc
 import ssl
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -51,7 +51,8 @@ class App:
     """An application of one answer to each path; it notes the paths that it was asked for.
 
     "/" answers with the body, "/hold" when it is released, "/wait" never, "/large"
-    with 8 MiB; "/early" and "/last" before they read, the one as a last answer.
+    with 8 MiB, "/parts" with it in two; "/early" and "/last" before they read, the one as
+    a last answer.
     What is refused has status and detail.
     """
 
@@ -84,6 +85,9 @@ class App:
         if path == "/wait":
             self.held.release()
             await self._read(receive)
+        if path == "/parts":
+            await _reply_in_parts(send, (b"x" * LARGE, b"x"))
+            return
         await _reply(send, 200, b"x" * LARGE if path == "/large" else body or path.encode())
         if path == "/large":
             self.held.release()
@@ -110,6 +114,16 @@ async def _reply(send: Send, status: int, body: bytes, *fields: tuple[bytes, byt
     headers = [(b"content-length", str(len(body)).encode()), *fields]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _reply_in_parts(send: Send, parts: Sequence[bytes]) -> None:
+    length = str(sum(map(len, parts))).encode()
+    headers = [(b"content-length", length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for number, part in enumerate(parts):
+        await send(
+            {"type": "http.response.body", "body": part, "more_body": number + 1 < len(parts)}
+        )
 
 
 @dataclass(slots=True)
@@ -537,6 +551,52 @@ async def test_nobody_is_asked_to_go_on_in_vain() -> None:
         assert (await other.ask(b"1")).body == b"1"
 
 
+HEADS = {
+    "two hosts": b"HEAD / HTTP/1.1\r\n" + HOST * 2 + b"\r\n",
+    "a target too long": b"HEAD /" + b"a" * 9000,
+    "a bad field": b"HEAD / HTTP/1.1\r\nHost : a\r\n\r\n",
+    "no HTTP": b"HEAD / HTTP/9\r\n\r\n",
+    "half a header": b"HEAD / HTTP/1.1\r\nHo",
+    "half a body": b"HEAD / HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\n1",
+    "a bad body": b"HEAD / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\ncanary\r\n",
+}
+
+
+@on_skipping_loop
+async def test_a_refusal_of_head_has_no_body() -> None:
+    """However a HEAD request is refused, no body follows the header (RFC 9110 section 9.3.2)."""
+    async with listening(**TIMES) as scene, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(scene.client()) for _ in HEADS]
+        for client, data in zip(clients, HEADS.values(), strict=True):
+            await client.send(data)
+        await scene.pass_time(WHOLE + 1)
+        found = [await client.end() for client in clients]
+    statuses = [int(data.split(b" ", 2)[1]) for data in found]
+    assert dict(zip(HEADS, statuses, strict=True)) == {
+        "two hosts": 400,
+        "a target too long": 414,
+        "a bad field": 400,
+        "no HTTP": 400,
+        "half a header": 408,
+        "half a body": 408,
+        "a bad body": 400,
+    }
+    assert [data.partition(b"\r\n\r\n")[2] for data in found] == [b""] * len(HEADS)
+
+
+@on_uvloop
+async def test_a_head_beyond_the_limit_of_connections_has_no_body() -> None:
+    """The 503 for too many connections has no body for HEAD, and one for other methods."""
+    async with listening(connections=1) as scene, held(scene, 1):
+        for method, length in ((b"HEAD", 0), (b"GET", 42), (b"HEADER", 42)):
+            async with scene.client() as one:
+                await one.send(get().replace(b"GET", method))
+                head, _, body = (await one.end()).partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 503 ")
+                assert (b"content-length: 42" in head.lower(), len(body)) == (True, length)
+        scene.app.release.set()
+
+
 # Lines that mean nothing
 
 
@@ -736,6 +796,31 @@ async def test_who_reads_in_time_goes_on() -> None:
         assert (await one.answer()).body == b"/next"
         (protocol,) = scene.connections
         assert protocol._lingering._unread is None
+
+
+@on_skipping_loop
+async def test_who_ends_and_does_not_read_is_given_up() -> None:
+    """A client that ends its direction and leaves its answer unread is not waited for for ever."""
+    async with listening(request_timeout=100 * HANG) as scene, scene.client() as one:
+        one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's
+        await one.send(get("/large"))
+        await scene.app.held.acquire()
+        (protocol,) = scene.connections
+        one.writer.write_eof()
+        await eventually(protocol.transport.is_closing)
+        await scene.pass_time(10 * HANG + 1)
+        await eventually(lambda: not scene.connections)
+
+
+@on_skipping_loop
+async def test_who_ends_in_a_request_and_does_not_read_is_gone() -> None:
+    """A client that ends in the middle of a request is gone, though it has answers to read."""
+    async with listening(request_timeout=100 * HANG) as scene, scene.client() as one:
+        one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's
+        await one.send(get("/large") + post(length=9))
+        await scene.app.held.acquire()
+        one.writer.write_eof()
+        await eventually(lambda: not scene.connections)
 
 
 @on_skipping_loop
