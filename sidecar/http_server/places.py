@@ -108,7 +108,7 @@ class Place:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._group: _Group | None = None
-        self.abort: Callable[[], None] = _nothing
+        self.abort: Callable[[], None] | None = None
         self.refusal: tuple[Refusal, str] | None = None
 
     def take(self, peer: Any, abort: Callable[[], None], reason: Drop) -> None:
@@ -156,14 +156,15 @@ class Place:
         if self._group is not None:
             self._places.free(self._group)
         self._group = None
-        self.abort = _nothing  # it holds the connection
+        self.abort = None  # it holds the connection
 
     def end(self, reason: Drop) -> None:
         """End the connection, give this place back, and count that."""
-        self._places.dropped[reason] += 1
         abort = self.abort
         self.leave()
-        abort()
+        if abort is not None:
+            self._places.dropped[reason] += 1
+            abort()
 
 
 class _Group:
@@ -209,7 +210,3 @@ class _Ranking:
             self._by_size[size][group] = None
         if not self._by_size[-1] and len(self._by_size) > 1:
             self._by_size.pop()
-
-
-def _nothing() -> None:
-    pass

@@ -99,9 +99,12 @@ def test_a_place_is_given_back_once() -> None:
     places = Places(1)
     (first,) = full(places, HERE)
     second = Connection(places)
-    for act in (first.place.leave, first.place.serve, lambda: first.place.wait(Drop.UNREAD)):
-        act()
+    first.place.leave()
+    first.place.serve()
+    first.place.wait(Drop.UNREAD)
+    first.place.end(Drop.UNREAD)
     assert (first.is_ended, second.is_ended) == (True, False)
+    assert places.dropped == {Drop.IDLE: 1}
     second.place.leave()
     second.place.leave()
     third = Connection(places)

@@ -957,6 +957,17 @@ async def test_a_silent_handshake_is_ended() -> None:
         await eventually(lambda: not scene.opening)
 
 
+@on_skipping_loop
+async def test_a_silent_handshake_does_not_keep_the_end() -> None:
+    """A listener that stops gives a handshake the linger time, and then ends it."""
+    async with listening(over_tls=True) as scene:
+        reader, writer = await connect(scene)
+        await eventually(lambda: scene.opening == 1)
+    assert await is_closed(reader)
+    await eventually(lambda: not scene.opening)
+    writer.close()
+
+
 @on_each_loop
 async def test_handshakes_are_bounded() -> None:
     """Of silent handshakes there are as many as of connections: the oldest ends for a new one."""
