@@ -1,4 +1,4 @@
-"""A transport that closes without destroying its last response (lingering close)."""
+"""A transport for peers that read late: its close does not destroy the last response."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,9 @@ from typing import Any
 
 # A peer that does not read is aborted after this many times the linger time.
 _ABORT_AFTER = 10
+# Bytes that are not sent yet from which the protocol must pause. It is the default of asyncio for
+# TCP; for TLS that is eight times as much.
+_MAX_UNSENT = 64 * 1024
 
 
 class LingeringTransport:
@@ -16,6 +19,7 @@ class LingeringTransport:
     """
 
     def __init__(self, transport: asyncio.Transport, linger: float) -> None:
+        transport.set_write_buffer_limits(_MAX_UNSENT)
         self._transport = transport
         self._linger = linger
         self._timers: tuple[asyncio.TimerHandle, ...] = ()

@@ -22,10 +22,6 @@ from sidecar.http_server.limits import ListenerState
 from sidecar.http_server.lingering_close import LingeringTransport
 from sidecar.http_server.places import Place
 
-# Bytes of unsent responses from which a client counts as not reading. For TCP this is the default
-# of asyncio; for TLS that is eight times as much.
-_UNSENT = 64 * 1024
-
 
 class HttpProtocol(H11Protocol):
     """One connection of a client."""
@@ -64,9 +60,8 @@ class HttpProtocol(H11Protocol):
         super().connection_made(cast("asyncio.Transport", self._lingering))
         if self.scheme == "https":
             self._place.abort = transport.abort
-            transport.set_write_buffer_limits(_UNSENT)
         else:
-            self._place.take(transport.get_extra_info("peername"), transport.abort, Drop.IDLE)
+            self._place.take(self.client, transport.abort, Drop.IDLE)
         if self._place.refusal is not None:
             reason, detail = self._place.refusal
             self.conn.limit_error = request_head.HeadError(reason, 503, detail)
@@ -117,8 +112,9 @@ class HttpProtocol(H11Protocol):
         """
         super().pause_writing()
         self._listener.begun.discard(self)
-        give_up = partial(self._place.end, Drop.UNREAD)
-        self._lingering.expect_reader(self._limits.request_timeout, give_up)
+        self._lingering.expect_reader(
+            self._limits.request_timeout, partial(self._place.end, Drop.UNREAD)
+        )
         self._watch()
 
     def resume_writing(self) -> None:
