@@ -82,7 +82,8 @@ class Places:
 
     def _ensure_free(self, group: "_Group") -> Refusal | None:
         """Have a place free for one more connection of `group`, or return why there is none."""
-        if self._per_address and group.count >= self._per_address:
+        # A connection through a Unix socket has no address.
+        if self._per_address and group.network and group.count >= self._per_address:
             is_free = self._end_one(group, Drop.ADDRESS)
             return None if is_free else Refusal.TOO_MANY_CONNECTIONS_OF_ADDRESS
         if self._count < self._limit:

@@ -66,12 +66,16 @@ class Handshake(asyncio.Protocol):
         task.add_done_callback(self._running.discard)
 
     async def _run(self, connection: socket) -> None:
-        with suppress(OSError):  # bad TLS, a timeout, or a client that left
-            await asyncio.get_running_loop().connect_accepted_socket(
+        start = asyncio.get_running_loop().connect_accepted_socket
+        try:
+            await start(
                 lambda: cast("asyncio.Protocol", self._protocol),
                 connection,
                 ssl=self._context,
                 ssl_handshake_timeout=self._timeout,
                 ssl_shutdown_timeout=self._shutdown_timeout,
             )
-        self._protocol.handshake_ended()
+        except OSError:
+            pass  # bad TLS, a timeout, or a client that left
+        finally:
+            self._protocol.handshake_ended()

@@ -960,7 +960,7 @@ async def test_a_silent_handshake_is_ended() -> None:
 @on_skipping_loop
 async def test_a_silent_handshake_does_not_keep_the_end() -> None:
     """A listener that stops gives a handshake the linger time, and then ends it."""
-    async with listening(over_tls=True) as scene:
+    async with listening(over_tls=True, linger=1.0) as scene:
         reader, writer = await connect(scene)
         await eventually(lambda: scene.opening == 1)
     assert await is_closed(reader)
