@@ -160,5 +160,9 @@ def _limits(settings: Settings) -> Limits:
         request_timeout=settings.request_timeout,
         keep_alive=settings.rest_keep_alive,
         connections=settings.max_connections,
+        # Behind a proxy all connections come from the address of the proxy.
+        connections_per_address=(
+            0 if settings.trusted_proxies else settings.max_connections_per_address
+        ),
         backlog=BACKLOG,
     )

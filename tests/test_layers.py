@@ -168,7 +168,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "call",
         "client_address",
         "logs",
-        "tls.forwarding_context",
+        "tls.handshake",
         "transcoding.errors",
     ),
     "in_process": ("logs",),

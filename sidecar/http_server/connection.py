@@ -83,8 +83,11 @@ class Connection(h11.Connection):
         self._is_closing = is_closing
         self._end_of_life = end_of_life
         self._chunks = 0
-        # Whether the head that comes next was checked before it came here.
+        # Whether the head that comes next, of a POST, was checked before it came here.
         self.is_head_checked = False
+        # Why each request is refused when its request line is here, if it is.
+        self.limit_error: request_head.HeadError | None = None
+        self._is_head_method = False
         self.has_eof = False
         self.refusal: RefusedError | None = None
 
@@ -108,9 +111,7 @@ class Connection(h11.Connection):
         try:
             if self.their_state is h11.IDLE:
                 self._lines.skip_empty_lines()
-                if not self.is_head_checked:
-                    request_head.check(self.trailing_data[0])
-                self.is_head_checked = False
+                self._check_head()
             return super().next_event()
         except request_head.HeadError as error:
             self.refusal = RefusedError(error.reason, error.status, error.detail)
@@ -122,8 +123,23 @@ class Connection(h11.Connection):
             )
             raise
 
+    def _check_head(self) -> None:
+        """Check the head that comes next, or the part of it that is here. Raises HeadError."""
+        if self.is_head_checked:  # that of a POST
+            self.is_head_checked = self._is_head_method = False
+            return
+        data = self.trailing_data[0]
+        self._is_head_method = data.startswith(b"HEAD ")
+        if self.limit_error is not None and b"\n" in data:
+            raise self.limit_error
+        request_head.check(data)
+
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # one for all its overloads
-        """Return the bytes of `event`; of a last response, with `Connection: close`."""
+        """Return the bytes of `event`; of a last response, with `Connection: close`.
+
+        A response to HEAD has no body (RFC 9110 section 9.3.2). h11 sees to that only if it has
+        read the whole head.
+        """
         if isinstance(event, h11.Response) and self._is_last():
             headers = [pair for pair in event.headers if pair[0] != b"connection"]
             event = h11.Response(
@@ -131,7 +147,12 @@ class Connection(h11.Connection):
                 headers=[*headers, (b"Connection", b"close")],
                 reason=event.reason,
             )
-        return super().send(event)
+        data = super().send(event)
+        return b"" if self._is_head_method and isinstance(event, h11.Data) else data
+
+    def has_part(self) -> bool:
+        """Return whether part of a request is here, and not all of it."""
+        return self.their_state is h11.SEND_BODY or len(self._lines) > 0
 
     def is_fresh(self) -> bool:
         """Return whether no byte of a request is here, and its response will not be the last."""
@@ -141,4 +162,5 @@ class Connection(h11.Connection):
     def _is_last(self) -> bool:
         is_old = asyncio.get_running_loop().time() > self._end_of_life
         is_ended = self.has_eof and not self.trailing_data[0]
-        return self._is_closing() or is_old or is_ended or self.refusal is not None
+        is_refused = self.refusal is not None or self.limit_error is not None
+        return self._is_closing() or is_old or is_ended or is_refused

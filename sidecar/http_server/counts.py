@@ -22,14 +22,27 @@ class Refusal(StrEnum):
     BODY_TIMEOUT = "body_timeout"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     STOPPING = "stopping"
+    TOO_MANY_CONNECTIONS_OF_ADDRESS = "too_many_connections_of_address"
 
 
 class Drop(StrEnum):
-    """Why a listener ends a connection without a response."""
+    """Why a listener ends a connection without a response.
 
-    # The longest waiting one makes room for a new one.
-    EVICTED = "evicted"
-    # It is new, and there are twice as many as the limit.
+    The first five are what a connection waited for when it was ended for a new one.
+    """
+
+    HANDSHAKE = "handshake"
+    # No byte of a request has come.
+    IDLE = "idle"
+    # Part of a request has come.
+    INCOMPLETE = "incomplete"
+    # The client does not read. It is also ended after the request timeout, for no other.
+    UNREAD = "unread"
+    # The last response is written, and the client has not closed the connection yet.
+    ENDING = "ending"
+    # It was the longest waiting one of an address with too many connections.
+    ADDRESS = "address"
+    # It was new, and there were twice as many as the limit, of which none waited.
     ABORTED = "aborted"
 
 
@@ -37,7 +50,7 @@ class Drop(StrEnum):
 class ListenerCounts:
     """The connections of a listener now, and what it has refused so far.
 
-    `idle` are those of the `open` connections that have no complete request, `opening` those in
+    `idle` are those of the `open` connections that wait for their clients, `opening` those in
     the TLS handshake. `refused` are requests and `dropped` connections, both by their reason.
     `shed` are requests beyond the limit of calls in flight.
     """

@@ -1,6 +1,14 @@
-"""Limits of one HTTP listener. `protocol` enforces them; `request_head` has the fixed sizes."""
+"""Limits of one HTTP listener, and the state that its connections share to keep them.
 
-from dataclasses import dataclass
+`protocol` enforces them; `request_head` has the fixed sizes.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sidecar.http_server.counts import Refusal
+from sidecar.http_server.load_shedding import LoadShedding
+from sidecar.http_server.places import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +24,9 @@ class Limits:
       over replicas again.
     * `linger`: how long a connection is read from after its last response. Data that
       nobody reads causes a reset, which can destroy the response (RFC 9112 section 9.6).
-    * `connections`: open connections, at most. Beyond it the longest idle one is closed,
-      or the new one is refused with 503.
+    * `connections`: open connections, at most. Beyond it the one that has waited longest
+      for its client is ended, or the new one is refused with 503.
+    * `connections_per_address`: the same for each network of clients. 0: no such limit.
     * `backlog`: connections that the system accepts before the listener does, at most.
     """
 
@@ -27,4 +36,32 @@ class Limits:
     age: float = 600.0
     linger: float = 1.0
     connections: int = 1024
+    connections_per_address: int = 0
     backlog: int = 1024
+
+
+@dataclass(slots=True)
+class ListenerState:
+    """State that the connections of one listener share."""
+
+    limits: Limits
+    load_shedding: LoadShedding | None
+    places: Places
+    # The name of every client, where connections have no IP address.
+    peer: str | None = None
+    # Connections that serve a request for which `request_head.is_whole_post` is true, and whose
+    # clients read.
+    begun: set[object] = field(default_factory=set)
+    # Whether each response closes its connection.
+    is_closing: bool = False
+    # Whether requests that are incomplete are refused.
+    is_cut: bool = False
+    refused: Counter[Refusal] = field(default_factory=Counter)
+
+    @classmethod
+    def of(
+        cls, limits: Limits, load_shedding: LoadShedding | None, *, peer: str | None = None
+    ) -> "ListenerState":
+        """Return the state of a listener without connections."""
+        places = Places(limits.connections, limits.connections_per_address)
+        return cls(limits, load_shedding, places, peer)

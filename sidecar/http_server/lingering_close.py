@@ -1,11 +1,15 @@
-"""A transport that closes without destroying its last response (lingering close)."""
+"""A transport for peers that read late: its close does not destroy the last response."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 # A peer that does not read is aborted after this many times the linger time.
 _ABORT_AFTER = 10
+# Bytes that are not sent yet from which the protocol must pause. It is the default of asyncio for
+# TCP; for TLS that is eight times as much.
+_MAX_UNSENT = 64 * 1024
 
 
 class LingeringTransport:
@@ -15,9 +19,11 @@ class LingeringTransport:
     """
 
     def __init__(self, transport: asyncio.Transport, linger: float) -> None:
+        transport.set_write_buffer_limits(_MAX_UNSENT)
         self._transport = transport
         self._linger = linger
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        self._unread: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -43,6 +49,26 @@ class LingeringTransport:
         else:
             self._transport.close()  # TLS cannot end one direction alone
 
+    def close_if_unsent(self) -> bool:
+        """Close if responses are not sent yet. Returns whether there are any.
+
+        For a client that has ended its direction: asyncio would wait for ever until it reads.
+        """
+        if self._transport.get_write_buffer_size() == 0:
+            return False
+        self.close()
+        return True
+
+    def expect_reader(self, seconds: float, give_up: Callable[[], None]) -> None:
+        """Call `give_up` after `seconds`, unless `stop_expecting` is called before."""
+        self._unread = asyncio.get_running_loop().call_later(seconds, give_up)
+
+    def stop_expecting(self) -> None:
+        """Note that the client reads, or that it need not."""
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = None
+
     def _end_writing(self) -> None:
         try:
             self._transport.write_eof()
@@ -54,5 +80,6 @@ class LingeringTransport:
 
     def forget(self) -> None:
         """Cancel the timers: the connection is gone."""
+        self.stop_expecting()
         for timer in self._timers:
             timer.cancel()

@@ -5,7 +5,7 @@ import math
 import socket
 import ssl
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,13 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sidecar.client_address import UNIX_PEER
 from sidecar.http_server.connection import REFUSAL, RefusedError
 from sidecar.http_server.counts import Drop, ListenerCounts
-from sidecar.http_server.limits import Limits
+from sidecar.http_server.limits import Limits, ListenerState
 from sidecar.http_server.load_shedding import LoadShedding
-from sidecar.http_server.protocol import HttpProtocol, ListenerState
-from sidecar.tls.forwarding_context import ForwardingContext
+from sidecar.http_server.protocol import HttpProtocol
+from sidecar.tls.handshake import Handshake
 
 _DEFAULTS = Limits()
-_POLL_INTERVAL = 0.02  # seconds
 # At the cut: turns of the loop, of 5 ms or more, in which requests that have arrived are read.
 _TURNS, _TURN = 10, 0.005
 
@@ -45,10 +44,9 @@ class HttpListener:
         self._limits = limits
         self._tls = tls
         self._is_unix = any(each.family == socket.AF_UNIX for each in bound)
-        self._state = ListenerState(
-            limits=limits,
-            load_shedding=load_shedding,
-            peer=UNIX_PEER if self._is_unix else None,
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._state = ListenerState.of(
+            limits, load_shedding, peer=UNIX_PEER if self._is_unix else None
         )
         self._config = uvicorn.Config(
             _raise_refusals(app),
@@ -70,7 +68,7 @@ class HttpListener:
         """Start the application, and answer requests. Raises RuntimeError if it does not start.
 
         `uvicorn.Server.serve` does the same, but it takes over the signals of the process
-        and has no timeout for TLS handshakes.
+        and has no hook for connections in the TLS handshake.
         """
         self._config.load()
         loop = asyncio.get_running_loop()
@@ -81,9 +79,7 @@ class HttpListener:
             raise RuntimeError("the application did not start")
         create = loop.create_unix_server if self._is_unix else loop.create_server
         self._server.servers = [
-            await create(
-                self._new_protocol, sock=each, backlog=self._limits.backlog, **self._handshake()
-            )
+            await create(self._accept, sock=each, backlog=self._limits.backlog)
             for each in self._bound
         ]
         self._main_loop = asyncio.create_task(self._server.main_loop())
@@ -92,12 +88,13 @@ class HttpListener:
     def counts(self) -> ListenerCounts:
         """The counts of now."""
         state = self._state
+        waiting = state.places.count_waiting()
         return ListenerCounts(
             open=len(self._server.server_state.connections),
-            idle=len(state.waiting),
-            opening=len(state.opening),
+            idle=waiting.total() - waiting[Drop.HANDSHAKE],
+            opening=waiting[Drop.HANDSHAKE],
             refused=dict(state.refused),
-            dropped=dict(state.dropped),
+            dropped=dict(state.places.dropped),
             shed=state.load_shedding.total if state.load_shedding else 0,
         )
 
@@ -126,55 +123,42 @@ class HttpListener:
                     late.append(bound.accept()[0])
         for server in self._server.servers:
             server.close()
-        accepting = [asyncio.create_task(self._accept(connection)) for connection in late]
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._limits.linger
-        is_waiting = True
-        while is_waiting:  # nothing reports a failed handshake
-            await asyncio.sleep(_POLL_INTERVAL)
-            is_open = bool(self._state.opening) or not all(task.done() for task in accepting)
-            is_waiting = is_open and loop.time() < min(end, self._ends_at)
-        for task in accepting:
-            task.cancel()
+        for connection in late:
+            connection.setblocking(False)
+        accepting = [loop.connect_accepted_socket(self._accept, one) for one in late]
+        await asyncio.gather(*accepting, return_exceptions=True)  # some clients have left
+        if self._handshakes:
+            left = min(self._limits.linger, max(self._ends_at - loop.time(), 0))
+            await asyncio.wait(self._handshakes, timeout=left)
+            self._end_handshakes()
 
-    async def _accept(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        with suppress(OSError):  # the client has left, or the handshake failed
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._new_protocol, connection, **self._handshake()
-            )
+    def _end_handshakes(self) -> None:
+        for handshake in tuple(self._handshakes):
+            handshake.cancel()
+
+    def _accept(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection, which begins with TLS if that is on."""
+        protocol = self._new_protocol()
+        if self._tls is None:
+            return protocol
+        return Handshake(
+            protocol,
+            self._tls,
+            timeout=self._limits.header_timeout,
+            # After the last response: many clients never send their own close_notify.
+            shutdown_timeout=self._limits.linger,
+            running=self._handshakes,
+        )
 
     def _new_protocol(self) -> HttpProtocol:
         state = self._server.server_state
         return HttpProtocol(self._state, self._config, state, self._server.lifespan.state)
 
-    def _handshake(self) -> dict[str, Any]:
-        """Return the arguments for TLS of what accepts connections."""
-        if self._tls is None:
-            return {}
-        return {
-            "ssl": ForwardingContext.to(self._choose_context),
-            "ssl_handshake_timeout": self._limits.header_timeout,
-            # After the last response: many clients never send their own close_notify.
-            "ssl_shutdown_timeout": self._limits.linger,
-        }
-
-    def _choose_context(self) -> ssl.SSLContext:
-        """Return the context of a new connection. Raises ConnectionError if there are too many.
-
-        The handshake comes before the protocol could count the connection.
-        """
-        count = len(self._state.opening) + len(self._server.server_state.connections)
-        # As many as are served may be in the middle of being refused.
-        if count > 2 * self._limits.connections:
-            self._state.dropped[Drop.ABORTED] += 1
-            raise ConnectionAbortedError("there are too many connections")
-        return cast("ssl.SSLContext", self._tls)  # called by a listener that has one
-
     def end_idle(self) -> None:
         """Close every idle connection at once."""
-        for connection in tuple(self._state.waiting):
-            connection.end()
+        for connection in tuple(self._server.server_state.connections):
+            cast("HttpProtocol", connection).end()
 
     def cut(self, grace: float) -> None:
         """Make `stop` end: end the requests in flight, and refuse incomplete and later ones.
@@ -198,6 +182,7 @@ class HttpListener:
         self.end_idle()
         await asyncio.sleep(self._ends_at - asyncio.get_running_loop().time())
         await _pass_turns()  # on a busy machine the time may be over before
+        self._end_handshakes()
         for connection in self._connections():
             connection.transport.abort()
 

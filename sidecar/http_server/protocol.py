@@ -8,10 +8,9 @@ RequestError as `scope[REFUSAL]`: the application logs it and renders the respon
 
 import asyncio
 import random
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
-from weakref import WeakSet
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -19,31 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from sidecar.http_server import request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError, StoppingError
 from sidecar.http_server.counts import Drop, Refusal
-from sidecar.http_server.limits import Limits
+from sidecar.http_server.limits import ListenerState
 from sidecar.http_server.lingering_close import LingeringTransport
-from sidecar.http_server.load_shedding import LoadShedding
-
-
-@dataclass(slots=True)
-class ListenerState:
-    """State that the connections of one listener share."""
-
-    limits: Limits
-    load_shedding: LoadShedding | None = None
-    # The name of every client, where connections have no IP address.
-    peer: str | None = None
-    # Connections in the TLS handshake. Weak, because nothing reports a failed handshake.
-    opening: WeakSet["HttpProtocol"] = field(default_factory=WeakSet)
-    # Connections that wait for a complete head, the longest waiting one first.
-    waiting: dict["HttpProtocol", None] = field(default_factory=dict)
-    # Connections that serve a request for which `request_head.is_whole_post` is true.
-    begun: set["HttpProtocol"] = field(default_factory=set)
-    # Whether each response closes its connection.
-    is_closing: bool = False
-    # Whether requests that are incomplete are refused.
-    is_cut: bool = False
-    refused: Counter[Refusal] = field(default_factory=Counter)
-    dropped: Counter[Drop] = field(default_factory=Counter)
+from sidecar.http_server.places import Place
 
 
 class HttpProtocol(H11Protocol):
@@ -55,36 +32,41 @@ class HttpProtocol(H11Protocol):
         """Join `listener`; `uvicorn` are the arguments of the base class."""
         super().__init__(*uvicorn)
         self._listener, self._limits = listener, listener.limits
-        listener.opening.add(self)
+        self._place = Place(listener.places)
         self._began: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._timed: object = None
-        self._abort_timer: asyncio.TimerHandle | None = None
+        self._seconds = {
+            h11.IDLE: self._limits.header_timeout,
+            h11.SEND_BODY: self._limits.request_timeout,
+        }
         age = self._limits.age * random.uniform(0.9, 1.1)  # noqa: S311 spreads load; protects nothing
         self.conn = Connection(lambda: listener.is_closing, self.loop.time() + age)
 
     # Called by asyncio
 
+    def accepted(self, peer: object, abort: Callable[[], None]) -> None:
+        """Take a place for a connection before its TLS handshake."""
+        self._place.take(peer, abort, Drop.HANDSHAKE)
+
+    def handshake_ended(self) -> None:
+        """Give the place back if the TLS handshake failed."""
+        if cast("object", self.flow) is None:
+            self._place.leave()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
-        """Accept the connection; beyond the limit abort the longest waiting one, or refuse this."""
-        self._listener.opening.discard(self)
-        lingering = LingeringTransport(transport, self._limits.linger)
-        super().connection_made(cast("asyncio.Transport", lingering))
+        """Begin with a connection. It has a place already if there was a TLS handshake."""
+        self._lingering = LingeringTransport(transport, self._limits.linger)
+        super().connection_made(cast("asyncio.Transport", self._lingering))
+        if self.scheme == "https":
+            self._place.abort = transport.abort
+        else:
+            self._place.take(self.client, transport.abort, Drop.IDLE)
         if self._listener.peer is not None:
             self.client = (self._listener.peer, 0)
-        limit = self._limits.connections
-        if len(self.connections) > limit and self._listener.waiting:
-            oldest = next(iter(self._listener.waiting))
-            del self._listener.waiting[oldest]
-            oldest.transport.abort()
-            self._listener.dropped[Drop.EVICTED] += 1
-        elif len(self.connections) > 2 * limit:  # `limit` others are already being refused
-            transport.abort()
-            self._listener.dropped[Drop.ABORTED] += 1
-        elif len(self.connections) > limit:
-            detail = f"There must not be more than {limit} connections."
-            self._refuse(RefusedError(Refusal.TOO_MANY_CONNECTIONS, 503, detail))
-            return
+        if self._place.refusal is not None:
+            reason, detail = self._place.refusal
+            self.conn.limit_error = request_head.HeadError(reason, 503, detail)
         self._began = self.loop.time()
         self._watch()
 
@@ -108,30 +90,42 @@ class HttpProtocol(H11Protocol):
 
     def eof_received(self) -> bool:  # type: ignore[override] # what asyncio takes
         """Return whether a whole request waits for its response. TLS has no half-close: False."""
-        if self.transport.is_closing() or self.scheme == "https" or self._is_waiting():
+        if self.transport.is_closing() or self.scheme == "https":
+            return False
+        if self._is_waiting():
+            return self._lingering.close_if_unsent()
+        if self.cycle.more_body:
+            self.transport.abort()  # to close it could wait for ever until responses are read
             return False
         self.conn.has_eof = True
-        return not self.cycle.more_body
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release timers and shared state; after a reset the base class does not."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        self._listener.waiting.pop(self, None)
+        self._place.leave()
         self._listener.begun.discard(self)
         self._disarm()
-        self._cancel_abort()
-        cast("LingeringTransport", self.transport).forget()
+        self._lingering.forget()
 
     def pause_writing(self) -> None:
-        """Abort a client that does not read its responses within the request timeout."""
+        """Abort a client that does not read its responses within the request timeout.
+
+        Meanwhile its call does not count as begun: its response is ready.
+        """
         super().pause_writing()
-        self._abort_timer = self.loop.call_later(self._limits.request_timeout, self.transport.abort)
+        self._listener.begun.discard(self)
+        self._lingering.expect_reader(
+            self._limits.request_timeout, partial(self._place.end, Drop.UNREAD)
+        )
+        self._watch()
 
     def resume_writing(self) -> None:
         """Resume writing, and cancel the abort."""
         super().resume_writing()
-        self._cancel_abort()
+        self._lingering.stop_expecting()
+        self._watch()
 
     # Called by uvicorn
 
@@ -192,33 +186,37 @@ class HttpProtocol(H11Protocol):
         return cycle is None or cycle.response_complete
 
     def _watch(self) -> None:
-        """Update `waiting`; arm the time limit of an incomplete head or body, or disarm it."""
-        state = self.conn.their_state
-        if self._is_waiting() and not self.conn.refusal and not self.transport.is_closing():
-            self._listener.waiting.setdefault(self)
+        """Update the place; arm the time limit of an incomplete head or body, or disarm it."""
+        reason = self._find_wait()
+        if reason is None:
+            self._place.serve()
         else:
-            self._listener.waiting.pop(self, None)
-        seconds = {
-            h11.IDLE: self._limits.header_timeout,
-            h11.SEND_BODY: self._limits.request_timeout,
-        }
-        if self._began is None or state not in seconds or self.conn.refusal:
+            self._place.wait(reason)
+        state = self.conn.their_state
+        if self._began is None or state not in self._seconds or self.conn.refusal:
             self._disarm()
             self._began = None
         elif self._timed is not state:
             self._disarm()
             self._timed = state
-            self._deadline = self.loop.call_at(self._began + seconds[state], self._expire)
+            self._deadline = self.loop.call_at(self._began + self._seconds[state], self._expire)
+
+    def _find_wait(self) -> Drop | None:
+        """Return what the client must do now, None while a request or a refusal is served."""
+        if self.transport.is_closing():
+            return Drop.ENDING
+        if self.flow.write_paused:
+            return Drop.UNREAD
+        if self.conn.refusal:
+            return None
+        if self._is_waiting():
+            return Drop.INCOMPLETE if self.conn.has_part() else Drop.IDLE
+        return Drop.INCOMPLETE if self.cycle.more_body else None
 
     def _disarm(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self._timed = None
-
-    def _cancel_abort(self) -> None:
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
-        self._abort_timer = None
 
     def _expire(self) -> None:
         if self._timed is h11.SEND_BODY:
@@ -236,7 +234,6 @@ class HttpProtocol(H11Protocol):
         """Have the application respond with `refusal`; close if a response has begun."""
         self.conn.refusal = refusal
         self._listener.refused[refusal.reason] += 1
-        self._watch()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
         elif self._is_waiting():
@@ -244,6 +241,7 @@ class HttpProtocol(H11Protocol):
         else:
             cast("dict[str, Any]", self.cycle.scope)[REFUSAL] = refusal
             self.cycle.message_event.set()
+        self._watch()
 
     def _answer(self, refusal: RefusedError) -> None:
         """Run the application for a request that could not be read."""

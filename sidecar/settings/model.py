@@ -147,6 +147,13 @@ class Settings(BaseModel):
         "one is closed. The same number limits the gRPC calls whose request message has not "
         "arrived, and the gRPC responses that are not read.",
     )
+    max_connections_per_address: CountOrZeroField = Field(
+        0,
+        description="Maximum number of open REST connections from one IP address (IPv6: one /64 "
+        "network). Beyond it: its longest waiting connection is closed, or 503. If "
+        "`SIDECAR_MAX_CONNECTIONS` is reached, the address with most waiting connections loses "
+        "one. 0: no such limit. Without effect if `SIDECAR_TRUSTED_PROXIES` is not 0.",
+    )
     max_in_flight: CountField = Field(
         32,
         description="Maximum number of calls in flight, of both protocols together. Beyond it: 503 "

@@ -1,1 +1,1 @@
-"""Reloading TLS contexts: built from certificate files, and renewed when these change."""
+"""TLS contexts, rebuilt when their certificate files change, and the handshakes of a listener."""

@@ -204,6 +204,37 @@ async def test_who_does_not_read_is_not_answered_for_ever() -> None:
         await eventually(lambda: not scene.connections)
 
 
+@on_skipping_loop
+async def test_who_does_not_read_holds_no_place() -> None:
+    """A call whose answer is not read is not begun any more: others have its place."""
+    room = Room(most=1)
+    async with (
+        listening(load_shedding=LoadShedding(room.is_full, ANSWER), **TIMES) as scene,
+        scene.client() as one,
+        scene.client() as other,
+    ):
+        one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport both ways
+        await one.send(post("/parts", body=b"1"))
+        await eventually(lambda: any(each.flow.write_paused for each in scene.connections))
+        assert len(scene.listener._server.server_state.tasks) == 1  # the answer is not out
+        assert (await other.ask(post(body=b"2"))).body == b"2"
+        assert room.begun == 0
+
+
+@on_skipping_loop
+async def test_a_call_after_head_has_its_body() -> None:
+    """A HEAD request, which is read though there is no room, takes no body from the next answer."""
+    room = Room()
+    async with shedding(room) as (app, client):
+        await client.send(get("/head").replace(b"GET", b"HEAD"))
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert b"content-length: 5" in head.lower()
+        assert (await client.ask(post(body=b"a=b"))).body == b"full"
+        room.most = 1
+        assert (await client.ask(post(body=b"a=b"))).body == b"a=b"
+        assert app.seen == ["/head", "/"]
+
+
 # Whose answer it is
 
 

@@ -42,10 +42,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "karmo_sidecar_calls_in_flight_limit": _gauge("The limit of calls in flight."),
         "karmo_sidecar_connections_open": _gauge("Open connections.", "listener"),
         "karmo_sidecar_connections_idle": _gauge(
-            "Open connections without a complete request.", "listener"
+            "Open connections that wait for their clients.", "listener"
         ),
         "karmo_sidecar_connections_dropped_total": _counter(
-            "Connections ended without a response, because there are too many.",
+            "Connections ended for a new one, or because their clients do not read.",
             "listener",
             "reason",
         ),

@@ -227,7 +227,7 @@ async def test_connections_are_counted() -> None:
                 page = await scrape(admin)
             hold.release.set()
     name = "karmo_sidecar_connections_dropped_total"
-    assert page.by(name, "reason", listener="rest") == {"evicted": 1}
+    assert page.by(name, "reason", listener="rest") == {"idle": 1}
     name = "karmo_sidecar_requests_refused_total"
     assert page.by(name, "reason", listener="rest") == {Refusal.TOO_MANY_CONNECTIONS: 1}
     assert page.value("karmo_sidecar_calls_in_flight") == 2
