@@ -10,8 +10,7 @@ import pytest
 
 from tests.alerts import expressions, prometheus
 from tests.alerts.expressions import with_values
-from tests.alerts.incidents_of_calls import WRONG
-from tests.alerts.stage import Stage, some_client
+from tests.alerts.stage import WRONG, Stage, some_client
 from tests.alerts.test_alerts import (
     PAGE,
     labels_of,
@@ -62,6 +61,18 @@ def test_every_named_panel_exists() -> None:
     named = set(re.findall(r'"([A-Z][^"]+)"', rows))
     assert len(named) >= 8
     assert named <= PANELS.keys()
+
+
+def test_the_lines_of_a_panel_are_explained() -> None:
+    """A panel in the table of lines has a row with the name of each of its lines."""
+    table = PAGE.partition("### Lines of the panels\n")[2].partition("\n* ")[0]
+    rows = dict(re.findall(r'^\| "([^"]+)" \| (.+) \|$', table, re.MULTILINE))
+    assert len(rows) >= 8
+    names = {
+        title: [re.sub(r"\{\{\w+\}\}", "", name).strip(" :") for name in expressions.lines()[title]]
+        for title in rows
+    }
+    assert [name for title in rows for name in names[title] if name not in rows[title]] == []
 
 
 @pytest.mark.tools
