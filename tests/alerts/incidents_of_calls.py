@@ -178,11 +178,11 @@ async def all_refused(stage: Stage, _directory: Path) -> None:
     """Let the auth-api know no client any more."""
     async with open_deployment() as deployment:
         stage.add(deployment)
-        for _ in range(BEFORE):
+        for number in range(BEFORE + DURING):
+            if number == BEFORE:
+                deployment.upstream.reply = WRONG
             await asyncio.gather(*(stage.call(some_client()) for _ in range(3)))
             await stage.recording.take(stage.admins)
-        deployment.upstream.reply = WRONG
-        await stage.scrapes(DURING)
 
 
 async def shedding(stage: Stage, _directory: Path) -> None:

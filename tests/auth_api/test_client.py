@@ -781,7 +781,7 @@ async def test_a_refused_probe_is_tried_once() -> None:
     with held_port() as port:
         async with AuthApi(
             f"http://127.0.0.1:{port}/",
-            within(GUARD),
+            Timeouts(connect=GUARD / 2, one_try=GUARD, total=GUARD),
             fail_fast=fail_fast,
             observe=lambda outcome, _status, _seconds: observed.append(outcome),
         ) as api:
