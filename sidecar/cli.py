@@ -14,9 +14,11 @@ import uvloop
 from sidecar import logs, probe
 from sidecar.exchange.client_hash import ClientHash
 from sidecar.http_server import foreign_names
-from sidecar.process import core_dumps, file_limits, signals
+from sidecar.process import core_dumps, file_limits, sockets, startup_signals
 from sidecar.settings import commands, report
+from sidecar.settings.addresses import UnixAddress
 from sidecar.settings.commands import EX_CONFIG, EX_IOERR, EX_SOFTWARE, EX_UNHEALTHY
+from sidecar.settings.conflicts import find_warnings
 from sidecar.settings.flags import explain_unknown
 from sidecar.settings.model import PREFIX, Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
@@ -25,9 +27,12 @@ from sidecar.settings.sources import SettingsError, load
 _UNFIT = (
     "is missing: this release of the library does not fit; install the versions in requirements.txt"
 )
+_NEEDS_REDIS = "needs the extra shared-limits: pip install 'karmo-sidecar[shared-limits]'"
 
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
+# The commands that need the packages for the settings in force.
+_SERVING = _CALLING | {"dev"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
     if not question:
         violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
+    if command in _SERVING and settings.shared_limits_url and find_spec("redis") is None:
+        violations.append(f"{name_of('shared_limits_url')}: {_NEEDS_REDIS}")
     if violations or unknown:
         usage = f"unexpected arguments; see karmo-sidecar {command} --help"
         return _fail(*violations or [usage], status=failed)
@@ -65,28 +72,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """Exit at once: before the sidecar serves there is nothing to finish.
-
-    The first process of a container ignores signals that it has no handler for.
-    """
+    """Exit at once: before the sidecar serves there is nothing to finish."""
     sys.exit(0)
 
 
 def _check(settings: Settings, printed: Mapping[str, str] | None) -> int:
-    """Check the files in `settings`; print all settings if `printed`, their flags, is given."""
+    """Check the files and names in `settings`; with `printed`, their flags, print all settings."""
     from sidecar.tls.certificates import Certificates  # noqa: PLC0415 it brings gRPC, as below
 
+    violations: list[str] = []
+    warnings: list[str] = []
+    meanings: Mapping[str, str] = {}
+    try:
+        meanings = sockets.expansions(settings)
+    except OSError as error:
+        violations.append(str(error))
     if printed is not None:
-        status = _write(*report.describe(settings, os.environ, printed))
+        status = _write(*report.describe(settings, os.environ, printed, meanings))
         if status:
             return status
     try:
         expiries = Certificates.load(settings).expiries()
+        warnings += [str(expiry) for expiry in expiries if expiry.warning]
     except SettingsError as error:
-        return _fail(*error.violations)
-    for expiry in expiries:
-        if expiry.warning:
-            print(f"karmo-sidecar: warning: {expiry}", file=sys.stderr)
+        violations += error.violations
+    if violations:
+        return _fail(*violations)
+    warnings += [f"{name_of(field)}: {remedy}" for field, remedy in find_warnings(settings)]
+    for warning in warnings:
+        print(f"karmo-sidecar: warning: {warning}", file=sys.stderr)
     return 0 if printed is not None else _write("The settings are right.")
 
 
@@ -124,7 +138,7 @@ def _describe(settings: Settings) -> int:
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
-    signals.prepare(_leave)
+    startup_signals.prepare(_leave)
     core_dumps.forbid()
     # Without it gRPC core writes a line to standard error for each failed handshake. gRPC
     # reads it when it is imported.
@@ -138,6 +152,8 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     with closing(logs.configure(sys.stdout, closing=SHUTDOWN_MARGIN.log, level=settings.log_level)):
         if available < needed:
             logs.warning("few descriptors", needed=needed, found=available)
+        for field, remedy in find_warnings(settings):
+            logs.warning("setting needs attention", setting=name_of(field), remedy=remedy)
         try:
             uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
         except SettingsError as error:
@@ -173,15 +189,21 @@ def _be_silent(_addresses: object) -> None:
     """Announce nothing: the log tells the addresses."""
 
 
-def _announce(settings: Settings, addresses: object) -> None:
+def _announce(settings: Settings, addresses: sockets.Addresses) -> None:
     """Print the addresses for a developer. Standard output is only for the log."""
     is_secure, grpc_is_secure = settings.rest_tls_certificate, settings.grpc_tls_certificate
+    rest, grpc = addresses.rest, addresses.grpc
+    rest_is_unix, grpc_is_unix = (isinstance(each, UnixAddress) for each in (rest, grpc))
+    scheme = "https" if is_secure else "http"
     banner = _BANNER.format(
         at=addresses,
-        scheme="https" if is_secure else "http",
+        base=f"{scheme}://{'localhost' if rest_is_unix else rest}",
+        via=f" over {rest}" if rest_is_unix else "",
         # curl does not trust the certificate of a developer.
-        curl="curl -k" if is_secure else "curl",
-        grpcurl=f"{_grpcurl()} {'-insecure' if grpc_is_secure else '-plaintext'}",
+        curl=f"curl{' -k' * bool(is_secure)}{f' --unix-socket {rest.host}' * rest_is_unix}",
+        grpcurl=f"{_grpcurl()} {'-insecure' if grpc_is_secure else '-plaintext'}"
+        f"{' -unix' * grpc_is_unix}",
+        target=grpc.host if grpc_is_unix else grpc,
     )
     print(banner, file=sys.stderr, flush=True)
 
@@ -195,20 +217,20 @@ def _grpcurl() -> str:
 _BANNER = """
 The sidecar is ready.
 
-  REST      {scheme}://{at.rest}/v1/oauth/token
+  REST      {base}/v1/oauth/token{via}
   gRPC      {at.grpc}
   probes    http://{at.admin}/readyz
-  reference {scheme}://{at.rest}/docs
-  problems  {scheme}://{at.rest}/problems
+  reference {base}/docs
+  problems  {base}/problems
   auth-api  http://{at.auth_api}/v1/oauth/token (embedded)
   client    demo-partner, secret demo-secret
 
 Try it:
 
-  {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {scheme}://{at.rest}/v1/oauth/token
+  {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {base}/v1/oauth/token
 
   {grpcurl} -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
--d '{{"grant_type":"client_credentials"}}' {at.grpc} karmo.auth.v1.TokenService/ExchangeToken
+-d '{{"grant_type":"client_credentials"}}' {target} karmo.auth.v1.TokenService/ExchangeToken
 
 Stop it with Ctrl-C.
 """

@@ -25,9 +25,10 @@ _GROUPS: Mapping[str, re.Pattern[str]] = {
     )
 }
 _URL = "URL"
+_ADDRESS = "IP address or name, and port: [::1]:8080; REST and gRPC: unix:/PATH"
 # The form of a value by its type: the word for it, and what may be written.
 _FORMS: Mapping[Any, tuple[str, str]] = {
-    Address: ("HOST:PORT", "IP address or localhost, and port: 127.0.0.1:8080, [::1]:8080"),
+    Address: ("HOST:PORT", _ADDRESS),
     float: ("DURATION", "a number with the unit ms, s, m or h: 500ms, 1.5s, 5m; at most 1h"),
     int: ("NUMBER", "a whole number, in digits"),
     str: (_URL, "an absolute URL, such as https://api.example.com"),
