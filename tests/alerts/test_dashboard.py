@@ -21,6 +21,7 @@ from tests.alerts.test_alerts import (
 from tests.faults.conditions import eventually
 from tests.patience import HANG
 from tests.sidecar_process import ROOT
+from tests.test_cli import STORE
 from tests.ways import open_deployment
 
 PANELS = expressions.panels()
@@ -80,7 +81,7 @@ async def test_every_query_has_an_answer(tmp_path: Path) -> None:
     stage = Stage()
     async with (
         open_deployment(max_client_failures="1") as one,
-        open_deployment(**settings_with_certificates(tmp_path)) as other,
+        open_deployment(**settings_with_certificates(tmp_path), **STORE) as other,
         prometheus.serving(tmp_path, one.addresses.admin, other.addresses.admin) as server,
     ):
         stage.add(one)
