@@ -8,7 +8,9 @@ import asyncio
 import logging
 import os
 import select
+from collections.abc import Mapping
 from contextlib import suppress
+from enum import StrEnum
 from queue import SimpleQueue
 from threading import Thread
 
@@ -18,6 +20,17 @@ DROPPED = "log lines dropped"
 
 _BATCH = 100  # lines in one write; a larger one would free the memory of its lines later
 _END = b""
+
+
+class DropCause(StrEnum):
+    """Why a line was dropped."""
+
+    # `MAX_WAITING` bytes wait: nothing reads the log, or too slowly.
+    UNREAD = "unread"
+    # The system refuses to write: nothing has the other end of the pipe, or a disk is full.
+    UNWRITABLE = "unwritable"
+    # A bug: the record cannot be formatted.
+    UNFORMATTED = "unformatted"
 
 
 class LineHandler(logging.Handler):
@@ -54,25 +67,29 @@ class LogWriter(LineHandler):
         self._turn: list[bytes] = []
         self._turning: asyncio.AbstractEventLoop | None = None
         # Each counter only grows and is written by one side, so the sides need no lock: the
-        # first two under the lock of the handler, the others by the thread.
-        self._accepted = self._refused = 0  # bytes, lines
-        self._settled = self._failed = self._reported = 0  # bytes, lines, lines
+        # first three under the lock of the handler, the others by the thread.
+        self._accepted = self._unread = self._unformatted = 0  # bytes, lines, lines
+        self._settled = self._unwritable = self._reported = 0  # bytes, lines, lines
         self._is_within_line = False
         # A daemon: a write that never returns must not keep the process alive.
         self._thread = Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
 
     @property
-    def dropped(self) -> int:
-        """The number of lines dropped so far."""
-        return self._refused + self._failed
+    def dropped(self) -> Mapping[DropCause, int]:
+        """The numbers of lines dropped so far."""
+        return {
+            DropCause.UNREAD: self._unread,
+            DropCause.UNWRITABLE: self._unwritable,
+            DropCause.UNFORMATTED: self._unformatted,
+        }
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the line of `record` for the thread; drop it if too many bytes wait."""
         try:
             line = f"{self.format(record)}\n".encode()
         except Exception:  # noqa: BLE001 the text of any error may quote the arguments
-            self._refused += 1
+            self._unformatted += 1
             return
         if self._accept(line):
             self._end_turn()
@@ -103,7 +120,7 @@ class LogWriter(LineHandler):
     def _accept(self, line: bytes) -> bool:
         """Count `line`, as waiting or as dropped."""
         if self._accepted - self._settled + len(line) > MAX_WAITING:
-            self._refused += 1
+            self._unread += 1
             return False
         self._accepted += len(line)
         return True
@@ -148,14 +165,14 @@ class LogWriter(LineHandler):
 
         A line that was written in part is ended first, or it would spoil the next one.
         """
-        dropped = self._refused + self._failed - self._reported
+        dropped = self._unread + self._unformatted + self._unwritable - self._reported
         report = self._format_report(dropped) if dropped else b""
         data = b"".join((b"\n" if self._is_within_line else b"", report, *lines))
         sent = self._send(data)
         unsent = data[sent:].count(b"\n")
         if unsent <= len(lines):
             self._reported += dropped
-        self._failed += min(unsent, len(lines))
+        self._unwritable += min(unsent, len(lines))
         if sent:
             self._is_within_line = data[sent - 1 : sent] != b"\n"
         self._settled += sum(map(len, lines))

@@ -11,6 +11,7 @@ import os
 import time
 import traceback
 from asyncio import AbstractEventLoop
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from functools import lru_cache
 from typing import Any, TextIO
 
 from sidecar.call import Call, Note, enter, find_call, leave
-from sidecar.log_writer import LineHandler, LogWriter
+from sidecar.log_writer import DropCause, LineHandler, LogWriter
 
 # Takes the values of an access line, and the seconds that the call took.
 Observe = Callable[[Mapping[str, Note], float], None]
@@ -174,10 +175,13 @@ def _describe(error: BaseException | None, depth: int = 0) -> dict[str, object]:
     }
 
 
-def dropped_lines() -> int:
-    """Return the number of lines that the log of this process has dropped so far."""
-    handlers = logging.getLogger().handlers
-    return sum(handler.dropped for handler in handlers if isinstance(handler, LogWriter))
+def dropped_lines() -> Mapping[DropCause, int]:
+    """Return the numbers of lines that the log of this process has dropped so far."""
+    counts = Counter(dict.fromkeys(DropCause, 0))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogWriter):
+            counts.update(handler.dropped)
+    return counts
 
 
 def configure(stream: TextIO | None, *, closing: float, level: str = "info") -> LogWriter:

@@ -45,11 +45,11 @@ class Scrape:
         return value
 
     def counts(self, name: str) -> Mapping[tuple[str, ...], int]:
-        """Return the counts of the histogram `name` by the values of its labels."""
+        """Return the counts of the histogram `name` that are not 0, by the values of its labels."""
         return {
             tuple(sample.labels[label] for label in LABELS[name]): int(sample.value)
             for sample in self.families[name].samples
-            if sample.name == f"{name}_count"
+            if sample.name == f"{name}_count" and sample.value
         }
 
     def by(self, name: str, label: str, **labels: str) -> Mapping[str, int]:

@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from sidecar.auth_api.faults import FAULTS
+from sidecar.problems import CATALOGUE
 from sidecar.transcoding import Options
 from tests import sidecar_process
 from tests.sidecar_process import ROOT
@@ -157,6 +158,21 @@ def test_every_upstream_fault_has_its_row() -> None:
     page = (ROOT / "docs/operations.md").read_text("utf-8")
     table = page.partition("| `upstream_fault` | meaning |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", table, re.MULTILINE) == list(FAULTS)
+
+
+def test_every_reason_has_its_row() -> None:
+    """docs/operations.md has a row for each reason, with its status and the faults that give it."""
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    table = page.partition("### Reasons\n")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| [^|]+ \|([^|]*)\|$", table, re.MULTILINE)
+    assert [(name, int(status), re.findall(r"\w+", faults)) for name, status, faults in rows] == [
+        (
+            entry.name,
+            entry.http_status,
+            [name for name, fault in FAULTS.items() if fault.reason == reason],
+        )
+        for reason, entry in CATALOGUE.items()
+    ]
 
 
 def test_the_shown_problem_is_a_problem() -> None:

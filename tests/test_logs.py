@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sidecar import logs
 from sidecar.call import Call, current_call, entered
-from sidecar.log_writer import LogWriter
+from sidecar.log_writer import DropCause, LogWriter
 from sidecar.logs import access
 from tests.recorded import Log, recorded
 
@@ -527,12 +527,13 @@ def test_debug_lines_have_no_call(log: Log) -> None:
 
 
 def test_dropped_lines_are_counted(configured: Configured) -> None:
-    """The number of dropped lines is that of the writer in use."""
-    assert logs.dropped_lines() == 0
+    """The numbers of dropped lines are those of the writer in use."""
+    none = dict.fromkeys(DropCause, 0)
+    assert logs.dropped_lines() == none
     _, writer = configured("log")
     logs.event("lost", value=object())  # type: ignore[arg-type] # that is the point
     logs.event("written")
-    assert (logs.dropped_lines(), writer.dropped) == (1, 1)
+    assert logs.dropped_lines() == writer.dropped == {**none, DropCause.UNFORMATTED: 1}
 
 
 def test_configure_replaces_what_was_there(configured: Configured) -> None:

@@ -39,10 +39,19 @@ PUBLIC_URL = "https://api.example.test"
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """A token request of any protocol. An absent field is not sent at all."""
+    """A token request of any protocol. An absent field is not sent at all.
+
+    `address` is the IP address of the client that a proxy reports.
+    """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     authorization: tuple[str, ...] = ()
+    address: str | None = None
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Return the header fields or the metadata, with names in lower case."""
+        forwarded = () if self.address is None else (("x-forwarded-for", self.address),)
+        return (*(("authorization", value) for value in self.authorization), *forwarded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +173,7 @@ def _by_json(client: httpx2.AsyncClient) -> Way:
 async def _post(
     client: httpx2.AsyncClient, sent: Sent, content_type: str, content: bytes
 ) -> Outcome:
-    headers = [("Content-Type", content_type)]
-    headers += [("Authorization", value) for value in sent.authorization]
+    headers = [("Content-Type", content_type), *sent.headers()]
     response = await client.post("/v1/oauth/token", content=content, headers=headers)
     body = response.json()
     is_token = response.status_code == 200
@@ -181,10 +189,9 @@ def _by_grpc(channel: grpc.aio.Channel) -> Way:
     stub = TokenServiceStub(channel)
 
     async def send(sent: Sent) -> Outcome:
-        metadata = tuple(("authorization", value) for value in sent.authorization)
         try:
             response = await stub.ExchangeToken(
-                ExchangeTokenRequest(**sent.fields), metadata=metadata, timeout=HANG
+                ExchangeTokenRequest(**sent.fields), metadata=sent.headers(), timeout=HANG
             )
         except grpc.aio.AioRpcError as error:
             return outcome_of(error)

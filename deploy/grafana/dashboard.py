@@ -73,6 +73,15 @@ def valid() -> str:
     return f"{rest} or {grpc}"
 
 
+def refused() -> str:
+    """Return the rates of calls that are refused for a reason that lies with the caller."""
+    rest = rate(f"{REST}_count", 'http_response_status_code=~"4.."')
+    grpc = rate(
+        f"{GRPC}_count", 'rpc_method!~"grpc[.].*"', f'rpc_response_status_code!~"OK|{FAILED_CODES}"'
+    )
+    return f"{rest} or {grpc}"
+
+
 OURS = "karmo_sidecar_"
 ROWS: Mapping[str, tuple[Panel, ...]] = {
     "Partners (REST)": (
@@ -96,6 +105,15 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
                     "http_response_status_code, error_type", rate(f"{REST}_count")
                 )
             },
+        ),
+        Panel(
+            "Tokens and refused calls",
+            "reqps",
+            {
+                "tokens": "sum(" + rate(f"{EXCHANGES}_count", 'error_type=""') + ")",
+                "refused: {{error_type}}": total("error_type", refused()),
+            },
+            "Of REST and gRPC. Refused: 4xx, and the codes of gRPC that stand for it.",
         ),
         Panel(
             "Duration of served requests", "s", quantiles(REST, 'http_response_status_code="200"')
@@ -151,7 +169,10 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
         Panel(
             "Exchanges that fail",
             "reqps",
-            {"{{error_type}}": total("error_type", rate(f"{EXCHANGES}_count", 'error_type!=""'))},
+            {
+                "{{error_type}}": total("error_type", rate(f"{EXCHANGES}_count", 'error_type!=""'))
+                + " > 0"
+            },
             "By upstream_fault, or rejected, error_response, cancelled, failed.",
         ),
         Panel(
@@ -187,7 +208,9 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
                 "started": f"sum({rate(f'{OURS}dns_look_ups_started_total')})",
                 "failed": f"sum({rate(f'{OURS}dns_look_ups_failed_total')})",
                 "hung now": f"sum({gauge(f'{OURS}dns_look_ups_hung')})",
+                "{{instance}} failing": gauge(f"{OURS}dns_failing"),
             },
+            "Failing: 1 from the first failed or hung look-up on, until one succeeds.",
         ),
     ),
     "Process": (
@@ -233,16 +256,15 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
         Panel(
             "Dropped log lines",
             "none",
-            {"{{instance}}": rate(f"{OURS}log_lines_dropped_total")},
+            {"{{instance}} {{cause}}": rate(f"{OURS}log_lines_dropped_total")},
         ),
         Panel(
             "Certificates",
-            "s",
+            "d",
             {
-                "{{instance}} {{listener}} {{file}}": gauge(
-                    f"{OURS}certificate_not_after_timestamp_seconds"
-                )
-                + " - time()"
+                "{{instance}} {{listener}} {{file}}": "("
+                + gauge(f"{OURS}certificate_not_after_timestamp_seconds")
+                + " - time()) / 86400"
             },
             "The time until the certificate expires.",
         ),
@@ -259,6 +281,12 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             "Time since the start",
             "s",
             {"{{instance}}": f"time() - {gauge('process_start_time_seconds')}"},
+        ),
+        Panel(
+            "Starts",
+            "none",
+            {"{{instance}}": f"changes({gauge('process_start_time_seconds')}[15m])"},
+            "How often the process started again in the 15 minutes before.",
         ),
     ),
 }

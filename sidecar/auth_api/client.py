@@ -148,7 +148,10 @@ class AuthApi:
     async def _ask(
         self, credentials: ClientCredentials, progress: Progress, end: float
     ) -> Response:
-        """Return the response, from a second try if the first was refused and there is time."""
+        """Return the response, from a second try if the first was refused and there is time.
+
+        While the auth-api is down there is no second try: it would fail fast, and hide the fault.
+        """
         self._budget.earn()
         try:
             return await self._try(credentials, progress, end)
@@ -157,7 +160,8 @@ class AuthApi:
             pause = retry.jitter()
             now = asyncio.get_running_loop().time()
             is_in_time = now + pause + self._timeouts.connect < end
-            if error.name != "refused" or not is_in_time or not self._budget.spend():
+            is_useful = error.name == "refused" and not self._fail_fast.is_down and is_in_time
+            if not is_useful or not self._budget.spend():
                 raise
         current_call().note(upstream_tries=2)
         await asyncio.sleep(pause)

@@ -16,6 +16,7 @@ from sidecar.grpc_server.server import GrpcCounts, GrpcServer
 from sidecar.http_server.counts import ListenerCounts
 from sidecar.http_server.listener import HttpListener
 from sidecar.interceptors.admission import Admission, AdmissionCounts
+from sidecar.log_writer import DropCause
 from sidecar.process.drain import Drain, DrainCounts, Phase
 from sidecar.tls.certificates import Certificates
 from sidecar.tls.expiry import Expiry
@@ -38,7 +39,7 @@ class Counts:
     throttle: ThrottleCounts | None
     sharing: SharingCounts | None
     certificates: tuple[Expiry, ...]
-    log_lines_dropped: int
+    log_lines_dropped: Mapping[DropCause, int]
 
 
 @dataclass(slots=True, kw_only=True)

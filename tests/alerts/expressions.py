@@ -59,9 +59,18 @@ def alerts() -> Mapping[str, Mapping[str, Any]]:
 
 def panels() -> Mapping[str, list[str]]:
     """Return the queries of the dashboard by the title of their panel."""
+    return _of_targets("expr")
+
+
+def lines() -> Mapping[str, list[str]]:
+    """Return the names of the lines of the dashboard by the title of their panel."""
+    return _of_targets("legendFormat")
+
+
+def _of_targets(member: str) -> Mapping[str, list[str]]:
     dashboard = json.loads(DASHBOARD.read_text("utf-8"))
     return {
-        panel["title"]: [target["expr"] for target in panel["targets"]]
+        panel["title"]: [target[member] for target in panel["targets"]]
         for panel in dashboard["panels"]
         if panel["type"] != "row"
     }

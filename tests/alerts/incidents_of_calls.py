@@ -11,7 +11,15 @@ from pathlib import Path
 
 import trustme
 
-from tests.alerts.stage import BEFORE, DURING, Stage, some_client
+from tests.alerts.stage import (
+    BEFORE,
+    DURING,
+    WRONG,
+    Stage,
+    knows_its_clients,
+    some_client,
+    with_wrong_secret,
+)
 from tests.faults.scripted import resets
 from tests.faults.upstream_scene import open_scene
 from tests.scraped import scrape
@@ -20,7 +28,6 @@ from tests.tls.test_reloading import leaf_of
 from tests.upstream import TOKEN, Hold, Script, Upstream, answer
 from tests.ways import open_deployment, open_ways
 
-WRONG = answer(401, {"error": "invalid_client"})
 _DNS = """
 mount --bind "$1/resolv.conf" /etc/resolv.conf
 mount --bind "$1/hosts" /etc/hosts
@@ -144,24 +151,38 @@ async def _without_name(stage: Stage, directory: Path, *, stale: str) -> set[boo
 
 
 async def guesser(stage: Stage, _directory: Path) -> None:
-    """Try secrets of many clients from one IP address."""
+    """Try secrets of many clients from one IP address. Honest clients at others are served."""
     limits = {"max_client_failures": "10", "max_address_failures": "12"}
-    async with open_deployment(**limits) as deployment:
+    async with open_deployment(trusted_proxies="1", **limits) as deployment:
         stage.add(deployment)
+        deployment.upstream.script = knows_its_clients(deployment.upstream)
         await stage.scrapes(BEFORE)
-        deployment.upstream.reply = WRONG
         for _ in range(DURING):
-            await asyncio.gather(*(stage.call(some_client(), each=1) for _ in range(4)))
-            await stage.recording.take(stage.admins)
+            guesses = [with_wrong_secret(address="192.0.2.66") for _ in range(16)]
+            await asyncio.gather(*(stage.call(guess, each=1) for guess in guesses))
+            await stage.scrapes(1)
 
 
 async def wrong_secret(stage: Stage, _directory: Path) -> None:
     """Let a partner have a wrong secret since a deployment, and try again and again."""
     async with open_deployment(max_client_failures="3") as deployment:
         stage.add(deployment)
+        deployment.upstream.script = knows_its_clients(deployment.upstream)
         await stage.scrapes(BEFORE)
-        deployment.upstream.reply = WRONG
-        await stage.scrapes(DURING, some_client())
+        for _ in range(DURING):
+            await stage.call(with_wrong_secret("deployed"))
+            await stage.scrapes(1)
+
+
+async def all_refused(stage: Stage, _directory: Path) -> None:
+    """Let the auth-api know no client any more."""
+    async with open_deployment() as deployment:
+        stage.add(deployment)
+        for number in range(BEFORE + DURING):
+            if number == BEFORE:
+                deployment.upstream.reply = WRONG
+            await asyncio.gather(*(stage.call(some_client()) for _ in range(3)))
+            await stage.recording.take(stage.admins)
 
 
 async def shedding(stage: Stage, _directory: Path) -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from tests.alerts.recording import Recording
 from tests.faults.upstream_scene import BOTH
+from tests.upstream import TOKEN, Script, Upstream, answer
 from tests.ways import Deployment, Outcome, Sent, Way, basic
 
 GRANT = {"grant_type": "client_credentials"}
+WRONG = answer(401, {"error": "invalid_client"})
+_WRONG_SECRET = "a-wrong-secret"
 # Scrapes before a fault and during one: with tests.alerts.recording.STEP a quarter of an hour.
 BEFORE, DURING = 4, 9
 
@@ -47,3 +50,21 @@ _numbers = itertools.count()
 def some_client() -> Sent:
     """Return a good request of a client that has sent none before."""
     return Sent(fields=GRANT, authorization=(basic(f"partner-{next(_numbers)}"),))
+
+
+def with_wrong_secret(client: str | None = None, address: str | None = None) -> Sent:
+    """Return a request that `knows_its_clients` refuses, of a new client by default."""
+    name = client or f"partner-{next(_numbers)}"
+    fields = GRANT | {"client_id": name, "client_secret": _WRONG_SECRET}
+    return Sent(fields=fields, address=address)
+
+
+def knows_its_clients(upstream: Upstream) -> Script:
+    """Return a script of `upstream` that refuses `with_wrong_secret` and gives others a token."""
+
+    async def judge(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_wrong = _WRONG_SECRET.encode() in upstream.requests[-1]
+        writer.write(WRONG if is_wrong else answer(200, TOKEN))
+        await writer.drain()
+
+    return judge

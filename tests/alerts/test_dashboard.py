@@ -10,8 +10,7 @@ import pytest
 
 from tests.alerts import expressions, prometheus
 from tests.alerts.expressions import with_values
-from tests.alerts.incidents_of_calls import WRONG
-from tests.alerts.stage import Stage, some_client
+from tests.alerts.stage import WRONG, Stage, some_client
 from tests.alerts.test_alerts import (
     PAGE,
     labels_of,
@@ -22,6 +21,7 @@ from tests.alerts.test_alerts import (
 from tests.faults.conditions import eventually
 from tests.patience import HANG
 from tests.sidecar_process import ROOT
+from tests.test_cli import STORE
 from tests.ways import open_deployment
 
 PANELS = expressions.panels()
@@ -56,12 +56,23 @@ async def test_every_own_metric_is_in_the_dashboard(tmp_path: Path) -> None:
 
 
 def test_every_named_panel_exists() -> None:
-    """The panels that the rows of the alerts name are in the dashboard."""
+    """The panels that the alerts and their steps name are in the dashboard."""
     section = PAGE.partition("## Alerts\n")[2].partition("\n## Stopping")[0]
-    rows = "".join(line for line in section.splitlines() if "panel" in line)
-    named = set(re.findall(r'"([A-Z][^"]+)"', rows))
-    assert len(named) >= 8
+    named = {" ".join(name.split()) for name in re.findall(r'"([A-Z][^"]+)"', section)}
+    assert len(named) >= 16
     assert named <= PANELS.keys()
+
+
+def test_the_lines_of_a_panel_are_explained() -> None:
+    """A panel in the table of lines has a row with the name of each of its lines."""
+    table = PAGE.partition("### Lines of the panels\n")[2].partition("\n* ")[0]
+    rows = dict(re.findall(r'^\| "([^"]+)" \| (.+) \|$', table, re.MULTILINE))
+    assert len(rows) >= 8
+    names = {
+        title: [re.sub(r"\{\{\w+\}\}", "", name).strip(" :") for name in expressions.lines()[title]]
+        for title in rows
+    }
+    assert [name for title in rows for name in names[title] if name not in rows[title]] == []
 
 
 @pytest.mark.tools
@@ -70,7 +81,7 @@ async def test_every_query_has_an_answer(tmp_path: Path) -> None:
     stage = Stage()
     async with (
         open_deployment(max_client_failures="1") as one,
-        open_deployment(**settings_with_certificates(tmp_path)) as other,
+        open_deployment(**settings_with_certificates(tmp_path), **STORE) as other,
         prometheus.serving(tmp_path, one.addresses.admin, other.addresses.admin) as server,
     ):
         stage.add(one)

@@ -17,7 +17,9 @@ from tests.alerts.stage import Incident, Stage
 from tests.sidecar_process import ROOT, find_tool, run
 
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
-_FIRED = 'max by (alertname, limit, listener) (max_over_time(ALERTS{alertstate="firing"}[1d]))'
+# Labels that tell one cause from another.
+_CAUSES = "limit, listener, cause, error_type"
+_FIRED = f'max by (alertname, {_CAUSES}) (max_over_time(ALERTS{{alertstate="firing"}}[1d]))'
 DOWN, BUDGET = "AuthApiDown", "ErrorBudgetFast"
 
 
@@ -50,14 +52,13 @@ def throttled(limit: str) -> Line:
     return Line(panel="Throttled calls", labels={"limit": limit})
 
 
-DAY = 86400.0
 CASES: Mapping[str, Case] = {
     "no fault": Case(
         play=incidents_of_calls.nothing,
         shows=Line(panel="Requests by status", labels={"http_response_status_code": "200"}),
     ),
     "auth-api down": Case(
-        play=incidents_of_calls.auth_api_down, fires=(DOWN, BUDGET), shows=fails_by("fail_fast")
+        play=incidents_of_calls.auth_api_down, fires=(DOWN, BUDGET), shows=fails_by("refused")
     ),
     "auth-api slow": Case(
         play=incidents_of_calls.auth_api_slow,
@@ -88,6 +89,11 @@ CASES: Mapping[str, Case] = {
         fires=('Throttled{limit="client_failures"}',),
         shows=throttled("client_failures"),
     ),
+    "every secret is refused": Case(
+        play=incidents_of_calls.all_refused,
+        fires=("NoTokens",),
+        shows=Line(panel="Tokens and refused calls", labels={"error_type": "INVALID_CLIENT"}),
+    ),
     "more calls than the limit": Case(
         play=incidents_of_calls.shedding,
         fires=(BUDGET, "Shedding"),
@@ -95,13 +101,13 @@ CASES: Mapping[str, Case] = {
     ),
     "log unread": Case(
         play=incidents_of_processes.log_unread,
-        fires=("LogLinesDropped",),
-        shows=Line(panel="Dropped log lines"),
+        fires=('LogLinesDropped{cause="unwritable"}',),
+        shows=Line(panel="Dropped log lines", labels={"cause": "unwritable"}),
     ),
     "log reader stalled": Case(
         play=incidents_of_processes.log_stalled,
-        fires=("LogLinesDropped",),
-        shows=Line(panel="Dropped log lines"),
+        fires=('BadRequests{error_type="NOT_FOUND"}', 'LogLinesDropped{cause="unread"}'),
+        shows=Line(panel="Dropped log lines", labels={"cause": "unread"}),
     ),
     "certificates expire": Case(
         play=incidents_of_processes.certificates_expire,
@@ -110,7 +116,7 @@ CASES: Mapping[str, Case] = {
             'CertificateExpiresSoon{listener="rest"}',
             'CertificateExpiresVerySoon{listener="grpc"}',
         ),
-        shows=Line(panel="Certificates", labels={"listener": "grpc"}, high=2 * DAY),
+        shows=Line(panel="Certificates", labels={"listener": "grpc"}, high=2.0),
     ),
     "replicas differ": Case(
         play=incidents_of_processes.replicas_differ,
@@ -129,7 +135,7 @@ CASES: Mapping[str, Case] = {
     "restarted again and again": Case(
         play=incidents_of_processes.restarted,
         fires=("Restarting",),
-        shows=Line(panel="Time since the start", high=60.0),
+        shows=Line(panel="Starts", low=3.0),
     ),
     "no sidecar left": Case(
         play=incidents_of_processes.gone,

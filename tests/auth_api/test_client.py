@@ -774,6 +774,27 @@ async def test_a_probe_that_is_cancelled_is_given_back(upstream: Upstream) -> No
         assert isinstance(await exchange(api), Token)
 
 
+async def test_a_refused_probe_is_tried_once() -> None:
+    """While the auth-api is down a refused connection shows as such, and has no second try."""
+    observed: list[str] = []
+    fail_fast = FailFast(pause := Pause())
+    with held_port() as port:
+        async with AuthApi(
+            f"http://127.0.0.1:{port}/",
+            Timeouts(connect=GUARD / 2, one_try=GUARD, total=GUARD),
+            fail_fast=fail_fast,
+            observe=lambda outcome, _status, _seconds: observed.append(outcome),
+        ) as api:
+            for _ in range(DOWN_AFTER):
+                fail_fast.failed()
+            pause.is_over = True
+            assert reason_of(await exchange(api)) == UNAVAILABLE
+            pause.is_over = False
+            assert reason_of(await exchange(api)) == UNAVAILABLE
+            assert (api.counts.tries, api.counts.second_tries) == (1, 0)
+    assert observed == ["refused", "fail_fast"]
+
+
 async def test_a_probe_that_finds_no_address_is_given_back() -> None:
     """DNS that fails says nothing about the auth-api: the next call may try at once."""
     fail_fast = FailFast(pause := Pause())

@@ -111,7 +111,7 @@ async def test_the_name_of_each_failure(play: Play, scene: str, cause: str) -> N
     """NXDOMAIN, a name without addresses, SERVFAIL and no server differ as they do for glibc."""
     failed = await play(scene)
     assert failed.answers == [[cause]]
-    assert failed.look_ups == LookUps(started=1, finished=1, failed=1)
+    assert failed.look_ups == LookUps(started=1, finished=1, failed=1, is_failing=True)
 
 
 async def test_the_search_list_counts(play: Play) -> None:

@@ -109,7 +109,7 @@ async def test_the_state_of_a_sidecar() -> None:
     assert busy["auth_api"]["connections"]["open"] == 2
     assert busy["throttle"]["calls"] == 1
     assert busy["certificates"] == []
-    assert busy["log_lines_dropped"] == 0
+    assert busy["log_lines_dropped"] == {"unread": 0, "unwritable": 0, "unformatted": 0}
     assert busy["versions"] == versions()
     assert busy["addresses"].items() <= sidecar.addresses.items()
     assert busy["addresses"]["auth_api_token_url"] == f"{upstream.url}?***"

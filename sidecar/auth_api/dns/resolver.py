@@ -44,13 +44,17 @@ REFRESH_WAIT = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookUps:
-    """Counters of look-ups. `seconds` is the total of the finished ones; `hung` are hung now."""
+    """Counters of look-ups. `seconds` is the total of the finished ones; `hung` are hung now.
+
+    `is_failing`: whether a name had no success since its last look-up failed, or hung.
+    """
 
     started: int = 0
     finished: int = 0
     failed: int = 0
     seconds: float = 0.0
     hung: int = 0
+    is_failing: bool = False
 
 
 class Resolver:
@@ -93,6 +97,7 @@ class Resolver:
             failed=self._failed,
             seconds=self._seconds,
             hung=sum(self._is_hung(began) for began in running),
+            is_failing=any(self._is_failing(name) for name in self._names.values()),
         )
 
     async def resolve(self, host: str, port: int) -> Sequence[SocketAddress]:
@@ -152,6 +157,11 @@ class Resolver:
     def _is_hung(self, began: float) -> bool:
         return self._now() - began >= HUNG
 
+    def _is_failing(self, name: "_Name") -> bool:
+        """Return whether the last news of `name` is a failure, or that a look-up hangs."""
+        later = [began for began in name.running if began > name.asked]
+        return name.has_failed or any(map(self._is_hung, later))
+
     async def _run(self, name: "_Name", began: float) -> None:
         """Look `name` up. Cancelled only at the end of the event loop."""
         work = partial(self._look_up, name.host, name.port)
@@ -174,8 +184,10 @@ class Resolver:
             return
         if not isinstance(outcome, Exception):
             name.addresses, name.obtained, name.asked = outcome, now, began
+            name.has_failed = False
             name.wake(outcome)
             return
+        name.has_failed = True
         name.next_refresh = now + REFRESH_PAUSE
         if not any(later > began for later in name.running):  # else the calls wait for that one
             name.wake(outcome)
@@ -188,7 +200,8 @@ _Outcome: TypeAlias = tuple[SocketAddress, ...] | Exception
 class _Name:
     """A host and port: the last good answer, the look-ups that run, and the calls that wait.
 
-    The answer was `obtained` by a look-up that began at `asked`. The last look-up `began`, and
+    The answer was `obtained` by a look-up that began at `asked`; `has_failed` is whether one has
+    failed since. The last look-up `began`, and
     calls with an answer wait for it until `wait_until`. `running` holds the task of each look-up
     by the time at which it began, the latest last.
     """
@@ -201,6 +214,7 @@ class _Name:
     began: float = -math.inf
     wait_until: float = -math.inf
     next_refresh: float = -math.inf
+    has_failed: bool = False
     running: dict[float, asyncio.Task[None]] = field(default_factory=dict)
     _outcome: asyncio.Future[_Outcome] | None = None
 

@@ -4,15 +4,26 @@ They are observed where the access line is written, once for each call, with the
 that line. The names are those of OpenTelemetry's semantic conventions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from karmo.problem.v1 import problem_details_pb2 as pb
 from prometheus_client import CollectorRegistry
 
+from sidecar.auth_api.faults import FAULTS
+from sidecar.auth_api.outcomes import Outcome
 from sidecar.call import UNMATCHED, Note
 from sidecar.telemetry.metrics.series import OTHER, Series
 
 # The method of the access line for a name that is not served.
 _UNKNOWN = "unknown"
+_BAD_ANSWER = pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER
+# The outcomes of exchanges that show 0 from the start, by their status: the usual ones, and the
+# faults without a response. The others have too many combinations.
+_FROM_THE_START: Sequence[tuple[int | None, str]] = (
+    (200, Outcome.TOKEN),
+    (401, Outcome.REJECTED),
+    *((None, name) for name, fault in FAULTS.items() if fault.reason != _BAD_ANSWER),
+)
 
 
 class Durations:
@@ -37,6 +48,8 @@ class Durations:
             ("http_response_status_code", "error_type"),
             registry,
         )
+        for values in _FROM_THE_START:
+            self._exchanges.begin(*values)
 
     def observe_rest(self, notes: Mapping[str, Note], seconds: float) -> None:
         """Observe a REST request with the `notes` of its access line."""

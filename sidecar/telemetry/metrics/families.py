@@ -82,12 +82,15 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "karmo_sidecar_dns_look_ups_failed_total": _counter("Look-ups that have failed."),
         "karmo_sidecar_dns_look_up_seconds_total": _counter("Time of the ended look-ups."),
         "karmo_sidecar_dns_look_ups_hung": _gauge("Look-ups that hang now."),
+        "karmo_sidecar_dns_failing": _gauge("1 while look-ups fail or hang, else 0."),
         "karmo_sidecar_certificate_not_after_timestamp_seconds": _gauge(
             "When the certificate of the file that ends first ends, as Unix time.",
             "listener",
             "file",
         ),
-        "karmo_sidecar_log_lines_dropped_total": _counter("Lines of the log that were dropped."),
+        "karmo_sidecar_log_lines_dropped_total": _counter(
+            "Lines of the log that were dropped.", "cause"
+        ),
     }
 )
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}

@@ -10,6 +10,7 @@ from sidecar.auth_api.transport.connection import CloseReason
 from sidecar.exchange.shared_counts.sharing import Outcome
 from sidecar.exchange.throttle import Limit
 from sidecar.http_server.counts import Drop, ListenerCounts, Refusal
+from sidecar.log_writer import DropCause
 from sidecar.process.drain import Phase
 from sidecar.telemetry.counts import Counts
 from sidecar.telemetry.metrics.families import Reading
@@ -36,7 +37,7 @@ def readings_of(counts: Counts) -> Iterator[Reading]:
     if counts.auth_api is not None:
         yield from _of_auth_api(counts.auth_api)
     yield from _of_certificates(counts.certificates)
-    yield Reading(f"{_PREFIX}log_lines_dropped_total", counts.log_lines_dropped)
+    yield from _by(f"{_PREFIX}log_lines_dropped_total", counts.log_lines_dropped, DropCause)
 
 
 @cache
@@ -69,6 +70,7 @@ def _of_auth_api(counts: AuthApiCounts) -> Iterator[Reading]:
         yield Reading(f"{_PREFIX}dns_look_ups_{name}_total", getattr(look_ups, name))
     yield Reading(f"{_PREFIX}dns_look_up_seconds_total", look_ups.seconds)
     yield Reading(f"{_PREFIX}dns_look_ups_hung", look_ups.hung)
+    yield Reading(f"{_PREFIX}dns_failing", look_ups.is_failing)
 
 
 def _of_certificates(expiries: Iterable[Expiry]) -> Iterator[Reading]:

@@ -30,6 +30,13 @@ class Series:
         if not labels:
             self._children[()] = self._histogram
 
+    def begin(self, *values: object) -> None:
+        """Show 0 observations for these values of the labels, until there are any.
+
+        A series that begins with its first observations shows no increase by them.
+        """
+        self._child(values)
+
     def observe(self, seconds: float, *values: object) -> None:
         """Observe `seconds` for these values of the labels."""
         child = self._children.get(values)

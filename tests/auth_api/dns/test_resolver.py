@@ -584,7 +584,36 @@ async def test_look_ups_are_counted() -> None:
     dns.clock.pass_(REFRESH_PAUSE)
     await dns.at_once()
     dns.clock.pass_(HUNG)
-    assert dns.resolver.look_ups == LookUps(started=3, finished=2, failed=1, seconds=0.75, hung=1)
+    assert dns.resolver.look_ups == LookUps(
+        started=3, finished=2, failed=1, seconds=0.75, hung=1, is_failing=True
+    )
+
+
+@on_each_loop
+async def test_dns_is_failing_until_a_success() -> None:
+    """DNS fails from a failed or hung look-up on, until one that began later succeeds."""
+    dns = Dns()
+
+    def is_failing() -> bool:
+        return dns.resolver.look_ups.is_failing
+
+    (first,) = await dns.waiting()
+    assert not is_failing()
+    dns.clock.pass_(HUNG)
+    assert is_failing()
+    (second,) = await dns.waiting()
+    await dns.end(1, "192.0.2.1")
+    assert await answers_of(first, second) == {ipv4("192.0.2.1")}
+    assert (dns.resolver.look_ups.hung, is_failing()) == (1, False)
+    dns.clock.pass_(FRESH)
+    await dns.at_once()
+    assert not is_failing()
+    await dns.end(2, AGAIN)
+    assert is_failing()
+    dns.clock.pass_(REFRESH_PAUSE)
+    await dns.at_once()
+    await dns.end(3, "192.0.2.1")
+    assert not is_failing()
 
 
 @on_each_loop

@@ -335,7 +335,10 @@ async def running(url: str) -> AsyncIterator[tuple[Mapping[str, Way], Address]]:
 
 
 async def test_fail_fast_shows() -> None:
-    """While the auth-api is down the metrics say so, with second tries and fast failures."""
+    """While the auth-api is down the metrics say so, with second tries and fast failures.
+
+    Each fault has shown 0 before.
+    """
     with held_port() as port:
         async with running(f"http://127.0.0.1:{port}/") as (ways, admin):
             before = await scrape(admin)
@@ -343,6 +346,8 @@ async def test_fail_fast_shows() -> None:
                 await ways["form"](SENT)
             page = await scrape(admin)
     assert before.value("karmo_sidecar_auth_api_down") == 0
+    for fault in ("refused", "fail_fast"):
+        assert before.value(f"{EXCHANGES}_count", error_type=fault) == 0
     assert page.value("karmo_sidecar_auth_api_down") == 1
     counts = page.counts(EXCHANGES)
     assert sum(counts.values()) == 6

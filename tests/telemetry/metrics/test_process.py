@@ -21,7 +21,7 @@ from sidecar.auth_api.transport.connection import CloseReason
 from sidecar.grpc_server.server import GrpcCounts
 from sidecar.http_server.counts import Refusal
 from sidecar.interceptors.admission import Admission
-from sidecar.log_writer import LogWriter
+from sidecar.log_writer import DropCause, LogWriter
 from sidecar.process.drain import Phase
 from sidecar.telemetry.counts import Counts
 from sidecar.telemetry.metrics.families import Reading
@@ -153,7 +153,7 @@ def test_a_date_that_cannot_be_read_is_absent() -> None:
         throttle=None,
         sharing=None,
         certificates=(unread, read),
-        log_lines_dropped=0,
+        log_lines_dropped=dict.fromkeys(DropCause, 0),
     )
     ends = [reading for reading in readings_of(counts) if reading.name == NOT_AFTER]
     assert ends == [Reading(NOT_AFTER, end.timestamp(), ("grpc", "tls.crt"))]
@@ -181,8 +181,10 @@ async def test_dropped_log_lines_are_counted() -> None:
     finally:
         logging.getLogger().removeHandler(writer)
         os.close(writing)
-    assert page.value("karmo_sidecar_log_lines_dropped_total") == writer.dropped >= 3
-    assert logs.dropped_lines() == 0
+    dropped = page.by("karmo_sidecar_log_lines_dropped_total", "cause")
+    assert dropped == {"unwritable": writer.dropped[DropCause.UNWRITABLE]}
+    assert dropped["unwritable"] >= 3
+    assert not any(logs.dropped_lines().values())
 
 
 async def test_no_secret_and_no_client_is_shown() -> None:

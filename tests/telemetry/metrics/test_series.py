@@ -34,6 +34,16 @@ def test_values_become_labels() -> None:
     assert (BUCKETS[0], BUCKETS[-1]) == (0.001, 10.0)
 
 
+def test_a_series_begins_with_0() -> None:
+    """Expected values show 0 observations before the first one, so that it is an increase."""
+    registry = CollectorRegistry()
+    some = series(registry)
+    some.begin(None, "x")
+    assert page_of(registry).value("some_seconds_count", a="", b="x") == 0
+    some.observe(0.1, None, "x")
+    assert page_of(registry).value("some_seconds_count", a="", b="x") == 1
+
+
 def test_the_number_of_series_is_bounded() -> None:
     """Beyond the limit new values are one series, and the earlier ones go on."""
     registry = CollectorRegistry()
