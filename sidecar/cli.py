@@ -1,13 +1,14 @@
 """The commands of `karmo-sidecar`. The only module that prints."""
 
+import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -16,7 +17,14 @@ from sidecar.exchange.client_hash import ClientHash
 from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, signals
 from sidecar.settings import commands, report
-from sidecar.settings.commands import EX_CONFIG, EX_IOERR, EX_SOFTWARE, EX_UNHEALTHY
+from sidecar.settings.commands import (
+    EX_CONFIG,
+    EX_IOERR,
+    EX_REFUSED,
+    EX_SOFTWARE,
+    EX_UNHEALTHY,
+    EX_USAGE,
+)
 from sidecar.settings.flags import explain_unknown
 from sidecar.settings.model import PREFIX, Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
@@ -35,13 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, unknown = commands.make_parser(probe.PROBES).parse_known_args(arguments)
     parsed = vars(known)
     command, client_id = parsed.pop("command"), parsed.pop("ID", None)
-    is_printing, question = parsed.pop("print", False), parsed.pop("probe", None)
-    failed = EX_UNHEALTHY if question else EX_CONFIG
-    flags = {name: value for name, value in parsed.items() if value is not None}
     fields = commands.COMMANDS[command].fields
     violations = [
         explain_unknown(each, command, fields) for each in unknown if each.startswith("-")
     ]
+    usage = f"unexpected arguments; see karmo-sidecar {command} --help"
+    if command in _WITHOUT_SETTINGS:
+        run = _WITHOUT_SETTINGS[command]
+        return _fail(*violations or [usage]) if unknown else run(**parsed)
+    is_printing, question = parsed.pop("print", False), parsed.pop("probe", None)
+    failed = EX_UNHEALTHY if question else EX_CONFIG
+    flags = {name: value for name, value in parsed.items() if value is not None}
     try:
         settings = load(os.environ, flags, needs_upstream=command in _CALLING)
     except SettingsError as error:
@@ -51,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not question:
         violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
     if violations or unknown:
-        usage = f"unexpected arguments; see karmo-sidecar {command} --help"
         return _fail(*violations or [usage], status=failed)
     if question:
         return _probe(settings, question)
@@ -119,6 +130,27 @@ def _describe(settings: Settings) -> int:
         SERVICES, EXAMPLES, public_url=settings.public_url_at(settings.rest_listen)
     )
     return _write(openapi.encode(document).decode().removesuffix("\n"))
+
+
+def _list_routes() -> int:
+    from sidecar.api import EXAMPLES, SERVICES  # noqa: PLC0415 it brings gRPC, as below
+    from sidecar.rest.request_explainer import RequestExplainer  # noqa: PLC0415 as above
+
+    return _write(*RequestExplainer(SERVICES, EXAMPLES).list_routes())
+
+
+def _explain(**arguments: Any) -> int:
+    """Explain the request that the arguments describe: METHOD, TARGET, header and body."""
+    from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES  # noqa: PLC0415 as above
+    from sidecar.rest.request_explainer import RequestExplainer  # noqa: PLC0415 as above
+    from sidecar.transcoding.explanation import http_request  # noqa: PLC0415 as above
+
+    try:
+        request = http_request.parse(**arguments, max_body_bytes=MAX_REQUEST_BYTES)
+    except ValueError as error:
+        return _fail(str(error), status=EX_USAGE)
+    explanation, lines = asyncio.run(RequestExplainer(SERVICES, EXAMPLES).explain(request))
+    return _write(*lines) or (EX_REFUSED if explanation.is_refused else 0)
 
 
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
@@ -191,6 +223,9 @@ def _grpcurl() -> str:
     beside = Path(sys.prefix, "bin", "grpcurl")
     return os.path.relpath(beside) if beside.exists() else "grpcurl"
 
+
+# The commands that read no settings, by name.
+_WITHOUT_SETTINGS: Mapping[str, Callable[..., int]] = {"routes": _list_routes, "explain": _explain}
 
 _BANNER = """
 The sidecar is ready.
