@@ -36,8 +36,9 @@ class Binding:
 def read_bindings(message: Message, rule: Rule) -> tuple[Binding, ...]:
     """Return the fields that `message` has by `rule`, in the order of the schema.
 
-    Fields within a message are listed one by one; a list, a map or a well-known type is one
-    value. A field without presence that has its default is absent, unless it is in the path.
+    Fields within a message are listed one by one; a list, a map, a well-known type and an empty
+    message are one value. A field without presence that has its default is absent, unless it is
+    in the path.
     Raises ValueError for a message without JSON.
     """
     tree = JsonWriter().message(rule.method.input_type)(message)
@@ -65,11 +66,15 @@ class _Reader:
             path, label = (*names, field.name), (*json_names, field.json_name)
             if field.name not in given and path not in self._variables:
                 continue
+            inner = tree[field.json_name]
             if _has_fields(field):
-                yield from self.read(given[field.name], tree[field.json_name], path, label)
+                inside = list(self.read(given[field.name], inner, path, label))
+                yield from inside or [self._bind(path, label, {})]
             else:
-                value = _mask(tree[field.json_name], field)
-                yield Binding(field=".".join(label), value=value, source=self._source(path))
+                yield self._bind(path, label, _mask(inner, field))
+
+    def _bind(self, names: _Names, json_names: _Names, value: JsonTree) -> Binding:
+        return Binding(field=".".join(json_names), value=value, source=self._source(names))
 
     def _source(self, path: _Names) -> Literal["path", "query", "body"]:
         if path in self._variables:

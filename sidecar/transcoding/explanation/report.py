@@ -40,7 +40,7 @@ def describe(explanation: Explanation) -> Iterator[str]:
         ("method", [_method(rule)] if rule else []),
         ("field", map(_assign, explanation.bindings)),
         ("metadata", (f"{name}: {value}" for name, value in metadata)),
-        ("timeout", [] if timeout is None else [f"{timeout:.3g} s"]),
+        ("timeout", [] if timeout is None else [f"{round(timeout, 3):g} s"]),
         ("reason", filter(None, reasons)),
         ("header", (f"{name}: {value}" for name, value in explanation.headers.items())),
         ("ignored", map(_locate, explanation.ignored)),
