@@ -216,7 +216,6 @@ STARLETTE_USERS = tuple(
         "cancellation",
         "default_renderer",
         "explanation.decision",
-        "explanation.explainer",
     )
 )
 STDLIB_ONLY = tuple(

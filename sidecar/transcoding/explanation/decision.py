@@ -6,7 +6,7 @@ leave the transcoder before it responds.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -22,6 +22,8 @@ from sidecar.transcoding.metadata import Metadata
 from sidecar.transcoding.options import Options
 from sidecar.transcoding.status import HTTP_STATUS
 from sidecar.transcoding.transcoder import Transcoder
+
+Application: TypeAlias = ASGIApp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ def build_transcoder(services: Mapping[ServiceDescriptor, Options]) -> Transcode
     return Transcoder(services, channel, options=options, render_error=_raise_error)
 
 
-async def decide(app: ASGIApp, scope: Scope, body: bytes) -> Decision:
+async def decide(app: Application, scope: Scope, body: bytes) -> Decision:
     """Return what `app`, in which a transcoder is mounted, does with the request in `scope`."""
     sent: list[AsgiMessage] = []
 

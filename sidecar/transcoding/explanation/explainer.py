@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from google.protobuf.descriptor import ServiceDescriptor
-from starlette.types import ASGIApp
 
 from sidecar.transcoding.errors import (
     PathNotFoundError,
@@ -15,7 +14,12 @@ from sidecar.transcoding.errors import (
     Violation,
 )
 from sidecar.transcoding.explanation.bindings import MASK, Binding, read_bindings
-from sidecar.transcoding.explanation.decision import Decision, build_transcoder, decide
+from sidecar.transcoding.explanation.decision import (
+    Application,
+    Decision,
+    build_transcoder,
+    decide,
+)
 from sidecar.transcoding.explanation.http_request import HttpRequest
 from sidecar.transcoding.explanation.nearest import Near, find_nearest
 from sidecar.transcoding.metadata import Metadata
@@ -26,7 +30,7 @@ from sidecar.transcoding.rules import Rule, read_rules
 # Metadata that holds credentials (RFC 9110 section 11.6.2, RFC 6265 section 4.2).
 _SECRET_METADATA = frozenset({"authorization", "cookie"})
 # Returns the application in which the transcoder is mounted beside other routes.
-Mount: TypeAlias = Callable[[ASGIApp], ASGIApp]
+Mount: TypeAlias = Callable[[Application], Application]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
