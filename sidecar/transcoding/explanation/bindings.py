@@ -38,15 +38,14 @@ def read_bindings(message: Message, rule: Rule) -> tuple[Binding, ...]:
 
     Fields within a message are listed one by one; a list, a map, a well-known type and an empty
     message are one value. A field without presence that has its default is absent, unless it is
-    in the path.
+    in the path. A message that is a well-known type is one value without a field.
     Raises ValueError for a message without JSON.
     """
-    tree = JsonWriter().message(rule.method.input_type)(message)
-    if has_own_json(rule.method.input_type):
-        return (
-            Binding(field="", value=_mask_message(tree, rule.method.input_type), source="body"),
-        )
-    return tuple(_Reader(rule).read(message, tree))
+    type_, reader = rule.method.input_type, _Reader(rule)
+    tree = JsonWriter().message(type_)(message)
+    if has_own_json(type_):
+        return (Binding(field="", value=_mask_message(tree, type_), source=reader.source(())),)
+    return tuple(reader.read(message, tree))
 
 
 class _Reader:
@@ -74,10 +73,11 @@ class _Reader:
                 yield self._bind(path, label, _mask(inner, field))
 
     def _bind(self, names: _Names, json_names: _Names, value: JsonTree) -> Binding:
-        return Binding(field=".".join(json_names), value=value, source=self._source(names))
+        return Binding(field=".".join(json_names), value=value, source=self.source(names))
 
-    def _source(self, path: _Names) -> Literal["path", "query", "body"]:
-        if path in self._variables:
+    def source(self, path: _Names) -> Literal["path", "query", "body"]:
+        """Return the source of the field at `path`; that of the whole message for ()."""
+        if path in self._variables or (not path and self._variables):
             return "path"
         is_body = self._body is not None and path[: len(self._body)] == self._body
         return "body" if is_body else "query"

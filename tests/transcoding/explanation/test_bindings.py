@@ -27,6 +27,8 @@ def secretive() -> ServiceDescriptor:
         method("Get", HttpRule(get="/v1/shelves/{theme}")),
         method("One", HttpRule(post="/v1/any", body="*"), takes="google.protobuf.Any"),
         method("Value", HttpRule(post="/v1/value", body="*"), takes="google.protobuf.Value"),
+        method("Wrapped", HttpRule(get="/v1/wrapped"), takes="google.protobuf.StringValue"),
+        method("InPath", HttpRule(get="/v1/{value}/x"), takes="google.protobuf.StringValue"),
         method("Part", HttpRule(post="/v1/part", body="one"), takes="Pair"),
     )
     for message in files.file[-1].message_type:
@@ -106,6 +108,13 @@ async def test_secrets_are_masked(
 async def test_a_secret_in_the_path_is_masked() -> None:
     """A secret is masked wherever it stands."""
     assert await bound("/v1/shelves/canary") == {"theme": (MASK, "path")}
+
+
+async def test_a_message_that_is_one_value() -> None:
+    """A well-known type as the message is one value, from wherever its rule takes it."""
+    assert await bound("/v1/wrapped?value=a") == {"": ("a", "query")}
+    assert await bound("/v1/a/x") == {"": ("a", "path")}
+    assert await bound("/v1/value", "a") == {"": ("a", "body")}
 
 
 async def test_the_field_of_the_body_is_a_source() -> None:

@@ -254,6 +254,14 @@ async def test_what_options_allow_is_ignored() -> None:
     ]
 
 
+async def test_repeated_parameters_are_ignored() -> None:
+    """A value that a later one replaces is listed as ignored."""
+    explanation = await EXPLAINERS[OPTIONS[1]].explain(request("GET /v1/files?theme=a&theme=b"))
+    assert explanation.bindings[-1].value == "b"
+    (ignored,) = explanation.ignored
+    assert ignored.detail == "theme in the query must be given once only."
+
+
 async def test_what_is_refused_is_not_ignored() -> None:
     """A violation is listed once: as a reason, or as ignored."""
     explanation = await EXPLAINERS[OPTIONS[1]].explain(

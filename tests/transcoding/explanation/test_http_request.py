@@ -31,6 +31,11 @@ def test_scope() -> None:
     ]
 
 
+def test_no_body() -> None:
+    """Without a body no length is announced."""
+    assert HttpRequest(method="GET", target="/").scope()["headers"] == []
+
+
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
 def test_the_length_is_announced_once(name: str) -> None:
     """A header that announces the body stays the only one that does."""
