@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
@@ -15,16 +15,11 @@ import uvloop
 from sidecar import logs, probe
 from sidecar.exchange.client_hash import ClientHash
 from sidecar.http_server import foreign_names
-from sidecar.process import core_dumps, file_limits, signals
+from sidecar.process import core_dumps, file_limits, sockets, startup_signals
 from sidecar.settings import commands, report
-from sidecar.settings.commands import (
-    EX_CONFIG,
-    EX_IOERR,
-    EX_REFUSED,
-    EX_SOFTWARE,
-    EX_UNHEALTHY,
-    EX_USAGE,
-)
+from sidecar.settings.addresses import UnixAddress
+from sidecar.settings.commands import EX_CONFIG, EX_IOERR, EX_SOFTWARE, EX_UNHEALTHY
+from sidecar.settings.conflicts import find_warnings
 from sidecar.settings.flags import explain_unknown
 from sidecar.settings.model import PREFIX, Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
@@ -33,24 +28,23 @@ from sidecar.settings.sources import SettingsError, load
 _UNFIT = (
     "is missing: this release of the library does not fit; install the versions in requirements.txt"
 )
+_NEEDS_REDIS = "needs the extra shared-limits: pip install 'karmo-sidecar[shared-limits]'"
 
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
+# The commands that need the packages for the settings in force.
+_SERVING = _CALLING | {"dev"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901 one branch for a command
     """Run one command and return the exit status of the process."""
     known, unknown = commands.make_parser(probe.PROBES).parse_known_args(arguments)
     parsed = vars(known)
     command, client_id = parsed.pop("command"), parsed.pop("ID", None)
     fields = commands.COMMANDS[command].fields
-    violations = [
-        explain_unknown(each, command, fields) for each in unknown if each.startswith("-")
-    ]
-    usage = f"unexpected arguments; see karmo-sidecar {command} --help"
-    if command in _WITHOUT_SETTINGS:
-        run = _WITHOUT_SETTINGS[command]
-        return _fail(*violations or [usage]) if unknown else run(**parsed)
+    violations = explain_unknown(unknown, command, fields)
+    if not fields:
+        return _fail(*violations) if violations else _explain(command, parsed)
     is_printing, question = parsed.pop("print", False), parsed.pop("probe", None)
     failed = EX_UNHEALTHY if question else EX_CONFIG
     flags = {name: value for name, value in parsed.items() if value is not None}
@@ -62,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
     if not question:
         violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
-    if violations or unknown:
-        return _fail(*violations or [usage], status=failed)
+    if command in _SERVING and settings.shared_limits_url and find_spec("redis") is None:
+        violations.append(f"{name_of('shared_limits_url')}: {_NEEDS_REDIS}")
+    if violations:
+        return _fail(*violations, status=failed)
     if question:
         return _probe(settings, question)
     if command == "check-config":
@@ -76,28 +72,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """Exit at once: before the sidecar serves there is nothing to finish.
-
-    The first process of a container ignores signals that it has no handler for.
-    """
+    """Exit at once: before the sidecar serves there is nothing to finish."""
     sys.exit(0)
 
 
 def _check(settings: Settings, printed: Mapping[str, str] | None) -> int:
-    """Check the files in `settings`; print all settings if `printed`, their flags, is given."""
+    """Check the files and names in `settings`; with `printed`, their flags, print all settings."""
     from sidecar.tls.certificates import Certificates  # noqa: PLC0415 it brings gRPC, as below
 
+    violations: list[str] = []
+    warnings: list[str] = []
+    meanings: Mapping[str, str] = {}
+    try:
+        meanings = sockets.expansions(settings)
+    except OSError as error:
+        violations.append(str(error))
     if printed is not None:
-        status = _write(*report.describe(settings, os.environ, printed))
+        status = _write(*report.describe(settings, os.environ, printed, meanings))
         if status:
             return status
     try:
         expiries = Certificates.load(settings).expiries()
+        warnings += [str(expiry) for expiry in expiries if expiry.warning]
     except SettingsError as error:
-        return _fail(*error.violations)
-    for expiry in expiries:
-        if expiry.warning:
-            print(f"karmo-sidecar: warning: {expiry}", file=sys.stderr)
+        violations += error.violations
+    if violations:
+        return _fail(*violations)
+    warnings += [f"{name_of(field)}: {remedy}" for field, remedy in find_warnings(settings)]
+    for warning in warnings:
+        print(f"karmo-sidecar: warning: {warning}", file=sys.stderr)
     return 0 if printed is not None else _write("The settings are right.")
 
 
@@ -132,44 +135,43 @@ def _describe(settings: Settings) -> int:
     return _write(openapi.encode(document).decode().removesuffix("\n"))
 
 
-def _list_routes() -> int:
-    from sidecar.api import EXAMPLES, SERVICES  # noqa: PLC0415 it brings gRPC, as below
-    from sidecar.rest.request_explainer import RequestExplainer  # noqa: PLC0415 as above
-
-    return _write(*RequestExplainer(SERVICES, EXAMPLES).list_routes())
-
-
-def _explain(**arguments: Any) -> int:
-    """Explain the request that the arguments describe: METHOD, TARGET, header and body."""
+def _explain(command: str, arguments: Mapping[str, Any]) -> int:
+    """List the routes, or explain the request that `arguments` describe."""
     from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES  # noqa: PLC0415 as above
     from sidecar.rest.request_explainer import RequestExplainer  # noqa: PLC0415 as above
     from sidecar.transcoding.explanation import http_request  # noqa: PLC0415 as above
 
+    explainer = RequestExplainer(SERVICES, EXAMPLES)
+    if command == "routes":
+        return _write(*explainer.list_routes())
     try:
         request = http_request.parse(**arguments, max_body_bytes=MAX_REQUEST_BYTES)
     except ValueError as error:
-        return _fail(str(error), status=EX_USAGE)
-    explanation, lines = asyncio.run(RequestExplainer(SERVICES, EXAMPLES).explain(request))
-    return _write(*lines) or (EX_REFUSED if explanation.is_refused else 0)
+        return _fail(str(error), status=commands.EX_USAGE)
+    explanation, lines = asyncio.run(explainer.explain(request))
+    return _write(*lines) or (commands.EX_REFUSED if explanation.is_refused else 0)
 
 
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
-    signals.prepare(_leave)
+    startup_signals.prepare(_leave)
     core_dumps.forbid()
     # Without it gRPC core writes a line to standard error for each failed handshake. gRPC
     # reads it when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from sidecar import runtime  # noqa: PLC0415 as above
 
-    announce = partial(_announce, settings) if embeds_auth_api else _be_silent
+    # Without a developer, the log alone tells the addresses.
+    announce = partial(_announce, settings) if embeds_auth_api else lambda _addresses: None
     needed, available = file_limits.raise_soft_limit(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
     with closing(logs.configure(sys.stdout, closing=SHUTDOWN_MARGIN.log, level=settings.log_level)):
         if available < needed:
             logs.warning("few descriptors", needed=needed, found=available)
+        for field, remedy in find_warnings(settings):
+            logs.warning("setting needs attention", setting=name_of(field), remedy=remedy)
         try:
             uvloop.run(runtime.run(settings, embeds_auth_api=embeds_auth_api, announce=announce))
         except SettingsError as error:
@@ -201,19 +203,21 @@ def _fail(*violations: str, status: int = EX_CONFIG) -> int:
     return status
 
 
-def _be_silent(_addresses: object) -> None:
-    """Announce nothing: the log tells the addresses."""
-
-
-def _announce(settings: Settings, addresses: object) -> None:
+def _announce(settings: Settings, addresses: sockets.Addresses) -> None:
     """Print the addresses for a developer. Standard output is only for the log."""
     is_secure, grpc_is_secure = settings.rest_tls_certificate, settings.grpc_tls_certificate
+    rest, grpc = addresses.rest, addresses.grpc
+    rest_is_unix, grpc_is_unix = (isinstance(each, UnixAddress) for each in (rest, grpc))
+    scheme = "https" if is_secure else "http"
     banner = _BANNER.format(
         at=addresses,
-        scheme="https" if is_secure else "http",
+        base=f"{scheme}://{'localhost' if rest_is_unix else rest}",
+        via=f" over {rest}" if rest_is_unix else "",
         # curl does not trust the certificate of a developer.
-        curl="curl -k" if is_secure else "curl",
-        grpcurl=f"{_grpcurl()} {'-insecure' if grpc_is_secure else '-plaintext'}",
+        curl=f"curl{' -k' * bool(is_secure)}{f' --unix-socket {rest.host}' * rest_is_unix}",
+        grpcurl=f"{_grpcurl()} {'-insecure' if grpc_is_secure else '-plaintext'}"
+        f"{' -unix' * grpc_is_unix}",
+        target=grpc.host if grpc_is_unix else grpc,
     )
     print(banner, file=sys.stderr, flush=True)
 
@@ -224,26 +228,23 @@ def _grpcurl() -> str:
     return os.path.relpath(beside) if beside.exists() else "grpcurl"
 
 
-# The commands that read no settings, by name.
-_WITHOUT_SETTINGS: Mapping[str, Callable[..., int]] = {"routes": _list_routes, "explain": _explain}
-
 _BANNER = """
 The sidecar is ready.
 
-  REST      {scheme}://{at.rest}/v1/oauth/token
+  REST      {base}/v1/oauth/token{via}
   gRPC      {at.grpc}
   probes    http://{at.admin}/readyz
-  reference {scheme}://{at.rest}/docs
-  problems  {scheme}://{at.rest}/problems
+  reference {base}/docs
+  problems  {base}/problems
   auth-api  http://{at.auth_api}/v1/oauth/token (embedded)
   client    demo-partner, secret demo-secret
 
 Try it:
 
-  {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {scheme}://{at.rest}/v1/oauth/token
+  {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {base}/v1/oauth/token
 
   {grpcurl} -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
--d '{{"grant_type":"client_credentials"}}' {at.grpc} karmo.auth.v1.TokenService/ExchangeToken
+-d '{{"grant_type":"client_credentials"}}' {target} karmo.auth.v1.TokenService/ExchangeToken
 
 Stop it with Ctrl-C.
 """

@@ -1,10 +1,14 @@
-"""Client IP address: that of the connection, or one that a trusted proxy reports."""
+"""Client IP address: that of the connection, or one that a trusted proxy reports.
+
+A connection over a Unix socket has no IP address: UNIX_PEER stands for it.
+"""
 
 import ipaddress
 import re
 import socket
 from collections.abc import Sequence
 
+UNIX_PEER = "unix"
 # An address with the port that some proxies add.
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -41,6 +42,11 @@ from sidecar.cli import main
 sys.exit(main())
 """
 SIDECAR_WITHOUT_JOSERFC = (SIDECAR[0], "-c", WITHOUT_JOSERFC)
+SIDECAR_WITHOUT_REDIS = (SIDECAR[0], "-c", WITHOUT_JOSERFC.replace("joserfc", "redis"))
+STORE = {
+    "shared_limits_url": f"redis://:{CANARY}@127.0.0.1:9",
+    "log_client_key": "0123456789abcdefghijklmnopqrstuv",
+}
 
 
 def is_refusal(end: Ended, *faults: str) -> bool:
@@ -245,6 +251,19 @@ async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
 
 
+async def test_the_lines_of_the_banner_work_over_unix_sockets() -> None:
+    """On Unix sockets the lines that `dev` prints have their paths, and give a token, too."""
+    with TemporaryDirectory(prefix="karmo-") as folder:
+        async with serving(
+            "dev",
+            rest_listen=f"unix:{folder}/rest.sock",
+            grpc_listen=f"unix:{folder}/grpc.sock",
+            public_url="https://api.example.test",
+        ) as sidecar:
+            tokens = await paste_the_banner(sidecar)
+    assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
+
+
 ADDRESS = re.compile(r"(?:REST +http://|probes +http://)(127\.0\.0\.1:\d+)")
 
 
@@ -334,6 +353,35 @@ async def test_serve_lacks_nothing_without_the_extra() -> None:
     ):
         sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
         assert (await ways["grpc"](sent)).token == TOKEN
+
+
+@pytest.mark.parametrize("command", ["serve", "dev", "check-config"])
+async def test_a_store_needs_its_extra(command: str) -> None:
+    """Without the extra `shared-limits`, the URL of a store is a fault that names the extra."""
+    flags = as_flags(STORE | (TOKEN_URL if command != "dev" else {}))
+    end = await run(*SIDECAR_WITHOUT_REDIS, command, *flags)
+    assert is_refusal(
+        end,
+        "SIDECAR_SHARED_LIMITS_URL: needs the extra shared-limits: "
+        "pip install 'karmo-sidecar[shared-limits]'",
+    ), end
+
+
+async def test_without_a_store_its_extra_is_not_needed() -> None:
+    """Without the extra `shared-limits`, and without a store, `serve` exchanges a token."""
+    async with (
+        Upstream() as upstream,
+        serving("serve", program=SIDECAR_WITHOUT_REDIS, auth_api_token_url=upstream.url) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
+        assert (await ways["grpc"](sent)).token == TOKEN
+
+
+async def test_the_store_is_not_asked_by_a_check() -> None:
+    """`check-config` accepts the URL of a store that nothing listens at."""
+    end = await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL | STORE))
+    assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
 
 
 async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(sidecar.__file__).parent
 # Each module or package of `sidecar`, and the others that it may import. A package stands for
 # all of its modules. In order from the top down.
 PERMITTED: Mapping[str, tuple[str, ...]] = {
-    "__main__": ("cli",),
+    "__main__": ("cli", "process.startup_signals"),
     "cli": (
         "api",
         "exchange.client_hash",
@@ -62,6 +62,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "auth_api.client",
         "auth_api.transport.connection",
         "call",
+        "exchange.shared_counts.sharing",
         "exchange.throttle",
         "http_server.counts",
         "process.daemon_thread",
@@ -74,6 +75,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     "telemetry": (
         "auth_api.client",
         "exchange.service",
+        "exchange.shared_counts.sharing",
         "exchange.throttle",
         "grpc_server.server",
         "http_server.counts",
@@ -115,8 +117,23 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.status",
     ),
     "rest.fixed_content": (),
-    "grpc_server": ("interceptors", "logs", "process.sockets", "settings.types", "spans"),
-    "interceptors": ("call", "logs", "problems", "spans"),
+    "grpc_server": (
+        "interceptors",
+        "logs",
+        "process.sockets",
+        "process.unix_socket",
+        "settings.addresses",
+        "settings.types",
+        "spans",
+    ),
+    "interceptors": ("call", "client_address", "logs", "problems", "spans"),
+    "exchange.shared_counts": (
+        "auth_api.dns",
+        "exchange.failure_limit",
+        "exchange.throttle",
+        "logs",
+        "secret",
+    ),
     "exchange": (
         "auth_api",
         "call",
@@ -149,7 +166,13 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     ),
     "auth_api.dns": ("auth_api.local_errnos", "logs", "process.daemon_thread"),
     "auth_api.local_errnos": (),
-    "http_server": ("call", "logs", "tls.forwarding_context", "transcoding.errors"),
+    "http_server": (
+        "call",
+        "client_address",
+        "logs",
+        "tls.forwarding_context",
+        "transcoding.errors",
+    ),
     "in_process": ("logs",),
     "tls": ("logs", "process.daemon_thread", "secret", "settings", "stray_characters"),
     "process": ("logs", "settings"),
@@ -204,6 +227,10 @@ USERS: Mapping[str, tuple[str, ...]] = {
     "prometheus_client": ("telemetry.metrics",),
     "pydantic": ("settings",),
     "pydantic_core": ("settings.sources",),
+    "redis": (
+        "exchange.shared_counts.redis_connection",
+        "exchange.shared_counts.redis_store",
+    ),
     "requests": ("telemetry.tracing.exporter",),
     "uvicorn": ("http_server.listener", "http_server.protocol"),
     "uvloop": ("cli",),

@@ -38,6 +38,7 @@ async def test_clients_that_share_an_address_are_warned_of_once() -> None:
     [
         ({}, True),
         ({"rest_listen": "[::1]:8080"}, True),
+        ({"rest_listen": "unix:/run/r.sock", "public_url": "https://api.example.test"}, True),
         ({"trusted_proxies": "1"}, False),
         ({"rest_listen": "0.0.0.0:8080"}, False),
         ({"rest_listen": "192.0.2.1:8080"}, False),

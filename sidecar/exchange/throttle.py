@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
-from sidecar.client_address import network_of
+from sidecar.client_address import UNIX_PEER, network_of
 from sidecar.exchange.failure_limit import MAX_WINDOWS, MINUTE, FailureLimit, too_many
 from sidecar.exchange.shared_address import SharedAddress
 from sidecar.exchange.windows import Windows
@@ -30,6 +30,7 @@ from sidecar.secret import Secret
 TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 # The key of a pair is the hash of the client, of so many bytes, and the network of the address.
 _HASH_BYTES = 12
+_UNIX = UNIX_PEER.encode()
 
 
 class Limit(StrEnum):
@@ -162,9 +163,12 @@ class Throttle:
         """Return the limits that an exchange can reach. The last one spares trusted addresses."""
         of_pair = (Limit.CLIENT_FAILURES, self._of_pair, pair)
         of_address = (Limit.ADDRESS_FAILURES, self._of_address, network)
-        if self._trusted.count(pair, now):
-            return of_pair, of_address
-        return of_pair, of_address, (Limit.ALL_FAILURES, self._of_client, client)
+        of_client = (Limit.ALL_FAILURES, self._of_client, client)
+        is_trusted = self._trusted.count(pair, now)
+        if network == _UNIX:
+            # Its clients are all those of a proxy: their sum says nothing of one of them.
+            return (of_pair,) if is_trusted else (of_pair, of_client)
+        return (of_pair, of_address) if is_trusted else (of_pair, of_address, of_client)
 
     def _repeats(self, pair: bytes, credentials: ClientCredentials, now: float) -> bool:
         """Whether this is a guess that failed by Basic and now, once, comes in the body.

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import grpc
 from karmo.problem.v1 import problem_details_pb2 as pb
@@ -59,24 +59,23 @@ class Admission(grpc.aio.ServerInterceptor):
             reason=pb.PROBLEM_REASON_OVERLOADED,
             detail=f"The service has {limit} calls in flight, its limit. Try again in a moment.",
         )
-        self._calls: _Tasks = set()
-        self._streams: _Tasks = set()
+        self._calls = _Group()
+        self._streams = _Group()
         self._connections: Counter[str] = Counter()  # open streams by connection
-        self._ended: _Tasks = set()
         self._refused = 0
 
     @property
     def in_flight(self) -> int:
         """The number of calls in flight."""
-        return len(self._calls)
+        return self._calls.size
 
     @property
     def counts(self) -> AdmissionCounts:
         """The counts of now."""
         return AdmissionCounts(
-            in_flight=len(self._calls),
+            in_flight=self._calls.size,
             limit=self._limit,
-            streams=len(self._streams),
+            streams=self._streams.size,
             refused=self._refused,
         )
 
@@ -86,15 +85,18 @@ class Admission(grpc.aio.ServerInterceptor):
         `begun` is the number of requests that a listener has begun. Some of them may be in
         flight already.
         """
-        return max(len(self._calls), begun) >= self._limit
+        return max(self._calls.size, begun) >= self._limit
 
     def end_streams(self) -> None:
-        """End every open stream with SERVICE_STOPPING."""
-        self._end(self._streams)
+        """End every open stream, and refuse each later one, with SERVICE_STOPPING."""
+        self._streams.end()
 
     def end_calls(self) -> None:
-        """End every call in flight with SERVICE_STOPPING."""
-        self._end(self._calls)
+        """End every call in flight, and refuse each later one, with SERVICE_STOPPING.
+
+        A later one may have been received before: its handler has not begun yet.
+        """
+        self._calls.end()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -108,10 +110,10 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def counted(request: Any, context: Context) -> Any:
-            if self.is_full():
+            if self.is_full() and not self._calls.has_ended:
                 self._refused += 1
                 raise ProblemError(self.overloaded)
-            with self._known(self._calls):
+            with self._calls.joined():
                 return await behavior(parse(request, handler), context)
 
         return counted
@@ -119,7 +121,7 @@ class Admission(grpc.aio.ServerInterceptor):
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
             whole = cast("Context", _UninterruptedWrites(context))  # it forwards every other name
-            with self._one_more(context.peer()), self._known(self._streams):
+            with self._one_more(context.peer()), self._streams.joined():
                 return await finish(behavior(parse(request, handler), whole), whole)
 
         return watched
@@ -137,25 +139,43 @@ class Admission(grpc.aio.ServerInterceptor):
             if not self._connections[connection]:
                 del self._connections[connection]
 
+
+class _Group:
+    """The tasks of calls of one kind, which can be ended together."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._cancelled: set[asyncio.Task[Any]] = set()
+
+    @property
+    def size(self) -> int:
+        """The number of tasks."""
+        return len(self._tasks)
+
     @contextmanager
-    def _known(self, tasks: "_Tasks") -> Iterator[None]:
-        """Keep the current task in `tasks`. Raises ProblemError if `_end` has cancelled it."""
+    def joined(self) -> Iterator[None]:
+        """Keep the current task in the group. Raises ProblemError if the group has ended."""
+        if self.has_ended:
+            raise ProblemError(_STOPPING)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        tasks.add(task)
+        self._tasks.add(task)
         try:
             yield
         except asyncio.CancelledError:
-            if task not in self._ended:
+            if task not in self._cancelled:
                 raise
             task.uncancel()
             raise ProblemError(_STOPPING) from None
         finally:
-            tasks.discard(task)
-            self._ended.discard(task)
+            self._tasks.discard(task)
+            self._cancelled.discard(task)
 
-    def _end(self, tasks: "_Tasks") -> None:
-        for task in tasks - self._ended:
-            self._ended.add(task)
+    def end(self) -> None:
+        """Cancel each task once, and let none join any more."""
+        self.has_ended = True
+        for task in self._tasks - self._cancelled:
+            self._cancelled.add(task)
             task.cancel()
 
 
@@ -180,6 +200,3 @@ class _UninterruptedWrites:
         except asyncio.CancelledError:
             await asyncio.gather(writing, return_exceptions=True)
             raise
-
-
-_Tasks: TypeAlias = set[asyncio.Task[Any]]

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.call import current_call
+from sidecar.http_server.connection import StoppingError
 from sidecar.problems import (
     FieldError,
     Problem,
@@ -27,6 +28,7 @@ from sidecar.transcoding.status import HTTP_STATUS
 
 # Reasons of the listener itself.
 _REASONS: Mapping[int, Reason] = MappingProxyType({503: pb.PROBLEM_REASON_OVERLOADED})
+_STOPPING = pb.PROBLEM_REASON_SERVICE_STOPPING
 # RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge instead of the
 # body.
 CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
@@ -34,8 +36,9 @@ CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"
 
 def problem_of(error: RequestError) -> Problem:
     """Return the problem of a request that is no call."""
+    reason = _REASONS.get(error.status) or nearest(error.status)
     return Problem(
-        reason=_REASONS.get(error.status) or nearest(error.status),
+        reason=_STOPPING if isinstance(error, StoppingError) else reason,
         detail=error.detail,
         errors=tuple(
             FieldError(detail=violation.detail, pointer=violation.pointer)
@@ -77,7 +80,7 @@ class Renderer:
 
     def render_stopping(self, request: Request) -> Response:
         """Return the response to a request that the end of the process cuts off."""
-        problem = Problem(reason=pb.PROBLEM_REASON_SERVICE_STOPPING)
+        problem = Problem(reason=_STOPPING)
         return self._respond(request, self._status(problem), Connection="close")
 
     def _status(self, problem: Problem) -> Status:

@@ -25,9 +25,10 @@ _GROUPS: Mapping[str, re.Pattern[str]] = {
     )
 }
 _URL = "URL"
+_ADDRESS = "IP address or name, and port: [::1]:8080; REST and gRPC: unix:/PATH"
 # The form of a value by its type: the word for it, and what may be written.
 _FORMS: Mapping[Any, tuple[str, str]] = {
-    Address: ("HOST:PORT", "IP address or localhost, and port: 127.0.0.1:8080, [::1]:8080"),
+    Address: ("HOST:PORT", _ADDRESS),
     float: ("DURATION", "a number with the unit ms, s, m or h: 500ms, 1.5s, 5m; at most 1h"),
     int: ("NUMBER", "a whole number, in digits"),
     str: (_URL, "an absolute URL, such as https://api.example.com"),
@@ -78,11 +79,18 @@ def explain_forms(fields: Collection[str]) -> Iterator[str]:
             yield f"{form:<10} {meaning}"
 
 
-def explain_unknown(argument: str, command: str, fields: Collection[str]) -> str:
-    """Return the violation of an unknown flag of `command`, which has the flags of `fields`.
+def explain_unknown(arguments: Collection[str], command: str, fields: Collection[str]) -> list[str]:
+    """Return the violations of unknown arguments of `command`, which has the flags of `fields`.
 
-    The text has no value, which may be a secret.
+    Each flag has one. Without a flag there is one for all. No text has a value, which may be a
+    secret.
     """
+    wrong = [_explain_flag(each, command, fields) for each in arguments if each.startswith("-")]
+    usage = [f"unexpected arguments; see karmo-sidecar {command} --help"]
+    return wrong or usage[: len(arguments)]
+
+
+def _explain_flag(argument: str, command: str, fields: Collection[str]) -> str:
     flag = argument.partition("=")[0]
     if flag in map(flag_of, Settings.model_fields):
         return f"{flag}: is a flag of dev, not of {command}; remove it"

@@ -27,11 +27,16 @@ _MAX_SECONDS = 3600.0
 _MAX_COUNT = 1_000_000
 # A short key could be guessed: a reader of the log could try keys on a known identifier.
 _KEY = re.compile(r"[\x21-\x7e]{32,256}")
+_STORE_SCHEMES = frozenset({"redis", "rediss", "valkey"})
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The address of a listener: a host and a port. Port 0 means any free port."""
+    """The address of a listener: a host and a port. Port 0 means any free port.
+
+    The host is an IP address or a name in lower case.
+    """
 
     host: str
     port: int
@@ -43,28 +48,31 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address."""
-        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        ip = find_ip(self.host)
+        return self.host == "localhost" if ip is None else ip.is_loopback
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for all IPv4 addresses of the machine, or for all of them."""
+        ip = find_ip(self.host)
+        return ip is not None and ip.is_unspecified
+
+    @property
+    def connectable(self) -> "Address":
+        """The address at which clients on this machine reach a listener on this one.
+
+        It is the address itself, or loopback for a wildcard. [::] has IPv4 too, and a machine
+        may be without an IPv6 loopback address.
+        """
+        return Address(_LOOPBACK, self.port) if self.is_wildcard else self
 
 
-def _parse_address(value: str | Address) -> Address:
-    if isinstance(value, Address):
-        return value
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
-    if match is None or int(match[3]) > 65535:
-        raise ValueError(
-            "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
-        )
-    host = match[1] or match[2]
-    if host != "localhost":
-        _check_ip(host)
-    return Address(host, int(match[3]))
-
-
-def _check_ip(host: str) -> None:
+def find_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that `host` is, or None for a name."""
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        raise ValueError("must name the host as an IP address or localhost") from None
+        return None
 
 
 def _parse_seconds(value: Any, *, may_be_zero: bool = False) -> Any:
@@ -133,6 +141,28 @@ def _parse_key(value: str | Secret[str]) -> Secret[str]:
     return Secret(value)
 
 
+def _parse_store_url(value: str | Secret[str]) -> Secret[str]:
+    if isinstance(value, Secret):
+        return value
+    if not re.fullmatch(r"[\x21-\x7e]*", value):
+        raise ValueError("must hold visible ASCII characters only")
+    if set("?#") & set(value):
+        raise ValueError("must hold no query or fragment; in a password, write ? as %3F, # as %23")
+    try:
+        parts = urlsplit(value)
+        is_usable = parts.scheme in _STORE_SCHEMES and parts.port != 0
+        is_usable = is_usable and _HOST.fullmatch(parts.hostname or "") is not None
+        is_usable = is_usable and re.fullmatch("/?|/[0-9]{1,5}", parts.path) is not None
+    except ValueError:  # its text would quote the value
+        is_usable = False
+    if not is_usable:
+        raise ValueError(
+            "must be redis://HOST, rediss://HOST or valkey://HOST, with USER:PASSWORD@ before the "
+            "host, :PORT and /DATABASE behind it where needed; in a password, write / as %2F"
+        )
+    return Secret(value)
+
+
 def mask_query(url: str) -> str:
     """Return `url` without the values of its query, which may be secret."""
     path, query, _ = url.partition("?")
@@ -150,7 +180,6 @@ def as_text(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-AddressField = Annotated[Address, BeforeValidator(_parse_address)]
 SecondsField = Annotated[float, BeforeValidator(_parse_seconds)]
 DelayField = Annotated[float, BeforeValidator(partial(_parse_seconds, may_be_zero=True))]
 CountField = Annotated[int, BeforeValidator(_parse_count)]
@@ -158,4 +187,5 @@ CountOrZeroField = Annotated[int, BeforeValidator(partial(_parse_count, least=0)
 UrlField = Annotated[str, BeforeValidator(_check_http_url)]
 BaseUrlField = Annotated[str, BeforeValidator(_check_base_url)]
 KeyField = Annotated[Secret[str], PlainValidator(_parse_key)]
+StoreUrlField = Annotated[Secret[str], PlainValidator(_parse_store_url)]
 PathField = Annotated[Path, BeforeValidator(_parse_path)]

@@ -7,6 +7,7 @@ import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.client_credentials import ClientCredentials
+from sidecar.client_address import UNIX_PEER
 from sidecar.exchange.throttle import TRUST
 from sidecar.problems import Problem, ProblemError
 from tests.exchange.throttled import (
@@ -57,6 +58,18 @@ def test_wrong_secrets_from_one_address() -> None:
     refused = [guess(throttle, 1, client=f"client{number}")[0] for number in range(8)]
     assert refused == [False] * 5 + [True] * 3
     assert exchange(throttle, credentials(), THERE, error=None) is None
+
+
+def test_clients_behind_a_unix_socket() -> None:
+    """They have no address of their own, so their sum has no limit; each client has its limits."""
+    throttle, _ = make(address_failures=5, all_failures=20)
+    assert not any(guess(throttle, 1, UNIX_PEER, f"client{number}")[0] for number in range(10))
+    assert guess(throttle, 5, UNIX_PEER) == [False] * 3 + [True] * 2
+    for number in range(20):
+        guess(throttle, 1, f"192.0.3.{number}", "elsewhere")
+    assert guess(throttle, 1, UNIX_PEER, "elsewhere") == [True]
+    assert exchange(throttle, credentials("other"), UNIX_PEER, error=None) is None
+    assert guess(throttle, 5, UNIX_PEER, "other") == [False] * 3 + [True] * 2
 
 
 def test_addresses_of_one_network() -> None:

@@ -17,7 +17,11 @@ CANARY = "canary"
 TOKEN_URL = "https://auth.example.test/oauth/token"
 
 ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
-HOST = "must name the host as an IP address or localhost"
+OR_SOCKET = ", or a Unix socket, such as unix:/run/karmo-sidecar/rest.sock"
+HOST = (
+    "must name the host as an IP address or a host name; 0.0.0.0 means all IPv4 addresses, [::] "
+    "all addresses"
+)
 UNITS = "must be a number with the unit ms, s, m or h, such as 500ms, 5s or 2m"
 SECONDS = f"{UNITS}, above 0 and at most 1h"
 DELAY = f"{UNITS}, not below 0 and at most 1h"
@@ -94,6 +98,7 @@ def test_defaults() -> None:
         "max_client_failures": 30,
         "max_address_failures": 300,
         "max_client_calls": 3000,
+        "shared_limits_url": None,
         "log_level": "info",
         "log_client_key": None,
         "lame_duck": 5.0,
@@ -105,6 +110,7 @@ def test_defaults() -> None:
 
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
+STORE = "rediss://some:p%40ss@redis.example.test:6380/1"
 TLS_FILES = (
     *(f"{side}_tls_{file}" for side in ("rest", "grpc") for file in ("certificate", "key")),
     *(f"{side}_tls_client_ca" for side in ("rest", "grpc")),
@@ -134,6 +140,7 @@ SET: Mapping[str, tuple[str, Any]] = {
     "max_client_failures": ("1", 1),
     "max_address_failures": ("0100", 100),
     "max_client_calls": ("2", 2),
+    "shared_limits_url": (STORE, STORE),
     "log_level": ("error", "error"),
     "log_client_key": (KEY, KEY),
     "lame_duck": ("0s", 0.0),
@@ -159,6 +166,7 @@ def test_every_setting_is_in_the_table() -> None:
 def test_sources(name: str, value: str, read: object) -> None:
     """Each setting comes from its environment variable or from its flag."""
     others = {other: file for other, file in BESIDE.items() if name in BESIDE and other != name}
+    others |= {"log_client_key": KEY} if name == "shared_limits_url" else {}
     assert plain(getattr(load({f"SIDECAR_{name.upper()}": value}, others), name)) == read
     assert plain(getattr(load({}, others | {name: value}), name)) == read
 
@@ -202,8 +210,9 @@ def test_values_that_are_read_already() -> None:
     settings = Settings(rest_listen=Address("::1", 1), auth_api_timeout=1.5, max_in_flight=7)
     assert (str(settings.rest_listen), settings.auth_api_timeout) == ("[::1]:1", 1.5)
     assert settings.max_in_flight == 7
-    key = Secret(KEY)
+    key, store = Secret(KEY), Secret(STORE)
     assert Settings(log_client_key=key).log_client_key is key
+    assert Settings(shared_limits_url=store).shared_limits_url is store
 
 
 # The forms of values
@@ -217,6 +226,13 @@ ADDRESSES: Mapping[str, tuple[str, int, bool]] = {
     "10.0.0.1:1": ("10.0.0.1", 1, False),
     "192.0.2.1:00080": ("192.0.2.1", 80, False),
     "[2001:db8::1]:80": ("2001:db8::1", 80, False),
+    "[0:0::0]:80": ("::", 80, False),
+    "[::ffff:127.0.0.1]:80": ("127.0.0.1", 80, True),
+    "LOCALHOST:80": ("localhost", 80, True),
+    "sidecar.internal:80": ("sidecar.internal", 80, False),
+    f"{'x' * 63}:80": ("x" * 63, 80, False),
+    f"{'x.' * 126}x:80": (f"{'x.' * 126}x", 80, False),
+    "a_b-1.x1:80": ("a_b-1.x1", 80, False),
 }
 
 
@@ -259,11 +275,15 @@ BAD_ADDRESSES: Mapping[str, str] = {
     "[::1]8080": ADDRESS,
     "[canary]:8080": ADDRESS,
     "http://127.0.0.1:8080": ADDRESS,
-    "canary:8080": HOST,
     "localhost.:8080": HOST,
-    "LOCALHOST:8080": HOST,
+    "a..b:8080": HOST,
+    "-canary:8080": HOST,
+    "canary/x:8080": HOST,
+    f"{'x' * 64}:8080": HOST,
+    f"{'x.' * 126}xx:8080": HOST,
     "*:8080": HOST,
     "127.1:8080": HOST,
+    "canary.0x7f:8080": HOST,
     "256.0.0.1:8080": HOST,
     "١٢٧.0.0.1:8080": HOST,
     " 127.0.0.1:8080": HOST,
@@ -275,7 +295,8 @@ BAD_ADDRESSES: Mapping[str, str] = {
 @pytest.mark.parametrize(("value", "message"), BAD_ADDRESSES.items(), ids=repr)
 def test_bad_address(value: str, message: str) -> None:
     """What is no address of a listener is refused, and the fault says how one looks."""
-    assert fault_of("GRPC_LISTEN", value) == message
+    assert fault_of("ADMIN_LISTEN", value) == message
+    assert fault_of("GRPC_LISTEN", value) == message + OR_SOCKET * (message == ADDRESS)
 
 
 @pytest.mark.parametrize(
@@ -302,13 +323,13 @@ def test_seconds(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("port", ["9090", "50051"])
 def test_listeners_must_not_share_an_address(port: str) -> None:
-    """An address that two listeners would take is a fault, which check-config finds as well."""
+    """An address that two listeners would have is a fault, which check-config finds as well."""
     with pytest.raises(SettingsError) as raised:
         load({"SIDECAR_REST_LISTEN": f"127.0.0.1:{port}"}, {})
     name = {"9090": "ADMIN", "50051": "GRPC"}[port]
     other = "SIDECAR_REST_LISTEN"
     assert raised.value.violations == (
-        f"SIDECAR_{name}_LISTEN: must not be the address of {other}",
+        f"SIDECAR_{name}_LISTEN: must not share an address with {other}",
     )
 
 
@@ -331,6 +352,55 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
     settings = load({"SIDECAR_LOG_CLIENT_KEY_FILE": str(file)}, {})
     assert plain(settings.log_client_key) == KEY
     assert KEY not in f"{settings} {settings!r} {settings.model_dump()} {as_text(Secret(KEY))}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis://redis.test",
+        "VALKEY://redis.test/",
+        "valkey://:canary@10.0.0.1:1/15",
+        "rediss://some:canary@[::1]:65535/0",
+    ],
+)
+def test_a_store(value: str) -> None:
+    """The URL of a store has a host, and may have all else; it is masked as secrets are."""
+    settings = load({"SIDECAR_SHARED_LIMITS_URL": value}, {"log_client_key": KEY})
+    assert plain(settings.shared_limits_url) == value
+    assert "canary" not in f"{settings} {settings!r} {settings.model_dump()}"
+
+
+NO_STORE = (
+    "must be redis://HOST, rediss://HOST or valkey://HOST, with USER:PASSWORD@ before the host, "
+    ":PORT and /DATABASE behind it where needed; in a password, write / as %2F"
+)
+NO_QUERY = "must hold no query or fragment; in a password, write ? as %3F, # as %23"
+BAD_STORES: Mapping[str, str] = {
+    "": NO_STORE,
+    "canary": NO_STORE,
+    "redis.test:6379": NO_STORE,
+    "redis://": NO_STORE,
+    "redis://:canary@": NO_STORE,
+    "redis://redis.test:0": NO_STORE,
+    "redis://redis.test:65536": NO_STORE,
+    "redis://redis.test/canary": NO_STORE,
+    "redis://redis.test/1/2": NO_STORE,
+    "redis://:can/ary@redis.test": NO_STORE,
+    "redis://[canary]": NO_STORE,
+    "redis+sentinel://redis.test": NO_STORE,
+    "unix:///run/redis.sock": NO_STORE,
+    "https://redis.test": NO_STORE,
+    "redis://redis.test?db=1": NO_QUERY,
+    "redis://:can#ary@redis.test": NO_QUERY,
+    "redis://redis.test\n": ASCII,
+    "redis://:can\u00e4ry@redis.test": ASCII,
+}
+
+
+@pytest.mark.parametrize(("value", "message"), BAD_STORES.items(), ids=repr)
+def test_a_bad_store(value: str, message: str) -> None:
+    """What is no URL of a store is refused, and the fault shows no part of it."""
+    assert fault_of("SHARED_LIMITS_URL", value) == message
 
 
 BAD_SECONDS = (
@@ -445,6 +515,10 @@ UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
     "failures": (
         {"max_client_failures": "301"},
         "MAX_CLIENT_FAILURES: must not be more than SIDECAR_MAX_ADDRESS_FAILURES, which is 300",
+    ),
+    "shared counts without a key": (
+        {"shared_limits_url": STORE},
+        "LOG_CLIENT_KEY: must be set beside SIDECAR_SHARED_LIMITS_URL",
     ),
 }
 
@@ -694,9 +768,9 @@ def test_the_embedded_auth_api_may_be_anywhere_on_loopback(address: str) -> None
 # Faults
 
 EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
-    "SIDECAR_REST_LISTEN": (f"{CANARY}:1", HOST),
+    "SIDECAR_REST_LISTEN": (f"*{CANARY}:1", HOST),
     "SIDECAR_REST_KEEP_ALIVE": (CANARY, SECONDS),
-    "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS),
+    "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS + OR_SOCKET),
     "SIDECAR_GRPC_REFLECTION": (CANARY, SWITCH),
     "SIDECAR_ADMIN_LISTEN": (f"127.0.0.1:{CANARY}", ADDRESS),
     "SIDECAR_PUBLIC_URL": (f"http://{CANARY}/#{CANARY}", PARTS),

@@ -18,7 +18,10 @@ from sidecar.tls.certificates import Certificates
 UNITS = "must be a number with the unit ms, s, m or h, such as 500ms, 5s or 2m"
 TIME, DELAY = f"{UNITS}, above 0 and at most 1h", f"{UNITS}, not below 0 and at most 1h"
 COUNT = "must be a whole number from 1 to 1000000"
-ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
+ADDRESS = (
+    "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535, or a Unix "
+    "socket, such as unix:/run/karmo-sidecar/rest.sock"
+)
 SCHEME = "must begin with http:// or https://"
 HOST = "must have a host, and a port from 1 to 65535 if any"
 ASCII = "must hold visible ASCII characters only"
@@ -154,7 +157,7 @@ PAIRS: Mapping[str, tuple[Mapping[str, str], str]] = {
     ),
     "an address twice": (
         {"REST_LISTEN": "127.0.0.1:9090"},
-        "ADMIN_LISTEN: must not be the address of SIDECAR_REST_LISTEN",
+        "ADMIN_LISTEN: must not share an address with SIDECAR_REST_LISTEN",
     ),
     "half a pair": (
         {"REST_TLS_CERTIFICATE": "/tls.crt"},

@@ -103,7 +103,7 @@ async def test_the_state_of_a_sidecar() -> None:
         "dropped": {},
         "shed": 0,
     }
-    assert busy["grpc"] == {"calls": 1, "waiting": 0}
+    assert busy["grpc"] == {"calls": 1, "waiting": 0, "evicted": 0}
     assert busy["http"]["admin"]["open"] == 1
     assert (busy["auth_api"]["tries"], busy["auth_api"]["is_down"]) == (2, False)
     assert busy["auth_api"]["connections"]["open"] == 2
