@@ -36,6 +36,13 @@ def test_list_routes() -> None:
     ]
 
 
+def test_a_stream_is_listed_as_one() -> None:
+    """The response of a method with a stream of responses is shown as a stream."""
+    library = service(method("Watch", streams="server"))
+    rule = replace(RULES[0], method=library.methods_by_name["Watch"])
+    assert list(list_routes([rule]))[1].endswith("library.v1.Library/Watch  -     stream of shelf")
+
+
 def test_no_route() -> None:
     """Without routes there is only the head of the table."""
     assert list(list_routes([])) == ["METHOD  PATH  SERVED BY  BODY  RESPONSE"]
