@@ -1,5 +1,6 @@
 """The commands of `karmo-sidecar`. The only module that prints."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -35,18 +36,18 @@ _CALLING = frozenset({"serve", "check-config"})
 _SERVING = _CALLING | {"dev"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901 one branch for a command
     """Run one command and return the exit status of the process."""
     known, unknown = commands.make_parser(probe.PROBES).parse_known_args(arguments)
     parsed = vars(known)
     command, client_id = parsed.pop("command"), parsed.pop("ID", None)
+    fields = commands.COMMANDS[command].fields
+    violations = explain_unknown(unknown, command, fields)
+    if not fields:
+        return _fail(*violations) if violations else _explain(command, parsed)
     is_printing, question = parsed.pop("print", False), parsed.pop("probe", None)
     failed = EX_UNHEALTHY if question else EX_CONFIG
     flags = {name: value for name, value in parsed.items() if value is not None}
-    fields = commands.COMMANDS[command].fields
-    violations = [
-        explain_unknown(each, command, fields) for each in unknown if each.startswith("-")
-    ]
     try:
         settings = load(os.environ, flags, needs_upstream=command in _CALLING)
     except SettingsError as error:
@@ -57,9 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
     if command in _SERVING and settings.shared_limits_url and find_spec("redis") is None:
         violations.append(f"{name_of('shared_limits_url')}: {_NEEDS_REDIS}")
-    if violations or unknown:
-        usage = f"unexpected arguments; see karmo-sidecar {command} --help"
-        return _fail(*violations or [usage], status=failed)
+    if violations:
+        return _fail(*violations, status=failed)
     if question:
         return _probe(settings, question)
     if command == "check-config":
@@ -135,6 +135,23 @@ def _describe(settings: Settings) -> int:
     return _write(openapi.encode(document).decode().removesuffix("\n"))
 
 
+def _explain(command: str, arguments: Mapping[str, Any]) -> int:
+    """List the routes, or explain the request that `arguments` describe."""
+    from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES  # noqa: PLC0415 as above
+    from sidecar.rest.request_explainer import RequestExplainer  # noqa: PLC0415 as above
+    from sidecar.transcoding.explanation import http_request  # noqa: PLC0415 as above
+
+    explainer = RequestExplainer(SERVICES, EXAMPLES)
+    if command == "routes":
+        return _write(*explainer.list_routes())
+    try:
+        request = http_request.parse(**arguments, max_body_bytes=MAX_REQUEST_BYTES)
+    except ValueError as error:
+        return _fail(str(error), status=commands.EX_USAGE)
+    explanation, lines = asyncio.run(explainer.explain(request))
+    return _write(*lines) or (commands.EX_REFUSED if explanation.is_refused else 0)
+
+
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
         return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
@@ -145,7 +162,8 @@ def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from sidecar import runtime  # noqa: PLC0415 as above
 
-    announce = partial(_announce, settings) if embeds_auth_api else _be_silent
+    # Without a developer, the log alone tells the addresses.
+    announce = partial(_announce, settings) if embeds_auth_api else lambda _addresses: None
     needed, available = file_limits.raise_soft_limit(
         connections=settings.max_connections, calls=settings.max_in_flight
     )
@@ -183,10 +201,6 @@ def _fail(*violations: str, status: int = EX_CONFIG) -> int:
     for violation in violations:
         print(f"karmo-sidecar: {violation}", file=sys.stderr)
     return status
-
-
-def _be_silent(_addresses: object) -> None:
-    """Announce nothing: the log tells the addresses."""
 
 
 def _announce(settings: Settings, addresses: sockets.Addresses) -> None:

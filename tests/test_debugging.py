@@ -46,7 +46,7 @@ KINDS = {
 LOG = "sidecar.log"
 FILES = ("ca.pem", "client.pem", "client.key", "request.json", LOG)
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-FAILURES = ("ERROR:", "Failed ")
+FAILURES = ("ERROR:", "Failed ", "result    refused")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,11 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "probe",
         "process",
         "rest.openapi",
+        "rest.request_explainer",
         "runtime",
         "settings",
         "tls",
+        "transcoding.explanation",
     ),
     "runtime": (
         "admin_app",
@@ -203,6 +205,20 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.strict_json",
         "transcoding.template",
     ),
+    "transcoding.explanation": (
+        "transcoding.errors",
+        "transcoding.fields",
+        "transcoding.metadata",
+        "transcoding.options",
+        "transcoding.percent",
+        "transcoding.protojson",
+        "transcoding.router",
+        "transcoding.rules",
+        "transcoding.status",
+        "transcoding.strict_json",
+        "transcoding.template",
+        "transcoding.transcoder",
+    ),
     "transcoding": ("transcoding.protojson",),
 }
 # The only modules that may import a library. A package stands for all of its modules.
@@ -225,7 +241,13 @@ USERS: Mapping[str, tuple[str, ...]] = {
 }
 STARLETTE_USERS = tuple(
     f"transcoding.{module}"
-    for module in ("transcoder", "request_body", "cancellation", "default_renderer")
+    for module in (
+        "transcoder",
+        "request_body",
+        "cancellation",
+        "default_renderer",
+        "explanation.decision",
+    )
 )
 STDLIB_ONLY = tuple(
     f"transcoding.{module}"

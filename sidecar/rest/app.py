@@ -10,6 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from sidecar import logs
@@ -62,12 +63,7 @@ def build(
             yield
 
     app = Starlette(
-        routes=[
-            *index.routes(document),
-            openapi.route(tree),
-            reference.route(document, limits, samples),
-            *problem_pages.routes(document),
-        ],
+        routes=pages(document, limits, samples),
         exception_handlers={HTTPException: renderer.render_http, Exception: renderer.render_fault},
         lifespan=lifespan,
     )
@@ -77,6 +73,18 @@ def build(
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
     return AccessLog(app, renderer, trusted_proxies, tracer=tracer, observe=observe)
+
+
+def pages(
+    document: Document, limits: Sequence[Limit] = (), samples: Sequence[Sample] = ()
+) -> list[Route]:
+    """Return the routes of the pages about the API that `document` describes."""
+    return [
+        *index.routes(document),
+        openapi.route(document.tree),
+        reference.route(document, limits, samples),
+        *problem_pages.routes(document),
+    ]
 
 
 def serialize(problem: Problem, public_url: str) -> bytes:

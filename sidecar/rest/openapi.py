@@ -92,12 +92,12 @@ def problems_of(examples: Mapping[str, Examples]) -> Mapping[Reason, Problem]:
     }
 
 
-def encode(tree: Tree) -> bytes:
+def encode(tree: Mapping[str, Any]) -> bytes:
     """Return a document as JSON that people can read too."""
     return json.dumps(tree, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def route(tree: Tree) -> Route:
+def route(tree: Mapping[str, Any]) -> Route:
     """Return the route of a document, which every web page may read."""
     headers = {"Access-Control-Allow-Origin": "*"}
     content = FixedContent(data=encode(tree), media_type=JSON, headers=headers)

@@ -10,18 +10,18 @@ from sidecar.settings import flags
 
 # sysexits.h: a wrong setting or an address in use; an output that failed; an internal error.
 EX_CONFIG, EX_IOERR, EX_SOFTWARE = 78, 74, 70
-# What a container runtime takes for "unhealthy".
-EX_UNHEALTHY = 1
+# What a container runtime takes for "unhealthy"; and a request that would be refused.
+EX_UNHEALTHY = EX_REFUSED = 1
 # The status of `argparse`.
-_EX_USAGE = 2
+EX_USAGE = 2
 
 # The exit statuses, and what each means.
 STATUSES: Mapping[int, str] = {
     0: "success; serve and dev: stopped by a signal or by POST /drain",
-    EX_UNHEALTHY: "probe only: the answer is not 200, there is none, or a setting is wrong",
-    _EX_USAGE: "the command line cannot be read: no such command, or no value for a flag",
+    EX_UNHEALTHY: "probe: not healthy, or a wrong setting; explain: it would be refused",
+    EX_USAGE: "the command line cannot be read: no such command, or no value for a flag",
     EX_SOFTWARE: "the process failed because of a bug: the log has a line of it",
-    EX_IOERR: "check-config, openapi and hash-client: standard output cannot be written",
+    EX_IOERR: "a command that prints: standard output cannot be written",
     EX_CONFIG: "a setting, flag or certificate is wrong, or an address cannot be used",
 }
 
@@ -48,7 +48,7 @@ class Command:
 # The settings of `serve`: all but those of the embedded auth-api.
 _SERVED = "(?!dev_).*"
 # `openapi`, `hash-client` and `probe` accept every flag, so that one list of flags fits the
-# sidecar and its health check.
+# sidecar and its health check. `routes` and `explain` read no settings and have no flags of them.
 COMMANDS: Mapping[str, Command] = {
     "serve": Command(purpose="serve the API, calling the auth-api", accepted=_SERVED),
     "dev": Command(purpose="serve the API and an embedded auth-api for it, with demo clients"),
@@ -61,6 +61,15 @@ COMMANDS: Mapping[str, Command] = {
         purpose="print the OpenAPI document of the API",
         read="public_url|rest_listen|rest_tls_(certificate|key)",  # for the public URL
     ),
+    "routes": Command(
+        purpose="print each route of the REST API, and what serves it",
+        accepted="",
+    ),
+    "explain": Command(
+        purpose="print what would become of a REST request, and call nothing",
+        usage=" METHOD TARGET [-H HEADER ...] [--body FILE]",
+        accepted="",
+    ),
     "hash-client": Command(
         purpose="print the hash that stands for a client in the log",
         usage=" [ID]",
@@ -72,6 +81,7 @@ COMMANDS: Mapping[str, Command] = {
         read="admin_listen",
     ),
 }
+_FLAGS = " [FLAG=VALUE ...]"
 _OTHERS = "The other flags are accepted and checked, but have no effect here.\n\n"
 
 
@@ -96,13 +106,14 @@ def make_parser(questions: Sequence[str]) -> argparse.ArgumentParser:
         own = commands.add_parser(
             name,
             description=command.purpose,
-            usage=f"karmo-sidecar {name}{command.usage} [FLAG=VALUE ...]",
+            usage=f"karmo-sidecar {name}{command.usage}{_FLAGS if command.fields else ''}",
             allow_abbrev=False,
             formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=6),
             epilog=_epilog(shown, is_partial=len(shown) < len(command.fields)),
         )
         flags.add(own, command.fields, shown)
     _add_arguments(commands.choices, questions)
+    _add_request(commands.choices["explain"])
     return parser
 
 
@@ -128,7 +139,31 @@ def _add_arguments(
     )
 
 
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    """Add what describes an HTTP request, in the words of curl."""
+    parser.add_argument("method", metavar="METHOD", help="the HTTP method, such as POST")
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="path and query, percent-encoded as in a URL: '/v1/oauth/token?x=1'",
+    )
+    parser.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        dest="headers",
+        metavar="HEADER",
+        help="a header, such as 'Content-Type: application/json'; may be repeated",
+    )
+    parser.add_argument(
+        "--body", metavar="FILE", help="the file with the body, or - for standard input"
+    )
+
+
 def _epilog(shown: Sequence[str], *, is_partial: bool) -> str:
+    if not shown:
+        return _STATUSES
     forms = "".join(f"  {line}\n" for line in flags.explain_forms(shown))
     others = _OTHERS if is_partial else ""
     return f"{others}values:\n{forms}\n{flags.SOURCES}\n{_STATUSES}"

@@ -79,11 +79,18 @@ def explain_forms(fields: Collection[str]) -> Iterator[str]:
             yield f"{form:<10} {meaning}"
 
 
-def explain_unknown(argument: str, command: str, fields: Collection[str]) -> str:
-    """Return the violation of an unknown flag of `command`, which has the flags of `fields`.
+def explain_unknown(arguments: Collection[str], command: str, fields: Collection[str]) -> list[str]:
+    """Return the violations of unknown arguments of `command`, which has the flags of `fields`.
 
-    The text has no value, which may be a secret.
+    Each flag has one. Without a flag there is one for all. No text has a value, which may be a
+    secret.
     """
+    wrong = [_explain_flag(each, command, fields) for each in arguments if each.startswith("-")]
+    usage = [f"unexpected arguments; see karmo-sidecar {command} --help"]
+    return wrong or usage[: len(arguments)]
+
+
+def _explain_flag(argument: str, command: str, fields: Collection[str]) -> str:
     flag = argument.partition("=")[0]
     if flag in map(flag_of, Settings.model_fields):
         return f"{flag}: is a flag of dev, not of {command}; remove it"

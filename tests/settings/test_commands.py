@@ -18,9 +18,15 @@ READ = {
     "dev": set(Settings.model_fields),
     "check-config": set(Settings.model_fields) - DEV,
     "openapi": {"rest_listen", "public_url", "rest_tls_certificate", "rest_tls_key"},
+    "routes": set(),
+    "explain": set(),
     "hash-client": {"log_client_key"},
     "probe": {"admin_listen"},
 }
+# The commands that have flags of settings.
+SETTING = [name for name in COMMANDS if READ[name]]
+# The flags that a command has besides those.
+OWN = {"check-config": {"--print"}, "explain": {"--header", "--body"}}
 # The form of the value of some settings of each type.
 FORMS = {
     "rest_listen": "HOST:PORT",
@@ -70,7 +76,7 @@ def test_a_command_has_the_flags_that_it_reads(
     """Each flag is there with the form of its value, its variable and its default, and no other."""
     text = " ".join(help_of(command, capsys=capsys).split())
     expected = {flags.flag_of(field) for field in READ[command]} | {"--help"}
-    own = {"--print"} if command == "check-config" else set()
+    own = OWN.get(command, set())
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) == expected | own
     for field in READ[command]:
         default = as_text(Settings.model_fields[field].default)
@@ -81,19 +87,22 @@ def test_a_command_has_the_flags_that_it_reads(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_explains(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each command explains its forms of values, `_FILE`, which source wins, and each status."""
+    """Each command explains each status; one of settings also their forms, `_FILE` and sources."""
     text = help_of(command, capsys=capsys)
-    assert "_FILE at the end of its name gives the path of a file" in text
-    assert "The flag\nwins over the variable, and the variable over the default." in text
     for status, meaning in STATUSES.items():
         assert f"\n  {status:<3} {meaning}\n" in text
+    if command not in SETTING:
+        assert "environment variable" not in text
+        return
+    assert "_FILE at the end of its name gives the path of a file" in text
+    assert "The flag\nwins over the variable, and the variable over the default." in text
     forms = {FORMS[field] for field in READ[command] if field in FORMS}
     explained = set(re.findall(r"^  (\S+) +", text.partition("\nvalues:\n")[2], re.MULTILINE))
     assert {form for form in forms if form.isupper() or form == "on|off"} <= explained
     assert ("ms, s, m or h" in text) is ("DURATION" in forms)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SETTING)
 def test_every_flag_is_accepted(command: str) -> None:
     """Commands that read one setting accept every flag; `serve` has none of the embedded auth-api.
 

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from karmo.schema.v1 import constraints_pb2 as karmo_dot_schema_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!karmo/auth/v1/token_service.proto\x12\rkarmo.auth.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!karmo/schema/v1/constraints.proto\"\xb8\x01\n\x14\x45xchangeTokenRequest\x12<\n\ngrant_type\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xf2\xe0\x18\x14\n\x12\x63lient_credentialsR\ngrant_type\x12,\n\tclient_id\x18\x02 \x01(\tB\x0e\xf2\xe0\x18\n\"\x08^[ -~]*$R\tclient_id\x12\x34\n\rclient_secret\x18\x03 \x01(\tB\x0e\xf2\xe0\x18\n\"\x08^[ -~]*$R\rclient_secret\"\xaf\x01\n\x15\x45xchangeTokenResponse\x12\x38\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xf2\xe0\x18\x0c\x10\x01\"\x08^[!-~]*$R\x0c\x61\x63\x63\x65ss_token\x12\x30\n\ntoken_type\x18\x02 \x01(\tB\x10\xe2\x41\x01\x02\xf2\xe0\x18\x08\n\x06\x42\x65\x61rerR\ntoken_type\x12*\n\nexpires_in\x18\x03 \x01(\x05\x42\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x30\x01R\nexpires_in2\x86\x01\n\x0cTokenService\x12v\n\rExchangeToken\x12#.karmo.auth.v1.ExchangeTokenRequest\x1a$.karmo.auth.v1.ExchangeTokenResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/oauth/token:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!karmo/auth/v1/token_service.proto\x12\rkarmo.auth.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!karmo/schema/v1/constraints.proto\"\xbb\x01\n\x14\x45xchangeTokenRequest\x12<\n\ngrant_type\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xf2\xe0\x18\x14\n\x12\x63lient_credentialsR\ngrant_type\x12,\n\tclient_id\x18\x02 \x01(\tB\x0e\xf2\xe0\x18\n\"\x08^[ -~]*$R\tclient_id\x12\x37\n\rclient_secret\x18\x03 \x01(\tB\x11\x80\x01\x01\xf2\xe0\x18\n\"\x08^[ -~]*$R\rclient_secret\"\xb2\x01\n\x15\x45xchangeTokenResponse\x12;\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x17\x80\x01\x01\xe2\x41\x01\x02\xf2\xe0\x18\x0c\x10\x01\"\x08^[!-~]*$R\x0c\x61\x63\x63\x65ss_token\x12\x30\n\ntoken_type\x18\x02 \x01(\tB\x10\xe2\x41\x01\x02\xf2\xe0\x18\x08\n\x06\x42\x65\x61rerR\ntoken_type\x12*\n\nexpires_in\x18\x03 \x01(\x05\x42\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x30\x01R\nexpires_in2\x86\x01\n\x0cTokenService\x12v\n\rExchangeToken\x12#.karmo.auth.v1.ExchangeTokenRequest\x1a$.karmo.auth.v1.ExchangeTokenResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/oauth/token:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGETOKENREQUEST'].fields_by_name['client_id']._loaded_options = None
   _globals['_EXCHANGETOKENREQUEST'].fields_by_name['client_id']._serialized_options = b'\362\340\030\n\"\010^[ -~]*$'
   _globals['_EXCHANGETOKENREQUEST'].fields_by_name['client_secret']._loaded_options = None
-  _globals['_EXCHANGETOKENREQUEST'].fields_by_name['client_secret']._serialized_options = b'\362\340\030\n\"\010^[ -~]*$'
+  _globals['_EXCHANGETOKENREQUEST'].fields_by_name['client_secret']._serialized_options = b'\200\001\001\362\340\030\n\"\010^[ -~]*$'
   _globals['_EXCHANGETOKENRESPONSE'].fields_by_name['access_token']._loaded_options = None
-  _globals['_EXCHANGETOKENRESPONSE'].fields_by_name['access_token']._serialized_options = b'\342A\001\002\362\340\030\014\020\001\"\010^[!-~]*$'
+  _globals['_EXCHANGETOKENRESPONSE'].fields_by_name['access_token']._serialized_options = b'\200\001\001\342A\001\002\362\340\030\014\020\001\"\010^[!-~]*$'
   _globals['_EXCHANGETOKENRESPONSE'].fields_by_name['token_type']._loaded_options = None
   _globals['_EXCHANGETOKENRESPONSE'].fields_by_name['token_type']._serialized_options = b'\342A\001\002\362\340\030\010\n\006Bearer'
   _globals['_EXCHANGETOKENRESPONSE'].fields_by_name['expires_in']._loaded_options = None
@@ -49,9 +49,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSERVICE'].methods_by_name['ExchangeToken']._loaded_options = None
   _globals['_TOKENSERVICE'].methods_by_name['ExchangeToken']._serialized_options = b'\202\323\344\223\002\024\"\017/v1/oauth/token:\001*'
   _globals['_EXCHANGETOKENREQUEST']._serialized_start=151
-  _globals['_EXCHANGETOKENREQUEST']._serialized_end=335
-  _globals['_EXCHANGETOKENRESPONSE']._serialized_start=338
-  _globals['_EXCHANGETOKENRESPONSE']._serialized_end=513
-  _globals['_TOKENSERVICE']._serialized_start=516
-  _globals['_TOKENSERVICE']._serialized_end=650
+  _globals['_EXCHANGETOKENREQUEST']._serialized_end=338
+  _globals['_EXCHANGETOKENRESPONSE']._serialized_start=341
+  _globals['_EXCHANGETOKENRESPONSE']._serialized_end=519
+  _globals['_TOKENSERVICE']._serialized_start=522
+  _globals['_TOKENSERVICE']._serialized_end=656
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,1 @@
+"""Explanations of HTTP requests: what the transcoder does with one, without calling a service."""
