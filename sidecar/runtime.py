@@ -84,7 +84,7 @@ async def running(
             settings=settings,
             public_url=settings.public_url_at(address_of(bound.rest)),
             certificates=certificates,
-            admission=Admission(settings.max_in_flight),
+            admission=Admission(settings.max_in_flight, streams=settings.max_streams),
             durations=metrics.durations,
             tracer=tracing.tracer,
         )

@@ -172,7 +172,15 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.strict_json",
         "transcoding.template",
     ),
-    "transcoding": ("transcoding.protojson",),
+    "transcoding.streams": (
+        "transcoding.cancellation",
+        "transcoding.errors",
+        "transcoding.media_type",
+        "transcoding.protojson",
+        "transcoding.responses",
+        "transcoding.status",
+    ),
+    "transcoding": ("transcoding.protojson", "transcoding.streams"),
 }
 # The only modules that may import a library. A package stands for all of its modules.
 USERS: Mapping[str, tuple[str, ...]] = {
@@ -190,7 +198,13 @@ USERS: Mapping[str, tuple[str, ...]] = {
 }
 STARLETTE_USERS = tuple(
     f"transcoding.{module}"
-    for module in ("transcoder", "request_body", "cancellation", "default_renderer")
+    for module in (
+        "transcoder",
+        "request_body",
+        "cancellation",
+        "default_renderer",
+        "streams.response",
+    )
 )
 STDLIB_ONLY = tuple(
     f"transcoding.{module}"
@@ -199,6 +213,7 @@ STDLIB_ONLY = tuple(
         "media_type",
         "percent",
         "protojson.location",
+        "streams.framing",
         "strict_json",
         "template",
     )

@@ -1,6 +1,7 @@
 """A transport that closes without destroying its last response (lingering close)."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -11,12 +12,16 @@ _ABORT_AFTER = 10
 class LingeringTransport:
     """Wraps a transport: `close` ends the writing, and reads on for `linger` seconds.
 
-    Every other name is that of the wrapped transport.
+    If `must_abort` is true, `close` resets the connection instead. Every other name is that of
+    the wrapped transport.
     """
 
-    def __init__(self, transport: asyncio.Transport, linger: float) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, linger: float, must_abort: Callable[[], bool]
+    ) -> None:
         self._transport = transport
         self._linger = linger
+        self._must_abort = must_abort
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
@@ -32,6 +37,9 @@ class LingeringTransport:
         The connection of a peer that does not read is aborted.
         """
         if self.is_closing():
+            return
+        if self._must_abort():
+            self._transport.abort()
             return
         later = asyncio.get_running_loop().call_later
         self._timers = (

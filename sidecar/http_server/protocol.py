@@ -64,7 +64,7 @@ class HttpProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         """Accept the connection; beyond the limit abort the longest waiting one, or refuse this."""
         self._listener.opening.discard(self)
-        lingering = LingeringTransport(transport, self._limits.linger)
+        lingering = LingeringTransport(transport, self._limits.linger, self.conn.ends_by_close)
         super().connection_made(cast("asyncio.Transport", lingering))
         limit = self._limits.connections
         if len(self.connections) > limit and self._listener.waiting:
@@ -99,7 +99,12 @@ class HttpProtocol(H11Protocol):
         self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override] # what asyncio takes
-        """Return whether a whole request waits for its response. TLS has no half-close: False."""
+        """Return whether a whole request waits for its response. TLS has no half-close: False.
+
+        A client that ends its side during a response does not want the rest.
+        """
+        if self.conn.is_streaming():
+            self.transport.abort()
         if self.transport.is_closing() or self.scheme == "https" or self._is_waiting():
             return False
         self.conn.has_eof = True

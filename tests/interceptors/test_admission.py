@@ -40,6 +40,7 @@ Behavior = Callable[[Any, Any], Any]
 HI = StringValue(value="hi")
 GUARD = 20  # seconds; nothing here takes nearly as long
 MOST = 2
+STREAMS = 3
 OVERLOADED = pb.PROBLEM_REASON_OVERLOADED
 STOPPING = pb.PROBLEM_REASON_SERVICE_STOPPING
 FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
@@ -48,7 +49,7 @@ FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_se
 @pytest.fixture
 def admission() -> Admission:
     """Give an admission of two calls."""
-    return Admission(MOST)
+    return Admission(MOST, streams=STREAMS)
 
 
 @pytest.fixture(params=[open_in_process, open_socket], ids=["in_process", "socket"])

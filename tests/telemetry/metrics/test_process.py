@@ -136,7 +136,7 @@ def test_a_date_that_cannot_be_read_is_absent() -> None:
     read = Expiry(listener="grpc", file="tls.crt", not_after=end, days_left=9)
     counts = Counts(
         phase=Phase.SERVING,
-        calls=Admission(1).counts,
+        calls=Admission(1, streams=1).counts,
         http={},
         grpc=GrpcCounts(calls=0, waiting=0),
         auth_api=None,
