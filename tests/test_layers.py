@@ -166,6 +166,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.body_formats",
         "transcoding.errors",
         "transcoding.fields",
+        "transcoding.media_type",
         "transcoding.options",
         "transcoding.protojson",
         "transcoding.rules",

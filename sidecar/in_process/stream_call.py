@@ -45,6 +45,7 @@ class StreamCall(Call, grpc.aio.UnaryStreamCall[Any, _Response]):
         return await self._next()
 
     async def wait_for_connection(self) -> None:
+        await self.initial_metadata()
         if self.done():
             self._raise_for_status()
 
@@ -80,7 +81,7 @@ class StreamCall(Call, grpc.aio.UnaryStreamCall[Any, _Response]):
 
         if self._held is None:
             end()
-        else:
+        elif self._ending is None:
             self._ending = end
 
     async def _iterate(self) -> AsyncIterator[_Response]:
