@@ -21,11 +21,14 @@ from sidecar.transcoding.media_type import EVENT_STREAM, NDJSON
 class Framing:
     """One framing.
 
-    `item` returns the bytes of a message, from its number in the response, which begins with
-    1, and its JSON or content. `failure` returns the end of a body after at least one message,
-    from the JSON of a problem; it is None if the body cannot hold one. `end` is the end of
-    any other body, and `empty` the body without messages. `keep_alive` may be sent between
-    two items. `headers` are further header fields of the response.
+    * `item` returns the bytes of a message, from its number and its JSON or content. The first
+      message of an array or of lines has the number 1.
+    * `failure` returns the end of a body after at least one message, from the JSON of a problem.
+      It is None if the body cannot hold one.
+    * `end` is the end of any other body with messages, and `empty` the body without any.
+    * `keep_alive` may be sent between two items.
+    * `headers` are further header fields of the response.
+    * `is_numbered`: clients see the numbers.
     """
 
     item: Callable[[int, bytes], bytes]
@@ -34,6 +37,7 @@ class Framing:
     empty: bytes = b""
     keep_alive: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_numbered: bool = False
 
 
 def framing_of(media_type: str | None) -> Framing:
@@ -97,6 +101,7 @@ _FRAMINGS: Mapping[str, Framing] = MappingProxyType(
             keep_alive=b": keep-alive\n\n",
             # nginx would hold events back until it has many.
             headers={"X-Accel-Buffering": "no"},
+            is_numbered=True,
         ),
     }
 )

@@ -63,7 +63,8 @@ class Streamer:
             responses.close()
             response, content_type = Response(framing.empty), chosen
         else:
-            last_id = request.headers.get("Last-Event-ID") if self.resumes else None
+            resumes = self.resumes and framing.is_numbered
+            last_id = request.headers.get("Last-Event-ID") if resumes else None
             stream = _Stream(
                 responses, request, first.content, _number_after(last_id), chosen, framing
             )
