@@ -1,6 +1,8 @@
 """A transport that closes without destroying its last response (lingering close)."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -39,7 +41,7 @@ class LingeringTransport:
         if self.is_closing():
             return
         if self._must_abort():
-            self._transport.abort()
+            self._reset()
             return
         later = asyncio.get_running_loop().call_later
         self._timers = (
@@ -50,6 +52,12 @@ class LingeringTransport:
             self._end_writing()
         else:
             self._transport.close()  # TLS cannot end one direction alone
+
+    def _reset(self) -> None:
+        connection = self._transport.get_extra_info("socket")
+        # Without time to linger, closing sends RST (socket(7)).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def _end_writing(self) -> None:
         try:

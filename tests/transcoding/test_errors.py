@@ -59,7 +59,7 @@ ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
         "Accept application/json; there is no other media type.",
         {},
     ),
-    "method": (
+    "stream of requests": (
         NotServedError(),
         501,
         "This method takes a stream of requests. Call it by gRPC.",
