@@ -16,7 +16,7 @@ from weakref import WeakSet
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from sidecar.http_server import request_head
+from sidecar.http_server import half_close, request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError
 from sidecar.http_server.counts import Drop, Refusal
 from sidecar.http_server.limits import Limits
@@ -108,7 +108,10 @@ class HttpProtocol(H11Protocol):
         if self.transport.is_closing() or self.scheme == "https" or self._is_waiting():
             return False
         self.conn.has_eof = True
-        return not self.cycle.more_body
+        if self.cycle.more_body:
+            return False
+        half_close.abort_when_reset(self.transport)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release timers and shared state; after a reset the base class does not."""

@@ -12,11 +12,14 @@ BACKLOG = 1024
 # After 30 s of silence the system probes whether the peer of a connection is still there: without
 # that, a stream to a peer that is gone would last until its next message. Three probes, 10 s apart.
 # An accepted connection inherits the options of the listening socket.
+_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in _PROBES.items()
+        if hasattr(socket, name)  # not on every system
+    ),
 )
 
 

@@ -37,13 +37,14 @@ Receipt = GetMessageClass(descriptor("Receipt", of=SERVICE))
 HttpBody = GetMessageClass(SERVICE.methods_by_name["Read"].output_type)
 # As large as a chunk that sockets like.
 PIECE = b"x" * 65_536
+LARGE = PIECE.decode()
 
 
 class Service:
     """The handler of every method. The name in the request says what it does.
 
-    "two" yields two messages, "fail" fails after two; "wait" waits after one, and "endless" never
-    stops. A unary method answers at once.
+    "two" yields two messages, "fail" fails after two; "wait" waits after one, "hold" before one,
+    and "endless" never stops. A unary method answers at once.
     """
 
     def __init__(self) -> None:
@@ -64,12 +65,15 @@ class Service:
     async def _stream(self, name: str, context: Any) -> AsyncIterator[Message]:
         is_content = "files" in dict(context.invocation_metadata()).get("x-kind", "")
         try:
+            if name == "hold":
+                self.waiting.release()
+                await self.release.wait()
             for number in range(2**30 if name == "endless" else 2):
                 self.written += 1
                 if is_content:
                     yield HttpBody(content_type="text/x", data=PIECE)
                 else:
-                    yield Receipt(name=str(number))
+                    yield Receipt(name=LARGE if name == "endless" else str(number))
                 if name == "wait":
                     self.waiting.release()
                     await self.release.wait()

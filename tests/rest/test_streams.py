@@ -5,17 +5,20 @@ import json
 import socket
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
+from sidecar.http_server import half_close
 from sidecar.problems import CATALOGUE
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
-from tests.loops import on_each_loop
+from tests.loops import on_each_loop, on_skipping_loop
 from tests.raw_http import next_answer
 from tests.recorded import Line, recorded
 from tests.rest.streaming import PIECE, ask, serving
+from tests.virtual_time import skip
 
 EVENTS, LINES = b"Accept: text/event-stream", b"Accept: application/x-ndjson"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -140,6 +143,32 @@ async def test_a_client_that_ended_its_side_before_is_served() -> None:
         await scene.service.waiting.acquire()
         scene.service.release.set()
         assert len(await client.chunks()) == 2
+
+
+@on_skipping_loop
+async def test_a_client_that_ended_its_side_and_is_gone() -> None:
+    """A silent stream whose client has ended its side, and then left, is cancelled within 5 s."""
+    async with serving() as scene:
+        client = await scene.connect(ask("/v1/watch/hold"))
+        await scene.service.waiting.acquire()
+        client.writer.write_eof()
+        (connection,) = scene.connections
+        await eventually(lambda: bool(connection.conn.has_eof))
+        skip(half_close.INTERVAL)
+        await asyncio.sleep(0)  # what is due runs
+        assert scene.admission.counts.streams == 1
+        reset(client.writer)
+        await eventually(lambda: is_gone(connection))
+        assert scene.admission.counts.streams == 1
+        skip(half_close.INTERVAL)
+        await scene.service.left.acquire()
+        await scene.is_idle()
+
+
+def is_gone(connection: Any) -> bool:
+    """Whether the system knows that the peer of `connection` is gone."""
+    accepted = connection.transport.get_extra_info("socket")
+    return bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 7)
 
 
 @on_each_loop
