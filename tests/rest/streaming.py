@@ -9,6 +9,7 @@ from typing import Any
 from google.api.http_pb2 import HttpRule
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from starlette.applications import Starlette
 
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
@@ -18,8 +19,10 @@ from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import sockets
 from sidecar.rest import app as rest_app
+from sidecar.rest.access_log import AccessLog
+from sidecar.rest.problem_documents import Renderer
 from sidecar.settings.types import Address
-from sidecar.transcoding import Options
+from sidecar.transcoding import Options, Transcoder
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
 from tests.transcoding.library import descriptor, method, post, service
@@ -143,12 +146,20 @@ async def serving(*, calls: int = 8, streams: int = 8, **limits: float) -> Async
     channel = InProcessChannel(interceptors=(ErrorBoundary(PUBLIC_URL), admission))
     channel.add_generic_rpc_handlers((handler_of(handlers.handle, SERVICE),))
     options = Options(metadata_headers=frozenset({"x-kind"}))
-    app = rest_app.build({SERVICE: options}, channel, public_url=PUBLIC_URL)
+    renderer = Renderer(PUBLIC_URL)
+    app = Starlette()  # without the pages and the description, which take long to make
+    app.router.default = Transcoder(
+        [SERVICE], channel, options=options, render_error=renderer.render
+    )
     shedding = LoadShedding(admission.is_full, rest_app.serialize(admission.overloaded, PUBLIC_URL))
     chosen: Any = {"linger": 0.05, **limits}
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
         listener = HttpListener(
-            app, bound, grace=20, limits=Limits(**chosen), load_shedding=shedding
+            AccessLog(app, renderer, 0),
+            bound,
+            grace=20,
+            limits=Limits(**chosen),
+            load_shedding=shedding,
         )
         await listener.start()
         scene = Scene(
@@ -164,6 +175,7 @@ async def serving(*, calls: int = 8, streams: int = 8, **limits: float) -> Async
                 reset(client.writer)
             listener.cut()
             await listener.stop()
+            await channel.close()
 
 
 def ask(
