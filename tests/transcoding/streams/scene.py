@@ -15,7 +15,7 @@ from tests.faults.conditions import eventually
 from tests.transcoding.asgi import Exchange, Wire
 from tests.transcoding.library import descriptor, method, post, service
 
-STREAMS = service(
+METHODS = (
     method("Watch", HttpRule(get="/v1/watch/{name}"), streams="server"),
     method("Search", post("/v1/search"), streams="server"),
     method("Name", HttpRule(get="/v1/names/{name}", response_body="name"), streams="server"),
@@ -28,6 +28,7 @@ STREAMS = service(
         streams="server",
     ),
 )
+STREAMS = service(*METHODS)
 Receipt = GetMessageClass(descriptor("Receipt", of=STREAMS))
 Known = GetMessageClass(descriptor("Known", of=STREAMS))
 HttpBody = GetMessageClass(STREAMS.methods_by_name["Read"].output_type)
