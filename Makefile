@@ -39,6 +39,7 @@ bench: .venv/complete
 	python -m benchmarks.peers $(if $(BASE),--base $(BASE))
 	python benchmarks/transcoding.py
 	python benchmarks/metrics.py
+	python benchmarks/throttle.py
 
 # About a minute.
 overload: .venv/complete
@@ -135,19 +136,19 @@ docs: .venv/complete
 # Pinned with hashes and without the address of any index.
 lock: .venv/complete
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' --extra dev --group run pyproject.toml -o requirements.txt
+	  --custom-compile-command 'make lock' --extra dev --extra shared-limits --group run pyproject.toml -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
-	  --custom-compile-command 'make lock' --extra dev --extra otel --group test --group bench --group check --group build pyproject.toml \
+	  --custom-compile-command 'make lock' --extra dev --extra otel --extra shared-limits --group test --group bench --group check --group build pyproject.toml \
 	  -c requirements.txt -o requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
-	  --custom-compile-command 'make lock' pyproject.toml -c requirements.txt -o deploy/requirements.txt
+	  --custom-compile-command 'make lock' --extra shared-limits pyproject.toml -c requirements.txt -o deploy/requirements.txt
 	for lock in deploy/sbom/requirements tests/deploy/kubernetes_validate; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --upgrade \
 	    --custom-compile-command 'make lock' $$lock.in -o $$lock.txt || exit 1; \
 	done
 
 clean:
-	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/.downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
+	rm -rf .venv proto/google tests/oidc_provider/node_modules tests/samples/node/node_modules tests/samples/.downloads tests/rest/browser/node_modules tests/openapi/npm/node_modules tests/openapi/.downloads tests/grpc_tools/node/node_modules tests/grpc_tools/.downloads clients/typescript/node_modules clients/*/gen .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* bench.json dist
 
 # Set-up, in two sizes: what runs the product, and what also builds and tests it.
 # The files of googleapis-common-protos that our schema imports, linked to where

@@ -30,6 +30,7 @@ from benchmarks.peer_report import machine
 from benchmarks.processes import Processes, children
 from benchmarks.systems import on_cores, split_cores
 from benchmarks.token_request import FORM
+from benchmarks.two_busy_cores import slowdown
 from sidecar.settings.types import Address
 from tests.faults.front import balanced
 from tests.faults.wire import host_and_port
@@ -106,6 +107,7 @@ async def _run(rounds: int, seconds: float) -> None:
     print(f"{machine()}; {CONNECTIONS} connections, medians of {rounds} rounds of {seconds:g} s")
     print(loader)
     figures: dict[str, list[Figures]] = {OWN: [], ONE: [], TWO: []}
+    slowdowns = []
     async with _started() as (auth_api, arrangements):
         for alternatives in arrangements.values():
             for one in alternatives:
@@ -117,11 +119,13 @@ async def _run(rounds: int, seconds: float) -> None:
                 auth_api.move(chosen.cores)
                 with on_cores(chosen.cores):
                     figures[name].append(await _figures(load, chosen, auth_api))
+            slowdowns.append(await slowdown(split_cores()))
     print(_HEAD)
     for name, seen in figures.items():
         print(_medians(seen).row(name))
     for name in (ONE, OWN):
         print(f"{TWO} : {name} = {_comparison(figures[name], figures[TWO])}")
+    print(f"a calculation on each core at once: {statistics.median(slowdowns) - 1:+.1%} CPU")
 
 
 @asynccontextmanager

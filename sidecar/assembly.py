@@ -1,5 +1,6 @@
 """Builds the parts that serve calls, with their limits, from the settings. It starts nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket
 from typing import cast
@@ -12,6 +13,8 @@ from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.auth_api.request import ClientAuthentication
 from sidecar.exchange.client_hash import ClientHash
 from sidecar.exchange.service import TokenService
+from sidecar.exchange.shared_counts.names import CountNames
+from sidecar.exchange.shared_counts.sharing import Sharing
 from sidecar.exchange.throttle import Throttle
 from sidecar.grpc_server.server import GrpcLimits, GrpcServer
 from sidecar.http_server.limits import Limits
@@ -58,20 +61,37 @@ class Assembly:
             limits=GrpcLimits(
                 handshake_timeout=settings.header_timeout,
                 message_timeout=settings.request_timeout,
+                read_timeout=settings.request_timeout,
                 max_message_bytes=MAX_REQUEST_BYTES,
                 connections=settings.max_connections,
             ),
             observe=self.durations.observe_grpc,
         )
 
-    def build_service(self, token_url: str) -> TokenService:
-        """Return the servicer of the exchange at `token_url`. Its `auth_api` must be entered."""
+    def build_sharing(self) -> Sharing | None:
+        """Return what shares wrong secrets with other replicas, or None if they are not shared."""
+        url, key = self.settings.shared_limits_url, self.settings.log_client_key
+        if url is None or key is None:
+            return None
+        from sidecar.exchange.shared_counts.redis_store import (  # noqa: PLC0415 its client is in the extra `shared-limits`
+            RedisStore,
+        )
+
+        return Sharing(RedisStore(url), CountNames(key))
+
+    def build_service(self, token_url: str, sharing: Sharing | None) -> TokenService:
+        """Return the servicer of the exchange at `token_url`. Its `auth_api` must be entered.
+
+        Its throttle tells `sharing` of wrong secrets.
+        """
         settings = self.settings
         throttle = Throttle(
             client_failures=settings.max_client_failures,
             address_failures=settings.max_address_failures,
             all_failures=settings.max_failures,
             client_calls=settings.max_client_calls,
+            key=sharing.throttle_key.reveal() if sharing else None,
+            on_failure=sharing.count if sharing else None,
         )
         hashes = ClientHash(settings.log_client_key)
         return TokenService(self._build_auth_api(token_url), throttle, hashes)
@@ -98,8 +118,8 @@ class Assembly:
         boundary = ErrorBoundary(self.public_url)
         return InProcessChannel(interceptors=(*spans, boundary, self.admission))
 
-    def build_rest(self, channel: grpc.aio.Channel, bound: socket) -> HttpListener:
-        """Return the REST listener on the socket `bound`."""
+    def build_rest(self, channel: grpc.aio.Channel, bound: Sequence[socket]) -> HttpListener:
+        """Return the REST listener on the sockets `bound`."""
         settings, tls = self.settings, self.certificates.rest
         app = rest_app.build(
             SERVICES,
@@ -114,7 +134,7 @@ class Assembly:
         )
         return HttpListener(
             app,
-            bound,
+            *bound,
             # The drain ends sooner what takes too long.
             grace=settings.drain_timeout + SHUTDOWN_MARGIN.responses,
             limits=_limits(settings),

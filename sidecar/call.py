@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 
 from sidecar import client_address
@@ -115,11 +115,21 @@ def current_call() -> Call:
     return _call.get(None) or Call.of(request_id=None, traceparent=None)
 
 
+def enter(call: Call) -> Token[Call]:
+    """Make `call` the current call, until `leave` with the result."""
+    return _call.set(call)
+
+
+def leave(token: Token[Call]) -> None:
+    """Make the call that was current before `enter` the current one again."""
+    _call.reset(token)
+
+
 @contextmanager
 def entered(call: Call) -> Iterator[Call]:
     """Make `call` the current call inside the context."""
-    token = _call.set(call)
+    token = enter(call)
     try:
         yield call
     finally:
-        _call.reset(token)
+        leave(token)

@@ -1,11 +1,19 @@
-"""Client IP address: that of the connection, or one that a trusted proxy reports."""
+"""Client IP address: that of the connection, or one that a trusted proxy reports.
+
+A connection over a Unix socket has no IP address: UNIX_PEER stands for it.
+"""
 
 import ipaddress
 import re
+import socket
 from collections.abc import Sequence
 
+UNIX_PEER = "unix"
 # An address with the port that some proxies add.
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
+
+# Prefix of the IPv4 addresses in IPv6 (RFC 4291 section 2.5.5.2).
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 def find(peer: str, forwarded: Sequence[str], *, trusted: int) -> str:
@@ -25,18 +33,18 @@ def find(peer: str, forwarded: Sequence[str], *, trusted: int) -> str:
 def network_of(address: str) -> str:
     """Return the part of `address` that a client cannot choose freely, for limits by address.
 
-    For IPv6 this is the /64 network, for IPv4 the address. Text that is not an IP address is
-    returned unchanged.
+    For IPv6 this is the /64 network, without a zone id; for IPv4, also if it is mapped to IPv6,
+    the address. Text that is not an IP address is returned unchanged.
     """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    if ":" not in address:
         return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((int(parsed), 64), strict=False))
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except (OSError, ValueError):
+        return address
+    if packed.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
 
 
 def _parse(text: str) -> str | None:

@@ -4,6 +4,7 @@ If a pipe is not read or is closed, or a disk is full, lines of the log are drop
 counted. Calls and the process go on.
 """
 
+import asyncio
 import logging
 import os
 import select
@@ -19,13 +20,24 @@ _BATCH = 100  # lines in one write; a larger one would free the memory of its li
 _END = b""
 
 
-class LogWriter(logging.Handler):
+class LineHandler(logging.Handler):
+    """A handler that takes finished lines too, without the cost of a record."""
+
+    def write_soon(self, line: str) -> None:
+        """Write `line`, which has no newline, now or at the end of the turn of the event loop."""
+        raise NotImplementedError
+
+
+class LogWriter(LineHandler):
     """Writes a line for each record to a file descriptor, in a thread of its own.
 
     A record is formatted at once, in the thread that logs it, because a line contains
     values of that thread's context variables. A line is dropped if `MAX_WAITING` bytes
     wait already, if it cannot be formatted, or if it cannot be written. A record with the
     `count` of the dropped lines precedes the next lines that can be written.
+
+    To wake the thread costs as much as to format a line. So the lines of `write_soon` wait for the
+    end of the current turn of the event loop, and wake it once. A record does not wait.
 
     The caller closes the descriptor. Nothing is raised or printed: the default error
     handling of `logging` would print the arguments of the record.
@@ -38,8 +50,11 @@ class LogWriter(logging.Handler):
         # Its `put` is reentrant: during one, a finalizer may log a record.
         self._queue: SimpleQueue[bytes] = SimpleQueue()
         self._is_closed = False
+        # Lines of the current turn of the event loop `_turning`, which will call `_end_turn`.
+        self._turn: list[bytes] = []
+        self._turning: asyncio.AbstractEventLoop | None = None
         # Each counter only grows and is written by one side, so the sides need no lock: the
-        # first two by `emit`, under the lock of the handler, the others by the thread.
+        # first two under the lock of the handler, the others by the thread.
         self._accepted = self._refused = 0  # bytes, lines
         self._settled = self._failed = self._reported = 0  # bytes, lines, lines
         self._is_within_line = False
@@ -59,17 +74,57 @@ class LogWriter(logging.Handler):
         except Exception:  # noqa: BLE001 the text of any error may quote the arguments
             self._refused += 1
             return
+        if self._accept(line):
+            self._end_turn()
+            self._queue.put(line)
+
+    def write_soon(self, line: str) -> None:
+        """Queue `line` for the thread at the end of this turn; drop it if too many bytes wait."""
+        data = f"{line}\n".encode()
+        self.acquire()
+        try:
+            if self._accept(data):
+                # First, because a finalizer may log a record at any time, and end the turn.
+                self._turn.append(data)
+                self._await_end_of_turn()
+        finally:
+            self.release()
+
+    def _await_end_of_turn(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # there are no turns
+            self._end_turn()
+            return
+        if self._turning is not loop:  # a loop that has ended has no more turns
+            self._turning = loop
+            loop.call_soon(self._end_turn)
+
+    def _accept(self, line: bytes) -> bool:
+        """Count `line`, as waiting or as dropped."""
         if self._accepted - self._settled + len(line) > MAX_WAITING:
             self._refused += 1
-            return
+            return False
         self._accepted += len(line)
-        self._queue.put(line)
+        return True
+
+    def _end_turn(self) -> None:
+        """Queue the lines of the current turn."""
+        self.acquire()
+        try:
+            self._turning = None
+            turn, self._turn = self._turn, []
+            for line in turn:
+                self._queue.put(line)
+        finally:
+            self.release()
 
     def close(self) -> None:
         """Write the waiting lines, for `closing` seconds at most. Later records are dropped."""
         # `logging` closes every handler again when the interpreter ends.
         if not self._is_closed:
             self._is_closed = True
+            self._end_turn()
             self._queue.put(_END)
             self._thread.join(self._closing)
         super().close()

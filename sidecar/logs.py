@@ -6,47 +6,80 @@ are reduced to the parts that cannot contain a value from a request.
 
 import json
 import logging
+import math
 import os
 import time
 import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
-from sidecar.call import Call, Note, entered, find_call
-from sidecar.log_writer import LogWriter
+from sidecar.call import Call, Note, enter, find_call, leave
+from sidecar.log_writer import LineHandler, LogWriter
 
 # Takes the values of an access line, and the seconds that the call took.
 Observe = Callable[[Mapping[str, Note], float], None]
 
 _OURS = "sidecar"
+_ROOT, _ACCESS = logging.getLogger(), logging.getLogger("sidecar.access")
+_ENCODER = json.JSONEncoder(ensure_ascii=True)
 _MAX_CAUSES = 5  # a chain of causes may be circular
 
 
-@contextmanager
-def access(call: Call, observe: Observe | None = None, **notes: Note) -> Iterator[Call]:
+def access(call: Call, observe: Observe | None = None, **notes: Note) -> "_Access":
     """Make `call` current in the context; at the end, even on failure, write its access line.
 
     The span of the call, if it has one, and `observe` get the same values as the line.
     """
-    start = time.perf_counter()
     call.note(**notes)
-    with entered(call):
+    return _Access(call, observe)
+
+
+class _Access:
+    """The context of a call. A class, because each call has one: a generator costs more."""
+
+    __slots__ = ("_call", "_observe", "_start", "_token")
+
+    def __init__(self, call: Call, observe: Observe | None) -> None:
+        self._call = call
+        self._observe = observe
+
+    def __enter__(self) -> Call:
+        self._start = time.perf_counter()
+        self._token = enter(self._call)
+        return self._call
+
+    def __exit__(self, *_error: object) -> None:
+        seconds = time.perf_counter() - self._start
         try:
-            yield call
+            _write_access_line(self._call, round(seconds * 1000, 3))
+            if self._call.span is not None:
+                self._call.span.end(self._call.notes)
+            if self._observe is not None:
+                self._observe(self._call.notes, seconds)
         finally:
-            seconds = time.perf_counter() - start
-            milliseconds = round(seconds * 1000, 3)
-            logging.getLogger("sidecar.access").info(
-                "call", extra={"notes": {**call.notes, "duration_ms": milliseconds}}
-            )
-            if call.span is not None:
-                call.span.end(call.notes)
-            if observe is not None:
-                observe(call.notes, seconds)
+            leave(self._token)
+
+
+def _write_access_line(call: Call, milliseconds: float) -> None:
+    """Write the line that a record would give. `logging` takes twice as long for it."""
+    if _ACCESS.isEnabledFor(logging.INFO):
+        line = {
+            "time": _timestamp(time.time()),
+            "level": "info",
+            "logger": "sidecar.access",
+            "message": "call",
+            **_identity(call),
+            **call.notes,
+            "duration_ms": milliseconds,
+        }
+        text = _ENCODER.encode(line)
+        for handler in _ROOT.handlers:
+            if isinstance(handler, LineHandler):
+                handler.write_soon(text)
 
 
 def debug(message: str, **notes: Note) -> None:
@@ -96,7 +129,7 @@ class JsonFormatter(logging.Formatter):
         call = find_call()
         ours = record.name.split(".")[0] == _OURS
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": _timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage() if ours else _template(record),
@@ -104,7 +137,19 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "notes", {}),
             **_describe(record.exc_info[1] if record.exc_info else None),
         }
-        return json.dumps(line, ensure_ascii=True)
+        return _ENCODER.encode(line)
+
+
+def _timestamp(created: float) -> str:
+    """Return a Unix time as in RFC 3339, with milliseconds."""
+    fraction, seconds = math.modf(created)
+    carry, microseconds = divmod(round(fraction * 1_000_000), 1_000_000)
+    return f"{_second(int(seconds) + carry)}.{microseconds // 1000:03}+00:00"
+
+
+@lru_cache(maxsize=2)  # thousands of lines have the same second
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _identity(call: Call) -> dict[str, str]:

@@ -3,7 +3,6 @@
 It asks by a plain socket and loads no gRPC, so that the command starts quickly.
 """
 
-import ipaddress
 import socket
 import time
 
@@ -29,7 +28,7 @@ def ask(listener: Address, probe: str, *, timeout: float = TIMEOUT) -> None:
     """
     if not listener.port:
         raise ProbeError(f"{name_of('admin_listen')} has no fixed port to ask")
-    address = Address(_connectable(listener.host), listener.port)
+    address = listener.connectable
     try:
         status = _status_of(address, f"/{probe}", time.monotonic() + timeout)
     except TimeoutError:
@@ -39,14 +38,6 @@ def ask(listener: Address, probe: str, *, timeout: float = TIMEOUT) -> None:
     if status != _OK:
         said = status.decode("ascii") if status.isdigit() else "no HTTP status"
         raise ProbeError(f"{address} answered /{probe} with {said}")
-
-
-def _connectable(host: str) -> str:
-    """Return `host`, or the loopback address where it means all addresses of this machine."""
-    if host == "localhost" or not ipaddress.ip_address(host).is_unspecified:
-        return host
-    # A listener on [::] has IPv4 too, and a machine may be without an IPv6 loopback address.
-    return "127.0.0.1"
 
 
 def _status_of(address: Address, path: str, deadline: float) -> bytes:

@@ -8,7 +8,6 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from socket import socket
 
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -21,15 +20,20 @@ from sidecar.http_server.listener import HttpListener
 from sidecar.interceptors.admission import Admission
 from sidecar.process import file_limits, signals
 from sidecar.process.drain import Drain, Phase
-from sidecar.process.sockets import BACKLOG, Addresses, Sockets, address_of, naming
+from sidecar.process.sockets import BACKLOG, Addresses, Bound, Sockets, naming
 from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
-from sidecar.telemetry import state
 from sidecar.telemetry.counts import Parts, counts_for_drain
 from sidecar.telemetry.metrics.metrics import Metrics
+from sidecar.telemetry.state import State
 from sidecar.telemetry.tracing import setup
 from sidecar.tls import expiry, reloading
 from sidecar.tls.certificates import Certificates
+
+_ONE_ADDRESS = (
+    "REST clients share the limits of one address, because the listener is on loopback or a Unix "
+    "socket: if a proxy is in front, set SIDECAR_TRUSTED_PROXIES"
+)
 
 
 async def run(
@@ -43,12 +47,19 @@ async def run(
     asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
     drain = drain_of(settings)
     signals.catch(drain)
-    async with running(settings, embeds_auth_api=embeds_auth_api, drain=drain) as addresses:
+    async with running(
+        settings,
+        embeds_auth_api=embeds_auth_api,
+        drain=drain,
+        on_state=lambda shown: signals.show_by(shown.log),
+    ) as addresses:
         # Objects that live as long as the process are left out of later collections.
         gc.collect()
         gc.freeze()
         announce(addresses)
         logs.event("serving", **addresses.by_name())
+        if settings.shares_one_address and not embeds_auth_api:
+            logs.event(_ONE_ADDRESS)
         await drain.beginning()
         logs.event("stopping")
     drain.log_stopped()
@@ -62,13 +73,17 @@ def drain_of(settings: Settings) -> Drain:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, embeds_auth_api: bool, drain: Drain | None = None
+    settings: Settings,
+    *,
+    embeds_auth_api: bool,
+    drain: Drain | None = None,
+    on_state: Callable[[State], None] = lambda _: None,
 ) -> AsyncIterator[Addresses]:
     """Run a sidecar inside the context; with `embeds_auth_api` also the auth-api that it calls.
 
     At the end of the context the sidecar serves new calls for the time of the lame duck,
     then gives calls in flight the time of the drain, and frees all resources. `drain` can be
-    hastened. Raises OSError.
+    hastened. `on_state` gets the state, as soon as it can be read. Raises OSError.
     """
     drain = drain or drain_of(settings)
     async with AsyncExitStack() as stack:
@@ -82,20 +97,23 @@ async def running(
         stack.enter_context(metrics.measuring_loop())
         assembly = Assembly(
             settings=settings,
-            public_url=settings.public_url_at(address_of(bound.rest)),
+            public_url=settings.public_url_at(bound.rest.endpoint.connectable),
             certificates=certificates,
             admission=Admission(settings.max_in_flight, streams=settings.max_streams),
             durations=metrics.durations,
             tracer=tracing.tracer,
         )
         server = assembly.build_server()
+        stack.callback(server.release)
         with naming("grpc_listen"):
-            grpc_address = server.bind(settings.grpc_listen)
-        addresses = bound.addresses(grpc_address, settings.auth_api_token_url)
+            endpoint = server.bind(settings.grpc_listen)
+        addresses = bound.addresses(endpoint, settings.auth_api_token_url)
         parts = Parts(
             drain=drain, admission=assembly.admission, server=server, certificates=certificates
         )
-        routes = [state.route(addresses.by_name(), parts.counts), metrics.route(parts.counts)]
+        state = State(addresses.by_name(), parts.counts)
+        on_state(state)
+        routes = [state.route(), metrics.route(parts.counts)]
         await _serve_auxiliary(stack, bound, parts, routes)
         rest = await _build_front(stack, assembly, parts, bound.rest, addresses.token_url)
         await rest.start()
@@ -133,14 +151,17 @@ async def _serve_auxiliary(
 
 
 async def _build_front(
-    stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: socket, token_url: str
+    stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: Bound, token_url: str
 ) -> HttpListener:
     """Return the REST listener on `bound`, after the servicer was added to both protocols."""
-    service = parts.service = assembly.build_service(token_url)
+    sharing = parts.sharing = assembly.build_sharing()
+    service = parts.service = assembly.build_service(token_url, sharing)
     await stack.enter_async_context(service.auth_api)
+    if sharing is not None:
+        await stack.enter_async_context(sharing.running(service.throttle.learn))
     channel = assembly.build_channel()
     add_servicers(service, parts.server, channel)
-    rest = parts.http["rest"] = assembly.build_rest(channel, bound)
+    rest = parts.http["rest"] = assembly.build_rest(channel, bound.sockets)
     parts.drain.count = lambda: counts_for_drain(parts.counts())
     return rest
 
@@ -155,15 +176,16 @@ async def _stop(drain: Drain, rest: HttpListener, server: GrpcServer, admission:
     def cut() -> None:
         admission.end_calls()
         server.cut(SHUTDOWN_MARGIN.responses / 2)
-        rest.cut()
+        rest.cut(SHUTDOWN_MARGIN.responses / 2)
 
     grace = drain.timeout + SHUTDOWN_MARGIN.responses
     await drain.end(asyncio.gather(rest.stop(), server.stop(grace)), cut)
 
 
-async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> HttpListener:
+async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: Bound) -> HttpListener:
     limits = Limits(connections=file_limits.AUXILIARY_CONNECTIONS, backlog=BACKLOG)
-    listener = HttpListener(app, bound, grace=SHUTDOWN_MARGIN.admin_listener, limits=limits)
+    grace = SHUTDOWN_MARGIN.admin_listener
+    listener = HttpListener(app, *bound.sockets, grace=grace, limits=limits)
     await listener.start()
 
     async def stop() -> None:
@@ -174,8 +196,8 @@ async def _serve(stack: AsyncExitStack, app: ASGIApp, bound: socket) -> HttpList
     return listener
 
 
-def _build_embedded(bound: socket) -> ASGIApp:
+def _build_embedded(bound: Bound) -> ASGIApp:
     # Its signing library is in the extra `dev`.
     from sidecar import dev_auth_api  # noqa: PLC0415 `serve` runs without it
 
-    return dev_auth_api.build(issuer=f"http://{address_of(bound)}")
+    return dev_auth_api.build(issuer=f"http://{bound.endpoint.connectable}")

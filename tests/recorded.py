@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sidecar.log_writer import LineHandler
 from sidecar.logs import JsonFormatter
 
 Line = Mapping[str, Any]
@@ -14,7 +15,7 @@ Line = Mapping[str, Any]
 GUARD = 20
 
 
-class Log(logging.Handler):
+class Log(LineHandler):
     """Keeps the lines of every logger of the process, formatted by the sidecar."""
 
     def __init__(self) -> None:
@@ -31,8 +32,11 @@ class Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
         self.lines.append(self.format(record))
-        if record.name == "sidecar.access":  # written only in the event loop
-            self._more.set()
+
+    def write_soon(self, line: str) -> None:
+        """Keep one access line."""
+        self.lines.append(line)
+        self._more.set()
 
     @property
     def entries(self) -> Sequence[Line]:

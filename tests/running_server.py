@@ -130,7 +130,8 @@ async def open_server(
         add_TokenServiceServicer_to_server(servicer, server.server)
         generic = grpc.method_handlers_generic_handler("test.Streams", dict(more or {}))
         server.server.add_generic_rpc_handlers((generic,))
-        bound = server.bind(address)
+        stack.callback(server.release)
+        bound = server.bind(address).connectable
         await server.start()
         stack.push_async_callback(server.stop, 0)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(bound)))

@@ -181,8 +181,11 @@ async def _start(*command: str | Path, env: Mapping[str, str] | None, cwd: Path)
 
 
 def free(**flags: str) -> tuple[str, ...]:
-    """Return `flags`, with free ports and patient timeouts as defaults."""
-    return as_flags(dict.fromkeys(LISTENERS, "127.0.0.1:0") | dict(PATIENT) | flags)
+    """Return `flags`, with free ports and patient timeouts as defaults.
+
+    `serve` has no flag for the embedded auth-api, so `environment` gives that a free port.
+    """
+    return as_flags(dict.fromkeys(LISTENERS[:3], "127.0.0.1:0") | dict(PATIENT) | flags)
 
 
 def as_flags(settings: Mapping[str, str]) -> tuple[str, ...]:
@@ -191,10 +194,13 @@ def as_flags(settings: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return our environment with `extra` and without settings of the sidecar."""
+    """Return our environment with `extra`, and without other settings of the sidecar.
+
+    The embedded auth-api has a free port.
+    """
     foreign = ("SIDECAR_", "OTEL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return kept | dict(extra or {})
+    return kept | {"SIDECAR_DEV_AUTH_API_LISTEN": "127.0.0.1:0"} | dict(extra or {})
 
 
 def path_of_a_terminal() -> str:

@@ -51,6 +51,16 @@ async def test_every_cost_of_metrics_is_printed() -> None:
     assert len(re.findall(r"^.+ [0-9.]+ (?:us|ms)$", printed_text, re.MULTILINE)) == 3
 
 
+async def test_every_cost_of_the_throttle_is_printed() -> None:
+    """The measurement of the throttle prints a row for each outcome; its budget can fail it."""
+    program = (sys.executable, ROOT / "benchmarks" / "throttle.py", "--rounds", "1")
+    rows = r"^an? .+ [0-9.]+$"
+    text = printed(await run(*program, "--calls", "10", "--budget", "1000"))
+    assert len(re.findall(rows, text, re.MULTILINE)) == 6
+    failed = await run(*program, "--calls", "1", "--budget", "0")
+    assert failed.status == 1
+
+
 @pytest.mark.tools
 async def test_a_row_for_each_number_of_replicas() -> None:
     """The measurement of replicas succeeds, and compares two with one."""
@@ -61,6 +71,7 @@ async def test_a_row_for_each_number_of_replicas() -> None:
     assert rows == ["one, own core", "one, one core", "two, two cores"]
     ratios = r" = [0-9.]+ times the requests, [+-][0-9.]+% CPU"
     assert len(re.findall(ratios, table)) == 2
+    assert re.search(r"^a calculation on each core at once: [+-][0-9.]+% CPU$", table, re.MULTILINE)
 
 
 @pytest.mark.tools

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -41,6 +42,11 @@ from sidecar.cli import main
 sys.exit(main())
 """
 SIDECAR_WITHOUT_JOSERFC = (SIDECAR[0], "-c", WITHOUT_JOSERFC)
+SIDECAR_WITHOUT_REDIS = (SIDECAR[0], "-c", WITHOUT_JOSERFC.replace("joserfc", "redis"))
+STORE = {
+    "shared_limits_url": f"redis://:{CANARY}@127.0.0.1:9",
+    "log_client_key": "0123456789abcdefghijklmnopqrstuv",
+}
 
 
 def is_refusal(end: Ended, *faults: str) -> bool:
@@ -94,16 +100,19 @@ async def test_the_settings_are_printed_before_a_bad_certificate() -> None:
 # Any text is a valid file name.
 BAD = dict.fromkeys([name for name in SETTINGS if "_tls_" not in name], f"{CANARY}:secret")
 NAMES = {f"SIDECAR_{name.upper()}": value for name, value in BAD.items()}
+# `serve` and `check-config` have no flags of the embedded auth-api.
+SERVED = {name: value for name, value in BAD.items() if not name.startswith("dev_")}
 # Valid for the listeners; the fault of the flag must still be reported.
-RIGHT_NAMES = dict.fromkeys(NAMES, "127.0.0.1:0")
+RIGHT_NAMES = {f"SIDECAR_{name.upper()}": "127.0.0.1:0" for name in SERVED}
 
 
 @pytest.mark.parametrize(
     ("command", "flags", "env"),
     [
-        pytest.param("serve", as_flags(BAD), {}, id="by flag"),
+        pytest.param("serve", as_flags(SERVED), {}, id="by flag"),
+        pytest.param("dev", as_flags(BAD), {}, id="by flag of dev"),
         pytest.param("dev", (), NAMES, id="by environment"),
-        pytest.param("check-config", as_flags(BAD), RIGHT_NAMES, id="the flag wins"),
+        pytest.param("check-config", as_flags(SERVED), RIGHT_NAMES, id="the flag wins"),
     ],
 )
 async def test_every_fault_is_told_at_once(
@@ -111,7 +120,8 @@ async def test_every_fault_is_told_at_once(
 ) -> None:
     """Each setting has a flag and a variable, and its fault has a line without the value."""
     end = await run(*SIDECAR, command, *flags, env=env)
-    assert is_refusal(end, *(f"{name}: must " for name in NAMES)), end
+    wrong = BAD if command == "dev" else SERVED
+    assert is_refusal(end, *(f"SIDECAR_{name.upper()}: must " for name in wrong)), end
     assert CANARY not in end.stderr
 
 
@@ -126,6 +136,17 @@ async def test_a_variable_that_is_no_setting_is_a_fault() -> None:
     end = await run(*SIDECAR, "dev", *free(), env={"SIDECAR_REST_LISTENS": CANARY})
     assert is_refusal(end, "SIDECAR_REST_LISTENS: is not a setting"), end
     assert CANARY not in end.stderr
+
+
+@pytest.mark.parametrize("command", ["check-config", "check-config --print", "openapi"])
+async def test_output_that_cannot_be_written(command: str) -> None:
+    """A full disk ends a command with status 74 and one line, not with a traceback."""
+    end = await run(
+        *("bash", "-c", f"{' '.join(SIDECAR)} {command} >/dev/full"),
+        env={"SIDECAR_AUTH_API_TOKEN_URL": "http://127.0.0.1:9/"},
+    )
+    line = "karmo-sidecar: cannot write to standard output: No space left on device\n"
+    assert end == Ended(status=74, stdout="", stderr=line)
 
 
 async def test_version() -> None:
@@ -169,7 +190,8 @@ async def test_arguments_that_are_no_flags_are_refused() -> None:
     """An argument that is neither a command nor a flag is refused without quoting it."""
     end = await run(*SIDECAR, "dev", "canary")
     assert end.status == 78
-    assert end.stderr == "karmo-sidecar: unexpected arguments; see --help\n"
+    usage = "unexpected arguments; see karmo-sidecar dev --help"
+    assert end.stderr == f"karmo-sidecar: {usage}\n"
 
 
 async def test_dev_takes_no_other_auth_api() -> None:
@@ -180,8 +202,8 @@ async def test_dev_takes_no_other_auth_api() -> None:
 
 
 async def test_help_names_every_setting() -> None:
-    """`--help` lists the flag and the variable of each setting, and no other flag."""
-    end = await run(*SIDECAR, "serve", "--help", env={"COLUMNS": "1000"})
+    """`--help` of `dev` lists the flag and the variable of each setting, and no other flag."""
+    end = await run(*SIDECAR, "dev", "--help", env={"COLUMNS": "1000"})
     words = end.stdout.split()
     flags = {word.strip(",") for word in words if word.startswith("--")}
     everything = dict.fromkeys(SETTINGS, "")
@@ -226,6 +248,19 @@ async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
         tokens = await paste_the_banner(sidecar)
         urls = [line.split()[1] for line in sidecar.stderr.seen if "  problems  " in line]
         assert urls == [f"https://{sidecar.addresses['rest']}/problems"]
+    assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
+
+
+async def test_the_lines_of_the_banner_work_over_unix_sockets() -> None:
+    """On Unix sockets the lines that `dev` prints have their paths, and give a token, too."""
+    with TemporaryDirectory(prefix="karmo-") as folder:
+        async with serving(
+            "dev",
+            rest_listen=f"unix:{folder}/rest.sock",
+            grpc_listen=f"unix:{folder}/grpc.sock",
+            public_url="https://api.example.test",
+        ) as sidecar:
+            tokens = await paste_the_banner(sidecar)
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
 
 
@@ -292,12 +327,13 @@ async def test_a_check_that_is_stopped_is_no_success() -> None:
 
 @pytest.mark.parametrize("command", ["dev", "check-config"])
 async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
-    """Its demo clients are not reachable from the network, unless a flag allows it."""
-    everywhere = as_flags(TOKEN_URL | {"dev_auth_api_listen": "0.0.0.0:0"})
-    end = await run(*SIDECAR, command, *everywhere)
-    assert is_refusal(end, "SIDECAR_DEV_AUTH_API_LISTEN: must be a loopback address"), end
-    allowed = await run(*SIDECAR, "check-config", *everywhere, "--dev-auth-api-expose=on")
-    assert allowed.status == 0
+    """Its demo clients are not reachable from the network, unless a setting allows it."""
+    everywhere = {"SIDECAR_DEV_AUTH_API_LISTEN": "0.0.0.0:0"}
+    end = await run(*SIDECAR, command, env=everywhere)
+    refusals = [line for line in end.stderr.splitlines() if "must be a loopback address" in line]
+    assert (end.status, len(refusals)) == (78, 1)
+    allowed = everywhere | {"SIDECAR_DEV_AUTH_API_EXPOSE": "on"}
+    assert (await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL), env=allowed)).status == 0
 
 
 async def test_dev_tells_what_it_lacks() -> None:
@@ -317,6 +353,35 @@ async def test_serve_lacks_nothing_without_the_extra() -> None:
     ):
         sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
         assert (await ways["grpc"](sent)).token == TOKEN
+
+
+@pytest.mark.parametrize("command", ["serve", "dev", "check-config"])
+async def test_a_store_needs_its_extra(command: str) -> None:
+    """Without the extra `shared-limits`, the URL of a store is a fault that names the extra."""
+    flags = as_flags(STORE | (TOKEN_URL if command != "dev" else {}))
+    end = await run(*SIDECAR_WITHOUT_REDIS, command, *flags)
+    assert is_refusal(
+        end,
+        "SIDECAR_SHARED_LIMITS_URL: needs the extra shared-limits: "
+        "pip install 'karmo-sidecar[shared-limits]'",
+    ), end
+
+
+async def test_without_a_store_its_extra_is_not_needed() -> None:
+    """Without the extra `shared-limits`, and without a store, `serve` exchanges a token."""
+    async with (
+        Upstream() as upstream,
+        serving("serve", program=SIDECAR_WITHOUT_REDIS, auth_api_token_url=upstream.url) as sidecar,
+        open_ways(sidecar.addresses) as ways,
+    ):
+        sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
+        assert (await ways["grpc"](sent)).token == TOKEN
+
+
+async def test_the_store_is_not_asked_by_a_check() -> None:
+    """`check-config` accepts the URL of a store that nothing listens at."""
+    end = await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL | STORE))
+    assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
 
 
 async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import resource
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -97,6 +97,55 @@ def test_a_line_is_written_at_once(pipe: Pipe) -> None:
     with writing(pipe.writing.fileno()) as writer:
         emit(writer, "one")
         assert next(pipe.lines())["message"] == "one"
+
+
+async def test_lines_of_a_turn_wake_the_thread_once(pipe: Pipe) -> None:
+    """Lines that are written soon wait for the end of the turn, and for nothing else."""
+    with writing(pipe.writing.fileno()) as writer:
+        for number in range(3):
+            writer.write_soon(f'{{"message": "{number}"}}')
+        assert writer._queue.empty()
+        emit(writer, "a record")  # which does not wait, and comes after them
+        writer.write_soon('{"message": "the next turn"}')
+        messages = ["0", "1", "2", "a record", "the next turn"]
+        read = asyncio.to_thread(lambda: [next(pipe.lines())["message"] for _ in messages])
+        assert await read == messages
+
+
+async def test_lines_of_the_last_turn(pipe: Pipe) -> None:
+    """A line is written though the loop ends before the turn does, by `close` at the latest."""
+    with writing(pipe.writing.fileno()) as writer:
+        ended = asyncio.new_event_loop()
+
+        async def write_and_end() -> None:
+            writer.write_soon('{"message": "of an ended loop"}')
+            ended.stop()
+
+        def run() -> None:
+            with suppress(RuntimeError):  # the loop was stopped
+                ended.run_until_complete(write_and_end())
+            ended.close()
+
+        await asyncio.to_thread(run)
+        writer.write_soon('{"message": "of another loop"}')
+        writer.close()
+        lines = pipe.lines()
+        assert [next(lines)["message"] for _ in range(2)] == ["of an ended loop", "of another loop"]
+
+
+def test_a_line_outside_of_a_loop(pipe: Pipe) -> None:
+    """Without a loop there is no turn to wait for."""
+    with writing(pipe.writing.fileno()) as writer:
+        writer.write_soon('{"message": "at once"}')
+        assert next(pipe.lines())["message"] == "at once"
+
+
+async def test_lines_that_find_no_place(pipe: Pipe) -> None:
+    """Lines that are written soon are dropped and counted like records."""
+    with writing(pipe.writing.fileno(), seconds=0.01) as writer:
+        line = json.dumps({"message": "x" * MAX_WAITING})
+        writer.write_soon(line)
+        assert writer.dropped == 1
 
 
 def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:

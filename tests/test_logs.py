@@ -9,13 +9,16 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from sidecar import logs
-from sidecar.call import Call, current_call
+from sidecar.call import Call, current_call, entered
 from sidecar.log_writer import LogWriter
 from sidecar.logs import access
 from tests.recorded import Log, recorded
@@ -67,6 +70,34 @@ def test_line_of_an_event(log: Log) -> None:
         "ready": True,
         "embedded": None,
     }
+
+
+@given(st.floats(min_value=0, max_value=4_000_000_000))
+@example(0.9999996)
+@example(1.9995)
+def test_the_time_of_a_line(created: float) -> None:
+    """The time of a record is in RFC 3339, in UTC, with milliseconds, however it is made."""
+    record = logging.makeLogRecord({"name": "sidecar", "created": created})
+    expected = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    assert json.loads(logs.JsonFormatter().format(record))["time"] == expected
+
+
+def test_an_access_line_has_the_form_of_a_record(log: Log) -> None:
+    """An access line, which `logging` does not format, has the members and bytes of a record."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    call = Call.of(request_id=ID, traceparent=trace)
+    with access(call, status=200, text=HOSTILE):
+        pass
+    (line,) = log.lines
+    members = json.loads(line)
+    created = datetime.fromisoformat(members["time"]).timestamp()
+    notes = {name: members[name] for name in ("status", "text", "duration_ms")}
+    record = {"name": "sidecar.access", "msg": "call", "created": created, "notes": notes}
+    with entered(call):
+        shown = logs.JsonFormatter().format(
+            logging.makeLogRecord({"levelname": "INFO", "levelno": logging.INFO} | record)
+        )
+    assert line == shown
 
 
 HOSTILE = 'a\r\nb\x1b[31m"\\\x00\u2028é\ud800'

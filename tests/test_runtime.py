@@ -234,6 +234,33 @@ async def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None
     assert end == Ended(status=0, stdout="", stderr="")
 
 
+# Sends signals in the middle of two imports: of the commands, and of gRPC, which they import last.
+EARLY = INTERRUPTED.replace(
+    'event == "socket.bind"', 'event == "import" and _[0] in {names}'
+).replace("sidecar.cli import", "sidecar.__main__ import")
+
+
+@SIGNALS
+async def test_a_signal_before_the_imports_ends_it(number: signal.Signals) -> None:
+    """A signal before the command is known ends the process with 128 + n, without a traceback."""
+    code = EARLY.format(name=number.name, names=("sidecar.cli",))
+    end = await run(SIDECAR[0], "-c", code, "serve", *free(auth_api_token_url=TOKEN_URL))
+    assert end == Ended(status=128 + number, stdout="", stderr="")
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE]
+)
+async def test_any_other_signal_during_the_start_has_no_effect(number: signal.Signals) -> None:
+    """Signals of log rotation while modules are imported do not keep the process from serving."""
+    code = EARLY.format(name=number.name, names=("sidecar.cli", "grpc", "asyncio"))
+    program = (SIDECAR[0], "-c", code)
+    async with serving("serve", program=program, auth_api_token_url=TOKEN_URL) as sidecar:
+        sidecar.signal(signal.SIGTERM)
+        end = await sidecar.ended()
+    assert (end.status, end.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("listener", ["rest_listen", "dev_auth_api_listen"])
 async def test_an_address_in_use_is_told(listener: str) -> None:
     """An address in use ends the process with status 78 and a line with setting and address."""

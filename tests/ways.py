@@ -130,12 +130,19 @@ async def open_deployment(**flags: str) -> AsyncIterator[Deployment]:
 @asynccontextmanager
 async def open_ways(addresses: Mapping[str, str]) -> AsyncIterator[Mapping[str, Way]]:
     """Open the ways into any sidecar; `addresses` are its listeners by name."""
-    base = f"http://{addresses['rest']}"
     async with (
-        httpx2.AsyncClient(base_url=base, timeout=HANG, trust_env=False) as rest,
+        rest_client(addresses["rest"]) as rest,
         grpc.aio.insecure_channel(addresses["grpc"]) as channel,
     ):
         yield {"form": _by_form(rest), "json": _by_json(rest), "grpc": _by_grpc(channel)}
+
+
+def rest_client(address: str) -> httpx2.AsyncClient:
+    """Return a client of the REST listener at `address`, which may be a Unix socket."""
+    path = address.removeprefix("unix:")
+    base = f"http://{address}" if path == address else "http://localhost"
+    transport = httpx2.AsyncHTTPTransport(uds=None if path == address else path)
+    return httpx2.AsyncClient(base_url=base, transport=transport, timeout=HANG, trust_env=False)
 
 
 def _by_form(client: httpx2.AsyncClient) -> Way:

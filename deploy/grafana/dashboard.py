@@ -107,6 +107,15 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             "Exchanges of REST and gRPC that are refused with TOO_MANY_ATTEMPTS.",
         ),
         Panel(
+            "Shared counts",
+            "cps",
+            {
+                "{{outcome}}": total("outcome", rate(f"{OURS}shared_counts_total")),
+                "{{instance}} failing": gauge(f"{OURS}shared_counts_failing"),
+            },
+            "Counts of wrong secrets for all replicas. Empty without SIDECAR_SHARED_LIMITS_URL.",
+        ),
+        Panel(
             "Refused and dropped",
             "reqps",
             {

@@ -5,10 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote_plus, unquote_plus
 
+from sidecar import stray_characters
 from sidecar.problems import ProblemError
 from sidecar.secret import Secret
 
 GRANT_TYPE = "client_credentials"
+# RFC 6749 section 2.3.1 and appendix B.
+_ESCAPES = (
+    "HTTP Basic authentication needs both form-encoded: a percent sign as %25, a plus sign as %2B. "
+    "If your client does that already, the secret is wrong."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +31,15 @@ class ClientCredentials:
     authorization: Secret[str] | None
     encoded: tuple[Secret[str], ...]
 
-    def has_escapes(self) -> bool:
-        """Whether decoding changes the credentials in the Basic header."""
-        return any(sign in part.reveal() for part in self.encoded[:2] for sign in "%+")
+    def find_doubts(self) -> Iterator[str]:
+        """Yield sentences on what may be wrong in how they were sent, if the client is refused."""
+        # Decoding changes the credentials in the Basic header.
+        if any(sign in part.reveal() for part in self.encoded[:2] for sign in "%+"):
+            yield _ESCAPES
+        for name, part in (("client_id", self.client_id), ("client_secret", self.client_secret)):
+            stray = stray_characters.describe(part.reveal())
+            if stray:
+                yield f"The {name} that was sent {stray}."
 
     def to_basic(self) -> str:
         """Return the base64 of a Basic header with the id and the secret, encoded anew."""

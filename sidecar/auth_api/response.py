@@ -52,11 +52,6 @@ _DETAILS: Mapping[Reason, str] = MappingProxyType(
         "Check client_id and client_secret.",
     }
 )
-# RFC 6749 section 2.3.1 and appendix B.
-_ESCAPES = (
-    "HTTP Basic authentication needs both form-encoded: a percent sign as %25, a plus sign as %2B. "
-    "If your client does that already, the secret is wrong."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +91,8 @@ def interpret(response: Response, sent: ClientCredentials) -> Token | Problem:
         raise UpstreamError("bad_error")
     reason = nearest(response.status, error)
     detail = _DETAILS.get(reason)
-    if reason == pb.PROBLEM_REASON_INVALID_CLIENT and sent.has_escapes():
-        detail = f"{detail} {_ESCAPES}"
+    if reason == pb.PROBLEM_REASON_INVALID_CLIENT:
+        detail = " ".join((_DETAILS[reason], *sent.find_doubts()))
     return Problem(reason=reason, detail=detail, retry_after=_delay(response, reason))
 
 
@@ -126,8 +121,9 @@ def _is_problem(response: Response) -> bool:
 
 def _read_token(response: Response) -> Token:
     """Read a successful response (RFC 6749 section 5.1)."""
+    # RFC 8259 section 11: JSON has no charset parameter, and one has no effect.
     named = media_type.parse(response.content_type)
-    if named is None or named.essence != "application/json" or not named.is_utf8:
+    if named is None or named.essence != "application/json":
         raise UpstreamError("bad_media_type")
     members = _parse_object(response.body.reveal())
     access_token, token_type = members.get("access_token"), members.get("token_type")

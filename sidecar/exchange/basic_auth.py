@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sidecar import stray_characters
 from sidecar.secret import Secret
 from sidecar.transcoding.percent import decode_form
 
@@ -75,7 +76,9 @@ def _decode(token: str) -> Basic:
     client_id = raw_id if client_id is None else client_id
     client_secret = raw_secret if client_secret is None else client_secret
     if not _VSCHARS.fullmatch(raw_id + raw_secret + client_id + client_secret):
-        raise _malformed("must hold printable ASCII characters only.")
+        stray = stray_characters.describe(text)
+        hint = f" Their text {stray}." if stray else ""
+        raise _malformed(f"must hold printable ASCII characters only.{hint}")
     return Basic(
         token=Secret(token),
         raw_id=Secret(raw_id),

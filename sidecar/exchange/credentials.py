@@ -18,6 +18,7 @@ from karmo.problem.v1.problem_details_pb2 import (
     PROBLEM_REASON_UNSUPPORTED_GRANT_TYPE as UNSUPPORTED_GRANT_TYPE,
 )
 
+from sidecar import stray_characters
 from sidecar.auth_api.client_credentials import GRANT_TYPE, ClientCredentials
 from sidecar.exchange.basic_auth import AuthorizationError, Basic, read_authorization
 from sidecar.problems import FieldError, Problem, ProblemError, Reason
@@ -161,17 +162,29 @@ def _grant_type_violations(request: TokenRequest, _header: Header) -> Iterator[_
     elif request.grant_type != GRANT_TYPE:
         yield _Violation(
             reason=UNSUPPORTED_GRANT_TYPE,
-            detail=f"This grant_type is not supported; send {GRANT_TYPE}.",
+            detail=_explain_grant_type(request.grant_type),
             pointer="/grant_type",
         )
+
+
+def _explain_grant_type(value: str) -> str:
+    """Return what is wrong with an unsupported grant type, without quoting it."""
+    stray = stray_characters.describe(value)
+    if stray:
+        return f"grant_type {stray}; send exactly {GRANT_TYPE}."
+    if re.sub("[-_ ]", "", value).lower() == GRANT_TYPE.replace("_", ""):
+        return f"grant_type must be spelt exactly {GRANT_TYPE}, in lower case with an underscore."
+    return f"This grant_type is not supported; send {GRANT_TYPE}."
 
 
 def _field_violations(request: TokenRequest, _header: Header) -> Iterator[_Violation]:
     for name, value in (("client_id", request.client_id), ("client_secret", request.client_secret)):
         if _NOT_VSCHAR.search(value.reveal()):
+            stray = stray_characters.describe(value.reveal())
+            fault = f"{stray}; it must" if stray else "must"
             yield _Violation(
                 reason=INVALID_REQUEST,
-                detail=f"{name} must hold printable ASCII characters only.",
+                detail=f"{name} {fault} hold printable ASCII characters only.",
                 pointer=f"/{name}",
             )
 
@@ -183,12 +196,19 @@ def _authentication_violations(request: TokenRequest, header: Header) -> Iterato
     else:
         pair = (request.client_id, request.client_secret)
     is_supported = header is not None or not request.authorization
-    if not is_supported or not all(part.reveal() for part in pair):
+    if not is_supported:
         yield _Violation(
             reason=INVALID_CLIENT,
-            detail="Send client_id and client_secret, either by HTTP Basic authentication "
-            "or as fields of the request.",
+            detail=f"The Authorization header has another scheme than Basic. {_SEND_BOTH}",
         )
+    elif not all(part.reveal() for part in pair):
+        yield _Violation(reason=INVALID_CLIENT, detail=_SEND_BOTH)
+
+
+_SEND_BOTH = (
+    "Send client_id and client_secret, either by HTTP Basic authentication or as fields of the "
+    "request."
+)
 
 
 _CHECKS = (

@@ -33,6 +33,14 @@ class RefusedError(RequestError):
         return {"type": "http", "http_version": "1.1", **empty, **connection, REFUSAL: self}
 
 
+class StoppingError(RefusedError):
+    """A request that is incomplete at the end of the drain."""
+
+    def __init__(self) -> None:
+        detail = "The service stopped before the request was complete."
+        super().__init__(Refusal.STOPPING, 503, detail)
+
+
 class _Lines(ReceiveBuffer):
     """h11's receive buffer, which refuses lines that parsers read differently.
 

@@ -21,6 +21,7 @@ class Refusal(StrEnum):
     HEADER_TIMEOUT = "header_timeout"
     BODY_TIMEOUT = "body_timeout"
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    STOPPING = "stopping"
 
 
 class Drop(StrEnum):

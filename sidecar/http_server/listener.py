@@ -1,6 +1,7 @@
-"""An HTTP listener: one ASGI application on one listening socket, by an embedded uvicorn."""
+"""An HTTP listener: one ASGI application on its listening sockets, by an embedded uvicorn."""
 
 import asyncio
+import math
 import socket
 import ssl
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sidecar.client_address import UNIX_PEER
 from sidecar.http_server.connection import REFUSAL, RefusedError
 from sidecar.http_server.counts import Drop, ListenerCounts
 from sidecar.http_server.limits import Limits
@@ -18,10 +20,12 @@ from sidecar.tls.forwarding_context import ForwardingContext
 
 _DEFAULTS = Limits()
 _POLL_INTERVAL = 0.02  # seconds
+# At the cut: turns of the loop, of 5 ms or more, in which requests that have arrived are read.
+_TURNS, _TURN = 10, 0.005
 
 
 class HttpListener:
-    """Serves `app` on the socket `bound` from `start` to `stop`.
+    """Serves `app` on the sockets `bound`, all of TCP or all Unix, from `start` to `stop`.
 
     `grace` is the time in seconds that `stop` gives to requests in flight. With `tls` the
     listener speaks TLS only. While `load_shedding` is full, the listener answers each plain
@@ -31,8 +35,7 @@ class HttpListener:
     def __init__(
         self,
         app: ASGIApp,
-        bound: socket.socket,
-        *,
+        *bound: socket.socket,
         grace: float,
         limits: Limits = _DEFAULTS,
         tls: ssl.SSLContext | None = None,
@@ -41,7 +44,12 @@ class HttpListener:
         self._bound = bound
         self._limits = limits
         self._tls = tls
-        self._state = ListenerState(limits=limits, load_shedding=load_shedding)
+        self._is_unix = any(each.family == socket.AF_UNIX for each in bound)
+        self._state = ListenerState(
+            limits=limits,
+            load_shedding=load_shedding,
+            peer=UNIX_PEER if self._is_unix else None,
+        )
         self._config = uvicorn.Config(
             _raise_refusals(app),
             http=HttpProtocol,
@@ -55,6 +63,8 @@ class HttpListener:
             timeout_graceful_shutdown=grace,  # type: ignore[arg-type] # as above
         )
         self._server = uvicorn.Server(self._config)
+        self._cutting: asyncio.Task[None] | None = None
+        self._ends_at = math.inf  # a time of the event loop: the end of the cut
 
     async def start(self) -> None:
         """Start the application, and answer requests. Raises RuntimeError if it does not start.
@@ -69,13 +79,13 @@ class HttpListener:
         await lifespan.startup()
         if lifespan.should_exit:
             raise RuntimeError("the application did not start")
-        server = await loop.create_server(
-            self._new_protocol,
-            sock=self._bound,
-            backlog=self._limits.backlog,
-            **self._handshake(),
-        )
-        self._server.servers = [server]
+        create = loop.create_unix_server if self._is_unix else loop.create_server
+        self._server.servers = [
+            await create(
+                self._new_protocol, sock=each, backlog=self._limits.backlog, **self._handshake()
+            )
+            for each in self._bound
+        ]
         self._main_loop = asyncio.create_task(self._server.main_loop())
 
     @property
@@ -99,32 +109,40 @@ class HttpListener:
         """Stop listening, let requests in flight end, then stop the application."""
         self.retire()
         self._server.should_exit = True
-        await self._main_loop
         await self._close()
-        await self._server.shutdown(sockets=[self._bound])
+        await self._main_loop
+        await self._server.shutdown(sockets=list(self._bound))
+        if self._cutting is not None:
+            self._cutting.cancel()
         if self._state.load_shedding is not None:
             self._state.load_shedding.report()
 
     async def _close(self) -> None:
         """Stop listening, and serve the connections in the backlog: else they are reset."""
         late: list[socket.socket] = []
-        with suppress(OSError):  # no more connections, or no descriptors for them
-            while True:
-                late.append(self._bound.accept()[0])
+        for bound in self._bound:
+            with suppress(OSError):  # no more connections, or no descriptors for them
+                while True:
+                    late.append(bound.accept()[0])
         for server in self._server.servers:
             server.close()
+        accepting = [asyncio.create_task(self._accept(connection)) for connection in late]
         loop = asyncio.get_running_loop()
-        for connection in late:
-            connection.setblocking(False)
-        accepting = [
-            loop.connect_accepted_socket(self._new_protocol, connection, **self._handshake())
-            for connection in late
-        ]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.linger):
-                await asyncio.gather(*accepting, return_exceptions=True)  # some clients have left
-                while self._state.opening:  # noqa: ASYNC110 nothing reports a failed handshake
-                    await asyncio.sleep(_POLL_INTERVAL)
+        end = loop.time() + self._limits.linger
+        is_waiting = True
+        while is_waiting:  # nothing reports a failed handshake
+            await asyncio.sleep(_POLL_INTERVAL)
+            is_open = bool(self._state.opening) or not all(task.done() for task in accepting)
+            is_waiting = is_open and loop.time() < min(end, self._ends_at)
+        for task in accepting:
+            task.cancel()
+
+    async def _accept(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        with suppress(OSError):  # the client has left, or the handshake failed
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._new_protocol, connection, **self._handshake()
+            )
 
     def _new_protocol(self) -> HttpProtocol:
         state = self._server.server_state
@@ -158,11 +176,38 @@ class HttpListener:
         for connection in tuple(self._state.waiting):
             connection.end()
 
-    def cut(self) -> None:
-        """Make `stop` end: close idle connections, and cancel the requests in flight."""
-        self.end_idle()
+    def cut(self, grace: float) -> None:
+        """Make `stop` end: end the requests in flight, and refuse incomplete and later ones.
+
+        The application must refuse a later request at once, and answer a cancelled one. After
+        `grace` seconds the connections that are left are aborted.
+        """
+        loop = asyncio.get_running_loop()
+        self._ends_at = loop.time() + grace
+        self._state.is_cut = True
+        for connection in self._connections():
+            connection.refuse_incomplete()
         for task in tuple(self._server.server_state.tasks):
-            task.cancel()
+            # In the next turn the task has begun. If it had not, it would end without a response.
+            loop.call_soon(task.cancel)
+        self._cutting = asyncio.create_task(self._end_connections())
+
+    async def _end_connections(self) -> None:
+        """End idle connections, and at the end of the cut all. First read what has arrived."""
+        await _pass_turns()
+        self.end_idle()
+        await asyncio.sleep(self._ends_at - asyncio.get_running_loop().time())
+        await _pass_turns()  # on a busy machine the time may be over before
+        for connection in self._connections():
+            connection.transport.abort()
+
+    def _connections(self) -> tuple[HttpProtocol, ...]:
+        return cast("tuple[HttpProtocol, ...]", tuple(self._server.server_state.connections))
+
+
+async def _pass_turns() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(_TURN)
 
 
 def _raise_refusals(app: ASGIApp) -> ASGIApp:

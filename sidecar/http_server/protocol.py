@@ -17,7 +17,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from sidecar.http_server import half_close, request_head
-from sidecar.http_server.connection import REFUSAL, Connection, RefusedError
+from sidecar.http_server.connection import REFUSAL, Connection, RefusedError, StoppingError
 from sidecar.http_server.counts import Drop, Refusal
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.lingering_close import LingeringTransport
@@ -30,6 +30,8 @@ class ListenerState:
 
     limits: Limits
     load_shedding: LoadShedding | None = None
+    # The name of every client, where connections have no IP address.
+    peer: str | None = None
     # Connections in the TLS handshake. Weak, because nothing reports a failed handshake.
     opening: WeakSet["HttpProtocol"] = field(default_factory=WeakSet)
     # Connections that wait for a complete head, the longest waiting one first.
@@ -38,6 +40,8 @@ class ListenerState:
     begun: set["HttpProtocol"] = field(default_factory=set)
     # Whether each response closes its connection.
     is_closing: bool = False
+    # Whether requests that are incomplete are refused.
+    is_cut: bool = False
     refused: Counter[Refusal] = field(default_factory=Counter)
     dropped: Counter[Drop] = field(default_factory=Counter)
 
@@ -66,6 +70,8 @@ class HttpProtocol(H11Protocol):
         self._listener.opening.discard(self)
         lingering = LingeringTransport(transport, self._limits.linger, self.conn.ends_by_close)
         super().connection_made(cast("asyncio.Transport", lingering))
+        if self._listener.peer is not None:
+            self.client = (self._listener.peer, 0)
         limit = self._limits.connections
         if len(self.connections) > limit and self._listener.waiting:
             oldest = next(iter(self._listener.waiting))
@@ -97,6 +103,8 @@ class HttpProtocol(H11Protocol):
             self._disarm()
             self._began = self.loop.time() if self.conn.trailing_data[0] else None
         self._watch()
+        if self._listener.is_cut:
+            self.refuse_incomplete()
 
     def eof_received(self) -> bool:  # type: ignore[override] # what asyncio takes
         """Return whether a whole request waits for its response. TLS has no half-close: False.
@@ -110,7 +118,7 @@ class HttpProtocol(H11Protocol):
         self.conn.has_eof = True
         if self.cycle.more_body:
             return False
-        half_close.abort_when_reset(self.transport)
+        half_close.abort_when_gone(self.transport)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -158,6 +166,16 @@ class HttpProtocol(H11Protocol):
         """Close the connection, unless a request is being served."""
         if self._is_waiting():
             self.transport.close()
+
+    def refuse_incomplete(self) -> None:
+        """Refuse the request of which a part is here, if no response has begun."""
+        conn = self.conn
+        has_part = conn.their_state is h11.SEND_BODY or (
+            conn.their_state is h11.IDLE and conn.trailing_data[0]
+        )
+        is_open = not conn.refusal and not self.transport.is_closing()
+        if has_part and is_open and conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._refuse(StoppingError())
 
     # Common to both
 

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from sidecar import logs
 from sidecar.call import Call
+from sidecar.client_address import UNIX_PEER
 from sidecar.interceptors.handlers import (
     Behavior,
     Context,
@@ -57,7 +58,7 @@ class AccessLog(grpc.aio.ServerInterceptor):
 
         def log(behavior: Behavior, _handler: Handler) -> Behavior:
             async def logged(request: Any, context: Context) -> Any:
-                peer = unquote(context.peer()).partition(":")[2]
+                peer = _peer(context)
                 notes = {"protocol": "grpc", "method": method, "peer": peer}
                 call = _open(context, self._trusted_proxies)
                 if self._tracer is not None:
@@ -80,12 +81,20 @@ class AccessLog(grpc.aio.ServerInterceptor):
 def _open(context: Context, trusted_proxies: int) -> Call:
     # A key without the suffix -bin has text for its value.
     metadata = ((key, str(value)) for key, value in context.invocation_metadata() or ())
-    return Call.received(metadata, _host(context.peer()), trusted_proxies=trusted_proxies)
+    return Call.received(metadata, _host(_peer(context)), trusted_proxies=trusted_proxies)
+
+
+def _peer(context: Context) -> str:
+    """Return the IP address and port of the client, or UNIX_PEER.
+
+    gRPC has them as `ipv4:127.0.0.1:1` and `ipv6:%5B::1%5D:1`, and `unix:` with a path or without.
+    """
+    scheme, _, address = unquote(context.peer()).partition(":")
+    return UNIX_PEER if scheme == "unix" else address
 
 
 def _host(peer: str) -> str:
-    """Return the IP address in what gRPC calls a peer: `ipv4:127.0.0.1:1`, `ipv6:%5B::1%5D:1`."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+    return peer.rpartition(":")[0].strip("[]") or peer
 
 
 def code_of(context: Context, unset: str) -> str:

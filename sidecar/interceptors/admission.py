@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import grpc
 from karmo.problem.v1 import problem_details_pb2 as pb
@@ -72,27 +72,26 @@ class Admission(grpc.aio.ServerInterceptor):
             reason=pb.PROBLEM_REASON_OVERLOADED,
             detail=f"The service has {limit} calls in flight, its limit. Try again in a moment.",
         )
-        self._calls: _Tasks = set()
-        self._streams: _Tasks = set()
-        self._watches: _Tasks = set()
+        self._calls = _Group()
+        self._streams = _Group()
+        self._watches = _Group()
         self._connections: Counter[str] = Counter()  # watches by connection
-        self._ended: _Tasks = set()
         self._refused = 0
 
     @property
     def in_flight(self) -> int:
         """The number of calls in flight."""
-        return len(self._calls)
+        return self._calls.size
 
     @property
     def counts(self) -> AdmissionCounts:
         """The counts of now."""
         return AdmissionCounts(
-            in_flight=len(self._calls),
+            in_flight=self._calls.size,
             limit=self._limit,
-            streams=len(self._streams),
+            streams=self._streams.size,
             streams_limit=self._streams_limit,
-            watches=len(self._watches),
+            watches=self._watches.size,
             refused=self._refused,
         )
 
@@ -102,15 +101,19 @@ class Admission(grpc.aio.ServerInterceptor):
         `begun` is the number of requests that a listener has begun. Some of them may be in
         flight already, or be open streams.
         """
-        return max(len(self._calls), begun - len(self._streams)) >= self._limit
+        return max(self._calls.size, begun - self._streams.size) >= self._limit
 
     def end_streams(self) -> None:
-        """End every open stream with SERVICE_STOPPING."""
-        self._end(self._streams | self._watches)
+        """End every open stream and watch, and refuse each later one, with SERVICE_STOPPING."""
+        self._streams.end()
+        self._watches.end()
 
     def end_calls(self) -> None:
-        """End every call in flight with SERVICE_STOPPING."""
-        self._end(self._calls)
+        """End every call in flight, and refuse each later one, with SERVICE_STOPPING.
+
+        A later one may have been received before: its handler has not begun yet.
+        """
+        self._calls.end()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -126,26 +129,26 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def counted(request: Any, context: Context) -> Any:
-            if self.is_full():
+            if self.is_full() and not self._calls.has_ended:
                 self._refused += 1
                 raise ProblemError(self.overloaded)
-            with self._known(self._calls):
+            with self._calls.joined():
                 return await behavior(parse(request, handler), context)
 
         return counted
 
     def _stream(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def streamed(request: Any, context: Context) -> Any:
-            if len(self._streams) >= self._streams_limit:
+            if self._streams.size >= self._streams_limit and not self._streams.has_ended:
                 raise ProblemError(self._too_many_streams)
-            with self._known(self._streams):
+            with self._streams.joined():
                 return await _write_whole(behavior, parse(request, handler), context)
 
         return streamed
 
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
-            with self._one_more(context.peer()), self._known(self._watches):
+            with self._one_more(context.peer()), self._watches.joined():
                 return await _write_whole(behavior, parse(request, handler), context)
 
         return watched
@@ -163,25 +166,43 @@ class Admission(grpc.aio.ServerInterceptor):
             if not self._connections[connection]:
                 del self._connections[connection]
 
+
+class _Group:
+    """The tasks of calls of one kind, which can be ended together."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._cancelled: set[asyncio.Task[Any]] = set()
+
+    @property
+    def size(self) -> int:
+        """The number of tasks."""
+        return len(self._tasks)
+
     @contextmanager
-    def _known(self, tasks: "_Tasks") -> Iterator[None]:
-        """Keep the current task in `tasks`. Raises ProblemError if `_end` has cancelled it."""
+    def joined(self) -> Iterator[None]:
+        """Keep the current task in the group. Raises ProblemError if the group has ended."""
+        if self.has_ended:
+            raise ProblemError(_STOPPING)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        tasks.add(task)
+        self._tasks.add(task)
         try:
             yield
         except asyncio.CancelledError:
-            if task not in self._ended:
+            if task not in self._cancelled:
                 raise
             task.uncancel()
             raise ProblemError(_STOPPING) from None
         finally:
-            tasks.discard(task)
-            self._ended.discard(task)
+            self._tasks.discard(task)
+            self._cancelled.discard(task)
 
-    def _end(self, tasks: "_Tasks") -> None:
-        for task in tasks - self._ended:
-            self._ended.add(task)
+    def end(self) -> None:
+        """Cancel each task once, and let none join any more."""
+        self.has_ended = True
+        for task in self._tasks - self._cancelled:
+            self._cancelled.add(task)
             task.cancel()
 
 
@@ -212,6 +233,3 @@ class _UninterruptedWrites:
         except asyncio.CancelledError:
             await asyncio.gather(writing, return_exceptions=True)
             raise
-
-
-_Tasks: TypeAlias = set[asyncio.Task[Any]]

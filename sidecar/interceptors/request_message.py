@@ -70,6 +70,7 @@ class RequestMessage(grpc.aio.ServerInterceptor):
             detail=f"There must not be more than {capacity} calls at once without their message.",
         )
         self._waits: dict[_Wait, None] = {}  # the longest waiting one first
+        self._has_ended = False
 
     @property
     def waiting(self) -> int:
@@ -77,7 +78,8 @@ class RequestMessage(grpc.aio.ServerInterceptor):
         return len(self._waits)
 
     def end(self) -> None:
-        """Refuse every waiting call, because the service stops."""
+        """Refuse every waiting call, and each later one, because the service stops."""
+        self._has_ended = True
         for wait in self._waits:
             wait.end(_STOPPING)
 
@@ -103,6 +105,8 @@ class RequestMessage(grpc.aio.ServerInterceptor):
         return make(received, None, handler.response_serializer)
 
     async def _receive(self, context: Context) -> Any:
+        if self._has_ended:
+            raise ProblemError(_STOPPING)
         wait = _Wait(limit=asyncio.timeout(self._timeout), problem=self._late)
         try:
             async with wait.limit:

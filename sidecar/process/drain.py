@@ -5,8 +5,8 @@
 3. Cut: calls that are left are ended at once.
 
 At the end of each phase, and of the process, a line of the log has its duration and counts. A
-further signal ends the current phase (`hasten`, `interrupt`). A repeated `POST /drain`
-does not (`begin`).
+further signal ends the current phase (`hasten`, `interrupt`). `POST /drain` only begins the
+shutdown (`begin`), and a signal after it is a first signal: it ends no call.
 """
 
 import asyncio
@@ -52,6 +52,7 @@ class Drain:
         self.phase = Phase.STARTING
         self._began = asyncio.Event()
         self._phase_ended = asyncio.Event()
+        self._has_signal = False
         self.count: Callable[[], DrainCounts] = DrainCounts
         self._first: _Mark | None = None
 
@@ -71,15 +72,17 @@ class Drain:
         self._began.set()
 
     def hasten(self) -> None:
-        """Begin the shutdown. If it has begun, end its current phase."""
-        if self.has_begun:
+        """Begin the shutdown on a first signal. On a further one, end the current phase."""
+        if self._has_signal:
             self._phase_ended.set()
+        self._has_signal = True
         self.begin()
 
     def interrupt(self) -> None:
-        """Begin the shutdown without the lame duck. If it has begun, end its current phase."""
-        self.begin()
-        self._phase_ended.set()
+        """As `hasten`, but a first signal also skips the lame duck."""
+        if self.phase not in (Phase.DRAIN, Phase.CUT):
+            self._phase_ended.set()
+        self.hasten()
 
     async def beginning(self) -> None:
         """Wait until the shutdown begins."""

@@ -3,42 +3,44 @@
 | signal | sent by | effect |
 |---|---|---|
 | SIGTERM, SIGQUIT | platforms | begins the drain; a further one ends the current phase |
-| SIGINT | a person at a terminal | begins the drain without the lame duck |
+| SIGPWR | LXC, to stop a container | as SIGTERM |
+| SIGINT | Ctrl-C | begins the drain without the lame duck; a further one ends the current phase |
 | SIGHUP | a terminal that closes | as SIGINT, if standard input is a terminal |
-| SIGHUP, SIGUSR1, SIGUSR2 | log rotation | none, but a line in the log |
+| SIGUSR1 | a person, log rotation | the state of the process as a line in the log |
+| SIGHUP, SIGUSR2, SIGALRM | log rotation, timers | none, but a line in the log |
+| SIGPIPE, SIGXFSZ, SIGTTIN, SIGTTOU | the system, as a read or write fails | none |
+| SIGWINCH, SIGCHLD, SIGURG | terminals, the system | none: the default of the system |
+| SIGTSTP, SIGSTOP, SIGCONT | Ctrl-Z, debuggers | stops, and goes on: the default of the system |
+
+A signal after `POST /drain` is a first one. While the process starts, the signals that begin the
+drain end it at once, and the others have no effect (`startup_signals`).
 """
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable, Iterator
 
 from sidecar import logs
+from sidecar.process import startup_signals
 from sidecar.process.drain import Drain
-
-_STOP = (signal.SIGTERM, signal.SIGQUIT)
-_IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
-_ALL = (*_STOP, signal.SIGINT, signal.SIGHUP, *_IGNORED)
+from sidecar.process.startup_signals import HANDLED, LOGGED, STOP
 
 
 def catch(drain: Drain) -> None:
     """Install the handlers, which control `drain`, on the running event loop."""
     loop = asyncio.get_running_loop()
-    for number, handler in _handlers(drain, has_terminal=_has_terminal()):
+    for number, handler in _handlers(drain, has_terminal=startup_signals.has_terminal()):
         loop.add_signal_handler(number, handler)
 
 
-def prepare(leave: Callable[[int, object], object]) -> None:
-    """Until `catch`, call `leave` on signals that stop the process; ignore the others."""
-    has_terminal = _has_terminal()
-    for number in _ALL:
-        is_ignored = number in _IGNORED or (number == signal.SIGHUP and not has_terminal)
-        signal.signal(number, signal.SIG_IGN if is_ignored else leave)
+def show_by(show: Callable[[], None]) -> None:
+    """From now on call `show` on SIGUSR1. After `catch`, on the same loop."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show)
 
 
 def ignore() -> None:
     """Ignore all these signals, so that a process that has shut down keeps its status."""
-    for number in _ALL:
+    for number in HANDLED:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
 
@@ -53,20 +55,15 @@ def stop_handler(name: str, stop: Callable[[], None]) -> Callable[[], None]:
     return handler
 
 
-def _has_terminal() -> bool:
-    """Whether standard input is a terminal, which may close."""
-    return os.isatty(0)
-
-
 def _handlers(
     drain: Drain, *, has_terminal: bool
 ) -> Iterator[tuple[signal.Signals, Callable[[], None]]]:
-    for number in _STOP:
+    for number in STOP:
         yield number, stop_handler(number.name, drain.hasten)
     yield signal.SIGINT, stop_handler("SIGINT", drain.interrupt)
     hang_up = stop_handler("SIGHUP", drain.interrupt) if has_terminal else _log_only("SIGHUP")
     yield signal.SIGHUP, hang_up
-    for number in _IGNORED:
+    for number in LOGGED:
         yield number, _log_only(number.name)
 
 

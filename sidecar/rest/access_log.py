@@ -129,7 +129,11 @@ def _route(scope: Scope) -> str:
 
 
 def _peer(scope: Scope) -> str | None:
-    return str(Address(*scope["client"])) if scope.get("client") else None
+    """Return the IP address and port of the client, or the name of one without a port."""
+    if not scope.get("client"):
+        return None
+    host, port = scope["client"]
+    return str(Address(host, port)) if port else host
 
 
 _ABSOLUTE = re.compile(rb"https?://[^/]*(.*)", re.IGNORECASE | re.DOTALL)

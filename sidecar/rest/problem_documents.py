@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.call import current_call
+from sidecar.http_server.connection import StoppingError
 from sidecar.problems import (
     CATALOGUE,
     FieldError,
@@ -28,6 +29,7 @@ from sidecar.transcoding.status import HTTP_STATUS, phrase
 
 # Reasons of the listener itself.
 _REASONS: Mapping[int, Reason] = MappingProxyType({503: pb.PROBLEM_REASON_OVERLOADED})
+_STOPPING = pb.PROBLEM_REASON_SERVICE_STOPPING
 # RFC 7617 sections 2 and 2.1. `error` is for clients that read the challenge instead of the
 # body.
 CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"'
@@ -41,7 +43,7 @@ def problem_of(error: RequestError) -> Problem:
     reason = _REASONS.get(error.status) or nearest(error.status)
     is_known = CATALOGUE[reason].http_status == error.status
     return Problem(
-        reason=reason,
+        reason=_STOPPING if isinstance(error, StoppingError) else reason,
         status=None if is_known else error.status,
         title=None if is_known else phrase(error.status),
         detail=error.detail,
@@ -85,7 +87,7 @@ class Renderer:
 
     def render_stopping(self, request: Request) -> Response:
         """Return the response to a request that the end of the process cuts off."""
-        problem = Problem(reason=pb.PROBLEM_REASON_SERVICE_STOPPING)
+        problem = Problem(reason=_STOPPING)
         return self._respond(request, self._status(problem), Connection="close")
 
     def _status(self, problem: Problem) -> Status:

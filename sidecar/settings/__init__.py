@@ -1,1 +1,1 @@
-"""Validated settings: their model, their types and their sources."""
+"""Validated settings: their model, their types, their sources and their flags."""

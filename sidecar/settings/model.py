@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from sidecar.settings.addresses import AddressField, ListenField
 from sidecar.settings.types import (
     Address,
-    AddressField,
     BaseUrlField,
     CountField,
     CountOrZeroField,
@@ -14,6 +14,7 @@ from sidecar.settings.types import (
     KeyField,
     PathField,
     SecondsField,
+    StoreUrlField,
     UrlField,
 )
 
@@ -25,9 +26,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    rest_listen: AddressField = Field(
+    rest_listen: ListenField = Field(
         Address("127.0.0.1", 8080),
-        description="IP address and port of the REST listener.",
+        description="Host and port of the REST listener, or `unix:` and the path of a Unix "
+        "socket. `0.0.0.0` is all IPv4 addresses, `[::]` all IPv6 and IPv4 addresses, and a host "
+        "name all of its IP addresses.",
     )
     rest_keep_alive: SecondsField = Field(
         75.0,
@@ -47,9 +50,9 @@ class Settings(BaseModel):
         description="PEM file with the CA certificates of REST clients, which then need a "
         "certificate (mutual TLS).",
     )
-    grpc_listen: AddressField = Field(
+    grpc_listen: ListenField = Field(
         Address("127.0.0.1", 50051),
-        description="IP address and port of the gRPC listener.",
+        description="Host and port of the gRPC listener, or `unix:` and the path of a Unix socket.",
     )
     grpc_reflection: bool = Field(
         default=True,
@@ -71,12 +74,13 @@ class Settings(BaseModel):
     )
     admin_listen: AddressField = Field(
         Address("127.0.0.1", 9090),
-        description="IP address and port of the admin listener: probes, state, metrics and drain.",
+        description="Host and port of the admin listener: probes, state, metrics and drain.",
     )
     public_url: BaseUrlField | None = Field(
         None,
         description="Public URL of this API, from which the `type` URLs are made. Set it in "
-        "production. Without it: the URL of the REST listener.",
+        "production; a Unix socket for REST needs it. Without it: the URL of the REST listener, on "
+        "loopback if it listens on all addresses.",
     )
     auth_api_token_url: UrlField | None = Field(
         None,
@@ -134,12 +138,14 @@ class Settings(BaseModel):
     request_timeout: SecondsField = Field(
         10.0,
         description="Maximum time for a whole REST request, and for the request message of a gRPC "
-        "call. Beyond it: 408 or DEADLINE_EXCEEDED.",
+        "call. Beyond it: 408 or DEADLINE_EXCEEDED. Also the maximum time to read a response. "
+        "Beyond it the connection is closed.",
     )
     max_connections: CountField = Field(
         1024,
-        description="Maximum number of open connections per protocol. The same number limits the "
-        "gRPC calls whose request message has not arrived.",
+        description="Maximum number of open connections per protocol. Beyond it the longest idle "
+        "one is closed. The same number limits the gRPC calls whose request message has not "
+        "arrived, and the gRPC responses that are not read.",
     )
     max_in_flight: CountField = Field(
         32,
@@ -171,6 +177,13 @@ class Settings(BaseModel):
         3000,
         description="Maximum number of exchanges per minute for one client from one IP address. "
         "Beyond it: 429 or RESOURCE_EXHAUSTED.",
+    )
+    shared_limits_url: StoreUrlField | None = Field(
+        None,
+        description="URL of the Redis or Valkey server that counts wrong secrets for all replicas: "
+        "`redis://`, `valkey://`, or `rediss://` for TLS. If it has a password, put it into a file "
+        "(`SIDECAR_SHARED_LIMITS_URL_FILE`). Needs `SIDECAR_LOG_CLIENT_KEY` and the extra "
+        "`shared-limits`. Without it: each replica counts for itself.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
@@ -207,7 +220,7 @@ class Settings(BaseModel):
     )
     dev_auth_api_listen: AddressField = Field(
         Address("127.0.0.1", 8081),
-        description="IP address and port of the embedded auth-api of `dev`.",
+        description="Host and port of the embedded auth-api of `dev`.",
     )
 
     @property
@@ -220,14 +233,25 @@ class Settings(BaseModel):
         return 100 * max(self.max_client_failures, self.max_in_flight)
 
     @property
+    def shares_one_address(self) -> bool:
+        """Whether all REST clients count as one: a proxy on this machine that is not trusted.
+
+        Beyond loopback nobody can know from the settings whether a proxy is in front.
+        """
+        return self.rest_listen.is_loopback and not self.trusted_proxies
+
+    @property
     def calls_https(self) -> bool:
         """Whether the URL of the auth-api has the scheme https (RFC 3986 section 3.1)."""
         return (self.auth_api_token_url or "").lower().startswith("https:")
 
     def public_url_at(self, address: Address) -> str:
-        """Return the base URL of the API, which by default is that of the REST listener."""
+        """Return the base URL of the API, which by default is that of the REST listener.
+
+        `address` is that of the listener. A Unix socket has no URL, so it needs the setting.
+        """
         scheme = "https" if self.rest_tls_certificate else "http"
-        return self.public_url or f"{scheme}://{address}"
+        return self.public_url or f"{scheme}://{address.connectable}"
 
     @field_validator("dev_auth_api_listen")
     @classmethod

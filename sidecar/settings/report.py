@@ -1,35 +1,38 @@
 """The settings in force, as lines of text: their values, and where each comes from."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
-from sidecar.settings.model import PREFIX, Settings, name_of
+from sidecar.settings.model import Settings, name_of
+from sidecar.settings.sources import named
 from sidecar.settings.types import as_text, mask_query
 
 
 def describe(
-    settings: Settings, environ: Mapping[str, str], flags: Mapping[str, str]
+    settings: Settings,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    meanings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Yield a line `NAME=value  # source` for each of `settings`, in their order.
 
     `settings` were loaded from `environ` and `flags`. Secrets and queries of URLs are masked. A
-    setting without a value has nothing behind the equals sign.
+    setting without a value has nothing behind the equals sign. `meanings` has, by field, what a
+    value stands for on this machine, which follows the source.
     """
-    named = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(PREFIX)
-    }
+    variables = named(environ)
     for field in Settings.model_fields:
         value = _show(getattr(settings, field))
-        yield f"{name_of(field)}={value}  # {_source(field, named, flags)}"
+        meaning = f", means {meanings[field]}" if field in meanings else ""
+        yield f"{name_of(field)}={value}  # {_source(field, variables, flags)}{meaning}"
 
 
-def _source(field: str, named: Mapping[str, str], flags: Mapping[str, str]) -> str:
+def _source(field: str, variables: Mapping[str, str], flags: Mapping[str, str]) -> str:
     if field in flags:
         return "flag"
-    if field in named:
+    if field in variables:
         return "environment"
-    path = named.get(f"{field}_file")
+    path = variables.get(f"{field}_file")
     return "default" if path is None else f"file {_one_line(path)}"
 
 

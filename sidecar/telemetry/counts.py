@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from sidecar import logs
 from sidecar.auth_api.client import AuthApiCounts
 from sidecar.exchange.service import TokenService
+from sidecar.exchange.shared_counts.sharing import Sharing, SharingCounts
 from sidecar.exchange.throttle import ThrottleCounts
 from sidecar.grpc_server.server import GrpcCounts, GrpcServer
 from sidecar.http_server.counts import ListenerCounts
@@ -24,6 +25,7 @@ from sidecar.tls.expiry import Expiry
 class Counts:
     """The counts of all parts at one moment. None stands for a part that does not exist yet.
 
+    `sharing` is None also if wrong secrets are not shared with other replicas.
     `http` has those of the HTTP listeners by name: rest, admin and, in `dev`, dev_auth_api.
     `log_lines_dropped` counts since the start of the process.
     """
@@ -34,13 +36,14 @@ class Counts:
     grpc: GrpcCounts
     auth_api: AuthApiCounts | None
     throttle: ThrottleCounts | None
+    sharing: SharingCounts | None
     certificates: tuple[Expiry, ...]
     log_lines_dropped: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """The parts that count. `http` and `service` are filled in while the sidecar starts."""
+    """The parts that count. `http`, `service` and `sharing` are filled in at the start."""
 
     drain: Drain
     admission: Admission
@@ -48,6 +51,7 @@ class Parts:
     certificates: Certificates
     http: dict[str, HttpListener] = field(default_factory=dict)
     service: TokenService | None = None
+    sharing: Sharing | None = None
 
     def counts(self) -> Counts:
         """Return the counts of now."""
@@ -58,6 +62,7 @@ class Parts:
             grpc=self.server.counts,
             auth_api=self.service.auth_api.counts if self.service else None,
             throttle=self.service.throttle.counts if self.service else None,
+            sharing=self.sharing.counts if self.sharing else None,
             certificates=tuple(self.certificates.expiries()),
             log_lines_dropped=logs.dropped_lines(),
         )

@@ -1,4 +1,7 @@
-"""The state of the running process at `GET /state`: its versions, addresses and counts, as JSON."""
+"""The state of the running process: its versions, addresses and counts.
+
+`GET /state` returns it as JSON, and SIGUSR1 writes it to the log.
+"""
 
 import json
 import platform
@@ -16,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sidecar import logs
 from sidecar.telemetry.counts import Counts
 
 _PACKAGE = "karmo-sidecar"
@@ -23,21 +27,35 @@ _PACKAGE = "karmo-sidecar"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def route(addresses: Mapping[str, str], read: Callable[[], Counts]) -> Route:
-    """Return the route `/state`.
+class State:
+    """The state of a process that starts now.
 
     `addresses` are those of the listeners and the token URL, by name. `read` returns the counts
     of now.
     """
-    began = time.monotonic()
 
-    async def show(_request: Request) -> Response:
-        uptime = round(time.monotonic() - began, 3)
-        values = {"versions": versions(), "uptime_seconds": uptime, "addresses": addresses}
-        body = to_json(values | _to_plain(read()))
-        return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+    def __init__(self, addresses: Mapping[str, str], read: Callable[[], Counts]) -> None:
+        self._addresses = addresses
+        self._read = read
+        self._began = time.monotonic()
 
-    return Route("/state", show)
+    def route(self) -> Route:
+        """Return the route `/state`."""
+        headers = {"Cache-Control": "no-store"}
+
+        async def show(_request: Request) -> Response:
+            return Response(self._to_json(), headers=headers, media_type="application/json")
+
+        return Route("/state", show)
+
+    def log(self) -> None:
+        """Write the state to the log, as one line."""
+        logs.event("state", **json.loads(self._to_json()))
+
+    def _to_json(self) -> bytes:
+        uptime = round(time.monotonic() - self._began, 3)
+        values = {"versions": versions(), "uptime_seconds": uptime, "addresses": self._addresses}
+        return to_json(values | _to_plain(self._read()))
 
 
 def to_json(values: Mapping[str, object]) -> bytes:

@@ -7,7 +7,8 @@ from typing import TypeVar
 from sidecar.settings.model import Settings, name_of
 from sidecar.settings.sources import SettingsError
 from sidecar.tls.expiry import Expiry
-from sidecar.tls.reloading import ClientTls, ServerTls, TlsFiles
+from sidecar.tls.files import TlsFileError, TlsFiles
+from sidecar.tls.reloading import ClientTls, ServerTls
 
 P = TypeVar("P")
 
@@ -29,8 +30,8 @@ class Certificates:
             files = _files(settings, side, ca)
             try:
                 return make(files, side) if files else None
-            except OSError as error:
-                violations.append(f"{name_of(f'{side}_tls')}_*: {error}")
+            except TlsFileError as error:
+                violations.append(f"{_setting_of(error, side, ca)}: {error}")
                 return None
 
         loaded = cls(
@@ -50,6 +51,13 @@ class Certificates:
     def expiries(self) -> list[Expiry]:
         """Return the expiry of each file with certificates."""
         return [expiry for part in self.parts for expiry in part.expiries()]
+
+
+def _setting_of(error: TlsFileError, side: str, ca: str) -> str:
+    """Return the name of the setting that names the file of `error`."""
+    # A pair without its other half is a fault of two settings, which are checked before.
+    field = ca if error.part == "ca" else f"tls_{error.part or 'certificate'}"
+    return name_of(f"{side}_{field}")
 
 
 def _files(settings: Settings, side: str, ca: str) -> TlsFiles | None:

@@ -1,4 +1,4 @@
-"""The expiry of the certificates in use: their dates, and warnings before the end."""
+"""The expiry of the certificates in use: their dates, and warnings before the begin and the end."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -9,31 +9,38 @@ from pathlib import Path
 from typing import NoReturn
 
 from sidecar import logs
-from sidecar.tls.validity import certificates_in, end_of
+from sidecar.tls.validity import certificates_in, period_of
 
 # A certificate that ends within so many days is warned of.
 SOON = timedelta(days=14)
 _DAY = 24 * 3600.0  # seconds
+_EARLY = "certificate not valid yet"
 # The files of three sides, before and after they were replaced.
 _REMEMBERED = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiry:
-    """The end of the certificate in `file` that ends first.
+    """The period in which all certificates in `file` are valid.
 
-    `listener` is the side that uses it: rest, grpc or auth_api. `days_left` are whole days,
-    negative after the end. Both are None if a date in the file cannot be read.
+    `listener` is the side that uses the file: rest, grpc or auth_api. `not_before` is the begin
+    of the one that begins last, and `is_early` says that it was not yet reached. `not_after` is
+    the end of the one that ends first. `days_left` are whole days, negative after the end. The
+    dates and `days_left` are None if a date in the file cannot be read.
     """
 
     listener: str
     file: str
+    not_before: datetime | None
     not_after: datetime | None
     days_left: int | None
+    is_early: bool
 
     def __str__(self) -> str:
-        date = f", on {self.not_after:%Y-%m-%d %H:%M:%S} UTC" if self.not_after else ""
-        return f"{self.warning or 'certificate expires'}{date}: {self.file} ({self.listener})"
+        warning = self.warning or "certificate expires"
+        word, date = ("from", self.not_before) if warning == _EARLY else ("on", self.not_after)
+        when = f", {word} {date:%Y-%m-%d %H:%M:%S} UTC" if date else ""
+        return f"{warning}{when}: {self.file} ({self.listener})"
 
     @property
     def warning(self) -> str | None:
@@ -42,29 +49,34 @@ class Expiry:
             return "certificate dates unreadable"
         if self.days_left < 0:
             return "certificate expired"
+        if self.is_early:
+            return _EARLY
         return "certificate expires soon" if self.days_left < SOON.days else None
 
 
 def expiry_of(listener: str, file: Path, pem: bytes, now: datetime | None = None) -> Expiry:
     """Return the expiry of `pem`, which was read from `file`; `now` is the current time."""
-    end = _first_end(pem)
-    left = end - (now or datetime.now(UTC)) if end else None
+    now = now or datetime.now(UTC)
+    begin, end = _period(pem)
     return Expiry(
         listener=listener,
         file=str(file),
+        not_before=begin,
         not_after=end,
-        days_left=None if left is None else left.days,
+        days_left=(end - now).days if end else None,
+        is_early=begin is not None and now < begin,
     )
 
 
 def warn(expiries: Iterable[Expiry]) -> None:
-    """Log a warning for each certificate that has expired or ends soon."""
+    """Log a warning for each certificate that is not valid yet, has expired or ends soon."""
     for expiry in expiries:
         if expiry.warning:
             logs.warning(
                 expiry.warning,
                 listener=expiry.listener,
                 file=expiry.file,
+                not_before=expiry.not_before.isoformat() if expiry.not_before else None,
                 not_after=expiry.not_after.isoformat() if expiry.not_after else None,
                 days_left=expiry.days_left,
             )
@@ -78,8 +90,13 @@ async def watch(read: Callable[[], Iterable[Expiry]], *, every: float = _DAY) ->
 
 
 @lru_cache(_REMEMBERED)
-def _first_end(pem: bytes) -> datetime | None:
+def _period(pem: bytes) -> tuple[datetime | None, datetime | None]:
+    """Return the last begin and the first end of the certificates in `pem`."""
     try:
-        return min(map(end_of, certificates_in(pem)), default=None)
+        periods = [period_of(der) for der in certificates_in(pem)]
     except ValueError:
-        return None
+        periods = []
+    if not periods:
+        return None, None
+    begins, ends = zip(*periods, strict=True)
+    return max(begins), min(ends)

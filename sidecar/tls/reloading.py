@@ -5,12 +5,10 @@ previous files stay in use. Contents are never logged.
 """
 
 import asyncio
-import hashlib
 import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +19,7 @@ from sidecar import logs
 from sidecar.process import daemon_thread
 from sidecar.secret import Secret
 from sidecar.tls import expiry
+from sidecar.tls.files import Contents, Part, TlsFileError, TlsFiles, read
 from sidecar.tls.forwarding_context import ForwardingContext
 
 # RFC 7468 section 11, and RFC 1421 section 4.6.1.1 as OpenSSL writes it.
@@ -35,56 +34,28 @@ _PAIR_FAULTS: Mapping[str | None, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """The PEM files (RFC 7468) of one side of TLS.
-
-    A server needs `certificate`, with its chain, and `key`. With `ca`, its clients need a
-    certificate that is signed by it. A client trusts `ca` instead of the system's store,
-    and may have a certificate and its key.
-    """
-
-    certificate: Path | None
-    key: Path | None
-    ca: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Contents:
-    """The contents of the files when they were read; empty for a file that is not set."""
-
-    certificate: bytes
-    key: Secret[bytes]
-    ca: bytes
-
-    @property
-    def digest(self) -> str:
-        """A fingerprint of the contents."""
-        parts = (self.certificate, self.key.reveal(), self.ca)
-        return "".join(hashlib.sha256(part).hexdigest() for part in parts)
-
-
 class _Tls:
-    """TLS of one side. Raises OSError; its one line names the file and the fault."""
+    """TLS of one side. Raises TlsFileError."""
 
     def __init__(self, files: TlsFiles, name: str, protocol: int) -> None:
         if (files.certificate is None) != (files.key is None):
-            raise OSError(f"{files.certificate or files.key} is one of a pair: set both files")
+            raise TlsFileError(f"{files.certificate or files.key} is one of a pair: set both files")
         self._files, self._name, self._protocol = files, name, protocol
         self._logged = ""  # the digest and fault of bad contents
         self._contents, loaded = self._load(known=None)
-        if isinstance(loaded, str):
-            raise OSError(loaded)
+        if isinstance(loaded, TlsFileError):
+            raise loaded
         self._context = loaded
 
     async def refresh(self) -> None:
         """Use the files if they were replaced. Bad ones are logged once, and tried each time."""
         contents, loaded = await daemon_thread.run(partial(self._load, known=self._contents))
         previous, self._logged = self._logged, ""
-        if isinstance(loaded, str):
-            self._logged = contents.digest + loaded
+        if isinstance(loaded, TlsFileError):
+            fault = str(loaded)
+            self._logged = contents.digest + fault
             if self._logged != previous:
-                logs.warning("certificates kept", listener=self._name, fault=loaded)
+                logs.warning("certificates kept", listener=self._name, fault=fault)
         elif loaded is not self._context:
             self._contents, self._context = contents, loaded
             logs.event("certificates replaced", listener=self._name)
@@ -99,34 +70,36 @@ class _Tls:
             if path is not None:
                 yield expiry.expiry_of(self._name, path, pem)
 
-    def _load(self, *, known: _Contents | None) -> tuple[_Contents, ssl.SSLContext | str]:
+    def _load(self, *, known: Contents | None) -> tuple[Contents, ssl.SSLContext | TlsFileError]:
         """Return the contents of all files at one time, and their context or their fault."""
         # OpenSSL reads a key only from a file. So the files are read before and after it
         # reads them: if their contents are equal, OpenSSL has read the same.
         while True:
             try:
-                contents = _read(self._files)
+                contents = read(self._files)
                 if known and contents.digest == known.digest:
                     return known, self._context
                 loaded = self._make_or_explain(contents)
-                if _read(self._files).digest == contents.digest:
+                if read(self._files).digest == contents.digest:
                     return contents, loaded
-            except OSError as error:
-                return _Contents(certificate=b"", key=Secret(b""), ca=b""), str(error)
+            except TlsFileError as error:
+                return Contents(certificate=b"", key=Secret(b""), ca=b""), error
 
-    def _make_or_explain(self, contents: _Contents) -> ssl.SSLContext | str:
+    def _make_or_explain(self, contents: Contents) -> ssl.SSLContext | TlsFileError:
         try:
             return _make(self._protocol, self._files, contents)
-        except OSError as error:
-            return str(error)
+        except TlsFileError as error:
+            return error
+        except OSError as error:  # a file that was removed since it was read
+            return TlsFileError(str(error))
 
 
 class ServerTls(_Tls):
-    """TLS of the listener `name`. Raises OSError; its one line names the file and the fault."""
+    """TLS of the listener `name`. Raises TlsFileError."""
 
     def __init__(self, files: TlsFiles, name: str) -> None:
         if files.certificate is None:
-            raise OSError(f"{name} must have a certificate and its key")
+            raise TlsFileError(f"{name} must have a certificate and its key")
         super().__init__(files, name, ssl.PROTOCOL_TLS_SERVER)
         self._forwarding = ForwardingContext.to(lambda: self._context)
 
@@ -143,7 +116,7 @@ class ServerTls(_Tls):
             require_client_authentication=self._files.ca is not None,
         )
 
-    def _fetcher(self, used: _Contents) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+    def _fetcher(self, used: Contents) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
         """Return a function that returns new certificates, or None while gRPC uses the latest."""
         lock = threading.Lock()  # gRPC calls it from its own threads, before each handshake
 
@@ -157,7 +130,7 @@ class ServerTls(_Tls):
 
 
 class ClientTls(_Tls):
-    """TLS of the upstream `name`. Raises OSError; its one line names the file and the fault."""
+    """TLS of the upstream `name`. Raises TlsFileError."""
 
     def __init__(self, files: TlsFiles, name: str) -> None:
         super().__init__(files, name, ssl.PROTOCOL_TLS_CLIENT)
@@ -178,20 +151,8 @@ async def watch(*parts: ServerTls | ClientTls, every: float = 1.0) -> NoReturn:
                 logs.failure("certificates could not be checked", fault)
 
 
-def _read(files: TlsFiles) -> _Contents:
-    certificate, key, ca = (_bytes(path) for path in (files.certificate, files.key, files.ca))
-    return _Contents(certificate=certificate, key=Secret(key), ca=ca)
-
-
-def _bytes(path: Path | None) -> bytes:
-    try:
-        return b"" if path is None else path.read_bytes()
-    except OSError as error:
-        raise OSError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _make(protocol: int, files: TlsFiles, contents: _Contents) -> ssl.SSLContext:
-    """Return a context. A client's verifies certificates and host names. Raises OSError."""
+def _make(protocol: int, files: TlsFiles, contents: Contents) -> ssl.SSLContext:
+    """Return a context. A client's verifies certificates and host names. Raises TlsFileError."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -199,47 +160,50 @@ def _make(protocol: int, files: TlsFiles, contents: _Contents) -> ssl.SSLContext
     if files.certificate and files.key:
         _identify(context, files.certificate, files.key, contents)
     if files.ca:
-        _trust(context, files.ca, contents.ca)
+        _trust(context, files.ca, contents.ca, "ca")
         context.verify_mode = ssl.CERT_REQUIRED
     elif protocol == ssl.PROTOCOL_TLS_CLIENT:
         _trust_system(context)
     return context
 
 
-def _identify(context: ssl.SSLContext, certificate: Path, key: Path, contents: _Contents) -> None:
-    """Give `context` its own certificate. Raises OSError."""
-    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, contents.certificate)
+def _identify(context: ssl.SSLContext, certificate: Path, key: Path, contents: Contents) -> None:
+    """Give `context` its own certificate. Raises TlsFileError."""
+    probe = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _trust(probe, certificate, contents.certificate, "certificate")
     if _ENCRYPTED.search(contents.key.reveal()):
-        raise OSError(f"{key} must not be encrypted: there is no way to enter a password")
+        text = f"{key} must not be encrypted: there is no way to enter a password"
+        raise TlsFileError(text, "key")
     try:
         # Without this password OpenSSL might ask for one at the terminal.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         fault = _PAIR_FAULTS.get(error.reason, _BAD_KEY)
-        raise OSError(fault.format(certificate=certificate, key=key)) from None
+        part: Part = "certificate" if fault == _WEAK else "key"
+        raise TlsFileError(fault.format(certificate=certificate, key=key), part) from None
 
 
-def _trust(context: ssl.SSLContext, path: Path, data: bytes) -> None:
-    """Let `context` trust the certificates in `data`, read from `path`. Raises OSError."""
+def _trust(context: ssl.SSLContext, path: Path, data: bytes, part: Part) -> None:
+    """Let `context` trust the certificates in `data`, read from `path`. Raises TlsFileError."""
     try:
         # `cadata` must be ASCII, but the text around them may be anything (RFC 7468, 5.2).
         context.load_verify_locations(cadata=data.decode("ascii", "backslashreplace") or "none")
     except ssl.SSLError:
-        raise OSError(f"{path} must hold complete certificates in PEM") from None
+        raise TlsFileError(f"{path} must hold complete certificates in PEM", part) from None
 
 
 def _trust_system(context: ssl.SSLContext) -> None:
-    """Let `context` trust the system's store of certificates. Raises OSError."""
+    """Let `context` trust the system's store of certificates. Raises TlsFileError."""
     # Not `load_default_certs`: it would follow SSL_CERT_FILE and SSL_CERT_DIR.
     paths = ssl.get_default_verify_paths()
     file = paths.openssl_cafile if Path(paths.openssl_cafile).is_file() else None
     folder = paths.openssl_capath if any(Path(paths.openssl_capath).glob("*.[0-9]")) else None
     if file is None and folder is None:
-        raise OSError(f"{paths.openssl_cafile} must exist, or a CA file must be set")
+        raise TlsFileError(f"{paths.openssl_cafile} must exist, or a CA file must be set", "ca")
     context.load_verify_locations(file, folder)
 
 
-def _configuration(contents: _Contents) -> grpc.ServerCertificateConfiguration:
+def _configuration(contents: Contents) -> grpc.ServerCertificateConfiguration:
     """Return the `contents` of a server for gRPC."""
     pair = (contents.key.reveal(), contents.certificate)
     return grpc.ssl_server_certificate_configuration([pair], contents.ca or None)

@@ -1,4 +1,4 @@
-"""The end of the validity of X.509 certificates, read from their DER (RFC 5280 section 4.1).
+"""The period of validity of X.509 certificates, read from their DER (RFC 5280 section 4.1).
 
 The standard library does not tell it for a certificate that is not the peer's. OpenSSL has
 accepted a certificate before it is read here, so only the way to its dates is checked.
@@ -26,8 +26,11 @@ def certificates_in(pem: bytes) -> Iterator[bytes]:
         yield base64.b64decode(b"".join(match[2].split()), validate=True)
 
 
-def end_of(der: bytes) -> datetime:
-    """Return the last second in which the certificate is valid. Raises ValueError."""
+def period_of(der: bytes) -> tuple[datetime, datetime]:
+    """Return the first and the last second in which the certificate is valid.
+
+    Raises ValueError.
+    """
     certificate, _ = _take(der, _SEQUENCE)
     fields, _ = _take(certificate, _SEQUENCE)
     if fields[:1] == bytes((_VERSION,)):  # absent in version 1
@@ -35,10 +38,15 @@ def end_of(der: bytes) -> datetime:
     for tag in (_INTEGER, _SEQUENCE, _SEQUENCE):  # serial number, algorithm, issuer
         _, fields = _take(fields, tag)
     validity, _ = _take(fields, _SEQUENCE)
-    _, validity = _take(validity, _UTC_TIME, _GENERALIZED_TIME)
-    tag = validity[0] if validity else 0
-    text, _ = _take(validity, _UTC_TIME, _GENERALIZED_TIME)
-    return _parse_time(tag, text.decode("ascii"))
+    begin, validity = _take_time(validity)
+    end, _ = _take_time(validity)
+    return begin, end
+
+
+def _take_time(data: bytes) -> tuple[datetime, bytes]:
+    """Return the time that `data` begins with, and the rest."""
+    text, rest = _take(data, _UTC_TIME, _GENERALIZED_TIME)
+    return _parse_time(data[0], text.decode("ascii")), rest
 
 
 def _take(data: bytes, *tags: int) -> tuple[bytes, bytes]:

@@ -3,6 +3,7 @@
 They return `Content`, and other modules bind it to fields.
 """
 
+import codecs
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from sidecar.transcoding.errors import MalformedRequestError, UnsupportedMediaTy
 from sidecar.transcoding.percent import decode_form
 
 FORM, JSON = "application/x-www-form-urlencoded", media_type.JSON
+_BYTE_ORDER_MARK = codecs.BOM_UTF8
 # Takes the bytes of a body, possibly none, and returns its content. Raises MalformedRequestError.
 Reader: TypeAlias = Callable[[bytes], Content]
 
@@ -42,11 +44,15 @@ def _choose_text_reader(readers: Mapping[str, Reader], content_type: Sequence[st
     reader = readers.get(JSON if parsed.is_json else parsed.essence) if parsed else None
     supported = ", ".join(readers)
     if parsed is None or reader is None:
+        fault = "The Content-Type is malformed. " if any(content_type) and parsed is None else ""
         raise UnsupportedMediaTypeError(
-            f"Send the body as {' or '.join(readers)}.", headers={"Accept": supported}
+            f"{fault}Send the body as {' or '.join(readers)}.", headers={"Accept": supported}
         )
     if not parsed.is_utf8:
-        raise UnsupportedMediaTypeError("Send the body in UTF-8.", headers={"Accept": supported})
+        raise UnsupportedMediaTypeError(
+            "Send the body in UTF-8, with charset=utf-8 or without a charset in Content-Type.",
+            headers={"Accept": supported},
+        )
     return reader
 
 
@@ -77,6 +83,8 @@ def _read_json(body: bytes) -> Content:
 def _read_form(body: bytes) -> Content:
     if not body:
         return None
+    if body.startswith(_BYTE_ORDER_MARK):  # it would be part of the first name
+        raise _unreadable("The body begins with a byte order mark; send it without.")
     if _is_json_object(body):  # curl -d, for one, sends JSON with this media type
         raise _unreadable(f"The body is JSON; send it with Content-Type: {JSON}.")
     try:

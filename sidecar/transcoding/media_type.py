@@ -19,6 +19,8 @@ _REGISTRABLE = "[a-z0-9][a-z0-9!#$&^_.+-]"
 _JSON_TYPE = re.compile(rf"application/json|{_REGISTRABLE}{{0,126}}/{_REGISTRABLE}{{0,121}}\+json")
 
 
+# `utf8` is a label of it in the Encoding standard of the WHATWG, and not in the registry of IANA.
+_UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 # RFC 6838 sections 3.2 to 3.4: vendor, personal and unregistered types. Other +json types
 # promise more than JSON, which a response could not keep.
 _OWN_JSON_TYPE = re.compile(r"application/(?:vnd\.|prs\.|x[.-]).+\+json")
@@ -28,16 +30,22 @@ _OWN_JSON_TYPE = re.compile(r"application/(?:vnd\.|prs\.|x[.-]).+\+json")
 class MediaType:
     """A media type. `essence` is type/subtype.
 
-    `essence` and the names of the parameters are in lower case.
+    `essence` and the names of the parameters are in lower case. Of a parameter that is repeated
+    `parameters` has the last value, and `contradicted` its name if the values differ.
     """
 
     essence: str
     parameters: Mapping[str, str]
+    contradicted: frozenset[str] = frozenset()
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the charset is UTF-8, its subset US-ASCII, or not given."""
-        return self.parameters.get("charset", "utf-8").lower() in {"utf-8", "us-ascii"}
+        """Whether the charset is UTF-8, its subset US-ASCII, or not given.
+
+        Two different charsets are none: a filter in front could read by the other one.
+        """
+        charset = self.parameters.get("charset", "utf-8").lower()
+        return charset in _UTF8 and "charset" not in self.contradicted
 
     @property
     def is_json(self) -> bool:
@@ -50,12 +58,21 @@ def parse(text: str) -> MediaType | None:
     match = _ESSENCE.match(text)
     if match is None:
         return None
-    end, parameters = match.end(), {}
+    end, pairs = match.end(), []
     while parameter := _PARAMETER.match(text, end):
         end = parameter.end()
         if parameter[1]:
-            parameters[parameter[1].lower()] = _unquote(parameter[2])
-    return MediaType(essence=match[1].lower(), parameters=parameters) if end == len(text) else None
+            pairs.append((parameter[1].lower(), _unquote(parameter[2])))
+    if end != len(text):
+        return None
+    parameters = dict(pairs)
+    return MediaType(
+        essence=match[1].lower(),
+        parameters=parameters,
+        contradicted=frozenset(
+            name for name, value in pairs if value.lower() != parameters[name].lower()
+        ),
+    )
 
 
 def accepted(accept: Iterable[str]) -> Mapping[str, float]:

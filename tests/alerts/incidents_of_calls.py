@@ -14,7 +14,7 @@ import trustme
 from tests.alerts.stage import BEFORE, DURING, Stage, some_client
 from tests.faults.scripted import resets
 from tests.faults.upstream_scene import open_scene
-from tests.scraped import scrape_until
+from tests.scraped import scrape
 from tests.sidecar_process import SIDECAR, Sidecar, find_tool, serving
 from tests.tls.test_reloading import leaf_of
 from tests.upstream import TOKEN, Hold, Script, Upstream, answer
@@ -98,8 +98,11 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def with_hosts_file(directory: Path, port: int) -> AsyncIterator[Sidecar]:
-    """Run a sidecar whose /etc/hosts is a file in `directory`; there is no DNS server."""
+async def with_hosts_file(directory: Path, port: int, stale: str) -> AsyncIterator[Sidecar]:
+    """Run a sidecar whose /etc/hosts is a file in `directory`; there is no DNS server.
+
+    `stale` is the time for which the last IP addresses are used, as the setting has it.
+    """
     (directory / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     (directory / "hosts").write_text("127.0.0.1 localhost auth-api.test\n")
     prefix = (find_tool("unshare"), "--mount", "sh", "-ec", _DNS, "sh", directory)
@@ -107,25 +110,37 @@ async def with_hosts_file(directory: Path, port: int) -> AsyncIterator[Sidecar]:
         "serve",
         program=(*prefix, *SIDECAR),
         auth_api_token_url=f"http://auth-api.test:{port}/v1/oauth/token",
-        auth_api_dns_stale="1s",
+        auth_api_dns_stale=stale,
     ) as sidecar:
         yield sidecar
 
 
 async def no_dns(stage: Stage, directory: Path) -> None:
-    """Take the name of the auth-api out of the hosts file, where there is no DNS server."""
+    """Take the name of the auth-api out of the hosts file, and use no old IP address."""
+    assert await _without_name(stage, directory, stale="1s") == {False}
+
+
+async def dns_failing(stage: Stage, directory: Path) -> None:
+    """Take the name of the auth-api out of the hosts file, and use the last IP address."""
+    assert await _without_name(stage, directory, stale="300s") == {True}
+
+
+async def _without_name(stage: Stage, directory: Path, *, stale: str) -> set[bool]:
+    """Take the name out of the hosts file; return whether calls are served at the end."""
     async with (
         Upstream() as upstream,
-        with_hosts_file(directory, int(upstream.url.split(":")[2].split("/")[0])) as sidecar,
+        with_hosts_file(directory, int(upstream.url.split(":")[2].split("/")[0]), stale) as sidecar,
         open_ways(sidecar.addresses) as ways,
     ):
-        stage.admins["a"], stage.ways["a"] = sidecar.addresses["admin"], ways
+        admin = stage.admins["a"] = sidecar.addresses["admin"]
+        stage.ways["a"] = ways
         await stage.scrapes(BEFORE)
         (directory / "hosts").write_text("127.0.0.1 localhost\n")
         failed = "karmo_sidecar_dns_look_ups_failed_total"
-        while (await stage.call(some_client()))[0].token:  # the last answer is fresh for 5 s
-            await scrape_until(stage.admins["a"], lambda page: page.value(failed) >= 0)
+        while not (await scrape(admin)).value(failed):  # the last answer is fresh for 5 s
+            await stage.call(some_client())
         await stage.scrapes(DURING)
+        return {bool(outcome.token) for outcome in await stage.call(some_client())}
 
 
 async def guesser(stage: Stage, _directory: Path) -> None:

@@ -7,15 +7,21 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import trustme
 
-from tests import test_runtime
+from sidecar.settings.types import Address
+from tests import raw_http, test_runtime
 from tests.alerts.stage import BEFORE, DURING, Stage, some_client
 from tests.faults.upstream_scene import BOTH
+from tests.faults.wire import host_and_port
 from tests.scraped import scrape_until
 from tests.sidecar_process import SIDECAR, environment, free, serving
 from tests.tls.test_reloading import Mount, pair
@@ -25,6 +31,45 @@ from tests.ways import open_deployment, open_ways
 
 async def log_unread(stage: Stage, _directory: Path) -> None:
     """End what reads the log."""
+    async with _with_log(stage) as log:
+        await stage.scrapes(BEFORE)
+        log.close()
+        await stage.scrapes(DURING)
+
+
+async def log_stalled(stage: Stage, _directory: Path) -> None:
+    """Let what reads the log stop reading; it does not end."""
+    async with _with_log(stage) as log:
+        await stage.scrapes(BEFORE)
+        for _ in range(DURING):
+            await asyncio.gather(*(_many_lines(log.rest) for _ in range(4)))
+            await stage.scrapes(1)
+        log.close()
+
+
+async def _many_lines(rest: Address) -> None:
+    """Send 800 requests for a page that does not exist; each writes a line of the log."""
+    get = b"GET /nowhere HTTP/1.1\r\nHost: sidecar.test\r\n%s\r\n"
+    requests = get % b"" * 799 + get % b"Connection: close\r\n"
+    async with raw_http.sent(rest, requests) as reader:
+        assert (await reader.read()).count(b" 404 ") == 800
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The end of a log that is read, up to `serving`, and the REST address of its sidecar."""
+
+    pipe: BinaryIO
+    rest: Address
+
+    def close(self) -> None:
+        """End the reader. Later lines cannot be written."""
+        self.pipe.close()
+
+
+@asynccontextmanager
+async def _with_log(stage: Stage) -> AsyncIterator[_Log]:
+    """Add a sidecar to `stage`, and give its log."""
     reading, writing = os.pipe()
     async with Upstream() as upstream:
         flags = free(auth_api_token_url=upstream.url)
@@ -32,14 +77,12 @@ async def log_unread(stage: Stage, _directory: Path) -> None:
             *SIDECAR, "serve", *flags, stdout=writing, env=environment()
         )
         os.close(writing)
-        with os.fdopen(reading) as log:
+        with os.fdopen(reading, "rb") as log:
             lines = await asyncio.to_thread(_until_serving, log.fileno())
             addresses = json.loads(lines)
             async with open_ways(addresses) as ways:
                 stage.admins["a"], stage.ways["a"] = addresses["admin"], ways
-                await stage.scrapes(BEFORE)
-                log.close()
-                await stage.scrapes(DURING)
+                yield _Log(log, Address(*host_and_port(addresses["rest"])))
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
 

@@ -12,6 +12,7 @@ from tests.alerts import expressions
 from tests.alerts.expressions import RULES, TARGET_LABELS, UP, Used
 from tests.scraped import Scrape, scrape
 from tests.sidecar_process import ROOT, find_tool, printed, run
+from tests.test_cli import STORE
 from tests.tls.test_reloading import Mount, pair
 from tests.ways import Sent, basic, open_deployment
 
@@ -34,8 +35,8 @@ def settings_with_certificates(folder: Path) -> Mapping[str, str]:
 
 
 async def scrape_everything(folder: Path) -> Scrape:
-    """Return a page that has every metric: of a sidecar with a certificate, after calls."""
-    async with open_deployment(**settings_with_certificates(folder)) as deployment:
+    """Return a page that has every metric: of a sidecar with a certificate and a store."""
+    async with open_deployment(**settings_with_certificates(folder), **STORE) as deployment:
         for way in ("form", "grpc"):
             await deployment.ways[way](SENT)
         return await scrape(deployment.addresses.admin)

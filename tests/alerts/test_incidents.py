@@ -73,6 +73,11 @@ CASES: Mapping[str, Case] = {
     "no DNS": Case(
         play=incidents_of_calls.no_dns, fires=("DnsFailing", BUDGET), shows=fails_by("dns")
     ),
+    "DNS fails, calls are served": Case(
+        play=incidents_of_calls.dns_failing,
+        fires=("DnsFailing",),
+        shows=Line(panel="DNS look-ups"),
+    ),
     "somebody guesses secrets": Case(
         play=incidents_of_calls.guesser,
         fires=('Throttled{limit="address_failures"}',),
@@ -90,6 +95,11 @@ CASES: Mapping[str, Case] = {
     ),
     "log unread": Case(
         play=incidents_of_processes.log_unread,
+        fires=("LogLinesDropped",),
+        shows=Line(panel="Dropped log lines"),
+    ),
+    "log reader stalled": Case(
+        play=incidents_of_processes.log_stalled,
         fires=("LogLinesDropped",),
         shows=Line(panel="Dropped log lines"),
     ),

@@ -85,6 +85,18 @@ GOOD: Mapping[str, tuple[Response, tuple[str, int]]] = {
         answer(200, TOKEN, 'Application/JSON; charset="utf-8"'),
         ("the.access.token", 3600),
     ),
+    "another charset": (
+        answer(200, TOKEN, "application/json; charset=utf-16"),
+        ("the.access.token", 3600),
+    ),
+    "two charsets": (
+        answer(200, TOKEN, "application/json; charset=utf-16; charset=latin1"),
+        ("the.access.token", 3600),
+    ),
+    "an empty charset": (
+        answer(200, TOKEN, 'application/json; charset=""'),
+        ("the.access.token", 3600),
+    ),
     "type in lower case": (answer(200, token(token_type="bearer")), ("the.access.token", 3600)),
     "type in upper case": (answer(200, token(token_type="BEARER")), ("the.access.token", 3600)),
     "every visible sign": (answer(200, token(access_token=VISIBLE)), (VISIBLE, 3600)),
@@ -126,7 +138,6 @@ BAD_TOKENS: Mapping[str, tuple[Response, str]] = {
     "another media type": (answer(200, TOKEN, "text/html"), NOT_JSON),
     "a problem": (answer(200, TOKEN, PROBLEM_JSON), NOT_JSON),
     "two media types": (answer(200, TOKEN, "application/json, application/json"), NOT_JSON),
-    "another charset": (answer(200, TOKEN, "application/json; charset=utf-16"), NOT_JSON),
     "an array": (answer(200, [TOKEN]), NOT_AN_OBJECT),
     "a string": (answer(200, "token"), NOT_AN_OBJECT),
     "null": (answer(200, None), NOT_AN_OBJECT),
@@ -403,6 +414,32 @@ def test_a_wrong_secret_with_an_escape_is_explained(secret: str) -> None:
     told = problem_of(answer(401, {"error": "invalid_client"}), sent)
     assert "%2B" in str(told.detail)
     assert "%2B" not in str(problem_of(answer(401, {"error": "invalid_client"})).detail)
+
+
+SPACED: Mapping[str, tuple[str, str, str]] = {
+    "a space": ("partner", "s3cret ", " The client_secret that was sent ends with a space."),
+    "quotes": ("'partner'", "s3cret", " The client_id that was sent is in quotes."),
+    "both": (
+        " partner",
+        '"s3cret"',
+        (
+            " The client_id that was sent begins with a space."
+            " The client_secret that was sent is in quotes."
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("client_id", "secret", "doubt"), SPACED.values(), ids=SPACED)
+def test_what_is_around_refused_credentials_is_explained(
+    client_id: str, secret: str, doubt: str
+) -> None:
+    """A refused client is told of spaces and quotes, which are valid and are seldom meant."""
+    sent = dataclasses.replace(SENT, client_id=Secret(client_id), client_secret=Secret(secret))
+    refused = problem_of(answer(401, {"error": "invalid_client"}), sent)
+    assert refused.detail == f"{WRONG_CLIENT}{doubt}"
+    other = problem_of(answer(400, {"error": "invalid_request"}), sent)
+    assert doubt not in str(other.detail)
 
 
 def test_a_code_that_repeats_the_secret_is_none() -> None:

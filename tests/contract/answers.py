@@ -56,6 +56,7 @@ TOKENS: Mapping[str, tuple[bytes, Token]] = {
     "R34 expires_in 1": (_token(expires_in=1), _GOOD | {"expires_in": 1}),
     "R34 expires_in of int32": (_token(expires_in=2**31 - 1), _GOOD | {"expires_in": 2**31 - 1}),
     "R34 charset": (answer(200, TOKEN, "Application/JSON; charset=UTF-8"), TOKEN),
+    "R34 another charset": (answer(200, TOKEN, "application/json; charset=iso-8859-1"), TOKEN),
     "R36 members besides": (
         _token(refresh_token="canary", scope="canary", id_token=None, karmoCode="20010001"),
         TOKEN,
@@ -101,7 +102,6 @@ _NO_TOKENS: Mapping[str, bytes] = {
     "deep nesting": answer(200, b"[" * 60000),
     "bytes that are not UTF-8": answer(200, b'{"access_token":"\xff"}'),
     "UTF-16": answer(200, json.dumps(TOKEN).encode("utf-16")),
-    "another charset": answer(200, TOKEN, "application/json; charset=iso-8859-1"),
     "HTML": answer(200, HTML, "text/html"),
     "JSON that says it is text": answer(200, TOKEN, "text/plain"),
     "no media type": answer(200, TOKEN, None),

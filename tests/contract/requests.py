@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tests.contract.expected import (
     INVALID_CLIENT,
@@ -79,6 +80,13 @@ REFUSED: Mapping[str, tuple[Sent, ExpectedProblem]] = {
     "R15 a space behind": (
         _of_grant_type("client_credentials "),
         UNSUPPORTED_GRANT_TYPE.at("/grant_type"),
+    ),
+    "R15 a line end behind": (
+        _of_grant_type("client_credentials\r\n"),
+        replace(
+            UNSUPPORTED_GRANT_TYPE.at("/grant_type"),
+            detail="grant_type ends with a line end; send exactly client_credentials.",
+        ),
     ),
     "R15 R40 a grant_type to quote with care": (
         _of_grant_type('p"\\\r\n\N{SNOWMAN}\0' + "x" * 5000),

@@ -69,10 +69,14 @@ ACCEPTED: Mapping[str, RestCase] = {
     "R6 form; charset=UTF-8": typed(f"{FORM};charset=UTF-8"),
     "R6 form in capitals": typed(f'{FORM.upper()} ; Charset="Utf-8"; x=y'),
     "R6 us-ascii": typed(f"{FORM}; charset=us-ascii"),
+    "R6 utf8": typed(f"{FORM}; charset=utf8"),
+    "R6 utf8 in quotes": typed(f'{FORM}; charset="UTF8"'),
     "R6 encoded names": form(FORM_BODY.replace(b"_", b"%5f")),
     "R6 empty pairs": form(b"&&" + FORM_BODY + b"&&"),
     "R7 JSON": typed(JSON, body=JSON_BODY),
     "R7 JSON in capitals": typed(f"{JSON.upper()};charset=utf-8", body=JSON_BODY),
+    "R7 utf8": typed(f"{JSON}; charset=utf8", body=JSON_BODY),
+    "R7 utf8 in quotes": typed(f'{JSON};charset="Utf8"', body=JSON_BODY),
     "R7 white space": of_json(b" \t\r\n" + JSON_BODY + b"\n"),
     "R7 escapes": of_json(JSON_BODY.replace(b"g", b"\\u0067")),
     "R11 R20 unknown in the form": form(FORM_BODY + b"&scope=canary&scope=canary&=&x"),
@@ -142,7 +146,7 @@ _TYPES = {
     },
     **{
         f"R9 {charset}": typed(f"{JSON}; charset={charset}", body=JSON_BODY)
-        for charset in ("utf-16", "iso-8859-1", '"latin1"', "canary")
+        for charset in ("utf-16", "iso-8859-1", '"latin1"', "canary", "", "utf-8;charset=canary")
     },
     "R8 no media type": typed(),
     "R8 two media types": typed(FORM, JSON),
@@ -210,7 +214,8 @@ _BODIES: Mapping[str, tuple[RestCase, tuple[str, ...]]] = {
         _ANY,
     ),
     "R14 a byte order mark": (of_json(b"\xef\xbb\xbf" + JSON_BODY), _ANY),
-    "R14 a byte order mark before a form": (form(b"\xef\xbb\xbf" + FORM_BODY), _NO_GRANT),
+    "R14 a byte order mark before a form": (form(b"\xef\xbb\xbf" + FORM_BODY), _ANY),
+    "R14 a line end behind a form": (form(FORM_BODY + b"\r\n"), ("/client_secret",)),
     "R14 UTF-16": (of_json(JSON_BODY.decode().encode("utf-16")), _ANY),
     "R14 UTF-16 without a mark": (of_json(JSON_BODY.decode().encode("utf-16-le")), _ANY),
     "R14 bytes that are not UTF-8": (of_json(b'{"client_id":"\xff"}'), _ANY),

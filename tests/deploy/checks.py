@@ -6,10 +6,10 @@ is changed on one side alone is a violation.
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
-from ipaddress import ip_address
 
 from sidecar.probe import PROBES
-from sidecar.settings.model import Settings
+from sidecar.settings.conflicts import find_warnings
+from sidecar.settings.model import Settings, name_of
 from sidecar.settings.sources import SettingsError, load
 from tests.deploy.manifests import (
     NAME,
@@ -59,10 +59,10 @@ def _check_ports(manifest: Manifest, settings: Settings) -> Iterator[str]:
             yield f"port {name}: {address} is not reachable"
 
 
-def _check_public_url(_manifest: Manifest, settings: Settings) -> Iterator[str]:
-    """Find URLs of problems that nobody can open."""
-    if not settings.public_url and ip_address(settings.rest_listen.host).is_unspecified:
-        yield "SIDECAR_PUBLIC_URL: must be set where REST listens on all addresses"
+def _check_warnings(_manifest: Manifest, settings: Settings) -> Iterator[str]:
+    """Find settings of which the sidecar would warn, such as no public URL."""
+    for name, remedy in find_warnings(settings):
+        yield f"{name_of(name)}: {remedy}"
 
 
 def _check_probes(manifest: Manifest, settings: Settings) -> Iterator[str]:
@@ -222,7 +222,7 @@ def _check_monitors(manifest: Manifest, _settings: Settings) -> Iterator[str]:
 _CHECKS: tuple[Callable[[Manifest, Settings], Iterator[str]], ...] = (
     _check_names,
     _check_ports,
-    _check_public_url,
+    _check_warnings,
     _check_probes,
     _check_grace,
     _check_services,

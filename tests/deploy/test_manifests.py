@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from sidecar.settings.model import Settings, name_of
+from sidecar.settings.sources import load
 from tests.deploy.checks import violations_of
 from tests.deploy.manifests import (
     KUBERNETES,
@@ -66,6 +67,28 @@ def test_the_native_sidecar_is_one() -> None:
     assert settings[name_of("lame_duck")] == "0s"
 
 
+def test_the_unix_sockets_of_the_native_sidecar() -> None:
+    """Its component puts both sockets into a volume of both containers, and fits the settings."""
+    (patch,) = parse((KUBERNETES / "native-sidecar/unix-sockets/pod.yaml").read_text("utf-8"))
+    (pod,) = of_kind(read(KUBERNETES / "native-sidecar"), "Pod")
+    assert patch["metadata"]["name"] == pod["metadata"]["name"]
+    (ours,), (application,) = patch["spec"]["initContainers"], patch["spec"]["containers"]
+    (volume,) = patch["spec"]["volumes"]
+    assert volume.keys() == {"name", "emptyDir"}
+    (mounted,) = ours["volumeMounts"]
+    assert application["volumeMounts"] == [mounted | {"readOnly": True}]
+    assert mounted["name"] == volume["name"]
+    for container, name in ((ours, "initContainers"), (application, "containers")):
+        assert container["name"] in [each["name"] for each in pod["spec"][name]]
+    variables = {each["name"]: each["value"] for each in ours["env"]}
+    settings = load(variables | {"SIDECAR_PUBLIC_URL": "https://api.example.test"}, {})
+    clients = {each["name"]: each["value"] for each in application["env"]}
+    assert clients["TOKEN_SERVICE"] == str(settings.grpc_listen)
+    assert clients["TOKEN_SOCKET"] == settings.rest_listen.host
+    for address in (settings.rest_listen, settings.grpc_listen):
+        assert str(Path(address.host).parent) == mounted["mountPath"]
+
+
 # Each changes one line of the stand-alone manifest; the check must find it.
 Breaking = Callable[[Manifest], object]
 
@@ -107,17 +130,20 @@ def of_spec(kind: str, *path: str | int, to: object) -> Breaking:
 WRONG: Mapping[str, tuple[Breaking, str]] = {
     "a mistyped setting": (
         setting("SIDECAR_REST_LISTNE", "[::]:8080"),
-        "SIDECAR_REST_LISTNE: is not a setting; see the table in README.md",
+        "SIDECAR_REST_LISTNE: is not a setting; did you mean SIDECAR_REST_LISTEN?",
     ),
     "a time without a unit": (
         setting("SIDECAR_LAME_DUCK", "5"),
-        "SIDECAR_LAME_DUCK: must be a time such as 5s or 500ms, not below 0 and at most 3600s",
+        (
+            "SIDECAR_LAME_DUCK: must be a number with the unit ms, s, m or h, such as 500ms, 5s or "
+            "2m, not below 0 and at most 1h"
+        ),
     ),
     "phases that do not fit": (
         setting("SIDECAR_DRAIN_TIMEOUT", "25s"),
         (
-            "SIDECAR_TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
-            "SIDECAR_DRAIN_TIMEOUT together"
+            "SIDECAR_TERMINATION_GRACE: must be at least 34s: "
+            "SIDECAR_LAME_DUCK + SIDECAR_DRAIN_TIMEOUT + 4s"
         ),
     ),
     "a setting that stands twice": (
@@ -134,7 +160,11 @@ WRONG: Mapping[str, tuple[Breaking, str]] = {
     ),
     "problems that nobody can open": (
         lambda manifest: of_kind(manifest, "ConfigMap")[0]["data"].pop("SIDECAR_PUBLIC_URL"),
-        "SIDECAR_PUBLIC_URL: must be set where REST listens on all addresses",
+        (
+            "SIDECAR_PUBLIC_URL: should be set to the URL that partners use: REST listens on all "
+            "addresses, and the type URLs of problems begin with http://127.0.0.1:8080, which "
+            "opens on this machine only"
+        ),
     ),
     "a probe of another port": (
         of_container("livenessProbe", "httpGet", "port", to="rest"),
@@ -303,4 +333,48 @@ async def test_the_example_starts_with_its_certificate(folder: Path, tmp_path: P
     end = await run(*SIDECAR, "check-config", env=env)
     assert (end.status, end.stderr) == (0, "")
     (tmp_path / "tls.key").write_text("canary")
+    assert (await run(*SIDECAR, "check-config", env=env)).status == 78
+
+
+SHARED = KUBERNETES / "stand-alone/shared-limits"
+STORE = {"url": "rediss://:canary@redis.example.com", "client-key": "k" * 32}
+
+
+def test_the_component_of_shared_limits_mounts_what_it_names() -> None:
+    """Each file of a setting is a key of the Secret that docs/deployment.md makes, where it is."""
+    (patch,) = parse((SHARED / "deployment.yaml").read_text("utf-8"))
+    container, (volume,) = our_container([patch]), our_pod([patch])["spec"]["volumes"]
+    (mount,) = container["volumeMounts"]
+    assert (mount["name"], mount["readOnly"]) == (volume["name"], True)
+    files = {each["name"]: each["value"] for each in container["env"]}
+    names = ("shared_limits_url", "log_client_key")
+    assert files == {
+        f"{name_of(name)}_FILE": f"{mount['mountPath']}/{key}"
+        for name, key in zip(names, STORE, strict=True)
+    }
+    page = (ROOT / "docs/deployment.md").read_text("utf-8")
+    assert f"create secret generic {volume['secret']['secretName']} " in page
+    assert [key for key in STORE if f"--from-literal={key}=" not in page] == []
+
+
+@pytest.mark.tools
+async def test_the_component_of_shared_limits_fits_the_shape(folder: Path, tmp_path: Path) -> None:
+    """With it the shape is rendered, and `check-config` accepts its settings with a store."""
+    own = folder / "shared"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        "resources: [../stand-alone]\ncomponents: [../stand-alone/shared-limits]\n"
+    )
+    manifest = parse(render(own))
+    for name, content in STORE.items():
+        (tmp_path / name).write_text(content)
+    (mount,) = our_container(manifest)["volumeMounts"]
+    env = {
+        name: value.replace(mount["mountPath"], str(tmp_path))
+        for name, value in environment(manifest).items()
+    }
+    end = await run(*SIDECAR, "check-config", env=env)
+    assert (end.status, end.stderr) == (0, "")
+    (tmp_path / "url").write_text("canary")
     assert (await run(*SIDECAR, "check-config", env=env)).status == 78

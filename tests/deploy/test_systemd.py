@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.cli import EX_CONFIG
 from sidecar.process import file_limits
+from sidecar.settings.addresses import EXAMPLE
+from sidecar.settings.commands import EX_CONFIG
 from sidecar.settings.sources import load
 from tests.sidecar_process import BIN, ROOT, SIDECAR, find_tool, run
 
@@ -49,6 +50,13 @@ def test_the_limits_fit_the_settings() -> None:
     assert needed <= int(member("LimitNOFILE"))
     assert member("RestartPreventExitStatus") == str(EX_CONFIG)
     assert member("KillMode") == "mixed"
+
+
+def test_there_is_a_folder_for_unix_sockets() -> None:
+    """The unit makes the folder that the pages and faults name, for its user and group alone."""
+    assert f"/run/{member('RuntimeDirectory')}/rest.sock" in EXAMPLE
+    assert member("RuntimeDirectoryMode") == "0750"
+    assert "AF_UNIX" in member("RestrictAddressFamilies").split()
 
 
 def test_the_account_is_that_of_the_unit() -> None:

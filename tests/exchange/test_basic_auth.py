@@ -124,7 +124,15 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "raw NUL": (basic("partner\0", "secret"), NOT_PRINTABLE),
     "escaped NUL": (basic("partner", "%00"), NOT_PRINTABLE),
     "escaped line end": (basic("partner", "%0D%0A"), NOT_PRINTABLE),
-    "line end at the end of the secret": (basic("partner", "secret\n"), NOT_PRINTABLE),
+    # What `echo partner:secret | base64` makes.
+    "line end at the end of the secret": (
+        basic("partner", "secret\n"),
+        f"{NOT_PRINTABLE} Their text ends with a line end.",
+    ),
+    "byte order mark": (
+        basic("\N{ZERO WIDTH NO-BREAK SPACE}partner", "secret"),
+        f"{NOT_PRINTABLE} Their text begins with a byte order mark.",
+    ),
     "tab": (basic("partner", "a\tb"), NOT_PRINTABLE),
     "delete": (basic("partner", "a\x7fb"), NOT_PRINTABLE),
 }

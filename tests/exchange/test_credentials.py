@@ -131,6 +131,10 @@ UNAUTHENTICATED = Refusal(
     detail="Send client_id and client_secret, either by HTTP Basic authentication "
     "or as fields of the request.",
 )
+OTHER_SCHEME = Refusal(
+    reason=INVALID_CLIENT,
+    detail=f"The Authorization header has another scheme than Basic. {UNAUTHENTICATED.detail}",
+)
 ONE_WAY = (
     "Remove client_secret or the Authorization header: a request must use one "
     "authentication method."
@@ -144,15 +148,24 @@ def of_field(pointer: str, detail: str, reason: Reason = INVALID_REQUEST) -> Ref
     return Refusal(reason=reason, detail=detail, errors=((pointer, detail),))
 
 
-def not_printable(name: str) -> Refusal:
-    """Return the problem of a field with a character that credentials must not have."""
-    return of_field(f"/{name}", f"{name} must hold printable ASCII characters only.")
+def not_printable(name: str, stray: str = "") -> Refusal:
+    """Return the problem of a field with a character that credentials must not have.
+
+    `stray` describes its ends.
+    """
+    fault = f"{stray}; it must" if stray else "must"
+    return of_field(f"/{name}", f"{name} {fault} hold printable ASCII characters only.")
 
 
-def unsupported() -> Refusal:
+NOT_SUPPORTED = "This grant_type is not supported; send client_credentials."
+
+
+def unsupported(detail: str = NOT_SUPPORTED) -> Refusal:
     """Return the problem of an unsupported grant type, which is not quoted."""
-    detail = "This grant_type is not supported; send client_credentials."
     return of_field("/grant_type", detail, UNSUPPORTED_GRANT_TYPE)
+
+
+SPELLING = "grant_type must be spelt exactly client_credentials, in lower case with an underscore."
 
 
 def by(header: str) -> Sent:
@@ -160,6 +173,7 @@ def by(header: str) -> Sent:
     return Sent(authorization=(header,))
 
 
+UNSEEN = "ends with a character that cannot be seen"
 COMPLETE = Sent(client_id="partner", client_secret="secret")
 REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
     # The header; tests/exchange/test_basic_auth.py has more
@@ -204,22 +218,22 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
     ),
     "upper-case grant type": (
         Sent(grant_type="CLIENT_CREDENTIALS"),
-        unsupported(),
+        unsupported(SPELLING),
     ),
     "grant type and a space": (
         Sent(grant_type="client_credentials "),
-        unsupported(),
+        unsupported("grant_type ends with a space; send exactly client_credentials."),
     ),
     "grant type with line ends": (Sent(grant_type="a\r\nb\x1b[0m"), unsupported()),
-    "grant type outside of ASCII": (Sent(grant_type="é\ud800"), unsupported()),
+    "grant type outside of ASCII": (Sent(grant_type="é\ud800é"), unsupported()),
     # The fields
     "id with NUL": (
         Sent(client_id="partner\0", client_secret="secret"),
-        not_printable("client_id"),
+        not_printable("client_id", UNSEEN),
     ),
     "secret with a line end": (
         Sent(client_id="partner", client_secret="secret\n"),
-        not_printable("client_secret"),
+        not_printable("client_secret", "ends with a line end"),
     ),
     "secret outside of ASCII": (
         Sent(client_id="partner", client_secret="sécret"),
@@ -229,8 +243,11 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
         Sent(client_id="\x7f", client_secret="\ud800"),
         Refusal(
             reason=INVALID_REQUEST,
-            detail="client_id must hold printable ASCII characters only.",
-            errors=not_printable("client_id").errors + not_printable("client_secret").errors,
+            detail="client_id is blank; it must hold printable ASCII characters only.",
+            errors=(
+                *not_printable("client_id", "is blank").errors,
+                *not_printable("client_secret", "is blank").errors,
+            ),
         ),
     ),
     "header and an id with NUL": (
@@ -238,7 +255,7 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
         Refusal(
             reason=INVALID_REQUEST,
             detail=SAME_ID,
-            errors=(("/client_id", SAME_ID), *not_printable("client_id").errors),
+            errors=(("/client_id", SAME_ID), *not_printable("client_id", UNSEEN).errors),
         ),
     ),
     # No complete credentials
@@ -247,10 +264,10 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
     "secret alone": (Sent(client_secret="secret"), UNAUTHENTICATED),
     "header without id": (by(basic("", "secret")), UNAUTHENTICATED),
     "header without secret": (by(basic("partner", "")), UNAUTHENTICATED),
-    "another scheme": (by("Bearer abc"), UNAUTHENTICATED),
+    "another scheme": (by("Bearer abc"), OTHER_SCHEME),
     "another scheme and id": (
         Sent(client_id="partner", authorization=("Bearer abc",)),
-        UNAUTHENTICATED,
+        OTHER_SCHEME,
     ),
 }
 
@@ -259,6 +276,52 @@ REFUSED: Mapping[str, tuple[Sent, Refusal]] = {
 def test_refused(sent: Sent, refusal: Refusal) -> None:
     """Each faulty request has the defined problem, with its field errors."""
     assert refusal_of(sent) == refusal
+
+
+# Grant types as a shell or an editor changes them, and the predicate of the detail.
+MISSPELT: Mapping[str, str] = {
+    "client_credentials\r\n": "ends with a line end",
+    "client_credentials\n": "ends with a line end",
+    "client_credentials ": "ends with a space",
+    " client_credentials": "begins with a space",
+    " client_credentials\r\n": "begins with a space and ends with a line end",
+    "client_credentials\t": "ends with a tab",
+    "client_credentials\N{NO-BREAK SPACE}": "ends with a no-break space",
+    "\N{ZERO WIDTH NO-BREAK SPACE}client_credentials": "begins with a byte order mark",
+    "client_credentials\N{ZERO WIDTH SPACE}": "ends with a zero width space",
+    "client_credentials\N{EM SPACE}": "ends with white space",
+    "client_credentials\0": "ends with a character that cannot be seen",
+    "'client_credentials'": "is in quotes",
+    '"client_credentials"': "is in quotes",
+    "\N{LEFT DOUBLE QUOTATION MARK}client_credentials\N{RIGHT DOUBLE QUOTATION MARK}": (
+        "is in quotes"
+    ),
+    " ": "is blank",
+    "\r\n": "is blank",
+}
+
+
+@pytest.mark.parametrize(("grant_type", "fault"), MISSPELT.items(), ids=ascii)
+def test_what_is_around_a_grant_type(grant_type: str, fault: str) -> None:
+    """Stray characters that a reader cannot see in the value are named, with what to send."""
+    detail = f"grant_type {fault}; send exactly client_credentials."
+    sent = Sent(grant_type=grant_type, client_id="partner", client_secret="secret")
+    assert refusal_of(sent) == unsupported(detail)
+
+
+@pytest.mark.parametrize(
+    "grant_type",
+    [
+        "Client_Credentials",
+        "client-credentials",
+        "client credentials",
+        "clientCredentials",
+        "ClientCredentials",
+    ],
+)
+def test_a_grant_type_in_another_spelling(grant_type: str) -> None:
+    """The detail of another case or separator shows the right spelling."""
+    assert refusal_of(Sent(grant_type=grant_type)) == unsupported(SPELLING)
 
 
 # The first of several faults, in this order, sets the reason (RFC 6749 section 5.2).
@@ -284,14 +347,17 @@ FIRST: Mapping[str, tuple[Sent, Refusal]] = {
         Refusal(
             reason=UNSUPPORTED_GRANT_TYPE,
             detail=unsupported().detail,
-            errors=unsupported().errors + not_printable("client_id").errors,
+            errors=unsupported().errors + not_printable("client_id", "is blank").errors,
         ),
     ),
     "grant type before authentication": (
         Sent(grant_type=""),
         of_field("/grant_type", NO_GRANT_TYPE),
     ),
-    "fields before authentication": (Sent(client_id="\0"), not_printable("client_id")),
+    "fields before authentication": (
+        Sent(client_id="\0"),
+        not_printable("client_id", "is blank"),
+    ),
 }
 
 

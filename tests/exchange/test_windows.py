@@ -1,97 +1,131 @@
 """Tests of windows: counters that expire, with bounded memory and bounded work."""
 
 import gc
-import sys
 import tracemalloc
-from types import FrameType
-from typing import Any
+from collections import OrderedDict
+from functools import partial
 
 import pytest
 
-from sidecar.exchange.throttle import MAX_WINDOWS
+from sidecar.exchange.failure_limit import MAX_WINDOWS
 from sidecar.exchange.windows import Windows
+from tests.exchange.line_count import lines_of
+
+NOW = 1000.0
 
 
-class Clock:
-    """A clock in seconds, which the test moves."""
+def key(number: int) -> bytes:
+    """Return a key as long as those of the throttle."""
+    return number.to_bytes(12, "big") + b"198.51.100.255"
 
-    def __init__(self) -> None:
-        self.now = 1000.0
 
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+def filled(count: int) -> Windows:
+    """Return windows of 60 s that are full with `count` keys."""
+    windows = Windows(60, capacity=count)
+    for number in range(count):
+        windows.add(key(number), NOW)
+    return windows
 
 
 def test_a_window_begins_with_the_first_count() -> None:
     """Counts add up until the window ends, whenever the last count was."""
-    clock = Clock()
-    windows = Windows(60, capacity=10, now=clock)
-    windows.add("a")
-    clock.now += 59.5
-    windows.add("a")
-    assert (windows.count("a"), windows.seconds_left("a")) == (2, 1)
-    clock.now += 0.5
-    assert windows.count("a") == 0
-    windows.add("a")
-    assert (windows.count("a"), windows.seconds_left("a")) == (1, 60)
-    assert (windows.count("b"), windows.seconds_left("b")) == (0, 1)
+    windows, later = Windows(60, capacity=10), NOW + 59.5
+    assert windows.add(b"a", NOW) == 1
+    assert windows.add(b"a", later) == 2
+    assert (windows.count(b"a", later), windows.seconds_left(b"a", later)) == (2, 1)
+    later = NOW + 60
+    assert (windows.count(b"a", later), windows.seconds_left(b"a", later)) == (0, 1)
+    assert windows.add(b"a", later) == 1
+    assert (windows.count(b"a", later), windows.seconds_left(b"a", later)) == (1, 60)
+    assert (windows.count(b"b", later), windows.seconds_left(b"b", later)) == (0, 1)
 
 
 def test_a_window_is_renewed_and_forgotten() -> None:
     """A renewed window restarts with a count of 1; a forgotten one is removed."""
-    clock = Clock()
-    windows = Windows(60, capacity=10, now=clock)
+    windows, later = Windows(60, capacity=10), NOW + 30
     for _ in range(3):
-        windows.add("a")
-    clock.now += 30
-    windows.renew("a")
-    assert (windows.count("a"), windows.seconds_left("a")) == (1, 60)
-    windows.forget("a")
-    windows.forget("b")
-    assert (windows.count("a"), len(windows)) == (0, 0)
+        windows.add(b"a", NOW)
+    assert not windows.renew(b"a", later)
+    assert windows.renew(b"c", later)
+    windows.forget(b"c")
+    assert (windows.count(b"a", later), windows.seconds_left(b"a", later)) == (1, 60)
+    windows.forget(b"a")
+    windows.forget(b"b")
+    assert (windows.count(b"a", later), len(windows)) == (0, 0)
 
 
-def test_invented_names_are_forgotten() -> None:
+@pytest.mark.parametrize(
+    ("count", "seconds", "result"),
+    [
+        (3, 20, (3, 20)),  # higher than the one here
+        (3, 90, (3, 60)),  # no window lasts longer
+        (2, 20, (2, 30)),  # equal
+        (1, 20, (2, 30)),
+        (3, 0, (2, 30)),  # it has ended
+        (3, -1, (2, 30)),
+    ],
+)
+def test_a_count_is_learned(count: int, seconds: float, result: tuple[int, int]) -> None:
+    """A higher count replaces a window, with its own end; any other count changes nothing."""
+    windows = Windows(60, capacity=10)
+    windows.add(b"a", NOW - 30)
+    windows.add(b"a", NOW)
+    windows.learn(b"a", count, seconds, NOW)
+    assert (windows.count(b"a", NOW), windows.seconds_left(b"a", NOW)) == result
+
+
+def test_invented_keys_are_forgotten() -> None:
     """For any number of keys, at most `capacity` windows are kept, the newest ones."""
-    windows = Windows(60, capacity=100, now=Clock())
+    windows = Windows(60, capacity=100)
     for number in range(1000):
-        windows.add(number)
+        windows.add(key(number), NOW)
         assert len(windows) <= 100
-    assert windows.count(999) == 1
-    assert windows.count(0) == 0
+    assert windows.count(key(999), NOW) == 1
+    assert windows.count(key(0), NOW) == 0
 
 
-def test_who_is_known_makes_nobody_forgotten() -> None:
+def test_ended_windows_are_removed() -> None:
+    """After a flood of keys each new window removes two that have ended, and none that has not."""
+    windows = filled(100)
+    windows.add(key(100), NOW + 30)
+    for number in range(99):
+        windows.add(b"later%d" % number, NOW + 61)
+    assert windows.count(key(100), NOW + 61) == 1
+    assert len(windows) == 100
+    windows = filled(100)
+    for number in range(40):
+        windows.add(b"later%d" % number, NOW + 60)
+    assert len(windows) == 100 - 40
+
+
+def test_a_known_key_evicts_nothing() -> None:
     """Only a new window evicts another one; a count in an existing window does not."""
-    windows = Windows(60, capacity=3, now=Clock())
-    for name in ("a", "b", "c", "c", "c"):
-        windows.add(name)
-    assert [windows.count(name) for name in ("a", "b", "c")] == [1, 1, 3]
+    windows = Windows(60, capacity=3)
+    for name in (b"a", b"b", b"c", b"c", b"c"):
+        windows.add(name, NOW)
+    assert [windows.count(name, NOW) for name in (b"a", b"b", b"c")] == [1, 1, 3]
 
 
 def test_a_window_that_limits_is_kept() -> None:
     """For any number of new keys, a window with a high count stays until it ends."""
-    clock = Clock()
-    windows = Windows(60, capacity=100, now=clock)
+    windows = Windows(60, capacity=100)
     for _ in range(5):
-        windows.add("limited")
+        windows.add(b"limited", NOW)
     for number in range(1000):
-        windows.add(number)
-    assert windows.count("limited") == 5
-    clock.now += 60
+        windows.add(key(number), NOW)
+    assert windows.count(b"limited", NOW) == 5
     for number in range(200):
-        windows.add(number)
-    assert "limited" not in windows._windows
+        windows.add(key(number), NOW + 60)
+    assert b"limited" not in windows._windows
 
 
 def test_memory_is_bounded() -> None:
     """`MAX_WINDOWS` windows take less than 16 MiB."""
-    windows = Windows(60, capacity=MAX_WINDOWS, now=Clock())
     gc.collect()
     tracemalloc.start()
-    for number in range(MAX_WINDOWS + 1000):
-        windows.add(number.to_bytes(12, "big") + b"198.51.100.255")
+    windows = filled(MAX_WINDOWS)
+    for number in range(1000):
+        windows.add(key(MAX_WINDOWS + number), NOW)
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(windows) == MAX_WINDOWS
@@ -100,32 +134,20 @@ def test_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 61.0], ids=["open", "expired"])
 def test_work_is_bounded(seconds: float) -> None:
-    """A count takes the same few steps, however many windows exist or have expired."""
-    steps = []
-    for count in (10, 20_000):
-        clock = Clock()
-        windows = Windows(60, capacity=count, now=clock)
-        for number in range(count):
-            windows.add(number)
-        clock.now += seconds
-        steps.append(_lines_of(windows, count // 2, "new"))
-    assert steps[0] == steps[1]
+    """A count runs the same few lines, however many windows exist or have expired."""
+
+    def add(windows: Windows, old: bytes) -> None:
+        windows.add(old, NOW + seconds)
+        windows.add(b"new", NOW + seconds)
+
+    few, many = filled(10), filled(20_000)
+    lines = lines_of(partial(add, few, key(5)))
+    assert lines == lines_of(partial(add, many, key(10_000))) < 100
 
 
-def _lines_of(windows: Windows, *keys: object) -> int:
-    """Return the number of Python lines that run to count `keys`."""
-    lines = 0
+def test_the_oldest_window_is_found_without_a_scan() -> None:
+    """The windows are in a dict that links its entries.
 
-    def trace(_frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        for key in keys:
-            windows.add(key)
-    finally:
-        sys.settrace(before)
-    return lines
+    A plain dict would scan all entries deleted before the oldest one, below any line of Python.
+    """
+    assert type(filled(1)._windows) is OrderedDict

@@ -91,6 +91,12 @@ class BadClient:
         self._frames: list[Frame] = []
 
     @property
+    def address(self) -> tuple[str, int]:
+        """The IP address and the port of its end of the connection."""
+        host, port = self._writer.get_extra_info("sockname")[:2]
+        return host, port
+
+    @property
     def received(self) -> Received:
         """What came back by now."""
         return Received(frames=tuple(self._frames))

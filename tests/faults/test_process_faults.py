@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
+from typing import Any
 
 import grpc
 import httpx2
@@ -17,6 +18,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from sidecar.settings.types import Address
 from tests.faults.conditions import eventually, footprint, no_secret
+from tests.faults.in_hand import SENT as STAGES
+from tests.faults.in_hand import UNREAD, in_hand, tls_files
 from tests.faults.wire import accepts, host_and_port
 from tests.raw_http import answer_to, request
 from tests.sidecar_process import SIDECAR, Ended, find_tool, free, log_lines, run, serving, started
@@ -197,8 +200,35 @@ async def test_p01_each_signal_hastens_the_end() -> None:
         assert is_clean(await scene.sidecar.ended())
 
 
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
+async def test_p01_a_further_signal_answers_each_call(tmp_path: Path, *, over_tls: bool) -> None:
+    """In the drain a further SIGTERM ends each call, however far it has come, with an answer."""
+    files, trust = tls_files()
+    flags: dict[str, Any] = {}
+    if over_tls:
+        tls = Mount(tmp_path, files).files("tls")
+        flags = {"rest_tls_certificate": str(tls.certificate), "rest_tls_key": str(tls.key)}
+    hold = Hold()
+    async with Upstream() as upstream:
+        upstream.script = hold.script
+        flags |= {"auth_api_token_url": upstream.url, **UNHURRIED}
+        async with (
+            serving("serve", **flags) as sidecar,
+            in_hand(sidecar.addresses, hold, tls=trust if over_tls else None) as calls,
+        ):
+            sidecar.signal(SIGTERM)
+            await sidecar.log.find('"message": "lame duck ended"')
+            calls.send_late()
+            sidecar.signal(SIGTERM)
+            outcomes = await calls.outcomes()
+            assert is_clean(await sidecar.ended())
+        hold.release.set()
+    by_rest = ["200" if stage == UNREAD else "503 service-stopping" for stage in STAGES]
+    assert outcomes == by_rest + ([] if over_tls else ["UNAVAILABLE"] * 2)
+
+
 async def test_p01_drain_does_what_sigterm_does() -> None:
-    """After POST /drain it is not ready, serves on by connections that close, and ends well."""
+    """After POST /drain it is not ready and serves on, and SIGTERM is then a first signal."""
     async with open_scene(lame_duck="200s") as scene:
         made, told = scene.callers, scene.sidecar.addresses
         call = scene.call("form")
@@ -215,6 +245,9 @@ async def test_p01_drain_does_what_sigterm_does() -> None:
         health = await made.health.Check(HealthCheckRequest(), timeout=20)
         assert health.status == HealthCheckResponse.NOT_SERVING
         scene.sidecar.signal(SIGTERM)
+        await scene.sidecar.log.find('"by": "SIGTERM"')
+        assert await connection_of(made.http, told["rest"]) == (404, "close")
+        scene.sidecar.signal(SIGTERM)
         await refuses(scene)
         scene.hold.release.set()
         assert (await call).token == TOKEN
@@ -223,7 +256,23 @@ async def test_p01_drain_does_what_sigterm_does() -> None:
         wishes = [
             line["by"] for line in log_lines(end.stdout) if line["message"] == "stop requested"
         ]
-        assert wishes == ["POST /drain", "POST /drain", "SIGTERM"]
+        assert wishes == ["POST /drain", "POST /drain", "SIGTERM", "SIGTERM"]
+
+
+async def test_p01_sigterm_in_a_drain_by_request_cuts_no_call() -> None:
+    """While the drain that POST /drain began waits for calls, SIGTERM ends none of them."""
+    async with open_scene() as scene:
+        calls = [scene.call("form"), scene.call("grpc")]
+        await scene.hold.wait_for(2)
+        drain = f"http://{scene.sidecar.addresses['admin']}/drain"
+        assert (await scene.callers.http.post(drain)).status_code == 202
+        await refuses(scene)
+        scene.sidecar.signal(SIGTERM)
+        await scene.sidecar.log.find('"by": "SIGTERM"')
+        assert (await scene.callers.http.post(drain)).status_code == 202
+        scene.hold.release.set()
+        assert [(await call).token for call in calls] == [TOKEN, TOKEN]
+        assert is_clean(await scene.sidecar.ended())
 
 
 async def connection_of(client: httpx2.AsyncClient, rest: str) -> tuple[int, str | None]:
@@ -355,7 +404,7 @@ async def test_p10_a_certificate_that_cannot_be_read_is_told(
         path.chmod(0o000 if kind == "forbidden" else 0o600)
     files = dict.fromkeys(("rest_tls_certificate", "rest_tls_key"), str(path))
     end = await run(*least, *SIDECAR, command, *free(auth_api_token_url=NOBODY, **files))
-    assert is_refusal(end, f"SIDECAR_REST_TLS_*: {told.format(path)}"), end
+    assert is_refusal(end, f"SIDECAR_REST_TLS_CERTIFICATE: {told.format(path)}"), end
 
 
 async def test_p04_no_descriptors_left() -> None:

@@ -1,25 +1,28 @@
 """Replacing the sidecar under load costs no request, whoever chooses where requests go.
 
-In one test that is the client, in the other a proxy. `make soak` runs both, and prints
+In one test that is the client, in the other a proxy. A further test hastens each end by a
+second signal, while callers have sent parts of their requests. `make soak` runs all, and prints
 what was counted.
 """
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGHUP, SIGTERM
 
 import pytest
 
 from tests.faults.conditions import eventually, no_secret
 from tests.faults.front import Haproxy, haproxy
+from tests.faults.in_hand import in_hand
 from tests.faults.load import SECRET, Balancer, Fresh, Grpc, Kept, Tally, Target, offer
 from tests.sidecar_process import Ended, Sidecar, serving
-from tests.upstream import TOKEN, Upstream
+from tests.upstream import TOKEN, Hold, Upstream
 
 MANY = str(10**6)
 
@@ -47,7 +50,8 @@ class Fleet:
         return await self.stack.enter_async_context(sidecar)
 
     async def stop(self, sidecar: Sidecar) -> None:
-        """Tell one to stop, and wait for its end."""
+        """Tell one to stop, after a signal of log rotation, and wait for its end."""
+        sidecar.signal(SIGHUP)
         sidecar.signal(SIGTERM)
         self.ends.append(await sidecar.ended())
 
@@ -97,6 +101,47 @@ async def test_p01_restarts_lose_no_request() -> None:
             await work
         fleet.check(tally, 20)
         assert kept.told_to_close >= 20
+
+
+async def hasten(chance: random.Random) -> tuple[Counter[str], float]:
+    """Return what callers of each stage get from a sidecar that gets a second SIGTERM.
+
+    The auth-api answers at a random moment. Also return the seconds from that signal to the end.
+    """
+    hold = Hold()
+    loop = asyncio.get_running_loop()
+    async with Upstream() as upstream:
+        upstream.script = hold.script
+        async with (
+            serving("serve", auth_api_token_url=upstream.url, max_in_flight="1000") as sidecar,
+            in_hand(sidecar.addresses, hold, count=8) as calls,
+        ):
+            sidecar.signal(SIGTERM)
+            await sidecar.log.find('"message": "lame duck ended"')
+            loop.call_later(chance.uniform(0, 0.6), hold.release.set)
+            loop.call_later(chance.uniform(0, 0.3), sidecar.signal, SIGHUP)
+            await asyncio.sleep(chance.uniform(0, 0.3))
+            calls.send_late()
+            sidecar.signal(SIGTERM)
+            began = loop.time()
+            outcomes = await calls.outcomes()
+            end = await sidecar.ended()
+            seconds = loop.time() - began
+            hold.release.set()
+    assert (end.status, end.stderr) == (0, "")
+    return Counter(outcomes), seconds
+
+
+@pytest.mark.soak
+async def test_p01_a_second_signal_at_a_random_moment_loses_no_call() -> None:
+    """Over 20 restarts with SIGHUP and a second SIGTERM, each call in hand has its answer."""
+    chance = random.Random(1)  # noqa: S311 it must be repeatable
+    rounds = [await hasten(chance) for _ in range(20)]
+    outcomes = sum((outcome for outcome, _ in rounds), Counter[str]())
+    longest = max(seconds for _, seconds in rounds)
+    print(f"20 restarts, {dict(outcomes)}, the end came after at most {longest:.2f} s")
+    answers = {"200", "503 service-stopping", "OK", "UNAVAILABLE"}
+    assert outcomes.keys() <= answers
 
 
 async def replace_behind(front: Haproxy, fleet: Fleet, old: Sidecar, restarts: int) -> None:

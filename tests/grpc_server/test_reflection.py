@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +270,43 @@ async def test_v1_is_as_it_describes_itself(running: Running) -> None:
     assert {one.name for one in listed.list_services_response.service} == set(SERVED)
     assert listed.original_request == request(list_services="", host="here")
     await stream.done_writing()
+
+
+async def methods_of(running: Running, service: str) -> list[str]:
+    """Return the paths of the methods of `service`, as reflection describes it."""
+    (response,) = await ask(running.channel, Question(file_containing_symbol=service))
+    files = response.file_descriptor_response.file_descriptor_proto
+    methods = pool_of(files).FindServiceByName(service).methods
+    return [f"/{service}/{method.name}" for method in methods]
+
+
+async def code_of(running: Running, path: str) -> StatusCode:
+    """Call a method with an empty message; return its code, or OK if its stream stays open."""
+    method: Any = running.channel.stream_stream(path)
+    call = method(timeout=GUARD)
+    await call.write(b"")
+    with suppress(grpc.aio.AioRpcError):
+        if await call.read() is not grpc.aio.EOF:
+            call.cancel()
+            return StatusCode.OK
+    code: StatusCode = await call.code()
+    return code
+
+
+async def test_each_method_that_is_described_has_an_answer(running: Running) -> None:
+    """A method that reflection offers is served or UNIMPLEMENTED, and never a fault of ours."""
+    (listed,) = await ask(running.channel, LIST)
+    services = [one.name for one in listed.list_services_response.service]
+    paths = [path for service in services for path in await methods_of(running, service)]
+    codes = {path: await code_of(running, path) for path in paths}
+    assert codes == {
+        METHOD: StatusCode.OK,
+        "/grpc.health.v1.Health/Check": StatusCode.OK,
+        "/grpc.health.v1.Health/List": StatusCode.UNIMPLEMENTED,
+        "/grpc.health.v1.Health/Watch": StatusCode.OK,
+        f"/{V1}/ServerReflectionInfo": StatusCode.OK,
+        f"/{V1ALPHA}/ServerReflectionInfo": StatusCode.OK,
+    }
 
 
 # Tools

@@ -24,6 +24,7 @@ from sidecar.interceptors.admission import Admission
 from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
 from tests.faults.wire import accepts
+from tests.interceptors.test_admission import failure_of
 from tests.running_server import (
     GUARD,
     LARGE,
@@ -213,6 +214,39 @@ async def test_what_was_received_is_served(running: Running, request_id: str) ->
         assert {(await call).access_token for call in calls} == {"token"}
 
 
+@pytest.mark.soak
+async def test_what_was_received_is_refused_at_the_cut(running: Running, request_id: str) -> None:
+    """Calls that gRPC has received before a cut hear that the service stops, all of them."""
+    admission = running.server._admission
+    async with asyncio.timeout(GUARD):
+        await running.call("at once", request_id)
+        calls = [running.call("at once", request_id) for _ in range(90)]
+        for _ in range(3):
+            await asyncio.sleep(0)  # the calls are sent
+        time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
+        admission.end_calls()
+        stopping = asyncio.create_task(running.server.stop(GUARD))
+        running.server.cut(0.5)
+        outcomes = [await failure_of(call) for call in calls]
+        await stopping
+    assert all(outcome.problem for outcome in outcomes)
+
+
+async def test_who_goes_on_calling_does_not_keep_a_server_that_is_cut(
+    running: Running, request_id: str
+) -> None:
+    """A caller that calls again whatever it hears is served until the cut; then the server ends."""
+    codes: list[StatusCode] = []
+    async with asyncio.timeout(GUARD):
+        stopping = asyncio.create_task(running.server.stop(10 * GUARD))
+        while not stopping.done():
+            codes.append(await running.call("at once", request_id).code())
+            if len(codes) == 20:
+                running.server.cut(0.2)
+    assert codes[:20] == [StatusCode.OK] * 20
+    assert codes[-1] is not StatusCode.OK
+
+
 async def test_the_last_answers_still_arrive(running: Running, request_id: str) -> None:
     """The answers of the last calls all reach their callers before the server ends."""
     async with asyncio.timeout(GUARD):
@@ -252,7 +286,7 @@ async def test_an_address_of_another_server_is_in_use() -> None:
         GrpcServer(SERVICES, Admission(100, streams=100), public_url=PUBLIC_URL, reflects=False)
         for _ in range(2)
     )
-    taken = first.bind(LOOPBACK)
+    (taken,) = first.bind(LOOPBACK).addresses
     assert taken.port > 0
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{taken.port}: "):
         second.bind(taken)

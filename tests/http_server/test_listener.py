@@ -1,6 +1,8 @@
 """The end of an HTTP listener: what the system has accepted for it is served."""
 
 import socket
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -25,14 +27,16 @@ async def serve(_request: Request) -> Response:
 class Late:
     """Clients that connect in the last moment, when the loop has no more turn before the end."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, bound: Sequence[socket.socket]) -> None:
+        self._bound = bound
         self.sockets: list[socket.socket] = []
 
-    def connect(self, _: object) -> None:
-        """Connect ten times, and send a request by each."""
-        for _number in range(10):
-            client = socket.create_connection((self._address.host, self._address.port), GUARD)
+    def connect(self) -> None:
+        """Connect ten times to each socket, and send a request by each connection."""
+        for bound in 10 * tuple(self._bound):
+            client = socket.socket(bound.family)
+            client.settimeout(GUARD)
+            client.connect(bound.getsockname())
             client.sendall(REQUEST)
             self.sockets.append(client)
 
@@ -46,17 +50,32 @@ class Late:
             client.close()
 
 
+async def assert_late_are_served(bound: Sequence[socket.socket]) -> None:
+    """Check that a listener on `bound` serves connections which come as it closes."""
+    late = Late(bound)
+    listener = HttpListener(Starlette(routes=[Route("/", serve)]), *bound, grace=GUARD)
+    await listener.start()
+    try:
+        late.connect()  # the next step, in the same turn of the loop, closes the listener
+        await listener.stop()
+        assert late.statuses() == [b"HTTP/1.1 200 OK\r\n"] * 10 * len(bound)
+        assert [each.fileno() for each in bound] == [-1] * len(bound)
+    finally:
+        late.close()
+
+
 @pytest.mark.timing("the clients have sent all, and read what the system keeps for them")
 @on_each_loop
 async def test_late_connections_are_served() -> None:
     """Who is in the backlog when the listener closes gets an answer, not a reset."""
-    bound = sockets.listen(Address("127.0.0.1", 0))
-    late = Late(sockets.address_of(bound))
-    listener = HttpListener(Starlette(routes=[Route("/", serve)]), bound, grace=GUARD)
-    await listener.start()
-    listener._main_loop.add_done_callback(late.connect)  # the next step closes the listener
-    try:
-        await listener.stop()
-        assert late.statuses() == [b"HTTP/1.1 200 OK\r\n"] * 10
-    finally:
-        late.close()
+    await assert_late_are_served([sockets.listen(Address("127.0.0.1", 0)) for _ in range(2)])
+
+
+@pytest.mark.timing("as above")
+@on_each_loop
+async def test_late_connections_of_a_unix_socket_are_served(tmp_path: Path) -> None:
+    """A Unix socket, too, answers who is in its backlog."""
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(tmp_path / "r.sock"))
+    bound.listen()
+    await assert_late_are_served([bound])

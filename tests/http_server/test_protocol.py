@@ -810,11 +810,64 @@ async def test_a_listener_that_is_cut_ends_now() -> None:
     async with listening() as scene, scene.client() as idle, held(scene, 1) as (busy,):
         await eventually(lambda: len(scene.connections) == 2)
         stopping = asyncio.create_task(scene.listener.stop())
-        scene.listener.cut()
-        assert await idle.end() == b""
+        scene.listener.cut(HANG)
         assert (await busy.answer()).status == 500
+        assert await idle.end() == b""
         await leave(scene, idle, busy)
         await hurried(stopping)
+
+
+STOPPED = (503, "The service stopped before the request was complete.")
+
+
+@on_uvloop
+async def test_a_request_that_has_not_begun_is_ended_with_an_answer() -> None:
+    """A request that is read in the turn of the cut, before its task begins, is answered."""
+    async with listening() as scene, scene.client() as one:
+        await eventually(lambda: len(scene.connections) == 1)
+        (protocol,) = scene.connections
+        stopping = asyncio.create_task(scene.listener.stop())
+        await asyncio.sleep(0)
+        protocol.data_received(get("/hold"))
+        scene.listener.cut(HANG)
+        assert (await one.answer()).status == 500
+        await leave(scene, one)
+        await stopping
+
+
+@on_skipping_loop
+async def test_incomplete_requests_are_refused_at_the_cut() -> None:
+    """Half a head, half a body, and each that comes after the cut, are answered at once."""
+    cases = {name: data for name, (data, _) in HALVES.items()}
+    async with listening() as scene, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(scene.client()) for _ in range(2 * len(cases))]
+        await eventually(lambda: len(scene.connections) == len(clients))
+        before, after = clients[: len(cases)], clients[len(cases) :]
+        for client, data in zip(before, cases.values(), strict=True):
+            await client.send(data)
+        await scene.pass_time(0)
+        stopping = asyncio.create_task(scene.listener.stop())
+        await asyncio.sleep(0)
+        scene.listener.cut(HANG)
+        for client, data in zip(after, cases.values(), strict=True):
+            await client.send(data)
+        answers = [told(await client.answer()) for client in (*before, *after)]
+        await leave(scene, *clients)
+        await hurried(stopping)
+    assert answers == [STOPPED] * len(clients)
+
+
+@on_uvloop
+async def test_who_does_not_read_is_aborted_after_the_cut() -> None:
+    """A client that neither reads nor leaves keeps the listener no longer than the cut allows."""
+    async with listening() as scene, scene.client() as one:
+        await one.send(get("/large"))
+        await scene.app.held.acquire()
+        stopping = asyncio.create_task(scene.listener.stop())
+        await asyncio.sleep(0)
+        scene.listener.cut(0.1)
+        await stopping
+        assert not scene.connections
 
 
 async def leave(scene: Scene, *clients: Client) -> None:
@@ -946,3 +999,17 @@ async def test_a_handshake_in_progress_is_served() -> None:
         assert not stopping.done()
         writer.close()
         await hurried(stopping)
+
+
+@on_uvloop
+async def test_a_handshake_does_not_outlast_the_cut() -> None:
+    """A client that connects by TLS and says nothing does not keep a listener that is cut."""
+    async with listening(over_tls=True) as scene:
+        reader, writer = await connect(scene)
+        await eventually(lambda: len(scene.opening) == 1)
+        stopping = asyncio.create_task(scene.listener.stop())
+        await asyncio.sleep(0)
+        scene.listener.cut(0.1)
+        await stopping
+        writer.close()
+        assert await is_closed(reader)

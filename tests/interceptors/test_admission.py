@@ -256,7 +256,7 @@ async def test_what_is_not_served_takes_no_place(open_channel: Open, admission: 
 async def test_calls_that_run_are_ended_with_a_reason(
     open_channel: Open, admission: Admission
 ) -> None:
-    """Who is ended by the drain hears that the service stops; whoever calls then is served."""
+    """Who is ended by the drain hears that the service stops, and so does whoever calls then."""
     waiting = Waiting()
     method = method_of(await open_channel(serving(Call=waiting.handle)))
     calls = [method(HI) for _ in range(MOST)]
@@ -268,26 +268,49 @@ async def test_calls_that_run_are_ended_with_a_reason(
         assert_refused(await failure_of(call), STOPPING)
     await times(waiting.left, MOST)
     assert admission.in_flight == 0
-    waiting.release.set()
-    assert (await method(HI)).value == "hi"
+    assert_refused(await failure_of(method(HI)), STOPPING)
+    assert waiting.called.locked()  # it has not reached the handler
+
+
+async def test_a_call_beyond_the_limit_at_the_end_hears_of_the_end(
+    open_channel: Open, admission: Admission
+) -> None:
+    """While ended calls still clean up, a new one is refused for the end, not for the limit."""
+    cleaning, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def clean_up(_request: object, _context: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning.release()
+            await go.wait()
+
+    method = method_of(await open_channel(serving(Call=clean_up)))
+    calls = [method(HI) for _ in range(MOST)]
+    await eventually(admission.is_full)
+    admission.end_calls()
+    await times(cleaning, MOST)
+    assert_refused(await failure_of(method(HI)), STOPPING)
+    assert admission.counts.refused == 0
+    go.set()
+    for call in calls:
+        assert_refused(await failure_of(call), STOPPING)
 
 
 async def test_a_caller_that_leaves_is_not_taken_for_one_that_is_ended(
     open_channel: Open, admission: Admission
 ) -> None:
-    """After an end of calls the cancellation of a later caller is its own again."""
+    """A call that its caller cancels just before the end is cancelled; the other one is ended."""
     waiting = Waiting()
     method = method_of(await open_channel(serving(Call=waiting.handle)))
-    ended = method(HI)
-    await times(waiting.called, 1)
+    left, ended = method(HI), method(HI)
+    await times(waiting.called, 2)
+    left.cancel()
+    await times(waiting.left, 1)
     admission.end_calls()
     assert_refused(await failure_of(ended), STOPPING)
-    call = method(HI)
-    await times(waiting.called, 1)
-    call.cancel()
-    await times(waiting.left, 2)
-    assert await call.code() is StatusCode.CANCELLED
-    assert admission.in_flight == 0
+    assert await left.code() is StatusCode.CANCELLED
+    await eventually(lambda: admission.in_flight == 0)
 
 
 async def test_a_call_that_is_ended_may_finish_what_it_holds(
@@ -390,6 +413,7 @@ async def test_streams_that_are_open_are_ended_with_a_reason(
     for stream in streams:
         assert_refused(await failure_of(stream.read()), STOPPING)
     await times(waiting.left, MOST + 1)
+    assert_refused(await failure_of(method(HI).read()), STOPPING)  # a later one
 
 
 async def test_a_stream_whose_caller_leaves_is_cancelled(

@@ -181,7 +181,7 @@ async def test_a_crowd_does_not_keep_others_out() -> None:
 
 
 async def test_the_end_does_not_wait_for_messages() -> None:
-    """Who stops can end the calls whose messages are to come, and they hear why."""
+    """Who stops ends the calls whose messages are to come, later ones too, and they hear why."""
     async with listening() as scene, connected(scene.address) as client, asyncio.timeout(GUARD):
         with recorded() as log:
             identity = str(uuid.uuid4())
@@ -191,8 +191,12 @@ async def test_the_end_does_not_wait_for_messages() -> None:
             scene.server.cut(0.5)  # a second time ends nothing twice
             answer = await client.answered()
             line = await log.access_line(identity)
+            await client.send(head(("x-request-id", later := str(uuid.uuid4())), stream=3))
+            assert (await client.answered(3)).code == answer.code
+            later_line = await log.access_line(later)
         assert answer.code == StatusCode.UNAVAILABLE.value[0]
-        assert (line["code"], line["reason"]) == ("UNAVAILABLE", "SERVICE_STOPPING")
+        for written in (line, later_line):
+            assert (written["code"], written["reason"]) == ("UNAVAILABLE", "SERVICE_STOPPING")
 
 
 async def test_a_call_that_is_given_up_waits_no_longer() -> None:

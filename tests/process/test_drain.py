@@ -125,13 +125,37 @@ def test_an_interrupt_leaves_out_the_lame_duck(process: Process) -> None:
     assert process.cut == process.ended == 1
 
 
-def test_a_signal_after_drain_ends_the_lame_duck(process: Process) -> None:
-    """A signal after /drain is the second request, so it ends the lame duck."""
+def test_a_signal_after_drain_is_a_first_one(process: Process) -> None:
+    """A first SIGTERM after /drain ends no phase, whichever is in hand; a second one does."""
     process.drain.begin()
     process.loop.advance(2)
     process.drain.hasten()
+    process.loop.advance(LAME_DUCK)
+    assert (process.refuses, process.ended) == (LAME_DUCK, None)
+    process.drain.hasten()
     process.loop.settle()
-    assert process.refuses == 2
+    assert process.cut == process.ended == LAME_DUCK + 2
+
+
+def test_a_signal_in_a_drain_by_request_is_a_first_one(process: Process) -> None:
+    """A first SIGTERM or SIGINT in the drain that /drain began cuts no call; a further one does."""
+    process.drain.begin()
+    process.loop.advance(LAME_DUCK + 1)
+    process.drain.interrupt()
+    process.loop.advance(1)
+    assert process.ended is None
+    process.drain.interrupt()
+    process.loop.settle()
+    assert process.cut == LAME_DUCK + 2
+
+
+def test_an_interrupt_after_drain_ends_the_lame_duck(process: Process) -> None:
+    """A first Ctrl-C after /drain skips the rest of the lame duck, as it always does."""
+    process.drain.begin()
+    process.loop.advance(2)
+    process.drain.interrupt()
+    process.loop.advance(1)
+    assert (process.refuses, process.ended) == (2, None)
 
 
 def test_no_lame_duck() -> None:
@@ -239,7 +263,7 @@ class Requests(RuleBasedStateMachine):
         self._loop = VirtualLoop()
         self._process = Process(self._loop, lame_duck, timeout)
         self._loop.settle()
-        self._refused_by_wish = self._cut_by_wish = False
+        self._refused_by_wish = self._cut_by_wish = self._has_signal = False
         self._calls_ended: float | None = None
 
     @rule(seconds=st.sampled_from((0.25, 0.5, 1.0, 4.75, 20.0)))
@@ -258,16 +282,18 @@ class Requests(RuleBasedStateMachine):
 
     @rule(is_interrupt=st.booleans())
     def signal(self, is_interrupt: bool) -> None:
-        """Send a signal, which ends exactly the current phase."""
+        """Send a signal: a further one ends exactly the current phase, a first one no drain."""
         before, drain = self._phase(), self._process.drain
+        is_further, self._has_signal = self._has_signal, True
         (drain.interrupt if is_interrupt else drain.hasten)()
-        if before == 1 or (before == 0 and is_interrupt):
+        ends_lame_duck = before == 1 and (is_further or is_interrupt)
+        if ends_lame_duck or (before == 0 and is_interrupt):
             self._refused_by_wish = True
-        elif before == 2:
+        elif before == 2 and is_further:
             self._cut_by_wish = True
         self._loop.settle()
-        skips = is_interrupt and before == 0
-        expected = min(3, before + (2 if skips else 1))
+        steps = {0: 2 if is_interrupt else 1, 1: int(ends_lame_duck), 2: int(is_further), 3: 0}
+        expected = before + steps[before]
         if expected == 1 and not self._lame_duck:
             expected = 2
         if expected == 2 and self._calls_ended is not None:

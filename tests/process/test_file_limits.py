@@ -23,9 +23,9 @@ print(json.dumps([limits, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([64, 8192, 1024], [[3594, 3594], [3594, 8192]]),
-        ([4000, 8192, 1024], [[3594, 4000], [4000, 8192]]),
-        ([64, 512, 1024], [[3594, 512], [512, 512]]),
+        ([64, 8192, 1024], [[4618, 4618], [4618, 8192]]),
+        ([5000, 8192, 1024], [[4618, 5000], [5000, 8192]]),
+        ([64, 512, 1024], [[4618, 512], [512, 512]]),
     ],
     ids=["too few", "enough", "too few allowed"],
 )
@@ -40,4 +40,4 @@ async def test_the_log_tells_of_too_few() -> None:
     limited = ("prlimit", "--nofile=128:128")
     async with serving("serve", program=(*limited, *SIDECAR), auth_api_token_url=URL) as sidecar:
         line = json.loads(await sidecar.log.find('"message": "few descriptors"'))
-        assert (line["needed"], line["found"]) == (2 * (1024 + 2 * 64) + 1024 + 32 + 256, 128)
+        assert (line["needed"], line["found"]) == (2 * (2 * 1024 + 2 * 64) + 32 + 256, 128)

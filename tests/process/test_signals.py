@@ -1,17 +1,20 @@
 """Tests of signals: calls in flight finish after each one."""
 
 import asyncio
+import json
 import os
 import pty
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
+import psutil
 import pytest
 
 from sidecar.call import Call, entered
-from sidecar.process import signals
+from sidecar.process import signals, startup_signals
 from sidecar.process.drain import Drain
+from tests.faults.conditions import eventually
 from tests.sidecar_process import SIDECAR, Sidecar, free, log_lines, serving
 from tests.upstream import Hold, Upstream
 from tests.ways import Outcome, Sent, Way, basic, open_ways
@@ -41,57 +44,111 @@ async def _send(way: Way) -> Outcome:
     return await way(SENT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+async def finish(hold: Hold, calls: list[asyncio.Task[Outcome]]) -> None:
+    """Let the auth-api answer, and check that each call has its token."""
+    hold.release.set()
+    assert all([(await call).token for call in calls])
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2, signal.SIGALRM])
 async def test_a_signal_of_log_rotation_loses_no_call(number: signal.Signals) -> None:
-    """A signal of log rotation is logged, and has no other effect."""
+    """A signal of log rotation or of a timer is logged, and has no other effect."""
     async with held() as (sidecar, hold, calls):
         sidecar.signal(number)
         line = await sidecar.log.find('"message": "signal ignored"')
-        hold.release.set()
-        assert all([(await call).token for call in calls])
+        await finish(hold, calls)
     assert f'"signal": "{number.name}"' in line
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
+async def test_sigusr1_shows_the_state() -> None:
+    """SIGUSR1 writes the state to the log, with the calls in flight, which go on."""
+    async with held() as (sidecar, hold, calls):
+        sidecar.signal(signal.SIGUSR1)
+        state = json.loads(await sidecar.log.find('"message": "state"'))
+        await finish(hold, calls)
+    assert (state["phase"], state["calls"]["in_flight"]) == ("serving", len(BOTH))
+    assert state["addresses"]["rest"] == sidecar.addresses["rest"]
+
+
+SILENT = (*startup_signals.IGNORED, signal.SIGWINCH, signal.SIGCHLD, signal.SIGURG, signal.SIGCONT)
+
+
+async def test_a_signal_that_the_system_sends_has_no_effect() -> None:
+    """Signals of a failing read or write, and those that systems ignore, end and stop nothing."""
+    async with held() as (sidecar, hold, calls):
+        for number in SILENT:
+            sidecar.signal(number)
+        sidecar.signal(signal.SIGUSR2)
+        await sidecar.log.find('"message": "signal ignored"')
+        await finish(hold, calls)
+        sidecar.signal(signal.SIGTERM)
+        end = await sidecar.ended()
+    messages = [line["message"] for line in log_lines(end.stdout)]
+    assert messages.count("signal ignored") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP])
+async def test_a_process_that_was_stopped_goes_on(number: signal.Signals) -> None:
+    """Calls that are in flight while a terminal stops the process are answered afterwards."""
+    async with held() as (sidecar, hold, calls):
+        process = psutil.Process(sidecar.pid)
+        sidecar.signal(number)
+        # The system ignores SIGTSTP for a process whose parent is not at a terminal.
+        if number is signal.SIGSTOP:
+            await eventually(lambda: process.status() == psutil.STATUS_STOPPED)
+        hold.release.set()
+        sidecar.signal(signal.SIGCONT)
+        assert all([(await call).token for call in calls])
+
+
+@pytest.mark.parametrize("number", [*startup_signals.STOP, signal.SIGINT])
 async def test_a_signal_that_stops_loses_no_call(number: signal.Signals) -> None:
     """Calls in flight finish on both protocols, and the log has the signal."""
     async with held() as (sidecar, hold, calls):
         sidecar.signal(number)
         await sidecar.log.find('"message": "stopping"')
-        hold.release.set()
-        assert all([(await call).token for call in calls])
+        await finish(hold, calls)
         end = await sidecar.ended()
     sources = [line["by"] for line in log_lines(end.stdout) if line["message"] == "stop requested"]
     assert (end.status, sources) == (0, [number.name])
 
 
-async def test_a_terminal_that_closes_ends_it() -> None:
-    """SIGHUP of a closed terminal ends the process as Ctrl-C does."""
+async def test_a_terminal_that_closes_loses_no_call() -> None:
+    """SIGHUP of a closed terminal begins the drain as Ctrl-C does: calls in flight finish."""
     ours, theirs = pty.openpty()
+    hold = Hold()
     with closing(os.fdopen(ours, "rb", buffering=0)), closing(os.fdopen(theirs, "rb")) as terminal:
-        process = await asyncio.create_subprocess_exec(
-            *SIDECAR,
-            "dev",
-            *free(),
-            stdin=terminal,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        sidecar = Sidecar(process)
-        try:
-            await sidecar.serve()
-            sidecar.signal(signal.SIGHUP)
-            end = await sidecar.ended()
-        finally:
-            await sidecar.kill()
+        async with asyncio.timeout(HANG), Upstream() as upstream:
+            upstream.script = hold.script
+            process = await asyncio.create_subprocess_exec(
+                *SIDECAR,
+                "serve",
+                *free(auth_api_token_url=upstream.url, lame_duck="200s", termination_grace="300s"),
+                stdin=terminal,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            sidecar = Sidecar(process)
+            try:
+                await sidecar.serve()
+                async with open_ways(sidecar.addresses) as ways:
+                    calls = [asyncio.create_task(_send(ways[name])) for name in BOTH]
+                    await hold.wait_for(len(BOTH))
+                    sidecar.signal(signal.SIGHUP)
+                    lame_duck = json.loads(await sidecar.log.find('"lame duck ended"'))
+                    await finish(hold, calls)
+                end = await sidecar.ended()
+            finally:
+                await sidecar.kill()
     assert end.status == 0
+    assert lame_duck["in_flight"] == len(BOTH)
     assert log_lines(end.stdout)[-1]["message"] == "stopped"
 
 
 async def test_each_signal_does_what_its_row_says() -> None:
     """Each signal has the effect of its row on the drain."""
     begun = {}
-    for number in (*signals._STOP, signal.SIGINT, signal.SIGHUP, *signals._IGNORED):
+    for number in startup_signals.HANDLED:
         drain = Drain(lame_duck=0, timeout=0)
         handlers = dict(signals._handlers(drain, has_terminal=False))
         with entered(Call.of(request_id=None, traceparent=None)):
@@ -100,8 +157,10 @@ async def test_each_signal_does_what_its_row_says() -> None:
     assert begun == {
         "SIGTERM": True,
         "SIGQUIT": True,
+        "SIGPWR": True,
         "SIGINT": True,
         "SIGHUP": False,
         "SIGUSR1": False,
         "SIGUSR2": False,
+        "SIGALRM": False,
     }

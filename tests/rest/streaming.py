@@ -173,7 +173,7 @@ async def serving(*, calls: int = 8, streams: int = 8, **limits: float) -> Async
         finally:
             for client in scene.clients:
                 reset(client.writer)
-            listener.cut()
+            listener.cut(0)
             await listener.stop()
             await channel.close()
 

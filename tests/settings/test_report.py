@@ -29,6 +29,13 @@ def test_every_setting_has_a_line() -> None:
     assert lines["SIDECAR_PUBLIC_URL"] == "  # default"
 
 
+def test_a_time_is_shown_as_it_was_set() -> None:
+    """A time with many digits is shown with all of them, in seconds."""
+    lines = report({}, header_timeout="1.2345678s", rest_keep_alive="2.5m")
+    assert lines["SIDECAR_HEADER_TIMEOUT"] == "1.2345678s  # flag"
+    assert lines["SIDECAR_REST_KEEP_ALIVE"] == "150s  # flag"
+
+
 def test_each_source_is_told(tmp_path: Path) -> None:
     """A line says whether the value is from a flag, the environment or a file, and which file."""
     file = tmp_path / "url"
@@ -46,13 +53,24 @@ def test_each_source_is_told(tmp_path: Path) -> None:
     assert lines["SIDECAR_REST_LISTEN"] == "127.0.0.1:1  # flag"
 
 
+def test_a_meaning_follows_the_source() -> None:
+    """What a value stands for on this machine is in the comment, so the value stays as written."""
+    settings = load({}, {"rest_listen": "localhost:80"})
+    lines = list(describe(settings, {}, {"rest_listen": ""}, {"rest_listen": "127.0.0.1:80"}))
+    assert lines[0] == "SIDECAR_REST_LISTEN=localhost:80  # flag, means 127.0.0.1:80"
+
+
 def test_secrets_are_masked() -> None:
-    """Neither the key nor the query of a URL is shown; the rest of the URL is."""
+    """Neither a key, nor the URL of a store, nor the query of another URL is shown."""
     lines = report(
-        {"SIDECAR_LOG_CLIENT_KEY": KEY},
+        {
+            "SIDECAR_LOG_CLIENT_KEY": KEY,
+            "SIDECAR_SHARED_LIMITS_URL": "redis://:canary@redis.example.test",
+        },
         auth_api_token_url="https://auth.example.test/token?key=canary",
     )
     assert lines["SIDECAR_LOG_CLIENT_KEY"] == "***  # environment"
+    assert lines["SIDECAR_SHARED_LIMITS_URL"] == "***  # environment"
     assert lines["SIDECAR_AUTH_API_TOKEN_URL"] == "https://auth.example.test/token?***  # flag"
     assert "canary" not in str(lines)
 

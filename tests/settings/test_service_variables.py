@@ -44,6 +44,55 @@ def test_variables_of_a_service_are_no_settings(service: str, forms: Mapping[str
     assert load(environ, {}) == load({}, {})
 
 
+# Each form of a name with the kinds of value that Kubernetes gives it. SERVICE_PORT is a number for
+# the Service `sidecar-rest`, and a URL for `sidecar-rest-service`.
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "PORT": ("url",),
+    "PORT_8080_TCP": ("url",),
+    "PORT_53_UDP": ("url",),
+    "PORT_9_SCTP": ("url",),
+    "SERVICE_PORT": ("number", "url"),
+    "SERVICE_PORT_HTTP": ("number",),
+    "PORT_8080_TCP_PORT": ("number", "url"),
+    "PORT_8080_TCP_PROTO": ("protocol",),
+    "SERVICE_HOST": ("address",),
+    "PORT_8080_TCP_ADDR": ("address",),
+}
+VALUES: Mapping[str, tuple[str, str]] = {
+    "a URL of tcp": ("url", "tcp://10.0.0.1:8080"),
+    "a URL of udp": ("url", "udp://10.0.0.1:53"),
+    "a URL of sctp": ("url", "sctp://[fd00::1]:9"),
+    "a number": ("number", "8080"),
+    "tcp": ("protocol", "tcp"),
+    "udp": ("protocol", "udp"),
+    "sctp": ("protocol", "sctp"),
+    "IPv4": ("address", "10.0.0.1"),
+    "IPv6": ("address", "fd00::1"),
+    "nothing": ("", ""),
+    "a URL of http": ("", "http://10.0.0.1:8080"),
+    "an address with a port": ("", "10.0.0.1:8080"),
+    "a host name": ("", "rest.default.svc"),
+    "a negative number": ("", "-1"),
+    "a duration": ("", "5s"),
+    "a protocol in capitals": ("", "TCP"),
+    "a URL and a line end": ("", "tcp://10.0.0.1:8080\n"),
+}
+
+
+@pytest.mark.parametrize(("kind", "value"), VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("form", KINDS)
+def test_name_and_value_must_fit(form: str, kind: str, value: str) -> None:
+    """A variable is passed over exactly if its value is what Kubernetes gives to its name."""
+    assert is_injected(f"SIDECAR_REST_{form}", value) is (kind in KINDS[form])
+
+
+def test_no_setting_is_taken_for_a_port() -> None:
+    """A name of a setting is not passed over, even with a value of Kubernetes."""
+    for field in Settings.model_fields:
+        for _, value in VALUES.values():
+            assert not is_injected(name_of(field), value)
+
+
 REFUSED: Mapping[str, str] = {
     "SIDECAR_REST_PORT": "8080",
     "SIDECAR_GRPC_PORT": "127.0.0.1:50051",
@@ -65,7 +114,8 @@ def test_a_mistyped_setting_is_refused(name: str, value: str) -> None:
     """A variable with another name or another form of its value is still a fault."""
     with pytest.raises(SettingsError) as raised:
         load({name: value}, {})
-    assert raised.value.violations == (f"{name}: is not a setting; see the table in README.md",)
+    (violation,) = raised.value.violations
+    assert violation.startswith(f"{name}: is not a setting; ")
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)

@@ -16,18 +16,25 @@ from sidecar.settings.types import Address, as_text
 CANARY = "canary"
 TOKEN_URL = "https://auth.example.test/oauth/token"
 
-ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080"
-HOST = "must name the host as an IP address or localhost"
-SECONDS = "must be a time such as 5s or 500ms, above 0 and at most 3600s"
-DELAY = "must be a time such as 5s or 500ms, not below 0 and at most 3600s"
-COUNT = "must be a number from 1 to 1000000"
-COUNT_OR_ZERO = "must be a number from 0 to 1000000"
+ADDRESS = "must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, with a port up to 65535"
+OR_SOCKET = ", or a Unix socket, such as unix:/run/karmo-sidecar/rest.sock"
+HOST = (
+    "must name the host as an IP address or a host name; 0.0.0.0 means all IPv4 addresses, [::] "
+    "all addresses"
+)
+UNITS = "must be a number with the unit ms, s, m or h, such as 500ms, 5s or 2m"
+SECONDS = f"{UNITS}, above 0 and at most 1h"
+DELAY = f"{UNITS}, not below 0 and at most 1h"
+COUNT = "must be a whole number from 1 to 1000000"
+COUNT_OR_ZERO = "must be a whole number from 0 to 1000000"
 FILE = "must be the path of a file"
-URL = "must be an absolute http:// or https:// URL"
+URL = "must begin with http:// or https://"
+URL_HOST = "must have a host, and a port from 1 to 65535 if any"
+KEY_FORM = "must be 32 to 256 visible ASCII characters, such as the output of openssl rand -hex 32"
 PARTS = "must hold no user, password or fragment"
 ASCII = "must hold visible ASCII characters only"
 SWITCH = "must be on or off"
-UNKNOWN = "is not a setting; see the table in README.md"
+UNKNOWN = "is not a setting; see karmo-sidecar serve --help"
 LOOPBACK = "must be a loopback address unless SIDECAR_DEV_AUTH_API_EXPOSE is on"
 
 
@@ -45,11 +52,14 @@ def faults_of(environ: Mapping[str, str], **flags: str) -> tuple[str, ...]:
 
 
 def fault_of(name: str, value: str) -> str:
-    """Return the only fault of one environment variable, without its name."""
+    """Return the only fault of one environment variable, without its name.
+
+    What is stray around the value is left out: tests/settings/test_wrong_settings.py has that.
+    """
     (violation,) = faults_of({f"SIDECAR_{name}": value})
     told, _, message = violation.partition(": ")
     assert told == f"SIDECAR_{name}"
-    return message
+    return message.partition("; the value ")[0]
 
 
 # Defaults and sources
@@ -89,6 +99,7 @@ def test_defaults() -> None:
         "max_client_failures": 30,
         "max_address_failures": 300,
         "max_client_calls": 3000,
+        "shared_limits_url": None,
         "log_level": "info",
         "log_client_key": None,
         "lame_duck": 5.0,
@@ -100,6 +111,7 @@ def test_defaults() -> None:
 
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
+STORE = "rediss://some:p%40ss@redis.example.test:6380/1"
 TLS_FILES = (
     *(f"{side}_tls_{file}" for side in ("rest", "grpc") for file in ("certificate", "key")),
     *(f"{side}_tls_client_ca" for side in ("rest", "grpc")),
@@ -130,6 +142,7 @@ SET: Mapping[str, tuple[str, Any]] = {
     "max_client_failures": ("1", 1),
     "max_address_failures": ("0100", 100),
     "max_client_calls": ("2", 2),
+    "shared_limits_url": (STORE, STORE),
     "log_level": ("error", "error"),
     "log_client_key": (KEY, KEY),
     "lame_duck": ("0s", 0.0),
@@ -155,6 +168,7 @@ def test_every_setting_is_in_the_table() -> None:
 def test_sources(name: str, value: str, read: object) -> None:
     """Each setting comes from its environment variable or from its flag."""
     others = {other: file for other, file in BESIDE.items() if name in BESIDE and other != name}
+    others |= {"log_client_key": KEY} if name == "shared_limits_url" else {}
     assert plain(getattr(load({f"SIDECAR_{name.upper()}": value}, others), name)) == read
     assert plain(getattr(load({}, others | {name: value}), name)) == read
 
@@ -198,8 +212,9 @@ def test_values_that_are_read_already() -> None:
     settings = Settings(rest_listen=Address("::1", 1), auth_api_timeout=1.5, max_in_flight=7)
     assert (str(settings.rest_listen), settings.auth_api_timeout) == ("[::1]:1", 1.5)
     assert settings.max_in_flight == 7
-    key = Secret(KEY)
+    key, store = Secret(KEY), Secret(STORE)
     assert Settings(log_client_key=key).log_client_key is key
+    assert Settings(shared_limits_url=store).shared_limits_url is store
 
 
 # The forms of values
@@ -213,6 +228,13 @@ ADDRESSES: Mapping[str, tuple[str, int, bool]] = {
     "10.0.0.1:1": ("10.0.0.1", 1, False),
     "192.0.2.1:00080": ("192.0.2.1", 80, False),
     "[2001:db8::1]:80": ("2001:db8::1", 80, False),
+    "[0:0::0]:80": ("::", 80, False),
+    "[::ffff:127.0.0.1]:80": ("127.0.0.1", 80, True),
+    "LOCALHOST:80": ("localhost", 80, True),
+    "sidecar.internal:80": ("sidecar.internal", 80, False),
+    f"{'x' * 63}:80": ("x" * 63, 80, False),
+    f"{'x.' * 126}x:80": (f"{'x.' * 126}x", 80, False),
+    "a_b-1.x1:80": ("a_b-1.x1", 80, False),
 }
 
 
@@ -255,11 +277,15 @@ BAD_ADDRESSES: Mapping[str, str] = {
     "[::1]8080": ADDRESS,
     "[canary]:8080": ADDRESS,
     "http://127.0.0.1:8080": ADDRESS,
-    "canary:8080": HOST,
     "localhost.:8080": HOST,
-    "LOCALHOST:8080": HOST,
+    "a..b:8080": HOST,
+    "-canary:8080": HOST,
+    "canary/x:8080": HOST,
+    f"{'x' * 64}:8080": HOST,
+    f"{'x.' * 126}xx:8080": HOST,
     "*:8080": HOST,
     "127.1:8080": HOST,
+    "canary.0x7f:8080": HOST,
     "256.0.0.1:8080": HOST,
     "١٢٧.0.0.1:8080": HOST,
     " 127.0.0.1:8080": HOST,
@@ -271,7 +297,8 @@ BAD_ADDRESSES: Mapping[str, str] = {
 @pytest.mark.parametrize(("value", "message"), BAD_ADDRESSES.items(), ids=repr)
 def test_bad_address(value: str, message: str) -> None:
     """What is no address of a listener is refused, and the fault says how one looks."""
-    assert fault_of("GRPC_LISTEN", value) == message
+    assert fault_of("ADMIN_LISTEN", value) == message
+    assert fault_of("GRPC_LISTEN", value) == message + OR_SOCKET * (message == ADDRESS)
 
 
 @pytest.mark.parametrize(
@@ -284,6 +311,11 @@ def test_bad_address(value: str, message: str) -> None:
         ("0.001s", 0.001),
         ("3600s", 3600.0),
         ("15000ms", 15.0),
+        ("2m", 120.0),
+        ("0.5m", 30.0),
+        ("60m", 3600.0),
+        ("1h", 3600.0),
+        ("0.25h", 900.0),
     ],
 )
 def test_seconds(text: str, seconds: float) -> None:
@@ -293,13 +325,13 @@ def test_seconds(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("port", ["9090", "50051"])
 def test_listeners_must_not_share_an_address(port: str) -> None:
-    """An address that two listeners would take is a fault, which check-config finds as well."""
+    """An address that two listeners would have is a fault, which check-config finds as well."""
     with pytest.raises(SettingsError) as raised:
         load({"SIDECAR_REST_LISTEN": f"127.0.0.1:{port}"}, {})
     name = {"9090": "ADMIN", "50051": "GRPC"}[port]
     other = "SIDECAR_REST_LISTEN"
     assert raised.value.violations == (
-        f"SIDECAR_{name}_LISTEN: must not be the address of {other}",
+        f"SIDECAR_{name}_LISTEN: must not share an address with {other}",
     )
 
 
@@ -312,7 +344,7 @@ def test_listeners_may_all_take_a_free_port() -> None:
 @pytest.mark.parametrize("value", ["", KEY[1:], f"{KEY} ", f"{KEY}\n", 257 * "k", f"{KEY}\u0665"])
 def test_a_bad_key(value: str) -> None:
     """A key that could be guessed, or that a person cannot see, is refused."""
-    assert fault_of("LOG_CLIENT_KEY", value) == "must be 32 to 256 visible ASCII characters"
+    assert fault_of("LOG_CLIENT_KEY", value) == KEY_FORM
 
 
 def test_a_key_is_never_shown(tmp_path: Path) -> None:
@@ -322,6 +354,55 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
     settings = load({"SIDECAR_LOG_CLIENT_KEY_FILE": str(file)}, {})
     assert plain(settings.log_client_key) == KEY
     assert KEY not in f"{settings} {settings!r} {settings.model_dump()} {as_text(Secret(KEY))}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis://redis.test",
+        "VALKEY://redis.test/",
+        "valkey://:canary@10.0.0.1:1/15",
+        "rediss://some:canary@[::1]:65535/0",
+    ],
+)
+def test_a_store(value: str) -> None:
+    """The URL of a store has a host, and may have all else; it is masked as secrets are."""
+    settings = load({"SIDECAR_SHARED_LIMITS_URL": value}, {"log_client_key": KEY})
+    assert plain(settings.shared_limits_url) == value
+    assert "canary" not in f"{settings} {settings!r} {settings.model_dump()}"
+
+
+NO_STORE = (
+    "must be redis://HOST, rediss://HOST or valkey://HOST, with USER:PASSWORD@ before the host, "
+    ":PORT and /DATABASE behind it where needed; in a password, write / as %2F"
+)
+NO_QUERY = "must hold no query or fragment; in a password, write ? as %3F, # as %23"
+BAD_STORES: Mapping[str, str] = {
+    "": NO_STORE,
+    "canary": NO_STORE,
+    "redis.test:6379": NO_STORE,
+    "redis://": NO_STORE,
+    "redis://:canary@": NO_STORE,
+    "redis://redis.test:0": NO_STORE,
+    "redis://redis.test:65536": NO_STORE,
+    "redis://redis.test/canary": NO_STORE,
+    "redis://redis.test/1/2": NO_STORE,
+    "redis://:can/ary@redis.test": NO_STORE,
+    "redis://[canary]": NO_STORE,
+    "redis+sentinel://redis.test": NO_STORE,
+    "unix:///run/redis.sock": NO_STORE,
+    "https://redis.test": NO_STORE,
+    "redis://redis.test?db=1": NO_QUERY,
+    "redis://:can#ary@redis.test": NO_QUERY,
+    "redis://redis.test\n": ASCII,
+    "redis://:can\u00e4ry@redis.test": ASCII,
+}
+
+
+@pytest.mark.parametrize(("value", "message"), BAD_STORES.items(), ids=repr)
+def test_a_bad_store(value: str, message: str) -> None:
+    """What is no URL of a store is refused, and the fault shows no part of it."""
+    assert fault_of("SHARED_LIMITS_URL", value) == message
 
 
 BAD_SECONDS = (
@@ -335,9 +416,13 @@ BAD_SECONDS = (
     "+1s",
     "3600.001s",
     "3601s",
-    "1m",
+    "61m",
+    "1.1h",
     "9" * 400 + "s",
-    "1h",
+    "1d",
+    "1min",
+    "1m30s",
+    "1M",
     "1S",
     "1 s",
     " 1s",
@@ -391,30 +476,27 @@ def test_bad_file(value: str) -> None:
 UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
     "connect": (
         {"auth_api_connect_timeout": "2s"},
-        "AUTH_API_CONNECT_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TRY_TIMEOUT",
+        "AUTH_API_CONNECT_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TRY_TIMEOUT, which is 2s",
     ),
     "try": (
         {"auth_api_try_timeout": "5s"},
-        "AUTH_API_TRY_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TIMEOUT",
+        "AUTH_API_TRY_TIMEOUT: must be shorter than SIDECAR_AUTH_API_TIMEOUT, which is 5s",
     ),
     "total": (
         {"auth_api_timeout": "21s"},
-        "AUTH_API_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT",
+        "AUTH_API_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT, which is 20s",
     ),
     "header": (
         {"header_timeout": "10s"},
-        "HEADER_TIMEOUT: must be shorter than SIDECAR_REQUEST_TIMEOUT",
+        "HEADER_TIMEOUT: must be shorter than SIDECAR_REQUEST_TIMEOUT, which is 10s",
     ),
     "request": (
         {"request_timeout": "20s"},
-        "REQUEST_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT",
+        "REQUEST_TIMEOUT: must be shorter than SIDECAR_DRAIN_TIMEOUT, which is 20s",
     ),
     "grace": (
         {"lame_duck": "10s"},
-        (
-            "TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
-            "SIDECAR_DRAIN_TIMEOUT together"
-        ),
+        "TERMINATION_GRACE: must be at least 34s: SIDECAR_LAME_DUCK + SIDECAR_DRAIN_TIMEOUT + 4s",
     ),
     "certificate without a key": (
         {"rest_tls_certificate": "/a"},
@@ -434,7 +516,11 @@ UNFIT: Mapping[str, tuple[Mapping[str, str], str]] = {
     ),
     "failures": (
         {"max_client_failures": "301"},
-        "MAX_CLIENT_FAILURES: must not be more than SIDECAR_MAX_ADDRESS_FAILURES",
+        "MAX_CLIENT_FAILURES: must not be more than SIDECAR_MAX_ADDRESS_FAILURES, which is 300",
+    ),
+    "shared counts without a key": (
+        {"shared_limits_url": STORE},
+        "LOG_CLIENT_KEY: must be set beside SIDECAR_SHARED_LIMITS_URL",
     ),
 }
 
@@ -462,15 +548,15 @@ def test_white_space_in_a_file_is_not_taken_away(tmp_path: Path, content: bytes)
     """But for one line end, what is in the file is the value, right or wrong."""
     file = tmp_path / CANARY
     file.write_bytes(content)
-    violations = faults_of({"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)})
-    assert violations == (f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}",)
+    (violation,) = faults_of({"SIDECAR_AUTH_API_TOKEN_URL_FILE": str(file)})
+    assert violation.startswith(f"SIDECAR_AUTH_API_TOKEN_URL: {ASCII}; the value ")
 
 
 BAD_FILES: Mapping[str, str] = {
-    "missing": "must name a file that can be read: No such file or directory",
-    "folder": "must name a file that can be read: Is a directory",
-    "nameless": "must name a file that can be read: Is a directory",
-    "binary": "must name a file of text in UTF-8",
+    "missing": "must be the path of a file that can be read: No such file or directory",
+    "folder": "must be the path of a file that can be read: Is a directory",
+    "nameless": "must be the path of a file that can be read: Is a directory; the value is empty",
+    "binary": "must be the path of a file of text in UTF-8",
 }
 
 
@@ -501,7 +587,9 @@ def test_a_value_is_given_once(tmp_path: Path) -> None:
     """A value and a file for it are a fault: one of them is not meant."""
     environ = {"SIDECAR_PUBLIC_URL_FILE": str(tmp_path), "SIDECAR_PUBLIC_URL": "http://h"}
     violations = faults_of(environ)
-    assert violations == ("SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL",)
+    assert violations == (
+        "SIDECAR_PUBLIC_URL_FILE: must not be set beside SIDECAR_PUBLIC_URL; remove one of them",
+    )
 
 
 def test_a_flag_wins_over_a_file(tmp_path: Path) -> None:
@@ -554,11 +642,11 @@ BAD_URLS: Mapping[str, str] = {
     "ftp://canary/": URL,
     "httpx://canary/": URL,
     "http:canary": URL,
-    "http:///canary": URL,
-    "http://": URL,
-    "http://:80/": URL,
-    "http://canary:0/": URL,
-    "http://host:65536/canary": URL,
+    "http:///canary": URL_HOST,
+    "http://": URL_HOST,
+    "http://:80/": URL_HOST,
+    "http://canary:0/": URL_HOST,
+    "http://host:65536/canary": URL_HOST,
     "http://canary@host/": PARTS,
     "http://user:canary@host/": PARTS,
     "http://host/#canary": PARTS,
@@ -600,7 +688,7 @@ def test_only_the_token_url_has_a_query() -> None:
 @pytest.mark.parametrize("value", ["", "canary", "Basic", "as_received"])
 def test_bad_choice(value: str) -> None:
     """Of a choice the values are named."""
-    fault = "must be as-received, basic or post"
+    fault = "must be as-received, basic or post, in lower case"
     assert fault_of("AUTH_API_CLIENT_AUTHENTICATION", value) == fault
 
 
@@ -613,7 +701,9 @@ class OfTwo(Settings):
 def test_each_choice_names_its_own_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault of a choice names the values of that choice, and of no other."""
     monkeypatch.setattr("sidecar.settings.sources.Settings", OfTwo)
-    assert fault_of("LOG_FORMAT", CANARY) == "must be json or text"
+    assert faults_of({}, log_format=CANARY) == (
+        "SIDECAR_LOG_FORMAT: must be json or text, in lower case",
+    )
 
 
 @pytest.mark.parametrize("value", UNREADABLE_URLS)
@@ -680,9 +770,9 @@ def test_the_embedded_auth_api_may_be_anywhere_on_loopback(address: str) -> None
 # Faults
 
 EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
-    "SIDECAR_REST_LISTEN": (f"{CANARY}:1", HOST),
+    "SIDECAR_REST_LISTEN": (f"*{CANARY}:1", HOST),
     "SIDECAR_REST_KEEP_ALIVE": (CANARY, SECONDS),
-    "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS),
+    "SIDECAR_GRPC_LISTEN": (CANARY, ADDRESS + OR_SOCKET),
     "SIDECAR_GRPC_REFLECTION": (CANARY, SWITCH),
     "SIDECAR_ADMIN_LISTEN": (f"127.0.0.1:{CANARY}", ADDRESS),
     "SIDECAR_PUBLIC_URL": (f"http://{CANARY}/#{CANARY}", PARTS),
@@ -693,7 +783,7 @@ EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
     "SIDECAR_LAME_DUCK": (CANARY, DELAY),
     "SIDECAR_DEV_AUTH_API_EXPOSE": (CANARY, SWITCH),
     "SIDECAR_DEV_AUTH_API_LISTEN": (f"[{CANARY}]:1", ADDRESS),
-    "SIDECAR_REST_LISTN": (CANARY, UNKNOWN),
+    "SIDECAR_REST_LISTN": (CANARY, "is not a setting; did you mean SIDECAR_REST_LISTEN?"),
     "SIDECAR_": (CANARY, UNKNOWN),
     "SIDECAR_AUTH_API_SECRET": (CANARY, UNKNOWN),
 }
@@ -702,12 +792,15 @@ EVERYTHING_WRONG: Mapping[str, tuple[str, str]] = {
 @pytest.mark.parametrize("by_flag", [False, True], ids=["environment", "flags"])
 def test_every_fault_at_once(by_flag: bool) -> None:
     """All that is wrong is told together, each by its name, and no value is shown."""
-    values = {name: value for name, (value, _) in EVERYTHING_WRONG.items()}
-    flags = {name.removeprefix("SIDECAR_").lower(): value for name, value in values.items()}
+    # Flags that are no settings do not come so far.
+    names = {f"SIDECAR_{name.upper()}": name for name in Settings.model_fields}
+    wrong = {k: v for k, v in EVERYTHING_WRONG.items() if k in names or not by_flag}
+    values = {name: value for name, (value, _) in wrong.items()}
+    flags = {names[name]: value for name, value in values.items()} if by_flag else {}
     with pytest.raises(SettingsError) as raised:
-        load({} if by_flag else values, flags if by_flag else {})
+        load({} if by_flag else values, flags)
     assert raised.value.violations == tuple(
-        f"{name}: {message}" for name, (_, message) in EVERYTHING_WRONG.items()
+        f"{name}: {message}" for name, (_, message) in wrong.items()
     )
     assert CANARY not in f"{raised.value} {raised.value!r}"
 
@@ -724,14 +817,17 @@ def test_what_does_not_fit_is_told_beside_bad_values() -> None:
     assert violations == (
         f"SIDECAR_AUTH_API_TIMEOUT: {SECONDS}",
         (
-            "SIDECAR_TERMINATION_GRACE: must be 4 s longer than SIDECAR_LAME_DUCK and "
-            "SIDECAR_DRAIN_TIMEOUT together"
+            "SIDECAR_TERMINATION_GRACE: must be at least 74s: "
+            "SIDECAR_LAME_DUCK + SIDECAR_DRAIN_TIMEOUT + 4s"
         ),
         "SIDECAR_REST_TLS_KEY: must be set beside SIDECAR_REST_TLS_CERTIFICATE",
     )
 
 
-MISSING = "SIDECAR_AUTH_API_TOKEN_URL: must be set to the auth-api's token endpoint"
+MISSING = (
+    "SIDECAR_AUTH_API_TOKEN_URL: must be set to the auth-api's token endpoint, such as "
+    "https://auth.example.com/oauth/token"
+)
 
 
 def test_the_upstream_is_needed_where_it_is_called() -> None:

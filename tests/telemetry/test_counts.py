@@ -9,9 +9,9 @@ from starlette.applications import Starlette
 from sidecar.interceptors.admission import Admission
 from sidecar.process.drain import Drain, DrainCounts
 from sidecar.settings.model import Settings
-from sidecar.telemetry import state
 from sidecar.telemetry.counts import Parts, counts_for_drain
 from sidecar.telemetry.metrics.metrics import Metrics
+from sidecar.telemetry.state import State
 from sidecar.tls.certificates import Certificates
 from tests.running_server import open_server
 from tests.scraped import Scrape
@@ -27,7 +27,7 @@ async def test_the_counts_of_a_sidecar_that_starts() -> None:
             certificates=Certificates.load(Settings()),
         )
         app = Starlette(
-            routes=[state.route({"rest": "here"}, parts.counts), Metrics().route(parts.counts)]
+            routes=[State({"rest": "here"}, parts.counts).route(), Metrics().route(parts.counts)]
         )
         transport = httpx2.ASGITransport(app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://admin.test") as admin:
@@ -43,9 +43,9 @@ async def test_the_counts_of_a_sidecar_that_starts() -> None:
         "watches": 0,
         "refused": 0,
     }
-    assert values["grpc"] == {"calls": 0, "waiting": 0}
+    assert values["grpc"] == {"calls": 0, "waiting": 0, "evicted": 0}
     assert values["http"] == {}
-    assert values["auth_api"] is values["throttle"] is None
+    assert values["auth_api"] is values["throttle"] is values["sharing"] is None
     assert page.by("karmo_sidecar_phase", "phase") == {"starting": 1}
     assert page.value("karmo_sidecar_calls_in_flight_limit") == 3
     assert "karmo_sidecar_connections_open" not in page.text

@@ -110,7 +110,7 @@ async def test_the_state_of_a_sidecar() -> None:
         "dropped": {},
         "shed": 0,
     }
-    assert busy["grpc"] == {"calls": 1, "waiting": 0}
+    assert busy["grpc"] == {"calls": 1, "waiting": 0, "evicted": 0}
     assert busy["http"]["admin"]["open"] == 1
     assert (busy["auth_api"]["tries"], busy["auth_api"]["is_down"]) == (2, False)
     assert busy["auth_api"]["connections"]["open"] == 2
@@ -191,8 +191,10 @@ async def test_the_certificates(tmp_path: Path) -> None:
     assert own == {
         "listener": "grpc",
         "file": flags["grpc_tls_certificate"],
+        "not_before": "2020-01-01T00:00:00+00:00",
         "not_after": end.isoformat(),
         "days_left": -1,
+        "is_early": False,
     }
     assert authorities["file"] == flags["grpc_tls_client_ca"]
     assert authorities["days_left"] > 0

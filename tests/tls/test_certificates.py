@@ -180,7 +180,7 @@ async def test_bad_files_are_told_at_the_start(tmp_path: Path, command: str, sid
 
 def missing_file(side: str, path: Path) -> str:
     """Return the fault of a side whose file is missing."""
-    return f"SIDECAR_{side.upper()}_TLS_*: cannot read {path}: No such file or directory"
+    return f"SIDECAR_{side.upper()}_TLS_CERTIFICATE: cannot read {path}: No such file or directory"
 
 
 def test_the_bad_files_of_all_sides_are_told_at_once(tmp_path: Path) -> None:

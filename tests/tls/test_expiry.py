@@ -19,6 +19,7 @@ from tests.virtual_time import VirtualLoop
 
 AUTHORITY = trustme.CA()
 DAY = 24 * 3600.0
+VALID = timedelta(days=90)
 FILE = Path("/certificates/tls.crt")
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 URL: dict[str, Any] = {"auth_api_token_url": "https://127.0.0.1:9/token"}
@@ -26,8 +27,13 @@ URL: dict[str, Any] = {"auth_api_token_url": "https://127.0.0.1:9/token"}
 
 def until(end: datetime) -> dict[str, bytes]:
     """Return the files of a certificate that is valid until `end`, and of its authority."""
-    leaf = leaf_of(AUTHORITY, not_before=end - timedelta(days=90), not_after=end)
+    leaf = leaf_of(AUTHORITY, not_before=end - VALID, not_after=end)
     return pair(leaf) | trust(AUTHORITY)
+
+
+def begins_at(begin: datetime) -> bytes:
+    """Return a certificate that is valid from `begin` for 90 days."""
+    return until(begin + VALID)["tls.crt"]
 
 
 ENDS: Mapping[str, tuple[timedelta, int, str | None]] = {
@@ -45,7 +51,14 @@ def test_what_is_warned_of(left: timedelta, days: int, warning: str | None) -> N
     with recorded() as log:
         expiry = expiry_of("rest", FILE, until(NOW + left)["tls.crt"], NOW)
         warn([expiry])
-    assert expiry == Expiry(listener="rest", file=str(FILE), not_after=NOW + left, days_left=days)
+    assert expiry == Expiry(
+        listener="rest",
+        file=str(FILE),
+        not_before=NOW + left - VALID,
+        not_after=NOW + left,
+        days_left=days,
+        is_early=False,
+    )
     lines = [
         {name: value for name, value in entry.items() if name not in ("time", "logger")}
         for entry in log.entries
@@ -55,10 +68,45 @@ def test_what_is_warned_of(left: timedelta, days: int, warning: str | None) -> N
         "message": warning,
         "listener": "rest",
         "file": str(FILE),
+        "not_before": (NOW + left - VALID).isoformat(),
         "not_after": (NOW + left).isoformat(),
         "days_left": days,
     }
     assert lines == ([expected] if warning else [])
+
+
+BEGINS: Mapping[str, tuple[timedelta, bool]] = {
+    "in a second": (timedelta(seconds=1), True),
+    "in a year": (timedelta(days=365), True),
+    "now": (timedelta(), False),
+    "a second ago": (timedelta(seconds=-1), False),
+}
+
+
+@pytest.mark.parametrize(("until_begin", "is_early"), BEGINS.values(), ids=BEGINS)
+def test_what_is_not_valid_yet(until_begin: timedelta, is_early: bool) -> None:
+    """A certificate is warned of before its period, with the date at which it begins."""
+    begin = NOW + until_begin
+    expiry = expiry_of("grpc", FILE, begins_at(begin), NOW)
+    assert expiry.is_early is is_early
+    assert expiry.warning == ("certificate not valid yet" if is_early else None)
+    date = f"{begin:%Y-%m-%d %H:%M:%S} UTC"
+    line = f"certificate not valid yet, from {date}: {FILE} (grpc)"
+    assert (str(expiry) == line) is is_early
+
+
+def test_the_last_begin_counts() -> None:
+    """Of several certificates in a file, such as a CA bundle, the one that begins last counts."""
+    begins = [NOW - timedelta(days=1), NOW + timedelta(days=3), NOW - timedelta(days=50)]
+    expiry = expiry_of("auth_api", FILE, b"".join(map(begins_at, begins)), NOW)
+    assert (expiry.not_before, expiry.is_early) == (begins[1], True)
+
+
+def test_an_end_is_told_before_a_begin() -> None:
+    """An expired certificate beside an early one is warned of as expired, with its end."""
+    pem = begins_at(NOW + timedelta(days=1)) + until(NOW - timedelta(days=1))["tls.crt"]
+    expiry = expiry_of("rest", FILE, pem, NOW)
+    assert str(expiry) == f"certificate expired, on 2026-11-26 12:00:00 UTC: {FILE} (rest)"
 
 
 def test_the_first_end_counts() -> None:
@@ -115,15 +163,30 @@ async def test_a_replaced_certificate_is_warned_of(tmp_path: Path) -> None:
     ]
 
 
-async def test_check_config_warns(tmp_path: Path) -> None:
-    """`check-config` has a line for each file that is a risk, and still ends with status 0."""
-    end = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-    flags = flags_of(Mount(tmp_path, until(end)))
-    checked = await run(*SIDECAR, "check-config", *as_flags(flags | URL))
-    date = f"{end:%Y-%m-%d %H:%M:%S} UTC"
-    file = tmp_path / "tls.crt"
+AT_A_RISK: Mapping[str, tuple[timedelta, timedelta, str]] = {
+    "expired": (timedelta(hours=-1), timedelta(hours=-1), "certificate expired, on"),
+    "early": (VALID + timedelta(days=1), timedelta(days=1), "certificate not valid yet, from"),
+}
+
+
+@pytest.mark.parametrize("file", ["tls.crt", "ca.crt"])
+@pytest.mark.parametrize(("left", "named", "words"), AT_A_RISK.values(), ids=AT_A_RISK)
+async def test_check_config_warns(
+    tmp_path: Path, left: timedelta, named: timedelta, words: str, file: str
+) -> None:
+    """`check-config` has a line for each file that is a risk, and still ends with status 0.
+
+    The files are the certificates and the CA bundles of both listeners and of the auth-api.
+    """
+    now = datetime.now(UTC).replace(microsecond=0)
+    good, risky = until(now + VALID / 2), until(now + left)
+    # A CA file may hold any certificate.
+    risk = {"ca.crt": risky["tls.crt"]} if file == "ca.crt" else risky
+    mount = Mount(tmp_path, good | risk)
+    checked = await run(*SIDECAR, "check-config", *as_flags(flags_of(mount) | URL))
+    date = f"{now + named:%Y-%m-%d %H:%M:%S} UTC"
     assert checked.stderr.splitlines() == [
-        f"karmo-sidecar: warning: certificate expired, on {date}: {file} ({side})"
+        f"karmo-sidecar: warning: {words} {date}: {tmp_path / file} ({side})"
         for side in ("rest", "grpc", "auth_api")
     ]
     assert (checked.status, checked.stdout) == (0, "The settings are right.\n")

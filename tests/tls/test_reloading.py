@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives import serialization as keys
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sidecar.logs import JsonFormatter
-from sidecar.tls.reloading import ClientTls, ServerTls, TlsFiles, watch
+from sidecar.tls.files import TlsFileError, TlsFiles
+from sidecar.tls.reloading import ClientTls, ServerTls, watch
 
 HOST = "127.0.0.1"
 # Time limit of every wait, in seconds.
@@ -608,6 +609,15 @@ async def test_files_that_are_replaced_while_they_are_read(mount: Mount) -> None
         assert (await shake(port, client())).certificate == der(second)
 
 
+def test_a_key_that_is_removed_while_it_is_read(mount: Mount) -> None:
+    """A file that is gone when OpenSSL reads it is reported as missing."""
+    key = Turning(mount.folder / "tls.key")
+    key.turns = [key.unlink]
+    with pytest.raises(TlsFileError) as caught:
+        ServerTls(TlsFiles(certificate=mount.folder / "tls.crt", key=key, ca=None), "rest")
+    assert str(caught.value) == f"cannot read {key}: No such file or directory"
+
+
 # Bad files
 
 
@@ -638,6 +648,7 @@ WHOLE_CA = "ca.crt must hold complete certificates in PEM"
 OTHER_KEY = "tls.key must be the key of the first certificate in {}/tls.crt"
 SECRET_KEY = "tls.key must not be encrypted: there is no way to enter a password"
 DAMAGED = CRT[:60] + CRT[60:120][::-1] + CRT[120:]
+PARTS = {"tls.crt": "certificate", "tls.key": "key", "ca.crt": "ca"}
 # Bad files, and the reported fault.
 BAD: Mapping[str, tuple[Mapping[str, bytes], str]] = {
     "an empty certificate": ({"tls.crt": b""}, WHOLE),
@@ -677,9 +688,9 @@ async def test_bad_files(
     mount.put({**good, **files})
     fault = f"{mount.folder}/{text.format(mount.folder)}"
     for side in (ServerTls, ClientTls):
-        with pytest.raises(OSError, match=str(mount.folder)) as caught:
+        with pytest.raises(TlsFileError) as caught:
             side(mount.files("tls", "ca"), "rest")
-        assert str(caught.value) == fault
+        assert (str(caught.value), caught.value.part) == (fault, PARTS[text[:7].strip()])
     for _ in range(2):
         await tls.refresh()
     assert records.lines() == [("certificates kept", "rest", fault)]
@@ -719,9 +730,9 @@ async def test_unreadable_files(
     tls = ServerTls(files, "rest")
     spoil(mount.folder / name)
     fault = f"cannot read {mount.folder / name}: {text}"
-    with pytest.raises(OSError, match=str(mount.folder)) as caught:
+    with pytest.raises(TlsFileError) as caught:
         ServerTls(files, "rest")
-    assert str(caught.value) == fault
+    assert (str(caught.value), caught.value.part) == (fault, PARTS[name])
     for _ in range(2):
         await tls.refresh()
     assert records.lines() == [("certificates kept", "rest", fault)]
@@ -801,7 +812,8 @@ async def test_who_speaks_no_tls(
 ASK = """
 import sys
 from pathlib import Path
-from sidecar.tls.reloading import ServerTls, TlsFiles
+from sidecar.tls.files import TlsFiles
+from sidecar.tls.reloading import ServerTls
 here = Path(sys.argv[1])
 try:
     ServerTls(TlsFiles(certificate=here / "tls.crt", key=here / "tls.key", ca=None), "rest")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.tls.validity import certificates_in, end_of
+from sidecar.tls.validity import certificates_in, period_of
 from tests.properties import many
 
 KEYS: Mapping[str, Any] = {
@@ -32,7 +32,12 @@ ENDS = (
 )
 
 
-def issue(end: datetime, *, key: str = "EC", names: int = 1, serial: int = 1) -> x509.Certificate:
+BEGIN = datetime(1950, 1, 1, tzinfo=UTC)
+
+
+def issue(
+    end: datetime, *, begin: datetime = BEGIN, key: str = "EC", names: int = 1, serial: int = 1
+) -> x509.Certificate:
     """Return a certificate that is valid until `end`, with an issuer of `names` names."""
     own = KEYS[key]
     name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, "u" * 60)] * names)
@@ -42,7 +47,7 @@ def issue(end: datetime, *, key: str = "EC", names: int = 1, serial: int = 1) ->
         .issuer_name(name)
         .public_key(own.public_key())
         .serial_number(serial)
-        .not_valid_before(datetime(1950, 1, 1, tzinfo=UTC))
+        .not_valid_before(begin)
         .not_valid_after(end)
         .sign(own, None if key == "Ed25519" else hashes.SHA256())
     )
@@ -53,20 +58,25 @@ def issue(end: datetime, *, key: str = "EC", names: int = 1, serial: int = 1) ->
 def test_the_end(key: str, end: datetime) -> None:
     """The end is read from both forms of dates, whatever the key and its signature."""
     certificate = issue(end, key=key)
-    assert end_of(certificate.public_bytes(Encoding.DER)) == certificate.not_valid_after_utc == end
+    period = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    assert period_of(certificate.public_bytes(Encoding.DER)) == period == (BEGIN, end)
+
+
+# Without a zone, as Hypothesis wants the bounds.
+dates = st.datetimes(datetime(1951, 1, 1), datetime(9999, 1, 1))  # noqa: DTZ001
 
 
 @many
 @given(
-    end=st.datetimes(datetime(1951, 1, 1), datetime(9999, 1, 1)),  # noqa: DTZ001 without a zone
+    period=st.tuples(dates, dates).map(sorted),
     names=st.integers(0, 40),
     serial=st.integers(1, 2**159 - 1),
 )
-def test_any_certificate(end: datetime, names: int, serial: int) -> None:
-    """Issuers and serial numbers of any length are passed over."""
-    end = end.replace(microsecond=0, tzinfo=UTC)
-    certificate = issue(end, names=names, serial=serial)
-    assert end_of(certificate.public_bytes(Encoding.DER)) == end
+def test_any_certificate(period: list[datetime], names: int, serial: int) -> None:
+    """Both dates are read, whatever the length of the issuer and the serial number before them."""
+    begin, end = (date.replace(microsecond=0, tzinfo=UTC) for date in period)
+    certificate = issue(end, begin=begin, names=names, serial=serial)
+    assert period_of(certificate.public_bytes(Encoding.DER)) == (begin, end)
 
 
 def test_version_1() -> None:
@@ -76,7 +86,7 @@ def test_version_1() -> None:
     inner = der[8:].replace(version, b"", 1)
     assert len(der) - len(inner) == 8 + len(version)
     # Only what comes before the dates matters, so the lengths around it may be those of before.
-    assert end_of(der[:8] + inner + bytes(len(version))) == ENDS[2]
+    assert period_of(der[:8] + inner + bytes(len(version))) == (BEGIN, ENDS[2])
 
 
 def test_every_certificate_of_a_file() -> None:
@@ -98,11 +108,11 @@ def test_what_is_no_certificate() -> None:
     at = der.index(b"000101000000Z")
     for length in range(at + 13):
         with pytest.raises(ValueError, match=r"element|time"):
-            end_of(der[:length])
+            period_of(der[:length])
     for wrong in (b"000101000000+", b"0001010000 0Z", b"001301000000Z"):
         with pytest.raises(ValueError):  # noqa: PT011 also that of the standard library
-            end_of(der[:at] + wrong + der[at + 13 :])
+            period_of(der[:at] + wrong + der[at + 13 :])
     with pytest.raises(ValueError, match=r"element"):
-        end_of(b"\x30\x84")
+        period_of(b"\x30\x84")
     with pytest.raises(ValueError):  # noqa: PT011 as above
         list(certificates_in(b"-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----"))

@@ -42,6 +42,9 @@ JSON_TYPES = (
     'application/json;charset="UTF-8"',
     "application/json;charset=us-ascii",
     "application/json;version=1",
+    "application/json;charset=utf8",
+    'application/json; charset="Utf8"; version=1',
+    "application/json;charset=utf-8;CHARSET=UTF-8",
     "application/problem+json",
     "application/vnd.library.v1+json;charset=utf-8",
     "Image/SVG+JSON",
@@ -51,6 +54,9 @@ FORM_TYPES = (
     "Application/X-WWW-Form-Urlencoded",
     "application/x-www-form-urlencoded;charset=UTF-8",
     "application/x-www-form-urlencoded; charset=utf-8",
+    "application/x-www-form-urlencoded; charset=UTF8",
+    'application/x-www-form-urlencoded;charset="utf8"',
+    "application/x-www-form-urlencoded;version=1",
 )
 
 
@@ -71,7 +77,6 @@ def test_form_types(content_type: str) -> None:
 REFUSED_TYPES: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "empty": ("",),
-    "malformed": ("json",),
     "text": ("text/plain",),
     "JSON for people": ("text/json",),
     "a suffix alone": ("application/+json",),
@@ -80,8 +85,17 @@ REFUSED_TYPES: Mapping[str, tuple[str, ...]] = {
     "any JSON": ("application/*+json",),
     "multipart": ("multipart/form-data; boundary=x",),
     "protobuf": ("application/x-protobuf",),
+}
+
+
+MALFORMED_TYPES: Mapping[str, tuple[str, ...]] = {
+    "no type": ("json",),
     "two": (JSON, JSON),
     "two in one": (f"{JSON}, {FORM}",),
+    "an empty charset": (f"{JSON}; charset=",),
+    "a charset without a value": (f"{FORM}; charset",),
+    "a charset that is not closed": (f'{JSON}; charset="utf-8',),
+    "single quotes": (f"{JSON}; charset='utf-8 '",),
 }
 
 
@@ -94,18 +108,32 @@ def test_refused_type(content_type: Sequence[str], shape: Shape) -> None:
     assert refusal(shape, content_type) == (told, {"Accept": supported})
 
 
+@pytest.mark.parametrize("content_type", MALFORMED_TYPES.values(), ids=MALFORMED_TYPES)
+def test_malformed_type(content_type: Sequence[str]) -> None:
+    """A media type that is malformed, or is not one, is refused as that, with those to send."""
+    told = f"The Content-Type is malformed. Send the body as {FORM} or {JSON}."
+    assert refusal(Shape.OBJECT, content_type) == (told, {"Accept": SUPPORTED[Shape.OBJECT]})
+
+
 def test_form_for_a_value() -> None:
     """A form has names, which a value alone has not."""
     told = f"Send the body as {JSON}."
     assert refusal(Shape.VALUE, [FORM]) == (told, {"Accept": JSON})
 
 
-@pytest.mark.parametrize("charset", ["utf-16", "iso-8859-1", "latin1", "utf-7", '""', "utf8"])
+REFUSED_CHARSETS = (
+    *("utf-16", "iso-8859-1", "latin1", "utf-7", '""', "utf8mb4", "windows-1252", "'utf-8'"),
+    *("utf-8;charset=utf-16", "utf-16;charset=utf-8"),
+)
+
+
+@pytest.mark.parametrize("charset", REFUSED_CHARSETS)
 @pytest.mark.parametrize("content_type", [JSON, FORM, "application/x+json"])
 def test_refused_charset(content_type: str, charset: str) -> None:
-    """A body in another charset is refused."""
+    """A body in another charset, or in two, is refused with what to send instead."""
     refused = refusal(Shape.OBJECT, [f"{content_type};charset={charset}"])
-    assert refused == ("Send the body in UTF-8.", {"Accept": SUPPORTED[Shape.OBJECT]})
+    told = "Send the body in UTF-8, with charset=utf-8 or without a charset in Content-Type."
+    assert refused == (told, {"Accept": SUPPORTED[Shape.OBJECT]})
 
 
 @pytest.mark.parametrize(
@@ -233,6 +261,14 @@ def test_unreadable_form(body: bytes) -> None:
     with pytest.raises(MalformedRequestError) as raised:
         read(body, FORM)
     assert raised.value.violations == (Violation(detail=ESCAPES, pointer=""),)
+
+
+def test_a_form_with_a_byte_order_mark() -> None:
+    """The mark would be part of the first name, whose field would seem to be missing."""
+    with pytest.raises(MalformedRequestError) as raised:
+        read(b"\xef\xbb\xbfa=b", FORM)
+    detail = "The body begins with a byte order mark; send it without."
+    assert raised.value.violations == (Violation(detail=detail, pointer=""),)
 
 
 @pytest.mark.parametrize("body", [b'{"canary":"b"}', b' \n{"a":1,"a":2} ', b'{"a": "100%"}'])

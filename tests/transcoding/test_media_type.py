@@ -35,7 +35,6 @@ READ: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "a/b;c=d": ("a/b", {"c": "d"}),
     "a/b;C=D": ("a/b", {"c": "D"}),
     "a/b ; c=d ;\te=f ": ("a/b", {"c": "d", "e": "f"}),
-    "a/b;c=d;c=e": ("a/b", {"c": "e"}),
     'a/b;c="d e;f,g"': ("a/b", {"c": "d e;f,g"}),
     'a/b;c="\\"\\\\\\d"': ("a/b", {"c": '"\\d'}),
     'a/b;c=""': ("a/b", {"c": ""}),
@@ -81,6 +80,23 @@ def test_parse(text: str, read: tuple[str, Mapping[str, str]]) -> None:
     assert parse(text) == MediaType(essence=essence, parameters=parameters)
 
 
+@pytest.mark.parametrize(
+    ("text", "contradicted"),
+    [
+        ("a/b;c=d;c=d", set()),
+        ("a/b;c=d;C=D", set()),
+        ('a/b;c=d;c="d"', set()),
+        ("a/b;c=d;c=e", {"c"}),
+        ("a/b;c=d;e=f;c=e;c=d", {"c"}),
+    ],
+)
+def test_repeated_parameters(text: str, contradicted: set[str]) -> None:
+    """A parameter that is repeated with another value is named, since RFC 9110 chooses none."""
+    named = parse(text)
+    assert named is not None
+    assert named.contradicted == contradicted
+
+
 @pytest.mark.parametrize("text", MALFORMED, ids=ascii)
 def test_malformed(text: str) -> None:
     """What is not one media type is none."""
@@ -95,6 +111,17 @@ def test_malformed(text: str) -> None:
         ("a/b;Charset=UTF-8", True),
         ('a/b;charset="Utf-8"', True),
         ("a/b;charset=us-ascii", True),
+        ("a/b;charset=utf8", True),
+        ('a/b;charset="UTF8"', True),
+        ("a/b;charset=Utf8;version=1;odr=x", True),
+        ("a/b;charset=utf-8;charset=UTF-8", True),
+        ("a/b;charset=utf-8;charset=utf8", False),
+        ("a/b;charset=utf-7;charset=utf-8", False),
+        ("a/b;charset=utf8mb4", False),
+        ("a/b;charset=utf_8", False),
+        ('a/b;charset="utf-8 "', False),
+        ("a/b;charset=unicode-1-1-utf-8", False),
+        ("a/b;charset=windows-1252", False),
         ("a/b;boundary=utf-16", True),
         ("a/b;charset=utf-16", False),
         ("a/b;charset=iso-8859-1", False),

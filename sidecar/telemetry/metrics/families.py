@@ -58,6 +58,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "karmo_sidecar_throttled_total": _counter(
             "Exchanges refused by the throttle of wrong secrets and frequent calls.", "limit"
         ),
+        "karmo_sidecar_shared_counts_total": _counter(
+            "Counts of wrong secrets for all replicas, by what became of them.", "outcome"
+        ),
+        "karmo_sidecar_shared_counts_failing": _gauge(
+            "1 while wrong secrets cannot be shared with other replicas, else 0."
+        ),
         "karmo_sidecar_auth_api_down": _gauge("1 while calls fail at once, else 0."),
         "karmo_sidecar_auth_api_tries_total": _counter("Tries of exchanges, the second included."),
         "karmo_sidecar_auth_api_second_tries_total": _counter("Second tries of exchanges."),

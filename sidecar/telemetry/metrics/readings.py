@@ -7,6 +7,7 @@ from typing import TypeVar, get_args
 
 from sidecar.auth_api.client import AuthApiCounts
 from sidecar.auth_api.transport.connection import CloseReason
+from sidecar.exchange.shared_counts.sharing import Outcome
 from sidecar.exchange.throttle import Limit
 from sidecar.http_server.counts import Drop, ListenerCounts, Refusal
 from sidecar.process.drain import Phase
@@ -29,6 +30,9 @@ def readings_of(counts: Counts) -> Iterator[Reading]:
         yield from _of_listener(name, listener)
     if counts.throttle is not None:
         yield from _by(f"{_PREFIX}throttled_total", counts.throttle.refused, Limit)
+    if counts.sharing is not None:
+        yield from _by(f"{_PREFIX}shared_counts_total", counts.sharing.outcomes, Outcome)
+        yield Reading(f"{_PREFIX}shared_counts_failing", counts.sharing.is_failing)
     if counts.auth_api is not None:
         yield from _of_auth_api(counts.auth_api)
     yield from _of_certificates(counts.certificates)

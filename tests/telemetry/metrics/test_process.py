@@ -5,7 +5,8 @@ import os
 import re
 import signal
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -30,6 +31,7 @@ from tests.raw_http import FORM, answer_to, request
 from tests.scraped import Scrape, response_of, scrape, scrape_until
 from tests.sidecar_process import ROOT
 from tests.test_canary import CLIENT_ID, SECRET, hits
+from tests.test_cli import STORE
 from tests.test_runtime import open_scene
 from tests.tls.test_reloading import Mount, pair, trust
 from tests.upstream import answer
@@ -38,6 +40,7 @@ from tests.ways import Deployment, Sent, basic, open_deployment
 PAGE = (ROOT / "docs/operations.md").read_text("utf-8")
 IN_FLIGHT = "karmo_sidecar_calls_in_flight"
 NOT_AFTER = "karmo_sidecar_certificate_not_after_timestamp_seconds"
+SHARED_COUNTS = ("karmo_sidecar_shared_counts_total", "karmo_sidecar_shared_counts_failing")
 GRANT = {"grant_type": "client_credentials"}
 
 
@@ -98,7 +101,7 @@ async def test_the_dates_of_certificates(tmp_path: Path) -> None:
     sides = ("rest", "grpc", "auth_api")
     flags = {f"{side}_tls_certificate": str(files.certificate) for side in sides}
     flags |= {f"{side}_tls_key": str(files.key) for side in sides}
-    flags |= {"auth_api_tls_ca": str(mount.folder / "ca.crt")}
+    flags |= {"auth_api_tls_ca": str(mount.folder / "ca.crt")} | STORE
     async with open_deployment(**flags, auth_api_token_url="https://localhost:9/") as deployment:
         admin = deployment.addresses.admin
         page = await scrape(admin)
@@ -131,16 +134,24 @@ async def test_a_file_with_two_uses_has_one_series(tmp_path: Path) -> None:
 
 def test_a_date_that_cannot_be_read_is_absent() -> None:
     """A certificate without a readable date has no reading: 0 would be a date."""
-    unread = Expiry(listener="rest", file="tls.crt", not_after=None, days_left=None)
     end = datetime(2040, 1, 1, tzinfo=UTC)
-    read = Expiry(listener="grpc", file="tls.crt", not_after=end, days_left=9)
+    read = Expiry(
+        listener="grpc",
+        file="tls.crt",
+        not_before=end - timedelta(days=90),
+        not_after=end,
+        days_left=9,
+        is_early=False,
+    )
+    unread = replace(read, listener="rest", not_before=None, not_after=None, days_left=None)
     counts = Counts(
         phase=Phase.SERVING,
         calls=Admission(1, streams=1).counts,
         http={},
-        grpc=GrpcCounts(calls=0, waiting=0),
+        grpc=GrpcCounts(calls=0, waiting=0, evicted=0),
         auth_api=None,
         throttle=None,
+        sharing=None,
         certificates=(unread, read),
         log_lines_dropped=0,
     )
@@ -223,7 +234,8 @@ async def test_the_documentation_has_every_metric(deployment: Deployment) -> Non
     for way in ("form", "grpc"):
         await deployment.ways[way](Sent(fields=GRANT, authorization=(basic(),)))
     families = families_of(await scrape(deployment.addresses.admin))
-    assert families.keys() == DOCUMENTED.keys() - {NOT_AFTER}  # there is no certificate
+    # There is no certificate and no store.
+    assert families.keys() == DOCUMENTED.keys() - {NOT_AFTER, *SHARED_COUNTS}
     for name, family in families.items():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         assert DOCUMENTED[name] == (family.type, labels), name
