@@ -1,4 +1,4 @@
-"""Connections whose peer has ended its side: the loop reads no more, so it hears of no reset."""
+"""Check of connections whose peer has ended its side: the loop does not notice a reset of them."""
 
 import asyncio
 import select
@@ -25,5 +25,5 @@ def abort_when_gone(transport: Any) -> None:
 def _is_gone(descriptor: int) -> bool:
     """Return whether both directions of a connection have ended (POLLERR, POLLHUP of poll(2))."""
     poll = select.poll()
-    poll.register(descriptor, 0)  # these two are told unasked
+    poll.register(descriptor, 0)  # the system always reports these two
     return bool(poll.poll(0))

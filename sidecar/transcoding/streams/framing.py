@@ -66,7 +66,7 @@ def _event(number: int, json: bytes) -> bytes:
 
 
 def _last_event(problem: bytes) -> bytes:
-    # Without an id: a client that comes again tells the id of the last message.
+    # Without an id: a client that reconnects sends the id of the last message.
     return b"event: problem\ndata: %b\n\n" % _on_one_line(problem)
 
 
