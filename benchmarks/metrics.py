@@ -115,7 +115,7 @@ def _lowest_third(times: Sequence[float]) -> float:
 def _parts() -> Parts:
     """Return the parts of a sidecar that has served nothing."""
     throttle = Throttle(client_failures=1, address_failures=1, all_failures=1, client_calls=1)
-    admission = Admission(32)
+    admission = Admission(32, streams=128)
     return Parts(
         drain=Drain(lame_duck=0, timeout=0),
         admission=admission,

@@ -99,7 +99,7 @@ async def running(
             settings=settings,
             public_url=settings.public_url_at(bound.rest.endpoint.connectable),
             certificates=certificates,
-            admission=Admission(settings.max_in_flight),
+            admission=Admission(settings.max_in_flight, streams=settings.max_streams),
             durations=metrics.durations,
             tracer=tracing.tracer,
         )

@@ -123,7 +123,9 @@ async def open_server(
 ) -> AsyncIterator[Running]:
     """Run a server on `address`, with the handlers `more` in a service test.Streams."""
     async with AsyncExitStack() as stack:
-        server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=reflects)
+        server = GrpcServer(
+            SERVICES, Admission(100, streams=100), public_url=PUBLIC_URL, reflects=reflects
+        )
         servicer = Servicer()
         add_TokenServiceServicer_to_server(servicer, server.server)
         generic = grpc.method_handlers_generic_handler("test.Streams", dict(more or {}))

@@ -199,6 +199,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.body_formats",
         "transcoding.errors",
         "transcoding.fields",
+        "transcoding.media_type",
         "transcoding.options",
         "transcoding.protojson",
         "transcoding.rules",
@@ -219,7 +220,15 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "transcoding.template",
         "transcoding.transcoder",
     ),
-    "transcoding": ("transcoding.protojson",),
+    "transcoding.streams": (
+        "transcoding.cancellation",
+        "transcoding.errors",
+        "transcoding.media_type",
+        "transcoding.protojson",
+        "transcoding.responses",
+        "transcoding.status",
+    ),
+    "transcoding": ("transcoding.protojson", "transcoding.streams"),
 }
 # The only modules that may import a library. A package stands for all of its modules.
 USERS: Mapping[str, tuple[str, ...]] = {
@@ -247,6 +256,7 @@ STARLETTE_USERS = tuple(
         "cancellation",
         "default_renderer",
         "explanation.decision",
+        "streams.response",
     )
 )
 STDLIB_ONLY = tuple(
@@ -256,6 +266,7 @@ STDLIB_ONLY = tuple(
         "media_type",
         "percent",
         "protojson.location",
+        "streams.framing",
         "strict_json",
         "template",
     )

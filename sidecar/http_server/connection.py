@@ -159,6 +159,14 @@ class Connection(h11.Connection):
         is_idle = self.their_state is h11.IDLE and not self.trailing_data[0]
         return is_idle and not self._is_last()
 
+    def is_streaming(self) -> bool:
+        """Return whether a response has begun and not ended."""
+        return self.our_state is h11.SEND_BODY
+
+    def ends_by_close(self) -> bool:
+        """Return whether to close now would look like the end of a response (HTTP/1.0)."""
+        return self.is_streaming() and (self.their_http_version or b"") < b"1.1"
+
     def _is_last(self) -> bool:
         is_old = asyncio.get_running_loop().time() > self._end_of_life
         is_ended = self.has_eof and not self.trailing_data[0]

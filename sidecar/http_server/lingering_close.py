@@ -1,6 +1,8 @@
 """A transport for peers that read late: its close does not destroy the last response."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,13 +17,17 @@ _MAX_UNSENT = 64 * 1024
 class LingeringTransport:
     """Wraps a transport: `close` ends the writing, and reads on for `linger` seconds.
 
-    Every other name is that of the wrapped transport.
+    If `must_abort` is true, `close` resets the connection instead. Every other name is that of
+    the wrapped transport.
     """
 
-    def __init__(self, transport: asyncio.Transport, linger: float) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, linger: float, must_abort: Callable[[], bool]
+    ) -> None:
         transport.set_write_buffer_limits(_MAX_UNSENT)
         self._transport = transport
         self._linger = linger
+        self._must_abort = must_abort
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self._unread: asyncio.TimerHandle | None = None
 
@@ -38,6 +44,9 @@ class LingeringTransport:
         The connection of a peer that does not read is aborted.
         """
         if self.is_closing():
+            return
+        if self._must_abort():
+            self._reset()
             return
         later = asyncio.get_running_loop().call_later
         self._timers = (
@@ -68,6 +77,12 @@ class LingeringTransport:
         if self._unread is not None:
             self._unread.cancel()
         self._unread = None
+
+    def _reset(self) -> None:
+        connection = self._transport.get_extra_info("socket")
+        # Without time to linger, closing sends RST (socket(7)).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def _end_writing(self) -> None:
         try:

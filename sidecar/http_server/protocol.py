@@ -15,7 +15,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from sidecar.http_server import request_head
+from sidecar.http_server import half_close, request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError, StoppingError
 from sidecar.http_server.counts import Drop, Refusal
 from sidecar.http_server.limits import ListenerState
@@ -56,7 +56,9 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         """Begin with a connection. It has a place already if there was a TLS handshake."""
-        self._lingering = LingeringTransport(transport, self._limits.linger)
+        self._lingering = LingeringTransport(
+            transport, self._limits.linger, self.conn.ends_by_close
+        )
         super().connection_made(cast("asyncio.Transport", self._lingering))
         if self.scheme == "https":
             self._place.abort = transport.abort
@@ -89,7 +91,12 @@ class HttpProtocol(H11Protocol):
             self.refuse_incomplete()
 
     def eof_received(self) -> bool:  # type: ignore[override] # what asyncio takes
-        """Return whether a whole request waits for its response. TLS has no half-close: False."""
+        """Return whether a whole request waits for its response. TLS has no half-close: False.
+
+        A client that ends its side during a response does not want the rest.
+        """
+        if self.conn.is_streaming():
+            self.transport.abort()
         if self.transport.is_closing() or self.scheme == "https":
             return False
         if self._is_waiting():
@@ -98,6 +105,7 @@ class HttpProtocol(H11Protocol):
             self.transport.abort()  # to close it could wait for ever until responses are read
             return False
         self.conn.has_eof = True
+        half_close.abort_when_gone(self.transport)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,9 +1,9 @@
-"""Caller's side of an in-process RPC."""
+"""Caller's side of an in-process RPC: its status, its deadline and its cancellation."""
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, cast
 
 import grpc
 from grpc import StatusCode
@@ -11,14 +11,13 @@ from grpc import StatusCode
 from sidecar import logs
 from sidecar.in_process.metadata import Received
 
-_Response = TypeVar("_Response")
 Callback: TypeAlias = Callable[[Any], None]
 
 _CANCELLED = (StatusCode.CANCELLED, "Locally cancelled by application!")
 _EXPIRED = (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
-class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
+class Call(grpc.aio.Call):
     """Caller's side of an RPC, which ends for the caller once it has a status code.
 
     `timeout` is in seconds; None means no deadline.
@@ -31,7 +30,7 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
         self._code: StatusCode | None = None
         self._details = ""
         self._trailing: Received = ()
-        self._response: _Response | None = None
+        self._response: Any = None
         self._cancelled_here = False
         self._waiters: list[asyncio.Future[None]] = []
         self._callbacks: list[Callback] = []
@@ -42,23 +41,6 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
             self._timer = self._loop.call_later(timeout, self._expire)
         elif timeout is not None:
             self._expire()
-
-    def __await__(self) -> Generator[Any, None, _Response]:
-        try:
-            yield from self._wait().__await__()
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        if self._cancelled_here:
-            raise asyncio.CancelledError
-        if self._code is not StatusCode.OK:
-            raise grpc.aio.AioRpcError(
-                cast("StatusCode", self._code),
-                grpc.aio.Metadata(*self.initial),
-                grpc.aio.Metadata(*self._trailing),
-                self._details,
-            )
-        return cast("_Response", self._response)
 
     def cancel(self) -> bool:
         if self.done():
@@ -99,8 +81,9 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
         await self._wait()
         return self._details
 
-    async def wait_for_connection(self) -> None:
-        await self
+    def begin(self, initial: Received) -> None:
+        """Take the initial metadata, which the handler sends at most once."""
+        self.initial = initial
 
     def finish(
         self, code: StatusCode, details: str, trailing: Received = (), response: Any = None
@@ -129,17 +112,37 @@ class Call(grpc.aio.UnaryUnaryCall[Any, _Response]):
         self._details = details if code is not StatusCode.OK else ""
         if self._timer is not None:
             self._timer.cancel()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake()
         run_callbacks(self._callbacks, self)
 
+    def _raise_for_status(self) -> None:
+        """Raise the error of an RPC that has ended, unless its code is OK."""
+        if self._cancelled_here:
+            raise asyncio.CancelledError
+        if self._code is not StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                cast("StatusCode", self._code),
+                grpc.aio.Metadata(*self.initial),
+                grpc.aio.Metadata(*self._trailing),
+                self._details,
+            )
+
     async def _wait(self) -> None:
-        if not self.done():
-            # One future for each waiter: cancelling a waiter cancels the future it awaits.
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+        while not self.done():
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait for the next `_wake`."""
+        # One future for each waiter: cancelling a waiter cancels the future it awaits.
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 def run_callbacks(callbacks: Iterable[Callback], side: object) -> None:

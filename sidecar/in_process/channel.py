@@ -4,17 +4,22 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar
 
 import grpc
 
 from sidecar.in_process.call import Call
 from sidecar.in_process.context import CallDetails, Find, Handler, ServicerContext
 from sidecar.in_process.metadata import Metadata, receive
+from sidecar.in_process.stream_call import StreamCall
+from sidecar.in_process.stream_context import StreamContext
+from sidecar.in_process.unary_call import UnaryCall
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-_Start: TypeAlias = "Callable[[str, Any, float | None, Metadata | None], Call[Any]]"
+_Started = TypeVar("_Started", bound=Call)
+# Returns both sides of a new call.
+_MakeSides: TypeAlias = Callable[[float | None, CallDetails], tuple[_Started, ServicerContext]]
 
 
 class InProcessChannel(grpc.aio.Channel):
@@ -27,7 +32,7 @@ class InProcessChannel(grpc.aio.Channel):
     def __init__(self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> None:
         self._registered: dict[str, Handler] = {}
         self._generic: list[grpc.GenericRpcHandler] = []
-        self._calls: dict[asyncio.Task[None], Call[Any]] = {}
+        self._calls: dict[asyncio.Task[None], Call] = {}
         self._closed = asyncio.Event()
         self._find: Find = self._find_handler
         for interceptor in reversed(interceptors):
@@ -49,14 +54,23 @@ class InProcessChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]:
         """Return a callable that starts calls of `method`, "/package.Service/Method"."""
-        return _UnaryUnary(self._start, method)
+        return _UnaryUnary(partial(self._start, _unary_sides, method))
 
-    def unary_stream(self, method: str, *_: object, **__: object) -> NoReturn:
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Callable[[_Request], bytes] | None = None,  # noqa: ARG002 - not needed
+        response_deserializer: Callable[[bytes], _Response] | None = None,  # noqa: ARG002 - as above
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.UnaryStreamMultiCallable[_Request, _Response]:
+        """Return a callable that starts calls of `method` with a stream of responses."""
+        return _UnaryStream(partial(self._start, _stream_sides, method))
+
+    def stream_unary(self, method: str, *_: object, **__: object) -> NoReturn:
         """Raise NotImplementedError."""
-        raise NotImplementedError(f"{method}: streaming methods cannot be called in-process")
+        raise NotImplementedError(f"{method}: a stream of requests cannot be sent in-process")
 
-    stream_unary = unary_stream
-    stream_stream = unary_stream
+    stream_stream = stream_unary
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002 - is always connected
         """Return READY, or SHUTDOWN as soon as `close` has begun."""
@@ -104,13 +118,17 @@ class InProcessChannel(grpc.aio.Channel):
             raise grpc.aio.UsageError("Channel is closed.")
 
     def _start(
-        self, method: str, request: object, timeout: float | None, metadata: Metadata | None
-    ) -> "Call[Any]":
+        self,
+        make_sides: _MakeSides[_Started],
+        method: str,
+        request: object,
+        timeout: float | None,
+        metadata: Metadata | None,
+    ) -> _Started:
         self._check_open()
         details = CallDetails(method=method, invocation_metadata=receive(metadata))
-        call: Call[Any] = Call(timeout)
+        call, context = make_sides(timeout, details)
         if not call.done():
-            context = ServicerContext(call, details)
             call.task = asyncio.create_task(context.serve(self._find, request))
             # The event loop holds only weak references to tasks.
             self._calls[call.task] = call
@@ -125,16 +143,29 @@ class InProcessChannel(grpc.aio.Channel):
         return next((handler for handler in candidates if handler is not None), None)
 
 
-class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]):
+def _unary_sides(
+    timeout: float | None, details: CallDetails
+) -> tuple[UnaryCall[Any], ServicerContext]:
+    call: UnaryCall[Any] = UnaryCall(timeout)
+    return call, ServicerContext(call, details)
+
+
+def _stream_sides(
+    timeout: float | None, details: CallDetails
+) -> tuple[StreamCall[Any], StreamContext]:
+    call: StreamCall[Any] = StreamCall(timeout)
+    return call, StreamContext(call, details)
+
+
+class _MultiCallable(Generic[_Request, _Started]):
     """Starts calls of one method.
 
     Calling it raises UsageError if the channel is closed or `credentials` are given, and
     InternalError or TypeError for metadata that cannot be sent.
     """
 
-    def __init__(self, start: _Start, method: str) -> None:
+    def __init__(self, start: Callable[[object, float | None, Metadata | None], _Started]) -> None:
         self._start = start
-        self._method = method
 
     def __call__(
         self,
@@ -145,7 +176,21 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,  # noqa: ARG002 - it is always ready
         compression: grpc.Compression | None = None,  # noqa: ARG002 - no bytes are sent
-    ) -> "Call[_Response]":
+    ) -> _Started:
         if credentials is not None:
             raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
-        return self._start(self._method, request, timeout, metadata)
+        return self._start(request, timeout, metadata)
+
+
+class _UnaryUnary(
+    _MultiCallable[_Request, UnaryCall[_Response]],
+    grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
+):
+    """Starts calls with one response."""
+
+
+class _UnaryStream(
+    _MultiCallable[_Request, StreamCall[_Response]],
+    grpc.aio.UnaryStreamMultiCallable[_Request, _Response],
+):
+    """Starts calls with a stream of responses."""

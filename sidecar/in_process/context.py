@@ -38,7 +38,10 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
     shows this: `asyncio.current_task().cancelling()` is not 0.
     """
 
-    def __init__(self, call: Call[Any], details: "CallDetails") -> None:
+    # The attribute of a handler with the behavior that this context is for.
+    kind = "unary_unary"
+
+    def __init__(self, call: Call, details: "CallDetails") -> None:
         self._call = call
         self._call_details = details
         self._code: StatusCode | None = None
@@ -52,11 +55,11 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
     async def serve(self, find: Find, request: object) -> None:
         """Run the interceptors and the handler, and pass the outcome to the caller."""
         try:
-            handler = await find(self._call_details)
-            if handler is None or handler.unary_unary is None:
+            behavior = getattr(await find(self._call_details), self.kind, None)
+            if behavior is None:
                 self._finish(StatusCode.UNIMPLEMENTED, "Method not found!")
             else:
-                self._answer(await self._handle(handler.unary_unary, request))
+                self._answer(await self._handle(behavior, request))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it becomes a status
             self._fail(error)
         run_callbacks(self._callbacks, self)
@@ -82,16 +85,12 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
         await self.abort(status.code, status.details, status.trailing_metadata)
 
     async def send_initial_metadata(self, initial_metadata: Metadata) -> None:
-        if self._aborted:
-            raise grpc.aio.AbortError("Locally aborted.")
-        if self._done:
-            raise grpc.aio.UsageError("RPC already finished.")
+        self._check_open()
         if self._initial_sent:
             raise grpc.aio.UsageError("Send initial metadata failed: already sent")
         received = self._send(initial_metadata)
         self._check_caller()
-        self._call.initial = received
-        self._initial_sent = True
+        self._begin(received)
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
         self._trailing = tuple((key, value) for key, value in trailing_metadata)
@@ -144,14 +143,14 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
     def cancelled(self) -> bool:
         return self._status() is StatusCode.CANCELLED
 
-    async def read(self) -> NoReturn:
+    async def read(self) -> Any:
         raise NotImplementedError("a unary handler has read its one message already")
 
-    async def write(self, message: object) -> NoReturn:
+    async def write(self, message: object) -> None:
         raise NotImplementedError("a unary handler returns its one message")
 
-    async def _handle(self, behaviour: Callable[..., Any], request: object) -> object:
-        response = behaviour(request, self)
+    async def _handle(self, behavior: Callable[..., Any], request: object) -> object:
+        response = behavior(request, self)
         if not inspect.isawaitable(response):
             raise TypeError("the handler must be an async function")
         return await response
@@ -174,6 +173,16 @@ class ServicerContext(grpc.aio.ServicerContext[Any, Any]):
 
     def _status(self) -> StatusCode:
         return _CODES.get(self._code, StatusCode.UNKNOWN)
+
+    def _begin(self, initial: Received) -> None:
+        self._call.begin(initial)
+        self._initial_sent = True
+
+    def _check_open(self) -> None:
+        if self._aborted:
+            raise grpc.aio.AbortError("Locally aborted.")
+        if self._done:
+            raise grpc.aio.UsageError("RPC already finished.")
 
     def _check_caller(self) -> None:
         if self._call.done():

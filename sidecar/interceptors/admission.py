@@ -1,6 +1,6 @@
-"""Admission control: a limit of calls in flight, for both protocols together.
+"""Admission control: limits of calls in flight and of streams, for both protocols together.
 
-A call beyond the limit is refused at once. There is no queue: queued calls would often be
+A call beyond a limit is refused at once. There is no queue: queued calls would often be
 answered only after their callers gave up.
 """
 
@@ -26,10 +26,12 @@ from sidecar.interceptors.handlers import (
 from sidecar.problems import Problem, ProblemError
 
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
-# Maximum number of open streams of one connection: health watches and reflection need few.
+# The packages of the services that belong to gRPC itself: health and reflection.
+_GRPC = "/grpc."
+# Maximum number of their open streams on one connection: clients need few.
 _MAX_STREAMS = 8
 _STOPPING = Problem(reason=pb.PROBLEM_REASON_SERVICE_STOPPING)
-_TOO_MANY_STREAMS = Problem(
+_TOO_MANY_WATCHES = Problem(
     reason=pb.PROBLEM_REASON_OVERLOADED,
     detail=f"There must not be more than {_MAX_STREAMS} streams at once on a connection.",
 )
@@ -37,31 +39,43 @@ _TOO_MANY_STREAMS = Problem(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionCounts:
-    """The calls in flight, their limit, the open streams; and the calls refused so far."""
+    """The calls in flight, the open streams, their limits; and the calls refused so far.
+
+    `watches` are the streams of gRPC's own services, which have a limit for each connection.
+    `refused` counts no streams.
+    """
 
     in_flight: int
     limit: int
     streams: int
+    streams_limit: int
+    watches: int
     refused: int
 
 
 class Admission(grpc.aio.ServerInterceptor):
-    """Limits the calls in flight to `limit`, and can end calls and streams.
+    """Limits the calls in flight to `limit`, the open streams to `streams`, and can end both.
 
-    `Health/Check` is always served and not counted. A stream, such as a health watch, may stay
-    open for ever. So it does not count as a call in flight; instead each connection may have
-    `_MAX_STREAMS` of them.
+    `Health/Check` is always served and not counted. A stream may stay open for ever, so it does
+    not count as a call in flight. Nor does a stream of gRPC's own services, such as a health
+    watch, count as a stream: each connection may have `_MAX_STREAMS` of them.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, streams: int) -> None:
         self._limit = limit
+        self._streams_limit = streams
+        self._too_many_streams = Problem(
+            reason=pb.PROBLEM_REASON_OVERLOADED,
+            detail=f"The service has {streams} open streams, its limit. Try again in a moment.",
+        )
         self.overloaded = Problem(
             reason=pb.PROBLEM_REASON_OVERLOADED,
             detail=f"The service has {limit} calls in flight, its limit. Try again in a moment.",
         )
         self._calls = _Group()
         self._streams = _Group()
-        self._connections: Counter[str] = Counter()  # open streams by connection
+        self._watches = _Group()
+        self._connections: Counter[str] = Counter()  # watches by connection
         self._refused = 0
 
     @property
@@ -76,6 +90,8 @@ class Admission(grpc.aio.ServerInterceptor):
             in_flight=self._calls.size,
             limit=self._limit,
             streams=self._streams.size,
+            streams_limit=self._streams_limit,
+            watches=self._watches.size,
             refused=self._refused,
         )
 
@@ -83,13 +99,14 @@ class Admission(grpc.aio.ServerInterceptor):
         """Return whether one more call would be refused with `overloaded`.
 
         `begun` is the number of requests that a listener has begun. Some of them may be in
-        flight already.
+        flight already, or be open streams.
         """
-        return max(self._calls.size, begun) >= self._limit
+        return max(self._calls.size, begun - self._streams.size) >= self._limit
 
     def end_streams(self) -> None:
-        """End every open stream, and refuse each later one, with SERVICE_STOPPING."""
+        """End every open stream and watch, and refuse each later one, with SERVICE_STOPPING."""
         self._streams.end()
+        self._watches.end()
 
     def end_calls(self) -> None:
         """End every call in flight, and refuse each later one, with SERVICE_STOPPING.
@@ -101,12 +118,14 @@ class Admission(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Return the handler of the call, wrapped to enforce the limit of calls or of streams."""
+        """Return the handler of the call, wrapped to enforce the limit for calls of its kind."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method == _CHECK_HEALTH:
+        method = handler_call_details.method
+        if handler is None or method == _CHECK_HEALTH:
             return handler
-        is_stream = handler.request_streaming or handler.response_streaming
-        return rewrap(handler, self._watch if is_stream else self._count)
+        if not handler.request_streaming and not handler.response_streaming:
+            return rewrap(handler, self._count)
+        return rewrap(handler, self._watch if method.startswith(_GRPC) else self._stream)
 
     def _count(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def counted(request: Any, context: Context) -> Any:
@@ -118,19 +137,27 @@ class Admission(grpc.aio.ServerInterceptor):
 
         return counted
 
+    def _stream(self, behavior: Behavior, handler: Handler) -> Behavior:
+        async def streamed(request: Any, context: Context) -> Any:
+            if self._streams.size >= self._streams_limit and not self._streams.has_ended:
+                raise ProblemError(self._too_many_streams)
+            with self._streams.joined():
+                return await _write_whole(behavior, parse(request, handler), context)
+
+        return streamed
+
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
-            whole = cast("Context", _UninterruptedWrites(context))  # it forwards every other name
-            with self._one_more(context.peer()), self._streams.joined():
-                return await finish(behavior(parse(request, handler), whole), whole)
+            with self._one_more(context.peer()), self._watches.joined():
+                return await _write_whole(behavior, parse(request, handler), context)
 
         return watched
 
     @contextmanager
     def _one_more(self, connection: str) -> Iterator[None]:
-        """Count a stream of `connection`. Raises ProblemError if it has too many."""
+        """Count a watch of `connection`. Raises ProblemError if it has too many."""
         if self._connections[connection] >= _MAX_STREAMS:
-            raise ProblemError(_TOO_MANY_STREAMS)
+            raise ProblemError(_TOO_MANY_WATCHES)
         self._connections[connection] += 1
         try:
             yield
@@ -177,6 +204,12 @@ class _Group:
         for task in self._tasks - self._cancelled:
             self._cancelled.add(task)
             task.cancel()
+
+
+async def _write_whole(behavior: Behavior, request: Any, context: Context) -> Any:
+    """Run the handler of a stream; a cancellation interrupts none of its writes."""
+    whole = cast("Context", _UninterruptedWrites(context))  # it forwards every other name
+    return await finish(behavior(request, whole), whole)
 
 
 class _UninterruptedWrites:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
@@ -54,8 +55,9 @@ async def finish(result: Any, context: Context) -> Any:
     """Await the response that a handler returned, or write its stream of responses."""
     if not inspect.isasyncgen(result):
         return await result
-    async for response in result:
-        await context.write(response)
+    async with aclosing(result):
+        async for response in result:
+            await context.write(response)
     return None
 
 

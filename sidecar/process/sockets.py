@@ -12,6 +12,18 @@ from sidecar.settings.model import Settings, name_of
 from sidecar.settings.types import Address, mask_query
 
 BACKLOG = 1024
+# After 30 s of silence the system probes whether the peer of a connection is still there: without
+# that, a stream to a peer that is gone would last until its next message. Three probes, 10 s apart.
+# An accepted connection inherits the options of the listening socket.
+_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in _PROBES.items()
+        if hasattr(socket, name)  # not on every system
+    ),
+)
 # A port that is free at one of several addresses may be in use at another.
 _TRIES = 10
 
@@ -58,6 +70,8 @@ def _open(address: Address, *, backlog: int | None) -> socket.socket:
             opened.enter_context(bound)
             # Allows a port whose last connections are still closing, but not one in use.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for option in _KEEP_ALIVE:
+                bound.setsockopt(*option)
             if family == socket.AF_INET6:
                 # [::] means IPv4 too, as it does for gRPC, whatever net.ipv6.bindv6only says.
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

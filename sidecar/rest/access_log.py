@@ -74,6 +74,9 @@ class AccessLog:
             finally:
                 # 499, as proxies write it: the client went away before the response.
                 call.note(route=_route(scope), status=call.notes.get("status", 499))
+                if "transcoding.messages" in scope:  # a stream has begun
+                    messages, code = scope["transcoding.messages"], scope["transcoding.code"]
+                    call.note(messages=messages, code=code)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: RequestError | None = scope.get(REFUSAL)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from sidecar.call import current_call
 from sidecar.http_server.connection import StoppingError
 from sidecar.problems import (
+    CATALOGUE,
     FieldError,
     Problem,
     Reason,
@@ -24,7 +25,7 @@ from sidecar.problems import (
 )
 from sidecar.transcoding import media_type
 from sidecar.transcoding.errors import RequestError
-from sidecar.transcoding.status import HTTP_STATUS
+from sidecar.transcoding.status import HTTP_STATUS, phrase
 
 # Reasons of the listener itself.
 _REASONS: Mapping[int, Reason] = MappingProxyType({503: pb.PROBLEM_REASON_OVERLOADED})
@@ -35,10 +36,16 @@ CHALLENGE = 'Basic realm="partners-api", charset="UTF-8", error="invalid_client"
 
 
 def problem_of(error: RequestError) -> Problem:
-    """Return the problem of a request that is no call."""
+    """Return the problem of a request that is no call.
+
+    It keeps its status, also if no reason has that one.
+    """
     reason = _REASONS.get(error.status) or nearest(error.status)
+    is_known = CATALOGUE[reason].http_status == error.status
     return Problem(
         reason=_STOPPING if isinstance(error, StoppingError) else reason,
+        status=None if is_known else error.status,
+        title=None if is_known else phrase(error.status),
         detail=error.detail,
         errors=tuple(
             FieldError(detail=violation.detail, pointer=violation.pointer)

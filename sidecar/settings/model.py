@@ -159,6 +159,11 @@ class Settings(BaseModel):
         description="Maximum number of calls in flight, of both protocols together. Beyond it: 503 "
         "or UNAVAILABLE.",
     )
+    max_streams: CountField = Field(
+        128,
+        description="Maximum number of open streams of services, of both protocols together. They "
+        "take no place of a call in flight. Beyond it: 503 or UNAVAILABLE.",
+    )
     trusted_proxies: CountOrZeroField = Field(
         0,
         description="Number of proxies in front of the sidecar that append the IP address of their "

@@ -1,4 +1,4 @@
-"""Transcoding of HTTP requests to unary gRPC methods by their ``google.api.http`` rules."""
+"""Transcoding of HTTP requests to gRPC methods by their ``google.api.http`` rules."""
 
 from sidecar.transcoding.errors import RequestError, SchemaError, Violation
 from sidecar.transcoding.options import Options

@@ -1,6 +1,7 @@
 """Cancellation of a gRPC call when its HTTP client disconnects."""
 
 import asyncio
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -10,6 +11,7 @@ from starlette.types import Receive
 from sidecar.transcoding.errors import ClientDisconnectedError, ResponseError
 
 Call = grpc.aio.UnaryUnaryCall[Message, Message]
+StreamCall = grpc.aio.UnaryStreamCall[Message, Message]
 
 
 async def response_of(call: Call, request: Request) -> Message:
@@ -18,22 +20,60 @@ async def response_of(call: Call, request: Request) -> Message:
     Raises grpc.aio.AioRpcError if the call fails, ResponseError if the response cannot be
     decoded, and ClientDisconnectedError if the client disconnects.
     """
-    watcher = asyncio.create_task(_wait_for_disconnect(request.receive))
-    watcher.add_done_callback(lambda _: call.cancel())
+    watcher = _watch(call, request)
     try:
-        message: Message | None = await call
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise  # this task itself was cancelled
-        if watcher.done():
-            raise ClientDisconnectedError from None
-        raise _closed() from None
+        return _check(await call)
+    except asyncio.CancelledError as cancelled:
+        raise _reason(cancelled, watcher) from None
     finally:
         watcher.cancel()
-    if message is None:  # grpc.aio returns None for bytes that it cannot decode
+
+
+class Responses:
+    """The stream of responses to `call`, which is cancelled as soon as the client disconnects.
+
+    `close` must be called in the end.
+    """
+
+    def __init__(self, call: StreamCall, request: Request) -> None:
+        self._call = call
+        self._watcher = _watch(call, request)
+
+    async def read(self) -> Message | None:
+        """Return the next response, or None after the last one.
+
+        Raises what `response_of` raises.
+        """
+        try:
+            response: Any = await self._call.read()  # EOF has no type of its own
+        except asyncio.CancelledError as cancelled:
+            raise _reason(cancelled, self._watcher) from None
+        return None if response is grpc.aio.EOF else _check(response)
+
+    def close(self) -> None:
+        """Stop watching the client, and cancel the call unless it has ended."""
+        self._watcher.cancel()
+        self._call.cancel()
+
+
+def _watch(call: grpc.aio.Call, request: Request) -> asyncio.Task[None]:
+    watcher = asyncio.create_task(_wait_for_disconnect(request.receive))
+    watcher.add_done_callback(lambda _: call.cancel())
+    return watcher
+
+
+def _reason(cancelled: BaseException, watcher: asyncio.Task[None]) -> BaseException:
+    """Return the error of a call that was `cancelled` while it was awaited."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return cancelled  # this task itself was cancelled
+    return ClientDisconnectedError() if watcher.done() else _closed()
+
+
+def _check(response: Message | None) -> Message:
+    if response is None:  # grpc.aio returns None for bytes that it cannot decode
         raise ResponseError("it is not a valid message of its type")
-    return message
+    return response
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:

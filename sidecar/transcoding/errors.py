@@ -13,6 +13,7 @@
     +-- ContentTooLargeError        413  Connection: close
     +-- UnsupportedMediaTypeError   415  Accept, Accept-Encoding
     +-- MalformedRequestError       400
+    +-- NotServedError              501
 
 No error text quotes a value that a client sent.
 """
@@ -190,6 +191,15 @@ class UnsupportedMediaTypeError(RequestError):
     """The media type, charset or coding of the body has no reader (RFC 9110 section 15.5.16)."""
 
     status = 415
+
+
+class NotServedError(RequestError):
+    """The rule is that of a method that HTTP cannot serve here (RFC 9110 section 15.6.2)."""
+
+    status = 501
+
+    def __init__(self) -> None:
+        super().__init__("This method takes a stream of requests. Call it by gRPC.")
 
 
 class MalformedRequestError(RequestError):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 JSON, PROBLEM_JSON = "application/json", "application/problem+json"
+NDJSON, EVENT_STREAM = "application/x-ndjson", "text/event-stream"
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ESSENCE = re.compile(f"[ \t]*({_NAME}/{_NAME})[ \t]*")
@@ -97,15 +98,15 @@ def prefer(accept: Iterable[str], offers: Sequence[str]) -> str | None:
     return _choose(accepted(accept), offers)
 
 
-def choose_json(accept: Iterable[str]) -> str | None:
+def choose_json(accept: Iterable[str], others: Sequence[str] = ()) -> str | None:
     """Return the JSON media type to respond in, or None if `Accept` fields refuse JSON.
 
     It is application/json. A vendor, personal or unregistered type with the suffix +json, such
-    as application/vnd.example+json, wins if its weight is greater.
+    as application/vnd.example+json, wins if its weight is greater, and so does one of `others`.
     """
     weights = accepted(accept)
     own = [each for each in weights if _JSON_TYPE.fullmatch(each) and _OWN_JSON_TYPE.match(each)]
-    return _choose(weights, [JSON, *own])
+    return _choose(weights, [JSON, *own, *others])
 
 
 def choose_problem(accept: Iterable[str]) -> str:

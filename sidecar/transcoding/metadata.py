@@ -97,13 +97,17 @@ def to_metadata(headers: Headers, allowed: frozenset[bytes]) -> Metadata:
 
 
 def to_headers(
-    metadata: Iterable[tuple[str, str | bytes]], allowed: frozenset[str]
+    metadata: Iterable[tuple[str, str | bytes]],
+    allowed: frozenset[str],
+    present: Iterable[str] = (),
 ) -> list[tuple[str, str]]:
     """Return the entries whose names are in `allowed` as header fields, in order.
 
     Bytes become base64 without padding, as gRPC sends them. A text that no field can hold is
-    left out.
+    left out. So is a field that is among the names that are `present` already, in any case.
     """
+    # Vary may be repeated: each one adds fields that the response depends on.
+    allowed -= {name.lower() for name in present} - {"vary"}
     fields = [(name, _write(value)) for name, value in metadata if name in allowed]
     return [(name, value) for name, value in fields if value is not None]
 

@@ -10,7 +10,8 @@ class Options:
     """Options of a transcoder. Raises ValueError for a header that must not be passed on.
 
     `metadata_headers`: request headers, in lower case, that become metadata. No other header
-    reaches the service, which may trust its metadata.
+    reaches the service, which may trust its metadata. A service that is given `last-event-id` must
+    go on after that event: the ids of a stream then do.
     `response_headers`: metadata, initial and trailing, that becomes response headers. No other
     metadata does, because it may be meant for services only.
     `ignore_unknown`: skip parameters and JSON members that name no field, as RFC 6749 section

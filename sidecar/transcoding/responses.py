@@ -1,4 +1,8 @@
-"""Response bodies: a message or one of its fields in JSON, or the content of an HttpBody."""
+"""Response bodies: a message or one of its fields in JSON, or the content of an HttpBody.
+
+In a stream of responses each message is written like this; `streams.framing` makes one body of
+them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +13,7 @@ from google.protobuf.message import Message
 from sidecar.transcoding import media_type
 from sidecar.transcoding.errors import NotAcceptableError, ResponseError
 from sidecar.transcoding.fields import is_http_body
-from sidecar.transcoding.media_type import JSON
+from sidecar.transcoding.media_type import EVENT_STREAM, JSON, NDJSON
 from sidecar.transcoding.protojson import writer as json_writer
 from sidecar.transcoding.protojson.writer import JsonWriter
 from sidecar.transcoding.rules import Rule
@@ -24,7 +28,10 @@ class ResponseBody:
 
 
 class ResponseWriter:
-    """Writes the responses of one rule: the message, one field of it, or an HttpBody."""
+    """Writes the responses of one rule: the message, one field of it, or an HttpBody.
+
+    A stream of responses has a media type of its own for each framing.
+    """
 
     def __init__(self, rule: Rule, json: JsonWriter) -> None:
         """Prepare for `rule`; `json` compiles the writers of its types."""
@@ -32,6 +39,7 @@ class ResponseWriter:
         self._is_raw = is_http_body(field or rule.method.output_type)
         self._name = field.name if field else None
         self._write = json.field(field) if field else json.message(rule.method.output_type)
+        self._framings = (NDJSON, EVENT_STREAM) if rule.method.server_streaming else ()
 
     def choose(self, accept: Sequence[str]) -> str | None:
         """Return the media type of the response for a client that sent these `Accept` fields.
@@ -41,9 +49,9 @@ class ResponseWriter:
         """
         if self._is_raw:
             return None
-        chosen = media_type.choose_json(accept)
+        chosen = media_type.choose_json(accept, self._framings)
         if chosen is None:
-            raise NotAcceptableError(JSON)
+            raise NotAcceptableError(" or ".join((JSON, *self._framings)))
         return chosen
 
     def write(self, message: Message, chosen: str | None) -> ResponseBody:

@@ -51,20 +51,30 @@ class Rule:
 
 
 def read_rules(services: Iterable[ServiceDescriptor], violations: SchemaViolations) -> list[Rule]:
-    """Return the rules of all unary methods; add violations of others to `violations`.
+    """Return the rules of all methods with one request; add each violation to `violations`.
 
-    One warning names the streaming methods that have rules.
+    One warning names the methods with a stream of requests that have rules.
     """
     rules: list[Rule] = []
     streaming: list[str] = []
     for method, http_rule in _annotated(services):
-        if method.client_streaming or method.server_streaming:
+        if method.client_streaming:
             streaming.append(method.full_name)
         else:
             rules.extend(_read_bindings(method, http_rule, violations))
     if streaming:
         _LOG.warning("streaming methods are not served over HTTP: %s", ", ".join(streaming))
     return rules
+
+
+def read_unserved(services: Iterable[ServiceDescriptor]) -> list[Rule]:
+    """Return the rules of all methods with a stream of requests, without any that are wrong."""
+    return [
+        rule
+        for method, http_rule in _annotated(services)
+        if method.client_streaming
+        for rule in _read_bindings(method, http_rule, SchemaViolations())
+    ]
 
 
 def _annotated(

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
@@ -22,6 +23,7 @@ from sidecar.transcoding.errors import (
     ClientDisconnectedError,
     DeadlinePassedError,
     MethodNotAllowedError,
+    NotServedError,
     RequestError,
     ResponseError,
     SchemaViolations,
@@ -32,9 +34,10 @@ from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter
 from sidecar.transcoding.request_body import RequestBody, raw_path
 from sidecar.transcoding.responses import ResponseBody, ResponseWriter
-from sidecar.transcoding.router import Match, Router
-from sidecar.transcoding.rules import Rule, read_rules
+from sidecar.transcoding.router import Router
+from sidecar.transcoding.rules import Rule, read_rules, read_unserved
 from sidecar.transcoding.status import read_status
+from sidecar.transcoding.streams.response import Streamer, StreamResponse
 
 # Returns the response to a refused request or a failed call.
 RenderError = Callable[[Request, RequestError | Status], Response]
@@ -44,18 +47,31 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
-    """A compiled rule: the binder of its message, its method, and the writer of its responses."""
+    """A compiled rule: the binder of its message, its method, and the writer of its responses.
+
+    `call` starts a grpc.aio.UnaryUnaryCall, or a grpc.aio.UnaryStreamCall for `streamer`.
+    """
 
     route: str
     options: Options
     metadata_headers: frozenset[bytes]
     binder: Binder
-    call: grpc.aio.UnaryUnaryMultiCallable[Message, Message]
+    call: Callable[..., Any]
     writer: ResponseWriter
+    streamer: Streamer | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unserved:
+    """A rule of a method that is not served, which keeps its requests from other rules."""
+
+    route: str
 
 
 class Transcoder:
-    """Serves the unary methods of `services` that have an HTTP rule, through `channel`.
+    """Serves the methods of `services` that have an HTTP rule, through `channel`.
+
+    A method may have a stream of responses. One with a stream of requests is answered with 501.
 
     The channel may be local or remote, the services in any descriptor pool. `options` are for
     all services, or by the full name of a service, with defaults for the others. `render_error`
@@ -81,12 +97,15 @@ class Transcoder:
         if isinstance(options, Options):
             options = dict.fromkeys(names, options)
         readers = {name: _Readers.by(options.get(name, _DEFAULTS)) for name in names}
-        self._router = Router[_Endpoint]()
+        self._router = Router[_Endpoint | _Unserved]()
         violations = SchemaViolations()
         for rule in read_rules(services, violations):
             own = readers[rule.method.containing_service.full_name]
             violations.attempt(rule.name, self._router.add, rule, self._prepare(rule, own))
         violations.check()
+        for rule in read_unserved(services):
+            with suppress(ValueError):  # another rule serves its requests
+                self._router.add(rule, _Unserved(rule.template.text))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI, HTTP only). A client that disconnected gets no response."""
@@ -105,19 +124,26 @@ class Transcoder:
         await response(scope, receive, send)
 
     def _prepare(self, rule: Rule, readers: "_Readers") -> _Endpoint:
-        method = rule.method
-        call: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(
-            f"/{method.containing_service.full_name}/{method.name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=GetMessageClass(method.output_type).FromString,
-        )
+        method, channel, options = rule.method, self._channel, readers.options
+        writer = ResponseWriter(rule, self._writer)
+        multi_callable: Callable[..., Any] = channel.unary_unary
+        streamer = None
+        if method.server_streaming:
+            multi_callable = channel.unary_stream
+            resumes = "last-event-id" in options.metadata_headers
+            streamer = Streamer(writer=writer, render_error=self._render_error, resumes=resumes)
         return _Endpoint(
             route=rule.template.text,
-            options=readers.options,
-            metadata_headers=frozenset(map(str.encode, readers.options.metadata_headers)),
+            options=options,
+            metadata_headers=frozenset(map(str.encode, options.metadata_headers)),
             binder=Binder(rule, readers.json, readers.parameters),
-            call=call,
-            writer=ResponseWriter(rule, self._writer),
+            call=multi_callable(
+                f"/{method.containing_service.full_name}/{method.name}",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=GetMessageClass(method.output_type).FromString,
+            ),
+            writer=writer,
+            streamer=streamer,
         )
 
     async def _answer(self, request: Request) -> Response:
@@ -127,11 +153,16 @@ class Transcoder:
             if request.method != "OPTIONS":
                 raise
             return Response(status_code=204, headers=error.headers)  # RFC 9110 section 9.3.7
-        request.scope["transcoding.route"] = match.target.route
-        return await self._call(request, match)
+        endpoint = match.target
+        request.scope["transcoding.route"] = endpoint.route
+        if isinstance(endpoint, _Unserved):
+            raise NotServedError
+        return await self._call(request, match.variables, endpoint)
 
-    async def _call(self, request: Request, match: Match[_Endpoint]) -> Response:
-        endpoint, headers, options = match.target, request.headers, match.target.options
+    async def _call(
+        self, request: Request, variables: Sequence[str], endpoint: _Endpoint
+    ) -> Response:
+        headers, options = request.headers, endpoint.options
         body = RequestBody(request, shape=endpoint.binder.body.shape, limit=options.max_body_bytes)
         accept = None if options.ignore_accept else headers.getlist("accept")
         media_type = endpoint.writer.choose(accept or [])
@@ -140,22 +171,33 @@ class Transcoder:
         content = await body.read(deadline)
         query = request.scope.get("query_string", b"").decode("latin-1")
         call = endpoint.call(
-            endpoint.binder.bind(match.variables, query, content),
+            endpoint.binder.bind(variables, query, content),
             timeout=None if deadline is None else _remaining(deadline),
             metadata=metadata.to_metadata(headers.raw, endpoint.metadata_headers),
         )
+        return await self._respond(call, request, endpoint, media_type)
+
+    async def _respond(
+        self, call: Any, request: Request, endpoint: _Endpoint, media_type: str | None
+    ) -> Response:
+        options = endpoint.options
         try:
-            message = await cancellation.response_of(call, request)
+            if endpoint.streamer is None:
+                message = await cancellation.response_of(call, request)
+                response = _response(endpoint.writer.write(message, media_type))
+            else:
+                response = await endpoint.streamer.respond(call, request, media_type)
         except grpc.aio.AioRpcError as error:
             response = self._render_error(request, read_status(error))
             entries = [*error.initial_metadata(), *error.trailing_metadata()]
             _pass_on(entries, response, options)
             return response
-        response = _respond(endpoint.writer.write(message, media_type))
-        if media_type is not None and accept is not None:
+        if media_type is not None and not options.ignore_accept:
             response.headers["Vary"] = "Accept"
         if options.response_headers:
-            entries = [*await call.initial_metadata(), *await call.trailing_metadata()]
+            entries = [*await call.initial_metadata()]
+            if not isinstance(response, StreamResponse):
+                entries += await call.trailing_metadata()
             _pass_on(entries, response, options)
         return response
 
@@ -181,11 +223,9 @@ def _pass_on(
     entries: Iterable[tuple[str, str | bytes]], response: Response, options: Options
 ) -> None:
     """Add the metadata that may become headers, except fields that the response has already."""
-    # Vary may be repeated: each one adds fields that the response depends on.
-    own = {name.lower() for name in response.headers} - {"vary"}
-    for name, value in metadata.to_headers(entries, options.response_headers):
-        if name not in own:
-            response.headers.append(name, value)
+    present = [*response.headers]
+    for name, value in metadata.to_headers(entries, options.response_headers, present):
+        response.headers.append(name, value)
 
 
 def _now() -> float:
@@ -200,7 +240,7 @@ def _remaining(deadline: float) -> float:
     return seconds
 
 
-def _respond(body: ResponseBody) -> Response:
+def _response(body: ResponseBody) -> Response:
     response = Response(body.content)
     if body.content_type is not None:
         # Set here, because Starlette's own argument would add a charset to text.

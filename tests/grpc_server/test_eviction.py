@@ -70,7 +70,7 @@ async def serving(read_timeout: float = GUARD) -> AsyncIterator[Scene]:
     """Run a server whose clients have so many seconds to read a response."""
     server = GrpcServer(
         SERVICES,
-        Admission(100),
+        Admission(100, streams=100),
         public_url=PUBLIC_URL,
         reflects=False,
         limits=GrpcLimits(handshake_timeout=GUARD, read_timeout=read_timeout, connections=LIMIT),

@@ -181,7 +181,7 @@ async def test_a_stream_that_is_being_written_ends_after_that() -> None:
         raise AssertionError("it was not ended")
 
     handlers: dict[str, Any] = {"Write": grpc.unary_stream_rpc_method_handler(write)}
-    admission = Admission(100)
+    admission = Admission(100, streams=100)
     server = GrpcServer(SERVICES, admission, public_url=PUBLIC_URL, reflects=False)
     generic = grpc.method_handlers_generic_handler("test.Streams", handlers)
     server.server.add_generic_rpc_handlers((generic,))
@@ -283,7 +283,7 @@ def test_every_option_is_one_of_grpc(name: str) -> None:
 async def test_an_address_of_another_server_is_in_use() -> None:
     """Two servers never share a port, which would split the calls between them."""
     first, second = (
-        GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=False)
+        GrpcServer(SERVICES, Admission(100, streams=100), public_url=PUBLIC_URL, reflects=False)
         for _ in range(2)
     )
     (taken,) = first.bind(LOOPBACK).addresses
@@ -296,7 +296,9 @@ async def test_an_address_of_anybody_is_in_use() -> None:
     """A port on which another process listens cannot be bound."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = Address("127.0.0.1", listener.getsockname()[1])
-        server = GrpcServer(SERVICES, Admission(100), public_url=PUBLIC_URL, reflects=False)
+        server = GrpcServer(
+            SERVICES, Admission(100, streams=100), public_url=PUBLIC_URL, reflects=False
+        )
         with pytest.raises(OSError, match=f"^cannot listen on {taken}"):
             server.bind(taken)
 

@@ -40,6 +40,7 @@ Behavior = Callable[[Any, Any], Any]
 HI = StringValue(value="hi")
 GUARD = 20  # seconds; nothing here takes nearly as long
 MOST = 2
+STREAMS = 3
 OVERLOADED = pb.PROBLEM_REASON_OVERLOADED
 STOPPING = pb.PROBLEM_REASON_SERVICE_STOPPING
 FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
@@ -47,8 +48,8 @@ FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_se
 
 @pytest.fixture
 def admission() -> Admission:
-    """Give an admission of two calls."""
-    return Admission(MOST)
+    """Give an admission of two calls and three streams."""
+    return Admission(MOST, streams=STREAMS)
 
 
 @pytest.fixture(params=[open_in_process, open_socket], ids=["in_process", "socket"])
@@ -56,13 +57,6 @@ async def open_channel(request: pytest.FixtureRequest, admission: Admission) -> 
     """Open channels of one kind behind the guard and the admission."""
     async with AsyncExitStack() as stack:
         yield partial(request.param, stack, interceptors=(ErrorBoundary(PUBLIC_URL), admission))
-
-
-@pytest.fixture
-async def open_streams(admission: Admission) -> AsyncIterator[Open]:
-    """Open such channels that can stream."""
-    async with AsyncExitStack() as stack:
-        yield partial(open_socket, stack, interceptors=(ErrorBoundary(PUBLIC_URL), admission))
 
 
 class Waiting:
@@ -218,7 +212,7 @@ async def test_a_caller_that_leaves_gives_its_place_back(
 
 
 async def test_the_health_is_told_whatever_happens(
-    open_streams: Open, admission: Admission
+    open_channel: Open, admission: Admission
 ) -> None:
     """With every place taken a check and a watch of the health are answered."""
     waiting = Waiting()
@@ -227,7 +221,7 @@ async def test_the_health_is_told_whatever_happens(
         serving(Call=waiting.handle)(server)
         health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
 
-    channel = await open_streams(register_both)
+    channel = await open_channel(register_both)
     calls = [method_of(channel)(HI) for _ in range(MOST)]
     await times(waiting.called, MOST)
     stub: Any = health_pb2_grpc.HealthStub(channel)  # it names the types of none of its methods
@@ -401,12 +395,12 @@ def echo_until_ended(waiting: Waiting) -> Handler:
 
 
 async def test_streams_that_are_open_are_ended_with_a_reason(
-    open_streams: Open, admission: Admission
+    open_channel: Open, admission: Admission
 ) -> None:
     """Streams are not counted, and not ended with the calls; ended, they tell why."""
     waiting = Waiting()
     handler = echo_until_ended(waiting)
-    method = getattr(await open_streams(register(handler)), kind_of(handler))(
+    method = getattr(await open_channel(register(handler)), kind_of(handler))(
         PATH, MESSAGES[1], MESSAGES[0]
     )
     streams = [method(HI) for _ in range(MOST + 1)]
@@ -423,12 +417,12 @@ async def test_streams_that_are_open_are_ended_with_a_reason(
 
 
 async def test_a_stream_whose_caller_leaves_is_cancelled(
-    open_streams: Open, admission: Admission
+    open_channel: Open, admission: Admission
 ) -> None:
     """The handler of a stream is cancelled with its caller, and then nothing is left to end."""
     waiting = Waiting()
     handler = echo_until_ended(waiting)
-    method = getattr(await open_streams(register(handler)), kind_of(handler))(
+    method = getattr(await open_channel(register(handler)), kind_of(handler))(
         PATH, MESSAGES[1], MESSAGES[0]
     )
     stream = method(HI)
@@ -440,7 +434,57 @@ async def test_a_stream_whose_caller_leaves_is_cancelled(
     assert await stream.code() is StatusCode.CANCELLED
 
 
-async def test_a_stream_has_all_of_its_context(open_streams: Open) -> None:
+async def test_one_stream_too_many_is_refused_at_once(
+    open_channel: Open, admission: Admission
+) -> None:
+    """Streams have places of their own: with all taken one more fails, and calls are served."""
+    waiting = Waiting()
+    handler = echo_until_ended(waiting)
+    method = getattr(await open_channel(register(handler)), kind_of(handler))(
+        PATH, MESSAGES[1], MESSAGES[0]
+    )
+    streams = [method(HI) for _ in range(STREAMS)]
+    for stream in streams:
+        assert (await stream.read()).value == "hi"
+    outcome = await failure_of(method(HI).read())
+    assert_refused(outcome)
+    assert outcome.problem is not None
+    assert outcome.problem["detail"] == (
+        "The service has 3 open streams, its limit. Try again in a moment."
+    )
+    counts = admission.counts
+    assert (counts.streams, counts.streams_limit, counts.watches) == (STREAMS, STREAMS, 0)
+    assert (counts.in_flight, counts.refused) == (0, 0)
+    # A listener has begun the requests of these streams, which are no calls.
+    assert not admission.is_full(STREAMS + MOST - 1)
+    assert admission.is_full(STREAMS + MOST)
+    waiting.release.set()
+    for stream in streams:
+        assert await stream.read() is grpc.aio.EOF
+    await eventually(lambda: admission.counts.streams == 0)
+    assert (await method(HI).read()).value == "hi"
+
+
+async def test_a_watch_takes_no_place_of_a_stream(open_channel: Open, admission: Admission) -> None:
+    """Watches of the health have a limit for each connection, and are ended with the streams."""
+
+    def register_health(server: grpc.aio.Server) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+
+    stub: Any = health_pb2_grpc.HealthStub(await open_channel(register_health))
+    watches = [stub.Watch(HealthCheckRequest()) for _ in range(8)]
+    for watch in watches:
+        assert (await watch.read()).status == HealthCheckResponse.SERVING
+    assert (admission.counts.streams, admission.counts.watches) == (0, 8)
+    outcome = await failure_of(stub.Watch(HealthCheckRequest()).read())
+    assert_refused(outcome)
+    admission.end_streams()
+    for watch in watches:
+        assert_refused(await failure_of(watch.read()), STOPPING)
+    await eventually(lambda: admission.counts.watches == 0)
+
+
+async def test_a_stream_has_all_of_its_context(open_channel: Open) -> None:
     """What a stream asks its context for is what the caller has sent."""
 
     async def answer(_request: object, context: Any) -> AsyncIterator[StringValue]:
@@ -448,7 +492,7 @@ async def test_a_stream_has_all_of_its_context(open_streams: Open) -> None:
         yield StringValue(value=told["x-told"])
 
     handler = grpc.unary_stream_rpc_method_handler(answer, *MESSAGES)
-    channel = await open_streams(register(handler))
+    channel = await open_channel(register(handler))
     method = getattr(channel, kind_of(handler))(PATH, MESSAGES[1], MESSAGES[0])
     stream = method(HI, metadata=(("x-told", "something"),))
     assert (await stream.read()).value == "something"

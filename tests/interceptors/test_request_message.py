@@ -73,7 +73,7 @@ async def listening(seconds: float = GUARD) -> AsyncIterator[Scene]:
     """Run one that gives a message so many seconds, and has a place for one call."""
     server = GrpcServer(
         SERVICES,
-        Admission(1),
+        Admission(1, streams=1),
         public_url=PUBLIC_URL,
         reflects=False,
         limits=GrpcLimits(message_timeout=seconds, connections=MOST),

@@ -22,7 +22,7 @@ async def test_the_counts_of_a_sidecar_that_starts() -> None:
     async with open_server() as running:
         parts = Parts(
             drain=Drain(lame_duck=0, timeout=0),
-            admission=Admission(3),
+            admission=Admission(3, streams=9),
             server=running.server,
             certificates=Certificates.load(Settings()),
         )
@@ -35,7 +35,14 @@ async def test_the_counts_of_a_sidecar_that_starts() -> None:
             page = Scrape.of((await admin.get("/metrics")).text)
     assert values["phase"] == "starting"
     assert values["addresses"] == {"rest": "here"}
-    assert values["calls"] == {"in_flight": 0, "limit": 3, "streams": 0, "refused": 0}
+    assert values["calls"] == {
+        "in_flight": 0,
+        "limit": 3,
+        "streams": 0,
+        "streams_limit": 9,
+        "watches": 0,
+        "refused": 0,
+    }
     assert values["grpc"] == {"calls": 0, "waiting": 0, "evicted": 0}
     assert values["http"] == {}
     assert values["auth_api"] is values["throttle"] is values["sharing"] is None

@@ -94,7 +94,14 @@ async def test_the_state_of_a_sidecar() -> None:
         assert all([(await call).token for call in calls])
         idle = await read(sidecar)
     assert busy["phase"] == "serving"
-    assert busy["calls"] == {"in_flight": 2, "limit": 32, "streams": 0, "refused": 0}
+    assert busy["calls"] == {
+        "in_flight": 2,
+        "limit": 32,
+        "streams": 0,
+        "streams_limit": 128,
+        "watches": 0,
+        "refused": 0,
+    }
     assert busy["http"]["rest"] == {
         "open": 1,
         "idle": 0,

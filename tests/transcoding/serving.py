@@ -1,6 +1,6 @@
 """What the tests of the transcoder serve: a small library, what its methods do, how errors look."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -27,7 +27,7 @@ LIBRARY = service(
 Receipt = GetMessageClass(descriptor("Receipt", of=LIBRARY))
 # Any: the messages are made at run time.
 Context = grpc.aio.ServicerContext[Any, Any]
-Behavior = Callable[[Any, Context], Awaitable[Message]]
+Behavior = Callable[[Any, Context], Awaitable[Message] | AsyncIterator[Message]]
 Serve = Callable[..., Awaitable[Transcoder]]
 FORM = "application/x-www-form-urlencoded"
 SUPPORTED = f"{FORM}, application/json"
@@ -63,15 +63,22 @@ def render(_request: Request, error: RequestError | Status) -> Response:
 
 
 def handler_of(behavior: Behavior, library: ServiceDescriptor) -> grpc.GenericRpcHandler:
-    """Return the handlers of a library of which every method is `behavior`, but for Absent."""
+    """Return the handlers of a library of which every method is `behavior`, but for Absent.
+
+    The methods with one request are served: for a stream of responses, `behavior` yields them.
+    """
+    kinds: Mapping[bool, Any] = {
+        False: grpc.unary_unary_rpc_method_handler,
+        True: grpc.unary_stream_rpc_method_handler,
+    }
     handlers = {
-        method.name: grpc.unary_unary_rpc_method_handler(
+        method.name: kinds[method.server_streaming](
             behavior,
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
         for method in library.methods
-        if method.name != "Absent"
+        if method.name != "Absent" and not method.client_streaming
     }
     return grpc.method_handlers_generic_handler(library.full_name, handlers)
 

@@ -25,6 +25,7 @@ from sidecar.transcoding.errors import (
     MalformedRequestError,
     MethodNotAllowedError,
     NotAcceptableError,
+    NotServedError,
     PathNotFoundError,
     RequestError,
     UnsupportedMediaTypeError,
@@ -98,6 +99,7 @@ REQUESTS: Mapping[str, tuple[RequestError, str, Mapping[str, str]]] = {
         {"accept": JSON},
     ),
     "fault": (MalformedRequestError("Send JSON."), "Bad Request", {}),
+    "stream": (NotServedError(), "Not Implemented", {}),
 }
 
 

@@ -307,6 +307,24 @@ def test_choose_json(fields: Sequence[str], chosen: str | None) -> None:
     assert choose_json(fields) == chosen
 
 
+@pytest.mark.parametrize(
+    ("field", "chosen"),
+    [
+        ("", JSON),
+        ("*/*", JSON),
+        ("text/x", "text/x"),
+        (f"{JSON}, text/x", JSON),
+        (f"{JSON};q=0.9, text/x", "text/x"),
+        (f"{V1}, text/x", V1),
+        (f"{JSON};q=0, */*", "text/x"),
+        ("text/y", None),
+    ],
+)
+def test_choose_json_or_others(field: str, chosen: str | None) -> None:
+    """Other types that are offered win where a client would rather have them, and not else."""
+    assert choose_json([field], ["text/x"]) == chosen
+
+
 PROBLEM_CHOSEN: Mapping[tuple[str, ...], str] = {
     (): PROBLEM,
     ("",): PROBLEM,

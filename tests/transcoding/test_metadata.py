@@ -303,6 +303,13 @@ def test_only_allowed_metadata_becomes_headers() -> None:
     ]
 
 
+def test_fields_that_are_present_are_left_out() -> None:
+    """A field that a response has already, in any case, is not given again, but for Vary."""
+    sent = [("x", "1"), ("vary", "a"), ("y", "2")]
+    fields = to_headers(sent, frozenset({"x", "y", "vary"}), present=["X", "Vary", "z"])
+    assert fields == [("vary", "a"), ("y", "2")]
+
+
 def test_no_metadata_becomes_headers_by_default() -> None:
     """Without an allow-list nothing of a service's metadata is shown."""
     assert to_headers(SENT, frozenset()) == []

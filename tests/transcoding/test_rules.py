@@ -9,7 +9,7 @@ from google.api.http_pb2 import CustomHttpPattern, HttpRule
 from google.protobuf.descriptor_pb2 import MethodDescriptorProto
 
 from sidecar.transcoding.errors import SchemaError, SchemaViolations
-from sidecar.transcoding.rules import Rule, read_rules
+from sidecar.transcoding.rules import Rule, read_rules, read_unserved
 from tests.sidecar_process import ROOT
 from tests.transcoding.library import image, method, post, service
 
@@ -113,19 +113,21 @@ def test_methods_without_a_rule() -> None:
 
 
 def test_streaming_methods(caplog: pytest.LogCaptureFixture) -> None:
-    """Streaming methods are left out, also wrong ones, and one warning names them all."""
+    """Methods with a stream of requests are left out, also wrong ones; one warning names them."""
     methods = [
         method("Feed", post("/v1/{a"), streams="client"),
         method("Open", post("/a")),
         method("Watch", post("/b"), streams="server"),
         method("Talk", post("/c"), streams="client server"),
     ]
-    (rule,) = rules_of(*methods)
-    assert rule.method.name == "Open"
+    assert [rule.method.name for rule in rules_of(*methods)] == ["Open", "Watch"]
     (record,) = caplog.records
-    told = "library.v1.Library.Feed, library.v1.Library.Watch, library.v1.Library.Talk"
+    told = "library.v1.Library.Feed, library.v1.Library.Talk"
     expected = ("WARNING", f"streaming methods are not served over HTTP: {told}")
     assert (record.levelname, record.getMessage()) == expected
+    # Their rules are known all the same, but for a wrong one.
+    assert [rule.template.text for rule in read_unserved([service(*methods)])] == ["/c"]
+    assert len(caplog.records) == 1
 
 
 # Run by itself, for here the extension is known from the beginning.

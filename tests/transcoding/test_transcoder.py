@@ -511,10 +511,15 @@ SERVED: Mapping[str, tuple[Exchange, int, object]] = {
         405,
         {"error": "MethodNotAllowedError", "faults": []},
     ),
-    "a stream of answers": (
-        Exchange(method="GET", path="/v1/watch"),
-        404,
-        {"error": "PathNotFoundError", "faults": []},
+    "a stream of requests": (
+        with_body(b"x", "text/plain", path="/v1/feed"),
+        501,
+        {"error": "NotServedError", "faults": []},
+    ),
+    "another method of such a path": (
+        Exchange(method="GET", path="/v1/feed"),
+        405,
+        {"error": "MethodNotAllowedError", "faults": []},
     ),
     "faults of all parts": (
         with_body(b'{"x":1}', method="PATCH", path="/v1/books/b:move", query=b"mood=x&title=a"),
@@ -774,14 +779,35 @@ async def test_routes_of_two_services(channel: grpc.aio.Channel) -> None:
     ]
 
 
-WATCH, FEED = "library.v1.Library.Watch", "library.v1.Library.Feed"
-
-
-async def test_streaming_methods_are_left_out(
+async def test_streams_of_requests_are_named(
     channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning names the methods that stream, and the others are served."""
+    """One warning names the methods with a stream of requests, and the others are served."""
     Transcoder([SHOP], channel)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", f"streaming methods are not served over HTTP: {WATCH}, {FEED}")
+        ("WARNING", "streaming methods are not served over HTTP: library.v1.Library.Feed")
     ]
+
+
+KEPT = service(
+    method("Get", HttpRule(get="/{name=**}")),
+    method("Talk", HttpRule(get="/{name=*}:talk"), streams="client server"),
+    method("Feed", HttpRule(get="/v1/feed"), streams="client"),
+    method("Same", HttpRule(get="/v1/feed"), streams="client"),
+    method("Take", HttpRule(get="/{name=**}"), streams="client"),
+    method("Wrong", HttpRule(get="/v1/{"), streams="client"),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/a:talk", 501), ("/v1/feed", 501), ("/a", 200), ("/v1/{", 200)]
+)
+async def test_a_route_that_cannot_be_served_is_kept(serve: Serve, path: str, status: int) -> None:
+    """Its requests do not fall to a rule for more paths; a rule that can be served has its own."""
+    answer = await Exchange(method="GET", path=path).run(await serve(tell_kept, library=KEPT))
+    assert answer.status == status
+
+
+async def tell_kept(request: Any, _context: Context) -> Message:
+    """Answer with the name."""
+    return GetMessageClass(descriptor("Receipt", of=KEPT))(name=request.name)

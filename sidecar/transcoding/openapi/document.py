@@ -44,13 +44,14 @@ def describe(
     patch: Patch | None = None,
     additions: Mapping[str, JsonTree] = MappingProxyType({}),
 ) -> Schema:
-    """Return the document of the unary methods of `services` that have an HTTP rule.
+    """Return the document of the methods of `services` that have an HTTP rule and are served.
 
     `info` is its Info Object. `comments` become descriptions, and `constraints` keywords of the
-    schemas. `errors` are messages that error responses have without their empty fields; each has
-    a component schema. What descriptors do not say is given as JSON merge patches (RFC 7396):
-    `patch` returns that of each Operation Object, and `additions` is that of the document. Raises
-    SchemaError with every rule that OpenAPI cannot describe, and every fault of a constraint.
+    schemas. `errors` are messages that error responses have without their empty fields, and that
+    are the last item of a stream that fails; each has a component schema. What descriptors do not
+    say is given as JSON merge patches (RFC 7396): `patch` returns that of each Operation Object,
+    and `additions` is that of the document. Raises SchemaError with every rule that OpenAPI cannot
+    describe, and every fault of a constraint.
     """
     violations = SchemaViolations()
     rules = read_rules(services, violations)
@@ -64,7 +65,8 @@ def describe(
         schemas.message(error, Use.ERROR)
     tags = names.tags(dict.fromkeys(rule.method.containing_service for rule in rules))
     places = _places(rules, violations)
-    operations = _operations(places, Operations(schemas, comments, tags), violations)
+    build = Operations(schemas, comments, tags, errors)
+    operations = _operations(places, build, violations)
     schemas.complete()
     violations.check()
     ids = names.operation_ids([rule.method for rule in places.values()], tags)

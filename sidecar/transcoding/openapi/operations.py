@@ -8,6 +8,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescr
 from sidecar.transcoding.body import Shape, shape_of
 from sidecar.transcoding.body_formats import FORM, JSON
 from sidecar.transcoding.fields import is_http_body
+from sidecar.transcoding.media_type import EVENT_STREAM, NDJSON
 from sidecar.transcoding.openapi.comments import Comments
 from sidecar.transcoding.openapi.field_options import (
     is_required_in_request,
@@ -22,6 +23,13 @@ from sidecar.transcoding.rules import FieldPath, Rule
 from sidecar.transcoding.strict_json import JsonTree
 
 _BYTES: Schema = {"*/*": {}}
+# The problem of a failed stream, if its schema is not known.
+_ANY_PROBLEM: Schema = {"type": "object", "description": "A problem document (RFC 9457)."}
+_STREAM = (
+    "A stream: an array, or by `Accept` a line or an event for each item. If it fails after its "
+    "first item, its last one is a problem document; an event has the type `problem` then."
+)
+_STREAM_OF_BYTES = "A stream. If it fails, the connection ends before the response is complete."
 _LONG = (
     "It may be empty, and it may contain slashes. Send a slash as it is, not as `%2F`, which "
     "is not decoded."
@@ -29,14 +37,22 @@ _LONG = (
 
 
 class Operations:
-    """Builds the operations of a document from its `schemas`, `comments` and `tags`."""
+    """Builds the operations of a document from its `schemas`, `comments` and `tags`.
+
+    A stream of responses may end with a message of one of the types `errors`.
+    """
 
     def __init__(
-        self, schemas: Schemas, comments: Comments, tags: Mapping[ServiceDescriptor, str]
+        self,
+        schemas: Schemas,
+        comments: Comments,
+        tags: Mapping[ServiceDescriptor, str],
+        errors: Sequence[Descriptor],
     ) -> None:
         self._schemas = schemas
         self._comments = comments
         self._tags = tags
+        self._errors = errors
 
     def of(self, rule: Rule, path: Sequence[PathParameter]) -> Schema:
         """Return the Operation Object of `rule`, but its id. `path` are its path parameters.
@@ -148,15 +164,33 @@ class Operations:
     def _response(self, rule: Rule) -> Schema:
         field = rule.response_body[0] if rule.response_body else None
         element = field or rule.method.output_type
+        is_stream = rule.method.server_streaming
         description = self._comments.get(element.full_name, "OK")
         if is_http_body(element):
+            description = f"{description}\n\n{_STREAM_OF_BYTES}" if is_stream else description
             return {"description": description, "content": dict(_BYTES)}
         schema = (
             self._response_value(field)
             if field
             else self._schemas.message(rule.method.output_type, Use.RESPONSE)
         )
+        if is_stream:
+            return {
+                "description": f"{description}\n\n{_STREAM}",
+                "content": self._stream_content(schema),
+            }
         return {"description": description, "content": {JSON: {"schema": schema}}}
+
+    def _stream_content(self, message: Schema) -> Schema:
+        """Return the content of a stream: as an array, or by the schema of one line or event."""
+        problems = [self._schemas.message(error, Use.ERROR) for error in self._errors]
+        item: Schema = {"anyOf": [message, *(problems or [dict(_ANY_PROBLEM)])]}
+        array: Schema = {"type": "array", "items": item}
+        return {
+            JSON: {"schema": array},
+            NDJSON: {"schema": item},
+            EVENT_STREAM: {"schema": item},
+        }
 
     def _response_value(self, field: FieldDescriptor) -> Schema:
         """Return the schema of a field as a whole body: null if the field may be absent."""

@@ -146,7 +146,7 @@ def test_a_date_that_cannot_be_read_is_absent() -> None:
     unread = replace(read, listener="rest", not_before=None, not_after=None, days_left=None)
     counts = Counts(
         phase=Phase.SERVING,
-        calls=Admission(1).counts,
+        calls=Admission(1, streams=1).counts,
         http={},
         grpc=GrpcCounts(calls=0, waiting=0, evicted=0),
         auth_api=None,

@@ -17,6 +17,7 @@ from tests.transcoding.openapi.described import (
     document_of,
     only_operation,
     operations,
+    violations,
 )
 
 INT64 = {"type": "string", "format": "int64", "pattern": "^(0|-?[1-9][0-9]{0,18})$"}
@@ -205,14 +206,51 @@ def test_what_openapi_cannot_describe() -> None:
     )
 
 
-def test_streams_and_methods_without_a_rule_are_left_out() -> None:
+def test_methods_that_are_not_served_are_left_out() -> None:
     """Methods that are not served over HTTP have no operation."""
     api = document(
         library.method("A", HttpRule(get="/v1/a")),
         library.method("B"),
-        library.method("C", HttpRule(get="/v1/c"), streams="server"),
+        library.method("C", HttpRule(get="/v1/c"), streams="client"),
+        library.method("D", HttpRule(get="/v1/d"), streams="client server"),
     )
     assert list(api["paths"]) == ["/v1/a"]
+
+
+def test_stream_of_responses() -> None:
+    """It is an array of messages and problems, and by its items lines and events of them."""
+    watch = library.method("Watch", HttpRule(get="/v1/watch"), gives="Shelf", streams="server")
+    problem = library.service(watch).file.message_types_by_name["Note"]
+    for errors, last in (
+        ([], {"type": "object", "description": "A problem document (RFC 9457)."}),
+        ([problem], {"$ref": "#/components/schemas/Note"}),
+    ):
+        api = document(watch, errors=errors)
+        response = only_operation(api)["responses"]["200"]
+        item = {"anyOf": [{"$ref": "#/components/schemas/Shelf"}, last]}
+        assert response["content"] == {
+            "application/json": {"schema": {"type": "array", "items": item}},
+            "application/x-ndjson": {"schema": item},
+            "text/event-stream": {"schema": item},
+        }
+        assert response["description"].startswith("OK\n\nA stream: ")
+        whole = [{"name": "a", "theme": "", "shelfCode": ""}, {"text": "failed"}]
+        schema = response["content"]["application/json"]["schema"]
+        assert violations(api, schema, whole) == []
+        assert violations(api, schema, whole[0]) != []
+
+
+@pytest.mark.parametrize(("gives", "field"), [("Book", "title"), ("google.api.HttpBody", "")])
+def test_stream_of_parts(gives: str, field: str) -> None:
+    """The items are those of the part of each message; content has no schema."""
+    rule = HttpRule(get="/v1/a", response_body=field)
+    response = only_operation(document(library.method("A", rule, gives=gives, streams="server")))
+    content = response["responses"]["200"]["content"]
+    if field:
+        assert content["application/x-ndjson"]["schema"]["anyOf"][0] == {"type": "string"}
+    else:
+        assert content == {"*/*": {}}
+    assert "A stream" in response["responses"]["200"]["description"]
 
 
 def test_comments_and_deprecation() -> None:

@@ -1,0 +1,1 @@
+"""HTTP responses of methods with a stream of responses."""

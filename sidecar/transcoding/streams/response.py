@@ -1,0 +1,191 @@
+"""Response to a request whose method has a stream of responses."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from sidecar.transcoding import media_type
+from sidecar.transcoding.cancellation import Responses, StreamCall
+from sidecar.transcoding.errors import ClientDisconnectedError, RequestError, ResponseError
+from sidecar.transcoding.protojson import writer as json_writer
+from sidecar.transcoding.responses import ResponseWriter
+from sidecar.transcoding.status import read_status
+from sidecar.transcoding.streams.framing import Framing, framing_of
+
+Render: TypeAlias = Callable[[Request, RequestError | Status], Response]
+
+# Seconds without a message after which the client is sent something that is none, if the
+# framing has it. Proxies often end a connection that is silent for 30 or 60 s.
+KEEP_ALIVE = 15.0
+_NUMBER = re.compile("[0-9]{1,18}")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamer:
+    """Responds to calls of one method with a stream of responses.
+
+    `writer` writes each message, and `render_error` the problem of a stream that fails. If
+    `resumes`, the service gets Last-Event-ID and goes on after that event; so do the ids.
+    """
+
+    writer: ResponseWriter
+    render_error: Render
+    resumes: bool
+
+    async def respond(self, call: StreamCall, request: Request, chosen: str | None) -> Response:
+        """Return the response to `call` in the media type `chosen`; None stands for content.
+
+        It is returned as soon as there is a message or the status: without a message a plain
+        response, else a StreamResponse. Raises grpc.aio.AioRpcError if the call fails before
+        its first message, ResponseError if that one cannot be sent, and ClientDisconnectedError.
+        """
+        responses = Responses(call, request)
+        try:
+            message = await responses.read()
+            first = None if message is None else self.writer.write(message, chosen)
+        except BaseException:
+            responses.close()
+            raise
+        framing = framing_of(chosen)
+        if first is None:
+            responses.close()
+            response, content_type = Response(framing.empty), chosen
+        else:
+            resumes = self.resumes and framing.is_numbered
+            last_id = request.headers.get("Last-Event-ID") if resumes else None
+            stream = _Stream(
+                responses, request, first.content, _number_after(last_id), chosen, framing
+            )
+            response, content_type = StreamResponse(self, stream), first.content_type
+        response.headers.update(framing.headers)
+        if content_type is not None:
+            # Set here, because Starlette's own argument would add a charset to text.
+            response.headers["Content-Type"] = content_type
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A call that has had its first message, whose content is `first`."""
+
+    responses: Responses
+    request: Request
+    first: bytes
+    first_number: int
+    chosen: str | None
+    framing: Framing
+
+
+def _number_after(last_event_id: str | None) -> int:
+    """Return the number of the event after the one whose id a client sent; 1 without an id."""
+    match = _NUMBER.fullmatch(last_event_id or "")
+    return int(match[0]) + 1 if match else 1
+
+
+class StreamResponse(Response):
+    """The response to a call that has had its first message.
+
+    The scope holds the number of messages so far as `transcoding.messages`, and in the end the
+    name of the status code as `transcoding.code`: CANCELLED if the client has left.
+    """
+
+    def __init__(self, streamer: Streamer, stream: _Stream) -> None:
+        self.status_code = 200
+        self.init_headers()
+        self._streamer = streamer
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the stream watches the client
+        """Send the response (ASGI). A failed stream of content is left without its end."""
+        scope["transcoding.messages"], scope["transcoding.code"] = 0, "CANCELLED"
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        try:
+            await send(head)
+            if scope["method"] == "HEAD":
+                await send(_part(b"", is_last=True))
+            else:
+                await self._send_body(scope, send)
+        finally:
+            self._stream.responses.close()
+
+    async def _send_body(self, scope: Scope, send: Send) -> None:
+        status = Status()
+        try:
+            await self._send_items(scope, send)
+        except ClientDisconnectedError:
+            return
+        except grpc.aio.AioRpcError as error:
+            status = read_status(error)
+        except ResponseError as error:
+            _LOG.error("a response at %s cannot be sent: %s", scope["transcoding.route"], error)
+            status = Status(code=code_pb2.INTERNAL)
+        scope["transcoding.code"] = code_pb2.Code.Name(status.code)
+        if status.code != code_pb2.OK:
+            await self._send_failure(status, send)
+
+    async def _send_items(self, scope: Scope, send: Send) -> None:
+        """Send every message, and the end of the body."""
+        stream, framing = self._stream, self._stream.framing
+        # Held back until more comes after it, so that a stream that fails lacks a piece.
+        is_held = framing.failure is None
+        number = stream.first_number
+        piece = framing.item(number, stream.first)
+        while True:
+            scope["transcoding.messages"] += 1
+            if not is_held:
+                await send(_part(piece))
+                piece = b""
+            message = await self._next(send)
+            if message is None:
+                break
+            if is_held:
+                await send(_part(piece))
+            number += 1
+            body = self._streamer.writer.write(message, stream.chosen)
+            piece = framing.item(number, body.content)
+        await send(_part(piece + framing.end, is_last=True))
+
+    async def _next(self, send: Send) -> Message | None:
+        """Return the next message; meanwhile keep the connection alive."""
+        responses, keep_alive = self._stream.responses, self._stream.framing.keep_alive
+        if keep_alive is None:
+            return await responses.read()
+        reading = asyncio.create_task(responses.read())
+        try:
+            while not (await asyncio.wait({reading}, timeout=KEEP_ALIVE))[0]:
+                await send(_part(keep_alive))
+            return await reading
+        finally:
+            reading.cancel()
+
+    async def _send_failure(self, status: Status, send: Send) -> None:
+        # Also if it is not sent: a renderer may note what has failed.
+        problem = self._streamer.render_error(self._stream.request, status)
+        failure = self._stream.framing.failure
+        if failure is not None:
+            await send(_part(failure(_json_of(problem)), is_last=True))
+
+
+def _part(body: bytes, *, is_last: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": not is_last}
+
+
+def _json_of(problem: Response) -> bytes:
+    """Return the content of `problem`; of another media type than JSON as a string of JSON."""
+    content = bytes(problem.body)
+    parsed = media_type.parse(problem.headers.get("Content-Type", ""))
+    if parsed is not None and parsed.is_json:
+        return content
+    return json_writer.encode(content.decode(errors="replace"))

@@ -1,0 +1,594 @@
+"""Streams of responses through the transcoder, over both kinds of channel."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from grpc import StatusCode
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from sidecar.transcoding import Transcoder
+from sidecar.transcoding.streams.response import KEEP_ALIVE
+from tests.channels import Open, in_process, over_a_socket
+from tests.transcoding.asgi import GUARD, Wire, with_body
+from tests.transcoding.serving import Serve, handler_of, refuse, render, told
+from tests.transcoding.streams.event_stream import read_events
+from tests.transcoding.streams.scene import (
+    ARRAY,
+    EVENTS,
+    FRAMINGS,
+    LINES,
+    STREAMS,
+    Context,
+    Document,
+    HttpBody,
+    Known,
+    Receipt,
+    Silent,
+    SlowWire,
+    Streaming,
+    contents,
+    get,
+    has_sent,
+    is_ended,
+    names_in,
+    receipts,
+    settled,
+)
+from tests.virtual_time import VirtualLoop
+
+OK: dict[str, object] = {"transcoding.messages": 2, "transcoding.code": "OK"}
+
+
+def items_of(body: bytes, media_type: str) -> list[Any]:
+    """Return the items in `body`, by its framing."""
+    if media_type == ARRAY:
+        return list(json.loads(body))
+    if media_type == LINES:
+        assert body.endswith(b"\n")
+        return [json.loads(line) for line in body.splitlines()]
+    return [json.loads(event.data) for event in read_events(body)]
+
+
+def receipt(name: str) -> dict[str, object]:
+    """Return a receipt as JSON."""
+    return told(name=name, copies="0")
+
+
+# Messages
+
+
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_messages(serve: Serve, accept: str) -> None:
+    """Each message is one item of the response, in the framing that the client accepts."""
+    wire = Wire(get(accept=accept))
+    await wire.serve(await serve(receipts("a", "é\u2028"), library=STREAMS))
+    answer = wire.answer
+    assert (answer.status, is_ended(wire)) == (200, True)
+    assert items_of(answer.body, accept) == [receipt("a"), receipt("é\u2028")]
+    assert answer.headers.pop("x-accel-buffering", "") == ("no" if accept == EVENTS else "")
+    assert answer.headers == {"content-type": accept, "vary": "Accept"}
+    assert answer.scope["transcoding.route"] == "/v1/watch/{name}"
+    assert OK.items() <= answer.scope.items()
+
+
+@pytest.mark.parametrize(
+    ("accept", "body"), [(ARRAY, b"[]"), (LINES, b""), (EVENTS, b"")], ids=FRAMINGS
+)
+async def test_no_messages(serve: Serve, accept: str, body: bytes) -> None:
+    """A stream without messages is an empty response of its media type."""
+    wire = Wire(get(accept=accept))
+    await wire.serve(await serve(receipts(), library=STREAMS))
+    assert (wire.answer.status, wire.answer.body, is_ended(wire)) == (200, body, True)
+    assert wire.answer.headers["content-type"] == accept
+    assert wire.answer.headers["content-length"] == str(len(body))
+
+
+async def test_ids_of_events(serve: Serve) -> None:
+    """Events are numbered from 1; the problem of a failed stream has the type for it, and no id."""
+    app = await serve(receipts("a", "b", fail=StatusCode.NOT_FOUND), library=STREAMS)
+    answer = await get(accept=EVENTS).run(app)
+    events = read_events(answer.body)
+    assert [(event.type, event.id) for event in events] == [
+        ("message", "1"),
+        ("message", "2"),
+        ("problem", "2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "first"),
+    [("7", "8"), ("0", "1"), ("9" * 18, str(10**18)), ("9" * 19, "1"), ("x", "1"), ("", "1")],
+)
+@pytest.mark.parametrize("resumes", [True, False])
+async def test_ids_go_on_for_a_service_that_does(
+    serve: Serve, sent: str, first: str, resumes: bool
+) -> None:
+    """After Last-Event-ID the ids go on, if the service gets that field, and else begin again."""
+    named = frozenset({"last-event-id"}) if resumes else frozenset()
+    app = await serve(receipts("a"), library=STREAMS, metadata_headers=named)
+    answer = await get(accept=EVENTS, last_event_id=sent).run(app)
+    assert [event.id for event in read_events(answer.body)] == [first if resumes else "1"]
+
+
+async def test_an_array_begins_whatever_the_client_had(serve: Serve) -> None:
+    """Last-Event-ID does not change an array."""
+    app = await serve(
+        receipts("a", "b"), library=STREAMS, metadata_headers=frozenset({"last-event-id"})
+    )
+    answer = await get(accept=ARRAY, last_event_id="7").run(app)
+    assert names_in(answer.body) == ["a", "b"]
+
+
+async def test_a_body_and_a_part(serve: Serve) -> None:
+    """A stream may have a request body, and a field of each message as the item."""
+    app = await serve(receipts("a", "b"), library=STREAMS)
+    answer = await with_body(b'{"name":"x"}', path="/v1/search").run(app)
+    assert names_in(answer.body) == ["a", "b"]
+    assert (await with_body(b'{"x":1}', path="/v1/search").run(app)).status == 400
+    answer = await get("/v1/names/a").run(app)
+    assert json.loads(answer.body) == ["a", "b"]
+
+
+async def test_streams_at_once(serve: Serve) -> None:
+    """Many streams at the same time get each their own messages."""
+
+    async def twice(request: Any, _context: Context) -> AsyncIterator[Message]:
+        for _ in range(2):
+            yield Receipt(name=request.name)
+
+    app = await serve(twice, library=STREAMS)
+    names = [str(number) for number in range(20)]
+    answers = await asyncio.gather(*(get(f"/v1/watch/{name}").run(app) for name in names))
+    assert [names_in(answer.body) for answer in answers] == [[name] * 2 for name in names]
+
+
+async def test_head(serve: Serve) -> None:
+    """HEAD has the header of GET, and does not wait for the end of the stream."""
+    silent = Silent(1)
+    exchange = get()
+    wire = Wire(exchange)
+    wire.scope["method"] = "HEAD"
+    await wire.serve(await serve(silent.serve, library=STREAMS))
+    assert (wire.answer.status, wire.answer.body, is_ended(wire)) == (200, b"", True)
+    assert wire.answer.headers["content-type"] == ARRAY
+    async with asyncio.timeout(GUARD):
+        await silent.cancelled.wait()
+
+
+# What the client accepts
+
+ACCEPTED: Mapping[str, str] = {
+    "": ARRAY,
+    "*/*": ARRAY,
+    "application/*": ARRAY,
+    "text/*": EVENTS,
+    "text/event-stream": EVENTS,
+    "application/x-ndjson": LINES,
+    "application/json, text/event-stream": ARRAY,
+    "application/json;q=0.5, text/event-stream": EVENTS,
+    "application/json;q=0.5, application/x-ndjson;q=0.6, text/event-stream;q=0.4": LINES,
+    "application/vnd.x+json, text/event-stream;q=0.1": "application/vnd.x+json",
+    "application/json;q=0, */*": LINES,
+}
+
+
+@pytest.mark.parametrize("accept", ACCEPTED, ids=repr)
+async def test_accept(serve: Serve, accept: str) -> None:
+    """The framing that the client weighs most is sent; an array if it does not care."""
+    answer = await get(accept=accept).run(await serve(receipts("a"), library=STREAMS))
+    assert (answer.status, answer.headers["content-type"]) == (200, ACCEPTED[accept])
+    assert answer.headers["vary"] == "Accept"
+    if ACCEPTED[accept].endswith("+json"):
+        assert names_in(answer.body) == ["a"]
+
+
+async def test_not_acceptable() -> None:
+    """A client that accepts no framing is told which there are, before any call."""
+    async with in_process(handler_of(refuse, STREAMS)) as channel:
+        answer = await get(accept="text/html").run(Transcoder([STREAMS], channel))
+    assert answer.status == 406
+    assert json.loads(answer.body)["detail"] == (
+        "Accept application/json or application/x-ndjson or text/event-stream; there is no other "
+        "media type."
+    )
+
+
+async def test_accept_may_be_ignored(serve: Serve) -> None:
+    """With the option every stream is an array, and does not vary."""
+    app = await serve(receipts("a"), library=STREAMS, ignore_accept=True)
+    answer = await get(accept=EVENTS).run(app)
+    assert answer.headers == {"content-type": ARRAY}
+    assert names_in(answer.body) == ["a"]
+
+
+# Streams that fail
+
+
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_failure_before_the_first_message(serve: Serve, accept: str) -> None:
+    """A call that fails before its first message has an ordinary problem, with its status."""
+    app = await serve(receipts(fail=StatusCode.NOT_FOUND), library=STREAMS)
+    answer = await get(accept=accept).run(app)
+    assert (answer.status, json.loads(answer.body)["code"]) == (404, 5)
+    assert answer.headers["content-type"] == "application/json"  # that of the tests' renderer
+    assert "transcoding.code" not in answer.scope
+
+
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_failure_after_a_message(serve: Serve, accept: str) -> None:
+    """A call that fails later has the problem as its last item, and the response ends after it."""
+    wire = Wire(get(accept=accept))
+    await wire.serve(await serve(receipts("a", fail=StatusCode.NOT_FOUND), library=STREAMS))
+    problem = {"code": 5, "message": "none such", "details": []}
+    assert (wire.answer.status, is_ended(wire)) == (200, True)
+    assert items_of(wire.answer.body, accept) == [receipt("a"), problem]
+    assert wire.scope["transcoding.messages"] == 1
+    assert wire.scope["transcoding.code"] == "NOT_FOUND"
+
+
+async def test_problem_documents_by_default() -> None:
+    """Without a renderer the last item is a problem document."""
+    async with in_process(handler_of(receipts("a", fail=StatusCode.ABORTED), STREAMS)) as served:
+        answer = await get(accept=LINES).run(Transcoder([STREAMS], served))
+    assert items_of(answer.body, LINES)[1] == {
+        "title": "Conflict",
+        "status": 409,
+        "code": "ABORTED",
+        "detail": "none such",
+    }
+
+
+async def know(_request: Any, _context: Context) -> AsyncIterator[Message]:
+    """Yield a message, and one that JSON cannot hold."""
+    yield Known(a_value={"bool_value": True})
+    yield Known(a_value={"number_value": float("nan")})
+    yield Known()
+
+
+async def know_nothing(_request: Any, _context: Context) -> AsyncIterator[Message]:
+    """Yield a message that JSON cannot hold."""
+    yield Known(a_value={"number_value": float("nan")})
+
+
+@pytest.mark.parametrize(("behavior", "status"), [(know, 200), (know_nothing, 500)])
+async def test_a_message_that_json_cannot_hold(
+    serve: Serve, behavior: Streaming, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails the stream, in its place, and the log says why."""
+    answer = await get("/v1/known/a").run(await serve(behavior, library=STREAMS))
+    body = json.loads(answer.body)
+    assert answer.status == status
+    assert (body[-1] if status == 200 else body)["code"] == StatusCode.INTERNAL.value[0]
+    assert len(body) == 2 or status == 500
+    reason = "a google.protobuf.Value holds a number that JSON does not have"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a response at /v1/known/{{name}} cannot be sent: {reason}"
+    ]
+
+
+async def test_bytes_that_are_no_message() -> None:
+    """A message that cannot be read fails the stream after those before it."""
+
+    async def answer_bytes(_request: bytes, context: Any) -> None:
+        await context.write(Receipt(name="a").SerializeToString())
+        await context.write(b"\x0a\x7f")
+
+    # Any: the stubs have only the handlers of synchronous servers.
+    stream: Any = grpc.unary_stream_rpc_method_handler
+    generic = grpc.method_handlers_generic_handler(
+        STREAMS.full_name, {"Watch": stream(answer_bytes)}
+    )
+    async with over_a_socket(generic) as channel:
+        transcoder = Transcoder([STREAMS], channel, render_error=render)
+        answer = await get().run(transcoder)
+    assert names_in(answer.body) == ["a", "13"]
+
+
+RENDERED: Mapping[str, tuple[Response, object]] = {
+    "pretty": (
+        Response('{\n"a":\r\n1}', media_type="application/problem+json; charset=utf-8"),
+        {"a": 1},
+    ),
+    "text": (PlainTextResponse('no\n"more"'), 'no\n"more"'),
+    "no text": (Response(b"\xff", media_type="image/x"), "\ufffd"),
+    "no media type": (Response(b"{}"), "{}"),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_whatever_is_rendered(name: str, accept: str) -> None:
+    """The last item is the JSON that the renderer made; any other content is a string in JSON."""
+    response, expected = RENDERED[name]
+
+    def render_error(_request: Request, _error: object) -> Response:
+        return response
+
+    handler = handler_of(receipts("a", fail=StatusCode.ABORTED), STREAMS)
+    async with in_process(handler) as channel:
+        transcoder = Transcoder([STREAMS], channel, render_error=render_error)
+        answer = await get(accept=accept).run(transcoder)
+    assert items_of(answer.body, accept) == [receipt("a"), expected]
+
+
+# Metadata
+
+
+def with_metadata(*names: str, fail: StatusCode | None = None) -> Streaming:
+    """Return a handler that sends metadata before and after its receipts."""
+
+    async def behavior(request: Any, context: Context) -> AsyncIterator[Message]:
+        await context.send_initial_metadata((("x-cost", "5"), ("x-hidden", "1")))
+        context.set_trailing_metadata((("x-cost", "6"), ("x-sum-bin", b"\0\xff")))
+        async for message in receipts(*names, fail=fail)(request, context):
+            yield message
+
+    return behavior
+
+
+BOTH = [("x-cost", "5"), ("x-cost", "6"), ("x-sum-bin", "AP8")]
+METADATA: Mapping[str, tuple[Streaming, list[tuple[str, str]]]] = {
+    "messages": (with_metadata("a"), [("x-cost", "5")]),
+    "none": (with_metadata(), BOTH),
+    "failure at once": (with_metadata(fail=StatusCode.ABORTED), BOTH),
+    "failure": (with_metadata("a", fail=StatusCode.ABORTED), [("x-cost", "5")]),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+async def test_metadata(serve: Serve, name: str) -> None:
+    """Initial metadata becomes header fields; trailing metadata only where nothing went before."""
+    behavior, expected = METADATA[name]
+    named = frozenset({"x-cost", "x-sum-bin"})
+    wire = Wire(get())
+    await wire.serve(await serve(behavior, library=STREAMS, response_headers=named))
+    fields = [
+        (field.decode(), value.decode())
+        for field, value in wire.sent[0]["headers"]
+        if field.startswith(b"x-")
+    ]
+    assert fields == expected
+    assert wire.scope["transcoding.route"] == "/v1/watch/{name}"
+
+
+# google.api.HttpBody
+
+
+@pytest.mark.parametrize("accept", ["", "text/html", EVENTS])
+async def test_content(serve: Serve, accept: str) -> None:
+    """Content is sent as it is, with the media type of its first piece."""
+    wire = Wire(get("/v1/files/a", accept))
+    await wire.serve(await serve(contents(b"\xff1", b"", b"3"), library=STREAMS))
+    assert (wire.answer.status, wire.answer.body, is_ended(wire)) == (200, b"\xff13", True)
+    assert wire.answer.headers == {"content-type": "text/x"}
+    assert (wire.scope["transcoding.messages"], wire.scope["transcoding.code"]) == (3, "OK")
+
+
+async def test_no_content(serve: Serve) -> None:
+    """A stream without content has neither content nor a media type."""
+    answer = await get("/v1/files/a").run(await serve(contents(), library=STREAMS))
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers == {"content-length": "0"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_content_that_fails(serve: Serve, count: int) -> None:
+    """If it fails, the last piece is withheld and the response has no end."""
+    wire = Wire(get("/v1/files/a"))
+    pieces = [b"%d" % number for number in range(count)]
+    app = await serve(contents(*pieces, fail=StatusCode.DATA_LOSS), library=STREAMS)
+    await wire.serve(app)
+    assert (wire.sent[0]["status"], is_ended(wire)) == (200, False)
+    assert [part["body"] for part in wire.sent[1:]] == pieces[:-1]
+    assert wire.scope["transcoding.code"] == "DATA_LOSS"
+
+
+async def test_content_that_fails_at_once(serve: Serve) -> None:
+    """Before its first piece content fails as any call does."""
+    app = await serve(contents(fail=StatusCode.DATA_LOSS), library=STREAMS)
+    answer = await get("/v1/files/a").run(app)
+    assert (answer.status, json.loads(answer.body)["code"]) == (500, 15)
+
+
+async def test_content_of_no_media_type(serve: Serve) -> None:
+    """A first piece whose media type could end its header field is the service's fault."""
+
+    async def behavior(_request: Any, _context: Context) -> AsyncIterator[Message]:
+        yield HttpBody(content_type="text/plain\r\nx: y")
+
+    answer = await get("/v1/files/a").run(await serve(behavior, library=STREAMS))
+    assert (answer.status, json.loads(answer.body)["code"]) == (500, 13)
+
+
+async def test_a_part_that_is_content(serve: Serve) -> None:
+    """Content may be a field of each message."""
+
+    async def behavior(_request: Any, _context: Context) -> AsyncIterator[Message]:
+        for data in (b"1", b"2"):
+            yield Document(content={"content_type": "text/x", "data": data})
+
+    answer = await get("/v1/parts/a").run(await serve(behavior, library=STREAMS))
+    assert (answer.headers["content-type"], answer.body) == ("text/x", b"12")
+
+
+# Slow clients, and clients that leave
+
+
+async def test_a_message_is_sent_at_once(serve: Serve) -> None:
+    """What a service has said reaches the client while the service still waits."""
+    silent, wire = Silent(2), Wire(get(accept=LINES))
+    task = asyncio.create_task(wire.serve(await serve(silent.serve, library=STREAMS)))
+    async with asyncio.timeout(GUARD):
+        await silent.waiting.wait()
+        await has_sent(wire, 3)
+        assert items_of(wire.answer.body, LINES) == [receipt("0"), receipt("1")]
+        silent.freed.set()
+        await task
+        await wire.abandoned.wait()
+    assert items_of(wire.answer.body, LINES)[2] == receipt("last")
+
+
+@pytest.mark.parametrize("path", ["/v1/watch/a", "/v1/files/a"])
+async def test_a_slow_client_slows_the_service(path: str) -> None:
+    """In process, a service is never more than three messages ahead of its client.
+
+    One is being sent, one is held by the channel, and content holds one back.
+    """
+    written = 0
+
+    async def count(_request: Any, _context: Context) -> AsyncIterator[Message]:
+        nonlocal written
+        while True:
+            yield HttpBody(data=b"x") if "files" in path else Receipt(name="x")
+            written += 1
+
+    async with in_process(handler_of(count, STREAMS)) as channel:
+        wire = SlowWire(get(path))
+        task = asyncio.create_task(wire.serve(Transcoder([STREAMS], channel)))
+        for number in range(5):
+            await settled()
+            assert len(wire.sent) == number
+            assert number - 1 <= written <= number + 2
+            wire.reads.release()
+        wire.disconnect()
+        wire.reads.release()
+        await task
+    assert wire.scope["transcoding.code"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_client_leaves(serve: Serve, accept: str, count: int) -> None:
+    """A client that leaves a silent stream cancels its call, whatever it was sent before."""
+    silent, wire = Silent(count), Wire(get(accept=accept))
+    task = asyncio.create_task(wire.serve(await serve(silent.serve, library=STREAMS)))
+    async with asyncio.timeout(GUARD):
+        await silent.waiting.wait()
+        await has_sent(wire, min(count, 1) + count)
+        wire.disconnect()
+        await task
+        await silent.cancelled.wait()
+    assert not wire.sent or not is_ended(wire)
+    assert wire.scope.get("transcoding.code") == ("CANCELLED" if count else None)
+
+
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_server_stops_the_request(serve: Serve, accept: str) -> None:
+    """A server that cancels the request cancels the call, and the response has no end."""
+    silent, wire = Silent(1), Wire(get(accept=accept))
+    task = asyncio.create_task(wire.serve(await serve(silent.serve, library=STREAMS)))
+    async with asyncio.timeout(GUARD):
+        await silent.waiting.wait()
+        await has_sent(wire, 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await silent.cancelled.wait()
+    assert not is_ended(wire)
+    assert wire.scope["transcoding.code"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("open_", [in_process, over_a_socket])
+async def test_channel_is_closed_during_the_stream(open_: Open) -> None:
+    """A stream that ends because its channel does is told as failed: its client is still there."""
+    silent, wire = Silent(1), Wire(get())
+    async with open_(handler_of(silent.serve, STREAMS)) as channel:
+        transcoder = Transcoder([STREAMS], channel, render_error=render)
+        task = asyncio.create_task(wire.serve(transcoder))
+        async with asyncio.timeout(GUARD):
+            await silent.waiting.wait()
+            await has_sent(wire, 2)
+            await channel.close()
+            await task
+    assert (names_in(wire.answer.body), is_ended(wire)) == (["0", "14"], True)
+
+
+# Deadlines
+
+
+@pytest.mark.timing("the service waits for ever, so the deadline passes whenever that is")
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_deadline(serve: Serve, accept: str) -> None:
+    """The deadline of the client is that of the whole stream, and its passing is told in band."""
+    app = await serve(Silent(0).serve, library=STREAMS)
+    answer = await get(accept=accept, grpc_timeout="50m").run(app)
+    assert (answer.status, json.loads(answer.body)["code"]) == (504, 4)
+    for timeout in ("100m", "1S", "10S"):
+        app = await serve(Silent(1).serve, library=STREAMS)
+        answer = await get(accept=accept, grpc_timeout=timeout).run(app)
+        if answer.status == 200:
+            break
+    first, problem = items_of(answer.body, accept)
+    assert (first, problem["code"]) == (receipt("0"), 4)
+
+
+# Silence
+
+
+def test_events_keep_a_silent_connection_alive() -> None:
+    """Every 15 s of silence a comment is sent, which is no event; a message begins them anew."""
+    with VirtualLoop() as loop:
+        silent, wire = Silent(1), Wire(get(accept=EVENTS))
+
+        async def serve() -> None:
+            async with in_process(handler_of(silent.serve, STREAMS)) as channel:
+                app = Transcoder([STREAMS], channel)
+                await app(wire.scope, wire._receive, wire._send)
+
+        task = loop.create_task(serve())
+        loop.advance(KEEP_ALIVE - 1)
+        assert len(wire.sent) == 2
+        loop.advance(1 + KEEP_ALIVE)
+        assert [part["body"] for part in wire.sent[2:]] == [b": keep-alive\n\n"] * 2
+        silent.freed.set()
+        loop.advance(1)
+        assert task.done()
+    events = read_events(wire.answer.body)
+    assert [(event.id, json.loads(event.data)["name"]) for event in events] == [
+        ("1", "0"),
+        ("2", "last"),
+    ]
+
+
+def test_an_event_stream_that_is_left_in_silence() -> None:
+    """A client that leaves between two comments ends the stream, and nothing is left running."""
+    with VirtualLoop() as loop:
+        silent, wire = Silent(1), Wire(get(accept=EVENTS))
+
+        async def serve() -> None:
+            async with in_process(handler_of(silent.serve, STREAMS)) as channel:
+                app = Transcoder([STREAMS], channel)
+                await app(wire.scope, wire._receive, wire._send)
+
+        task = loop.create_task(serve())
+        loop.advance(KEEP_ALIVE + 1)
+        wire.disconnect()
+        loop.advance(1)
+        assert task.done()
+        assert silent.cancelled.is_set()
+        assert asyncio.all_tasks(loop) == set()
+
+
+@pytest.mark.parametrize("accept", [ARRAY, LINES])
+def test_only_events_break_the_silence(accept: str) -> None:
+    """Between the items of an array and between lines nothing is sent."""
+    with VirtualLoop() as loop:
+        silent, wire = Silent(1), Wire(get(accept=accept))
+
+        async def serve() -> None:
+            async with in_process(handler_of(silent.serve, STREAMS)) as channel:
+                app = Transcoder([STREAMS], channel)
+                await app(wire.scope, wire._receive, wire._send)
+
+        task = loop.create_task(serve())
+        loop.advance(10 * KEEP_ALIVE)
+        assert len(wire.sent) == 2
+        silent.freed.set()
+        loop.advance(1)
+        assert task.done()
