@@ -1,6 +1,7 @@
 """A transport for peers that read late: its close does not destroy the last response."""
 
 import asyncio
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -12,6 +13,8 @@ _ABORT_AFTER = 10
 # Bytes that are not sent yet from which the protocol must pause. It is the default of asyncio for
 # TCP; for TLS that is eight times as much.
 _MAX_UNSENT = 64 * 1024
+# Seconds between two looks at a connection whose peer has ended its side.
+LOOK_INTERVAL = 5.0
 
 
 class LingeringTransport:
@@ -68,6 +71,18 @@ class LingeringTransport:
         self.close()
         return True
 
+    def abort_when_gone(self) -> None:
+        """Abort once a peer that has ended its side resets, or answers no probe of TCP.
+
+        The loop does not notice either. Looks every `LOOK_INTERVAL` seconds until it is closing.
+        """
+        if self.is_closing():
+            return
+        if _is_gone(self._transport.get_extra_info("socket").fileno()):
+            self._transport.abort()
+        else:
+            asyncio.get_running_loop().call_later(LOOK_INTERVAL, self.abort_when_gone)
+
     def expect_reader(self, seconds: float, give_up: Callable[[], None]) -> None:
         """Call `give_up` after `seconds`, unless `stop_expecting` is called before."""
         self._unread = asyncio.get_running_loop().call_later(seconds, give_up)
@@ -98,3 +113,10 @@ class LingeringTransport:
         self.stop_expecting()
         for timer in self._timers:
             timer.cancel()
+
+
+def _is_gone(descriptor: int) -> bool:
+    """Return whether both directions of a connection have ended (POLLERR, POLLHUP of poll(2))."""
+    poll = select.poll()
+    poll.register(descriptor, 0)  # the system always reports these two
+    return bool(poll.poll(0))

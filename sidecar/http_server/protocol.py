@@ -15,7 +15,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from sidecar.http_server import half_close, request_head
+from sidecar.http_server import request_head
 from sidecar.http_server.connection import REFUSAL, Connection, RefusedError, StoppingError
 from sidecar.http_server.counts import Drop, Refusal
 from sidecar.http_server.limits import ListenerState
@@ -105,7 +105,7 @@ class HttpProtocol(H11Protocol):
             self.transport.abort()  # to close it could wait for ever until responses are read
             return False
         self.conn.has_eof = True
-        half_close.abort_when_gone(self.transport)
+        self._lingering.abort_when_gone()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.http_server import half_close
+from sidecar.http_server import lingering_close
+from sidecar.http_server.lingering_close import LOOK_INTERVAL, LingeringTransport
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
 from tests.http_server.test_lingering_close import accepted
@@ -43,13 +44,14 @@ async def test_a_peer_that_is_gone(
     _, writer = await asyncio.open_connection(sock=theirs)
     writer.write_eof()
     await eventually(lambda: protocol.has_eof)
-    half_close.abort_when_gone(transport)
-    skip(half_close.INTERVAL)
+    lingering = LingeringTransport(transport, linger=1.0, must_abort=lambda: False)
+    lingering.abort_when_gone()
+    skip(LOOK_INTERVAL)
     await asyncio.sleep(0)  # what is due runs
     assert not transport.is_closing()
     reset(writer)
-    await eventually(lambda: half_close._is_gone(ours.fileno()))
-    skip(half_close.INTERVAL)
+    await eventually(lambda: lingering_close._is_gone(ours.fileno()))
+    skip(LOOK_INTERVAL)
     await eventually(lambda: protocol.is_lost)
 
 
@@ -58,8 +60,9 @@ async def test_a_connection_that_ends_is_not_looked_at() -> None:
     """A connection that is closing in another way is left alone."""
     ours, theirs = accepted()
     transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(Protocol, ours)
-    half_close.abort_when_gone(transport)
+    lingering = LingeringTransport(transport, linger=1.0, must_abort=lambda: False)
+    lingering.abort_when_gone()
     transport.close()
     theirs.close()
-    skip(half_close.INTERVAL)
+    skip(LOOK_INTERVAL)
     await eventually(lambda: protocol.is_lost)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.http_server import half_close
+from sidecar.http_server.lingering_close import LOOK_INTERVAL
 from sidecar.problems import CATALOGUE
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
@@ -154,13 +154,13 @@ async def test_a_client_that_ended_its_side_and_is_gone() -> None:
         client.writer.write_eof()
         (connection,) = scene.connections
         await eventually(lambda: bool(connection.conn.has_eof))
-        skip(half_close.INTERVAL)
+        skip(LOOK_INTERVAL)
         await asyncio.sleep(0)  # what is due runs
         assert scene.admission.counts.streams == 1
         reset(client.writer)
         await eventually(lambda: is_gone(connection))
         assert scene.admission.counts.streams == 1
-        skip(half_close.INTERVAL)
+        skip(LOOK_INTERVAL)
         await scene.service.left.acquire()
         await scene.is_idle()
 
