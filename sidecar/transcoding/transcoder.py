@@ -34,7 +34,7 @@ from sidecar.transcoding.request_body import RequestBody, raw_path
 from sidecar.transcoding.responses import ResponseBody, ResponseWriter
 from sidecar.transcoding.router import Match, Router
 from sidecar.transcoding.rules import Rule, read_rules
-from sidecar.transcoding.status import read_status
+from sidecar.transcoding.status import check_size, read_status
 
 # Returns the response to a refused request or a failed call.
 RenderError = Callable[[Request, RequestError | Status], Response]
@@ -99,6 +99,8 @@ class Transcoder:
             response = self._render_error(request, error)
         except DeadlinePassedError:
             response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
+        except grpc.aio.UsageError:  # the channel is closed
+            response = self._render_error(request, Status(code=code_pb2.UNAVAILABLE))
         except ResponseError as error:
             _LOG.error("a response at %s cannot be sent: %s", scope["transcoding.route"], error)
             response = self._render_error(request, Status(code=code_pb2.INTERNAL))
@@ -108,7 +110,7 @@ class Transcoder:
         method = rule.method
         call: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = self._channel.unary_unary(
             f"/{method.containing_service.full_name}/{method.name}",
-            request_serializer=lambda message: message.SerializeToString(),
+            request_serializer=GetMessageClass(method.input_type).SerializeToString,
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
         return _Endpoint(
@@ -147,6 +149,7 @@ class Transcoder:
         try:
             message = await cancellation.response_of(call, request)
         except grpc.aio.AioRpcError as error:
+            check_size(error)
             response = self._render_error(request, read_status(error))
             entries = [*error.initial_metadata(), *error.trailing_metadata()]
             _pass_on(entries, response, options)

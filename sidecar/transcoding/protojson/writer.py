@@ -69,10 +69,13 @@ class JsonWriter:
 
     def field(self, field: FieldDescriptor) -> Write:
         """Return the writer of the value of `field` in a message; null if the field is not set."""
-        name, write = field.name, self._value(field)
+        name, write, has_presence = field.name, self._value(field), field.has_presence
+        # Any: an extension has no message around it, but never is the body of a response.
+        around: Any = field.containing_type
+        has_field = GetMessageClass(around).HasField
 
         def write_field(message: Any) -> JsonTree:
-            if field.has_presence and not message.HasField(name):
+            if has_presence and not has_field(message, name):
                 return None
             return write(getattr(message, name)) if write else getattr(message, name)
 
@@ -98,7 +101,7 @@ class JsonWriter:
         plan = self._plans.get(descriptor)
         if plan is None:
             extension = self._extension if descriptor.is_extendable else None
-            plan = self._plans[descriptor] = _MessagePlan(extension)
+            plan = self._plans[descriptor] = _MessagePlan(GetMessageClass(descriptor), extension)
             self._incomplete.append(descriptor)
         return plan
 
@@ -126,7 +129,11 @@ def _write_map(write_key: Callable[[Any], str], write: Write | None) -> Write:
 class _MessagePlan:
     """Writes a message as an object."""
 
-    def __init__(self, extension: Callable[[FieldDescriptor], Write] | None) -> None:
+    def __init__(
+        self, type_: type[Message], extension: Callable[[FieldDescriptor], Write] | None
+    ) -> None:
+        # Not methods of the message: one of its fields may have the same name.
+        self._has_field, self._list_fields = type_.HasField, type_.ListFields
         self._fields: list[tuple[str, str, bool, Write | None]] = []
         self._extension = extension
 
@@ -136,12 +143,12 @@ class _MessagePlan:
     def write(self, message: Message) -> dict[str, JsonTree]:
         members: dict[str, JsonTree] = {}
         for name, json_name, has_presence, write in self._fields:
-            if has_presence and not message.HasField(name):
+            if has_presence and not self._has_field(message, name):
                 continue
             value = getattr(message, name)
             members[json_name] = write(value) if write else value
         if self._extension is not None:
-            for field, value in message.ListFields():
+            for field, value in self._list_fields(message):
                 if field.is_extension:
                     members[f"[{field.full_name}]"] = self._extension(field)(value)
         return members
