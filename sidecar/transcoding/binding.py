@@ -215,12 +215,13 @@ def _parameter_violation(name: str, predicate: str) -> Violation:
 
 def _uninitialized(message: Message, names: _Names = ()) -> Iterator[_Names]:
     """Yield, for each missing required field, the JSON names that lead to it."""
-    if message.IsInitialized():
+    type_ = type(message)  # a field of the message may have the name of any of its methods
+    if type_.IsInitialized(message):
         return
-    for field in message.DESCRIPTOR.fields:
-        if field.is_required and not message.HasField(field.name):
+    for field in type_.DESCRIPTOR.fields:
+        if field.is_required and not type_.HasField(message, field.name):
             yield (*names, field.json_name)
-    for field, value in message.ListFields():
+    for field, value in type_.ListFields(message):
         if field.message_type is not None:
             for token, inner in _messages(field, value):
                 yield from _uninitialized(inner, (*names, field.json_name, *token))

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from sidecar.transcoding.errors import ClientDisconnectedError, ResponseError
+from sidecar.transcoding.status import check_size
 
 Call = grpc.aio.UnaryUnaryCall[Message, Message]
 StreamCall = grpc.aio.UnaryStreamCall[Message, Message]
@@ -18,11 +19,14 @@ async def response_of(call: Call, request: Request) -> Message:
     """Return the response to `call`; cancel the call as soon as the client disconnects.
 
     Raises grpc.aio.AioRpcError if the call fails, ResponseError if the response cannot be
-    decoded, and ClientDisconnectedError if the client disconnects.
+    decoded or is too large for the channel, and ClientDisconnectedError if the client disconnects.
     """
     watcher = _watch(call, request)
     try:
         return _check(await call)
+    except grpc.aio.AioRpcError as error:
+        check_size(error)
+        raise
     except asyncio.CancelledError as cancelled:
         raise _reason(cancelled, watcher) from None
     finally:
@@ -46,6 +50,9 @@ class Responses:
         """
         try:
             response: Any = await self._call.read()  # EOF has no type of its own
+        except grpc.aio.AioRpcError as error:
+            check_size(error)
+            raise
         except asyncio.CancelledError as cancelled:
             raise _reason(cancelled, self._watcher) from None
         return None if response is grpc.aio.EOF else _check(response)

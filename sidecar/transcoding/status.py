@@ -12,6 +12,8 @@ from google.rpc.status_pb2 import Status
 from grpc.aio import AioRpcError
 from grpc_status import rpc_status
 
+from sidecar.transcoding.errors import ResponseError
+
 # https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 HTTP_STATUS: Mapping[int, int] = MappingProxyType(
     {
@@ -51,6 +53,19 @@ _PHRASES: Mapping[int, str] = MappingProxyType(
 def phrase(status: int) -> str:
     """Return the reason phrase of an HTTP status, the same with every version of Python."""
     return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
+def check_size(error: AioRpcError) -> None:
+    """Raise ResponseError if `error` is no status of the service, but the response was too large.
+
+    gRPC core fails such a call itself, with the code of a service that refuses a caller. Only its
+    text shows the difference.
+    """
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or ""):
+        raise ResponseError("it is larger than the channel accepts")
+
+
+_TOO_LARGE = "CLIENT: Received message larger than max"
 
 
 def read_status(error: AioRpcError) -> Status:

@@ -118,6 +118,8 @@ class Transcoder:
             response = self._render_error(request, error)
         except DeadlinePassedError:
             response = self._render_error(request, Status(code=code_pb2.DEADLINE_EXCEEDED))
+        except grpc.aio.UsageError:  # the channel is closed
+            response = self._render_error(request, Status(code=code_pb2.UNAVAILABLE))
         except ResponseError as error:
             _LOG.error("a response at %s cannot be sent: %s", scope["transcoding.route"], error)
             response = self._render_error(request, Status(code=code_pb2.INTERNAL))
@@ -139,7 +141,7 @@ class Transcoder:
             binder=Binder(rule, readers.json, readers.parameters),
             call=multi_callable(
                 f"/{method.containing_service.full_name}/{method.name}",
-                request_serializer=lambda message: message.SerializeToString(),
+                request_serializer=GetMessageClass(method.input_type).SerializeToString,
                 response_deserializer=GetMessageClass(method.output_type).FromString,
             ),
             writer=writer,

@@ -184,3 +184,41 @@ async def test_deadline_passes_before_the_request_is_complete(serve: Serve, sent
         504,
         {"code": 4, "message": "", "details": []},
     )
+
+
+# Channels that fail by themselves
+
+
+@pytest.mark.parametrize("channel_to", [in_process, over_a_socket])
+async def test_a_closed_channel(channel_to: Open) -> None:
+    """A call that its closed channel refuses is UNAVAILABLE, without a text of the channel."""
+    async with channel_to(handler_of(refuse, LIBRARY)) as channel:
+        app = Transcoder([LIBRARY], channel, render_error=render)
+        await channel.close()
+    answer = await with_body(b"{}").run(app)
+    body = json.loads(answer.body)
+    assert (answer.status, body["code"], body["message"]) == (503, 14, "")
+
+
+async def test_a_response_too_large_for_the_channel(caplog: pytest.LogCaptureFixture) -> None:
+    """A response beyond the limit of the channel is our fault, and not a refusal of the service."""
+
+    async def answer_much(_request: Any, _context: Context) -> Message:
+        return Receipt(name="a" * 5 * 1024 * 1024)  # gRPC's own limit is 4 MiB
+
+    async with over_a_socket(handler_of(answer_much, LIBRARY)) as channel:
+        answer = await with_body(b"{}").run(Transcoder([LIBRARY], channel, render_error=render))
+    body = json.loads(answer.body)
+    assert (answer.status, body["code"], body["message"]) == (500, 13, "")
+    assert "it is larger than the channel accepts" in caplog.text
+
+
+async def test_a_service_without_resources() -> None:
+    """A service that refuses by RESOURCE_EXHAUSTED is told with its own text."""
+
+    async def have_none(_request: Any, context: Context) -> Message:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no more shelves")
+
+    async with over_a_socket(handler_of(have_none, LIBRARY)) as channel:
+        answer = await with_body(b"{}").run(Transcoder([LIBRARY], channel, render_error=render))
+    assert (answer.status, json.loads(answer.body)["message"]) == (429, "no more shelves")

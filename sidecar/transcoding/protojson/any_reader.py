@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from sidecar.transcoding.errors import InvalidValueError, Violations
 from sidecar.transcoding.protojson.location import Arguments, Location, Read
 from sidecar.transcoding.protojson.scalars import read_string
-from sidecar.transcoding.protojson.well_known import has_own_json
+from sidecar.transcoding.protojson.well_known import EMPTY, has_own_json
 from sidecar.transcoding.strict_json import JsonObject, JsonValue
 
 
@@ -44,9 +44,10 @@ class AnyReader:
         message = self._read(descriptor, others, location, violations)
         if len(violations) > count:
             return {}
-        if not message.IsInitialized():
+        type_ = type(message)  # a field of the message may have the name of any of its methods
+        if not type_.IsInitialized(message):
             violations.append(location.violation("must have all required fields"))
-        return {"type_url": urls[0], "value": message.SerializePartialToString()}
+        return {"type_url": urls[0], "value": type_.SerializePartialToString(message)}
 
     def _find(self, urls: list[JsonValue]) -> Descriptor | None:
         """Return the type that the only URL names after its last slash, or None."""
@@ -62,9 +63,14 @@ class AnyReader:
         self, descriptor: Descriptor, value: JsonObject, location: Location, violations: Violations
     ) -> Any:
         make, read = GetMessageClass(descriptor), self._reader_of(descriptor)
-        if not has_own_json(descriptor):
+        names = [name for name, _ in value]
+        # Empty has no JSON of its own, but Go writes it as if it had one.
+        has_value = has_own_json(descriptor) or (
+            descriptor.full_name == EMPTY and names == ["value"]
+        )
+        if not has_value:
             return make(**read(value, location, violations))
-        if [name for name, _ in value] != ["value"]:
+        if names != ["value"]:
             violations.append(
                 location.violation("must have the members @type and value, and no other")
             )

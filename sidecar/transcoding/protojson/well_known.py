@@ -107,13 +107,15 @@ _MAX_SECONDS = 315_576_000_000
 
 def _read_mask(value: JsonValue, _depth: int) -> Mapping[str, list[str]]:
     if not isinstance(value, str) or not _MASK.fullmatch(value):
-        raise InvalidValueError("must be field paths in camel case, such as name,shelf.shelfCode")
+        raise InvalidValueError(_A_MASK)
     paths = _CAPITAL.sub(lambda match: f"_{match[0].lower()}", value)
     return {"paths": paths.split(",") if paths else []}
 
 
-# An underscore would not survive the conversion to snake case and back.
-_MASK = re.compile(r"(?:[A-Za-z0-9.]+(?:,[A-Za-z0-9.]+)*)?")
+# A segment may be `*` or the key of a map (https://google.aip.dev/161), so almost any text. An
+# underscore would not survive the conversion to snake case and back.
+_MASK = re.compile(r"(?:[^\s\x00-\x1f,_]+(?:,[^\s\x00-\x1f,_]+)*)?")
+_A_MASK = "must be field paths in camel case without spaces, such as name,shelf.shelfCode, or *"
 _CAPITAL = re.compile("[A-Z]")
 
 
@@ -139,7 +141,7 @@ WELL_KNOWN: Mapping[str, WellKnown] = MappingProxyType(
         )
     }
 )
-ANY, VALUE = "google.protobuf.Any", "google.protobuf.Value"
+ANY, EMPTY, VALUE = (f"google.protobuf.{name}" for name in ("Any", "Empty", "Value"))
 STRUCT, LIST = "google.protobuf.Struct", "google.protobuf.ListValue"
 WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"

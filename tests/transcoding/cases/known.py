@@ -61,6 +61,8 @@ DURATIONS = (
 MASKS = (
     _KNOWN.both('{"aMask":"a,bC.dE"}', {"aMask": "a,bC.dE"}),
     _KNOWN.both('{"aMask":""}', {"aMask": ""}),
+    _KNOWN.both('{"aMask":"*"}', {"aMask": "*"}),
+    _KNOWN.both('{"aMask":"*.name,labels.env-name"}', {"aMask": "*.name,labels.env-name"}),
     *_KNOWN.refused('{"aMask":["a"]}'),
     _KNOWN.lax("mask", '{"aMask":"a_b"}', {"aMask": "aB"}),
     _KNOWN.lax("mask", '{"aMask":"a,,b"}', {"aMask": "a,b"}),
@@ -134,9 +136,14 @@ ANYS = (
         _any("example.test/library.v1.Shelf", ',"name":"a"'),
         {"anAny": {"@type": "example.test/library.v1.Shelf", "name": "a"}},
     ),
+    # As Go writes it.
+    _KNOWN.both(
+        _any(f"{_TYPES}/google.protobuf.Empty", ',"value":{}'),
+        {"anAny": {"@type": f"{_TYPES}/google.protobuf.Empty"}},
+    ),
     _KNOWN.lax(
         "unknown-member",
-        _any(f"{_TYPES}/google.protobuf.Empty", ',"value":{}'),
+        _any(f"{_TYPES}/google.protobuf.Empty", ',"value":1'),
         {"anAny": {"@type": f"{_TYPES}/google.protobuf.Empty"}},
     ),
     _KNOWN.lax(

@@ -64,6 +64,8 @@ READ: Mapping[tuple[str, str], tuple[dict[str, Any], str | None]] = {
     ),
     ("FieldMask", '""'): ({}, None),
     ("FieldMask", '"a,shelfCode.bC"'): ({"paths": ["a", "shelf_code.b_c"]}, None),
+    ("FieldMask", '"*"'): ({"paths": ["*"]}, None),
+    ("FieldMask", '"labels.env-name,*.a/b"'): ({"paths": ["labels.env-name", "*.a/b"]}, None),
     ("Struct", "{}"): ({}, None),
     ("Struct", '{"":[],"b":null}'): (
         {"fields": {"": {"list_value": {}}, "b": {"null_value": 0}}},
@@ -100,7 +102,7 @@ def test_read(of: tuple[str, str]) -> None:
 
 A_TIME = "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z"
 A_DURATION = "must be a duration in seconds, such as 1.5s"
-PATHS = "must be field paths in camel case, such as name,shelf.shelfCode"
+PATHS = "must be field paths in camel case without spaces, such as name,shelf.shelfCode, or *"
 WRONG: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("Timestamp", A_TIME): (
         "null",
@@ -153,7 +155,17 @@ WRONG: Mapping[tuple[str, str], tuple[str, ...]] = {
         '"--1s"',
         '"1s\\n"',
     ),
-    ("FieldMask", PATHS): ("null", "[]", '"a_b"', '"a,,b"', '","', '"a, b"', '"a,"', '"*"', '"é"'),
+    ("FieldMask", PATHS): (
+        "null",
+        "[]",
+        '"a_b"',
+        '"a,,b"',
+        '","',
+        '"a, b"',
+        '"a,"',
+        '"a\\u0000"',
+        '" "',
+    ),
     ("Struct", "must be an object"): ("null", "[]", '"{}"', "1"),
     ("Struct", "must not have a name twice in an object"): ('{"a":1,"a":1}', '{"b":{"a":1,"a":2}}'),
     ("Struct", "must be a string that UTF-8 can encode"): ('{"\\ud800":1}', '{"a":"\\ud800"}'),

@@ -244,6 +244,18 @@ async def test_problem_documents_by_default() -> None:
     }
 
 
+async def test_a_message_too_large_for_the_channel() -> None:
+    """A message beyond the limit of the channel is our fault, not a refusal of the service."""
+
+    async def answer_much(_request: Any, _context: Context) -> AsyncIterator[Message]:
+        yield Receipt(name="a")
+        yield Receipt(name="a" * 5 * 1024 * 1024)  # gRPC's own limit is 4 MiB
+
+    async with over_a_socket(handler_of(answer_much, STREAMS)) as served:
+        answer = await get(accept=LINES).run(Transcoder([STREAMS], served, render_error=render))
+    assert items_of(answer.body, LINES)[1] == {"code": 13, "message": "", "details": []}
+
+
 async def know(_request: Any, _context: Context) -> AsyncIterator[Message]:
     """Yield a message, and one that JSON cannot hold."""
     yield Known(a_value={"bool_value": True})
