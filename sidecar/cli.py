@@ -28,7 +28,7 @@ from sidecar.settings.sources import SettingsError, load
 _UNFIT = (
     "is missing: this release of the library does not fit; install the versions in requirements.txt"
 )
-_NEEDS_REDIS = "needs the extra shared-limits: pip install 'karmo-sidecar[shared-limits]'"
+_NEEDS_REDIS = "needs the extra shared-limits, which is not installed"
 
 # The commands that need the URL of an auth-api.
 _CALLING = frozenset({"serve", "check-config"})
@@ -154,7 +154,7 @@ def _explain(command: str, arguments: Mapping[str, Any]) -> int:
 
 def _serve(settings: Settings, *, embeds_auth_api: bool) -> int:
     if embeds_auth_api and find_spec("joserfc") is None:
-        return _fail("the embedded auth-api needs the extra dev: pip install 'karmo-sidecar[dev]'")
+        return _fail("the embedded auth-api needs the extra dev, which is not installed")
     startup_signals.prepare(_leave)
     core_dumps.forbid()
     # Without it gRPC core writes a line to standard error for each failed handshake. gRPC

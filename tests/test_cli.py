@@ -362,8 +362,7 @@ async def test_a_store_needs_its_extra(command: str) -> None:
     end = await run(*SIDECAR_WITHOUT_REDIS, command, *flags)
     assert is_refusal(
         end,
-        "SIDECAR_SHARED_LIMITS_URL: needs the extra shared-limits: "
-        "pip install 'karmo-sidecar[shared-limits]'",
+        "SIDECAR_SHARED_LIMITS_URL: needs the extra shared-limits, which is not installed",
     ), end
 
 

@@ -71,7 +71,7 @@ async def test_a_guesser_is_refused_by_the_other_sidecar() -> None:
         assert added >= 3 * LIMIT
         assert page.value("karmo_sidecar_shared_counts_failing") in (0, 1)
         state = await state_of(one)
-        assert state.keys() == {"outcomes", "waiting", "is_failing"}
+        assert state.keys() == {"outcomes", "waiting", "fault"}
 
 
 async def test_a_store_that_fails_costs_no_call() -> None:
@@ -88,7 +88,7 @@ async def test_a_store_that_fails_costs_no_call() -> None:
             page = await scrape(deployment.addresses.admin)
             await eventually(lambda: "wrong secrets not shared" in log.text)
             state = await state_of(deployment)
-    assert state["is_failing"] is True
+    assert state["fault"] == "connection"
     (line,) = (line for line in log.entries if line["message"] == "wrong secrets not shared")
     assert (line["level"], line["server"]) == ("warning", server.address)
     assert hits(log.text, page.text, str(state)) == []

@@ -46,7 +46,7 @@ class Replica:
 
     async def is_failing(self) -> bool:
         """Whether it cannot reach the store."""
-        return bool((await self.sharing())["is_failing"])
+        return (await self.sharing())["fault"] is not None
 
     async def works(self) -> bool:
         """Whether it can reach the store."""

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sidecar import logs
 from sidecar.exchange.shared_counts.names import CountNames
 from sidecar.exchange.shared_counts.report import Report
 from sidecar.exchange.shared_counts.store import Store, StoreError
@@ -36,11 +35,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharingCounts:
-    """The counts so far by `outcomes`, those that wait now, and whether the store fails."""
+    """The counts so far by `outcomes`, those that wait now, and the fault of the store, if any."""
 
     outcomes: Mapping[Outcome, int]
     waiting: int
-    is_failing: bool
+    fault: str | None
 
 
 class Sharing:
@@ -65,7 +64,7 @@ class Sharing:
         return SharingCounts(
             outcomes=dict(self._outcomes),
             waiting=sum(self._waiting.values()),
-            is_failing=self._report.is_failing,
+            fault=self._report.fault,
         )
 
     @property
@@ -85,7 +84,6 @@ class Sharing:
     @asynccontextmanager
     async def running(self, learn: Learn) -> AsyncIterator[None]:
         """Send counts in the context, and close the store at its end. `learn` gets the totals."""
-        logs.event("wrong secrets shared", server=self._store.server)
         task = asyncio.create_task(self._run(learn))
         try:
             yield

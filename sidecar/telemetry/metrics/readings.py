@@ -33,7 +33,7 @@ def readings_of(counts: Counts) -> Iterator[Reading]:
         yield from _by(f"{_PREFIX}throttled_total", counts.throttle.refused, Limit)
     if counts.sharing is not None:
         yield from _by(f"{_PREFIX}shared_counts_total", counts.sharing.outcomes, Outcome)
-        yield Reading(f"{_PREFIX}shared_counts_failing", counts.sharing.is_failing)
+        yield Reading(f"{_PREFIX}shared_counts_failing", counts.sharing.fault is not None)
     if counts.auth_api is not None:
         yield from _of_auth_api(counts.auth_api)
     yield from _of_certificates(counts.certificates)

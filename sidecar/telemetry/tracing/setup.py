@@ -64,7 +64,7 @@ def start(environ: Mapping[str, str] = os.environ) -> Tracing:
 
             tracing = Tracing(*provider.start(endpoint))
         except ModuleNotFoundError:
-            fault = "the extra is missing: pip install 'karmo-sidecar[otel]'"
+            fault = "the extra otel is not installed"
         except Exception as error:  # noqa: BLE001 its text may quote a variable
             fault = f"a variable is wrong: {type(error).__name__}"
         else:

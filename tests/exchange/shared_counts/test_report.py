@@ -6,26 +6,28 @@ from tests.recorded import recorded
 
 
 def test_a_failure_is_reported_once_and_then_seldom() -> None:
-    """One line at the first failure, one for each interval, one when it works again."""
+    """A line at the first success, one of each fault in an interval, one when it works again."""
     clock = Clock()
     report = Report("redis.test:6379", clock)
     with recorded() as log:
         report.succeeded()
-        states = [report.is_failing]
-        for _ in range(5):
-            report.failed("timeout")
+        states = [report.fault]
+        for fault in ("timeout", "timeout", "full", "timeout", "full"):
+            report.failed(fault)
         clock.pass_(INTERVAL)
         report.failed("full")
-        states.append(report.is_failing)
+        states.append(report.fault)
         report.succeeded()
         report.succeeded()
-        states.append(report.is_failing)
-    assert states == [False, True, False]
+        states.append(report.fault)
+    assert states == [None, "full", None]
     lines = [
         (line["level"], line["message"], line["server"], line.get("fault")) for line in log.entries
     ]
     assert lines == [
+        ("info", "wrong secrets shared", "redis.test:6379", None),
         ("warning", "wrong secrets not shared", "redis.test:6379", "timeout"),
+        ("warning", "wrong secrets not shared", "redis.test:6379", "full"),
         ("warning", "wrong secrets not shared", "redis.test:6379", "full"),
         ("info", "wrong secrets shared again", "redis.test:6379", None),
     ]

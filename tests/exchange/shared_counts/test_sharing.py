@@ -215,14 +215,14 @@ async def test_a_store_that_fails_and_is_back() -> None:
             assert [one.guess(f"wrong{number}") for number in range(LIMIT + 1)].count(
                 False
             ) == LIMIT
-            await skip_until(lambda: one.sharing.counts.is_failing)
+            await skip_until(lambda: one.sharing.counts.fault is not None)
             assert one.sharing.counts.outcomes[Outcome.FAILED] == 3 * LIMIT
             assert not other.guess("wrong")
-            await skip_until(lambda: other.sharing.counts.is_failing)
+            await skip_until(lambda: other.sharing.counts.fault is not None)
             server.script = counting()
             skip(PAUSE)
             replicas = one, other
-            await skip_until(lambda: not any(each.sharing.counts.is_failing for each in replicas))
+            await skip_until(lambda: not any(each.sharing.counts.fault for each in replicas))
             for number in range(LIMIT - 1):
                 assert not other.guess(f"new{number}")
             assert other.guess("one more")
@@ -250,7 +250,7 @@ async def test_what_failed_is_not_sent_again() -> None:
 async def test_a_failing_store_is_left_alone_for_a_second() -> None:
     """However many wrong secrets come, a failing store gets one request a second."""
     async with serving(replying(FULL)) as server, opened(server.url) as replica:
-        await skip_until(lambda: replica.sharing.counts.is_failing)
+        await skip_until(lambda: replica.sharing.counts.fault is not None)
         start, seen = asyncio.get_running_loop().time(), len(server.commands)
         while len(server.commands) < seen + 5:
             replica.sharing.count(Limit.ADDRESS_FAILURES, b"192.0.2.1")
@@ -263,6 +263,6 @@ async def test_a_store_that_is_not_there_at_the_start() -> None:
     """A warning tells of it at once, before any wrong secret."""
     with recorded() as log:
         async with serving(replying(None)) as server, opened(server.url) as replica:
-            await eventually(lambda: replica.sharing.counts.is_failing)
+            await eventually(lambda: replica.sharing.counts.fault is not None)
     (line,) = (line for line in log.entries if line["level"] == "warning")
     assert (line["message"], line["fault"]) == ("wrong secrets not shared", "connection")
