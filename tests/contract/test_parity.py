@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -172,3 +173,11 @@ async def test_the_same_request(deployment: Deployment, sent: Sent) -> None:
 async def test_the_same_answer(deployment: Deployment, sent: Sent, reply: bytes) -> None:
     """Any answer of the auth-api has the same outcome by every way."""
     assert_same(await outcomes_of(deployment, sent, reply))
+
+
+@pytest.mark.soak
+@settings(sent_five_times, max_examples=20_000)
+@given(requests)
+async def test_a_hundred_thousand_requests(deployment: Deployment, sent: Sent) -> None:
+    """The same, for 20,000 requests that are sent in five ways."""
+    assert_same(await outcomes_of(deployment, sent, answer(200, TOKEN)))
