@@ -20,6 +20,8 @@ from tests.tls.test_reloading import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Upstream
 from tests.ways import Sent, basic, open_ways
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 CANARY = "canary-5f1c"
 SETTINGS = tuple(Settings.model_fields)
 TOKEN_URL = {"auth_api_token_url": "http://127.0.0.1:9/v1/oauth/token"}

@@ -14,6 +14,8 @@ from tests.sidecar_process import SIDECAR, Ended, as_flags, log_lines, run, serv
 from tests.upstream import Upstream, answer
 from tests.ways import Sent, basic, open_ways
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 KEY = "0123456789abcdefghijklmnopqrstuv"
 VARIABLE = {"SIDECAR_LOG_CLIENT_KEY": KEY}
 CLIENT = "canary-client"

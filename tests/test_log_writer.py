@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TextIO
 
 import pytest
 
-from sidecar.log_writer import DROPPED, MAX_WAITING, LogWriter
+from sidecar.log_writer import DROPPED, MAX_WAITING, LineHandler, LogWriter
 from sidecar.logs import JsonFormatter
 from sidecar.settings.types import Address
 from tests.raw_http import answer_to, request
@@ -146,6 +146,12 @@ async def test_lines_that_find_no_place(pipe: Pipe) -> None:
         line = json.dumps({"message": "x" * MAX_WAITING})
         writer.write_soon(line)
         assert writer.dropped == 1
+
+
+def test_a_handler_of_lines_must_take_them() -> None:
+    """A handler that does not say how it writes finished lines fails, and drops none silently."""
+    with pytest.raises(NotImplementedError):
+        LineHandler().write_soon("{}")
 
 
 def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:

@@ -13,6 +13,8 @@ from sidecar import probe
 from sidecar.settings.types import Address
 from tests.sidecar_process import SIDECAR, Ended, Sidecar, run, serving
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 # Reports what the command has loaded.
 LOADED = (
     "import sys\n"

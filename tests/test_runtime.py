@@ -23,6 +23,8 @@ from tests.sidecar_process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import Deployment, Outcome, Sent, Way, basic, open_ways
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
 # The setting of each listener, by the name of the address.
 SETTINGS = dict(zip(("rest", "grpc", "admin", "auth_api"), LISTENERS, strict=True))

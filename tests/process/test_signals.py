@@ -21,6 +21,8 @@ from tests.sidecar_process import SIDECAR, Sidecar, free, log_lines, serving
 from tests.upstream import Hold, Upstream
 from tests.ways import Outcome, Sent, Way, basic, open_ways
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 SENT = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
 BOTH = ("form", "grpc")
 HANG = 60.0  # seconds; time limit of every wait
