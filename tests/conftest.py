@@ -1,7 +1,7 @@
 """Shared fixtures: one sidecar with a scripted upstream, which each test finds reset."""
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 
 import pytest
 import pytest_asyncio
@@ -10,6 +10,13 @@ from tests.ways import WAYS, Deployment, Way, open_deployment
 
 # By these coverage measures the Python processes that a process starts.
 _COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Start three workers for two cores under `-n auto`: tests also wait for other processes."""
+    cores = yield
+    return cores * 3 // 2
 
 
 @pytest.fixture(scope="session", autouse=True)
