@@ -251,7 +251,7 @@ async def test_a_signal_before_the_imports_ends_it(number: signal.Signals) -> No
     assert end == Ended(status=128 + number, stdout="", stderr="")
 
 
-async def test_other_signals_during_the_start_have_no_effect() -> None:
+async def test_any_other_signal_during_the_start_has_no_effect() -> None:
     """Signals of log rotation while modules are imported do not keep the process from serving."""
     others = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE)
     code = EARLY.format(numbers=[*map(int, others)], names=("sidecar.cli", "grpc", "asyncio"))
