@@ -2,12 +2,25 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import grpc
 
 from sidecar.in_process import InProcessChannel
 
 Open = Callable[[grpc.GenericRpcHandler], AbstractAsyncContextManager[grpc.aio.Channel]]
+
+
+class BuggyChannel(InProcessChannel):
+    """A channel each call over which raises an error that no caller expects."""
+
+    def unary_unary(self, *_arguments: Any, **_options: Any) -> Any:
+        """Return a callable that raises."""
+
+        def call(*_arguments: Any, **_options: Any) -> None:
+            raise LookupError("canary")
+
+        return call
 
 
 @asynccontextmanager

@@ -1,11 +1,37 @@
 """Shared fixtures: one sidecar with a scripted upstream, which each test finds reset."""
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 
 import pytest
 import pytest_asyncio
 
 from tests.ways import WAYS, Deployment, Way, open_deployment
+
+# By these coverage measures the Python processes that a process starts.
+_COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Start three workers for two cores under `-n auto`: tests also wait for other processes."""
+    cores = yield
+    return cores * 3 // 2
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coverage() -> Mapping[str, str]:
+    """Let coverage not measure the processes of tests, because that adds a third to a start."""
+    return {name: os.environ.pop(name) for name in _COVERAGE if name in os.environ}
+
+
+@pytest.fixture(scope="module")
+def measured(_coverage: Mapping[str, str]) -> Iterator[None]:
+    """Let coverage measure the processes of a module that tests what runs in a process only."""
+    os.environ.update(_coverage)
+    yield
+    for name in _coverage:
+        del os.environ[name]
 
 
 @pytest_asyncio.fixture(scope="session", name="_deployment")

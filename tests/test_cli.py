@@ -20,11 +20,13 @@ from tests.tls.test_reloading import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Upstream
 from tests.ways import Sent, basic, open_ways
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 CANARY = "canary-5f1c"
 SETTINGS = tuple(Settings.model_fields)
 TOKEN_URL = {"auth_api_token_url": "http://127.0.0.1:9/v1/oauth/token"}
-# All module finders stay, except that they do not find one top-level name.
-WITHOUT_JOSERFC = """
+# All module finders stay, except that they do not find some top-level names.
+WITHOUT = """
 import sys
 
 class Without:
@@ -32,7 +34,7 @@ class Without:
         self.finder = finder
 
     def find_spec(self, name, *rest):
-        return None if name.split(".")[0] == "joserfc" else self.finder.find_spec(name, *rest)
+        return None if name.split(".")[0] in NAMES else self.finder.find_spec(name, *rest)
 
     def __getattr__(self, name):
         return getattr(self.finder, name)
@@ -41,8 +43,13 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 from sidecar.cli import main
 sys.exit(main())
 """
-SIDECAR_WITHOUT_JOSERFC = (SIDECAR[0], "-c", WITHOUT_JOSERFC)
-SIDECAR_WITHOUT_REDIS = (SIDECAR[0], "-c", WITHOUT_JOSERFC.replace("joserfc", "redis"))
+
+
+def without(*names: str) -> tuple[str, ...]:
+    """Return the command of a sidecar that cannot import `names`."""
+    return SIDECAR[0], "-c", WITHOUT.replace("NAMES", repr(names))
+
+
 STORE = {
     "shared_limits_url": f"redis://:{CANARY}@127.0.0.1:9",
     "log_client_key": "0123456789abcdefghijklmnopqrstuv",
@@ -338,39 +345,28 @@ async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
 
 async def test_dev_tells_what_it_lacks() -> None:
     """Without the extra `dev`, `dev` only says how to install it."""
-    end = await run(*SIDECAR_WITHOUT_JOSERFC, "dev", *free())
-    assert is_refusal(end, "the embedded auth-api needs the extra dev: pip install"), end
-
-
-async def test_serve_lacks_nothing_without_the_extra() -> None:
-    """Without the extra `dev`, `serve` exchanges a token."""
-    async with (
-        Upstream() as upstream,
-        serving(
-            "serve", program=SIDECAR_WITHOUT_JOSERFC, auth_api_token_url=upstream.url
-        ) as sidecar,
-        open_ways(sidecar.addresses) as ways,
-    ):
-        sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))
-        assert (await ways["grpc"](sent)).token == TOKEN
+    end = await run(*without("joserfc"), "dev", *free())
+    assert is_refusal(end, "the embedded auth-api needs the extra dev, which is not installed"), end
 
 
 @pytest.mark.parametrize("command", ["serve", "dev", "check-config"])
 async def test_a_store_needs_its_extra(command: str) -> None:
     """Without the extra `shared-limits`, the URL of a store is a fault that names the extra."""
     flags = as_flags(STORE | (TOKEN_URL if command != "dev" else {}))
-    end = await run(*SIDECAR_WITHOUT_REDIS, command, *flags)
+    end = await run(*without("redis"), command, *flags)
     assert is_refusal(
         end,
         "SIDECAR_SHARED_LIMITS_URL: needs the extra shared-limits, which is not installed",
     ), end
 
 
-async def test_without_a_store_its_extra_is_not_needed() -> None:
-    """Without the extra `shared-limits`, and without a store, `serve` exchanges a token."""
+async def test_serve_needs_no_extra() -> None:
+    """Without the extras `dev` and `shared-limits`, and without a store, `serve` gives a token."""
     async with (
         Upstream() as upstream,
-        serving("serve", program=SIDECAR_WITHOUT_REDIS, auth_api_token_url=upstream.url) as sidecar,
+        serving(
+            "serve", program=without("joserfc", "redis"), auth_api_token_url=upstream.url
+        ) as sidecar,
         open_ways(sidecar.addresses) as ways,
     ):
         sent = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic(),))

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -363,8 +364,9 @@ def module_of(name: str) -> str:
     return name if name in MODULES else name.rpartition(".")[0]
 
 
+@cache
 def graph() -> Mapping[str, set[str]]:
-    """Return the imports of each module."""
+    """Return the imports of each module, read once for all tests."""
     return {
         module: {
             module_of(name.removeprefix("sidecar."))

@@ -16,8 +16,10 @@ from sidecar.settings.sources import load
 from tests.faults.namespaces import enter
 from tests.patience import HANG, PATIENT
 from tests.process.test_listen_addresses import HOSTS, NAMES, WITHOUT_IPV6, ipv6_works
-from tests.sidecar_process import SIDECAR, Ended, as_flags, free, run, started
+from tests.sidecar_process import SIDECAR, Ended, as_flags, free, run, serving, started
 from tests.ways import Sent, basic, open_ways
+
+pytestmark = pytest.mark.usefixtures("measured")
 
 DEMO = Sent(
     fields={"grant_type": "client_credentials"},
@@ -221,8 +223,7 @@ async def test_all_addresses_without_a_public_url() -> None:
     end = await run(*SIDECAR, "check-config", *as_flags(flags))
     right = "The settings are right.\n"
     assert end == Ended(status=0, stdout=right, stderr=f"karmo-sidecar: warning: {WARNING}\n")
-    async with started(*SIDECAR, "dev", *free(rest_listen="0.0.0.0:0")) as sidecar:
-        await sidecar.serve()
+    async with serving("dev", rest_listen="0.0.0.0:0") as sidecar:
         line = json.loads(await sidecar.log.find("setting needs attention"))
         assert (line["level"], line["setting"]) == ("warning", "SIDECAR_PUBLIC_URL")
         assert line["remedy"].startswith("should be set to the URL that partners use")

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TextIO
 
 import pytest
 
-from sidecar.log_writer import DROPPED, MAX_WAITING, DropCause, LogWriter
+from sidecar.log_writer import DROPPED, MAX_WAITING, DropCause, LineHandler, LogWriter
 from sidecar.logs import JsonFormatter
 from sidecar.settings.types import Address
 from tests.raw_http import answer_to, request
@@ -147,6 +147,12 @@ async def test_lines_that_find_no_place(pipe: Pipe) -> None:
         line = json.dumps({"message": "x" * MAX_WAITING})
         writer.write_soon(line)
         assert writer.dropped == {**NONE, DropCause.UNREAD: 1}
+
+
+def test_a_handler_of_lines_must_take_them() -> None:
+    """A handler that does not say how it writes finished lines fails, and drops none silently."""
+    with pytest.raises(NotImplementedError):
+        LineHandler().write_soon("{}")
 
 
 def test_a_pipe_that_is_not_read(pipe: Pipe) -> None:

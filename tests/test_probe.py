@@ -12,6 +12,9 @@ import pytest
 from sidecar import probe
 from sidecar.settings.types import Address
 from tests.sidecar_process import SIDECAR, Ended, Sidecar, run, serving
+from tests.ways import open_deployment
+
+pytestmark = pytest.mark.usefixtures("measured")
 
 # Reports what the command has loaded.
 LOADED = (
@@ -45,8 +48,8 @@ async def test_a_running_sidecar() -> None:
 
 async def test_all_addresses_are_asked_by_loopback() -> None:
     """An admin listener on [::] is asked at 127.0.0.1, by the variables that the sidecar has."""
-    async with serving("dev", admin_listen="[::]:0") as sidecar:
-        env = {"SIDECAR_ADMIN_LISTEN": sidecar.addresses["admin"]}
+    async with open_deployment(admin_listen="[::]:0") as deployment:
+        env = {"SIDECAR_ADMIN_LISTEN": deployment.addresses.by_name()["admin"]}
         assert env["SIDECAR_ADMIN_LISTEN"].startswith("[::]:")
         assert (await run(*SIDECAR, "probe", env=env)).status == 0
 

@@ -23,6 +23,8 @@ from tests.sidecar_process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import Deployment, Outcome, Sent, Way, basic, open_ways
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
 # The setting of each listener, by the name of the address.
 SETTINGS = dict(zip(("rest", "grpc", "admin", "auth_api"), LISTENERS, strict=True))
@@ -206,7 +208,8 @@ import os, signal, sys
 
 def interrupt(event, _):
     if event == "socket.bind":
-        os.kill(os.getpid(), signal.{name})
+        for number in {numbers}:
+            os.kill(os.getpid(), number)
 
 interrupt.__cantrace__ = True  # otherwise coverage misses handlers that run inside
 sys.addaudithook(interrupt)
@@ -218,7 +221,7 @@ sys.exit(main())
 @SIGNALS
 async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> None:
     """A signal before anything answers ends the process as well as a later one."""
-    code = INTERRUPTED.format(name=number.name)
+    code = INTERRUPTED.format(numbers=[int(number)])
     end = await run(SIDECAR[0], "-c", code, "serve", *free(auth_api_token_url=TOKEN_URL))
     assert (end.status, end.stderr) == (0, "")
     assert log_lines(end.stdout)[-1]["message"] == "stopped"
@@ -227,7 +230,7 @@ async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> Non
 @SIGNALS
 async def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None:
     """A signal while modules are imported ends the process with status 0 and no output."""
-    code = INTERRUPTED.format(name=number.name).replace(
+    code = INTERRUPTED.format(numbers=[int(number)]).replace(
         'event == "socket.bind"', 'event == "import" and _[0] == "grpc"'
     )
     end = await run(SIDECAR[0], "-c", code, "serve", *free(auth_api_token_url=TOKEN_URL))
@@ -243,17 +246,15 @@ EARLY = INTERRUPTED.replace(
 @SIGNALS
 async def test_a_signal_before_the_imports_ends_it(number: signal.Signals) -> None:
     """A signal before the command is known ends the process with 128 + n, without a traceback."""
-    code = EARLY.format(name=number.name, names=("sidecar.cli",))
+    code = EARLY.format(numbers=[int(number)], names=("sidecar.cli",))
     end = await run(SIDECAR[0], "-c", code, "serve", *free(auth_api_token_url=TOKEN_URL))
     assert end == Ended(status=128 + number, stdout="", stderr="")
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE]
-)
-async def test_any_other_signal_during_the_start_has_no_effect(number: signal.Signals) -> None:
+async def test_any_other_signal_during_the_start_has_no_effect() -> None:
     """Signals of log rotation while modules are imported do not keep the process from serving."""
-    code = EARLY.format(name=number.name, names=("sidecar.cli", "grpc", "asyncio"))
+    others = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE)
+    code = EARLY.format(numbers=[*map(int, others)], names=("sidecar.cli", "grpc", "asyncio"))
     program = (SIDECAR[0], "-c", code)
     async with serving("serve", program=program, auth_api_token_url=TOKEN_URL) as sidecar:
         sidecar.signal(signal.SIGTERM)

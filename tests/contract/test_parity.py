@@ -18,9 +18,9 @@ from tests.properties import any_text, many, vschar
 from tests.upstream import TOKEN, answer
 from tests.ways import Deployment, Outcome, Sent, basic
 
-sent_five_times = settings(
+by_every_way = settings(
     many,
-    max_examples=150,
+    max_examples=50,
     # One sidecar serves all examples; `outcomes_of` resets its upstream.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -161,14 +161,14 @@ def _texts(outcome: Outcome) -> Mapping[str, Any]:
     return {name: text for name, text in (outcome.problem or {}).items() if name != "instance"}
 
 
-@sent_five_times
+@by_every_way
 @given(requests)
 async def test_the_same_request(deployment: Deployment, sent: Sent) -> None:
     """Any request has the same outcome by every way."""
     assert_same(await outcomes_of(deployment, sent, answer(200, TOKEN)))
 
 
-@sent_five_times
+@by_every_way
 @given(good, replies)
 async def test_the_same_answer(deployment: Deployment, sent: Sent, reply: bytes) -> None:
     """Any answer of the auth-api has the same outcome by every way."""
@@ -176,8 +176,16 @@ async def test_the_same_answer(deployment: Deployment, sent: Sent, reply: bytes)
 
 
 @pytest.mark.soak
-@settings(sent_five_times, max_examples=20_000)
+@settings(by_every_way, max_examples=20_000)
 @given(requests)
 async def test_a_hundred_thousand_requests(deployment: Deployment, sent: Sent) -> None:
     """The same, for 20,000 requests that are sent in five ways."""
     assert_same(await outcomes_of(deployment, sent, answer(200, TOKEN)))
+
+
+@pytest.mark.soak
+@settings(by_every_way, max_examples=1500)
+@given(good, replies)
+async def test_the_same_answer_for_long(deployment: Deployment, sent: Sent, reply: bytes) -> None:
+    """Many more answers of the auth-api have the same outcome by every way."""
+    assert_same(await outcomes_of(deployment, sent, reply))

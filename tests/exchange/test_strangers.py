@@ -162,5 +162,11 @@ class Strangers(RuleBasedStateMachine):
         self.scene.close()
 
 
+class StrangersForLong(Strangers):
+    """The same machine, for more examples."""
+
+
 TestStrangers = Strangers.TestCase
-TestStrangers.settings = settings(many, max_examples=20, stateful_step_count=30)
+TestStrangers.settings = settings(many, max_examples=8, stateful_step_count=30)
+TestStrangersForLong = pytest.mark.soak(StrangersForLong.TestCase)
+TestStrangersForLong.settings = settings(many, max_examples=200, stateful_step_count=30)

@@ -26,7 +26,7 @@ from tests.sidecar_process import SIDECAR, Ended, find_tool, free, log_lines, ru
 from tests.test_runtime import UNHURRIED, Scene, callers, open_scene
 from tests.tls.test_reloading import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Hold, Upstream
-from tests.ways import Outcome, Sent, Way, basic, open_ways
+from tests.ways import Outcome, Sent, Way, basic, open_deployment, open_ways
 
 SECRET = "canary-secret-of-the-process"
 CALL = Sent(fields={"grant_type": "client_credentials"}, authorization=(basic("partner", SECRET),))
@@ -165,8 +165,8 @@ def is_being_read(fifo: Path, held: list[int]) -> bool:
 async def test_p01_a_silent_grpc_connection_is_given_up() -> None:
     """As the end waits for it, it has as long as the header of a REST request."""
     async with (
-        serving("serve", auth_api_token_url=NOBODY, header_timeout="1s") as sidecar,
-        connected(sidecar.addresses["grpc"]) as (reader,),
+        open_deployment(header_timeout="1s") as deployment,
+        connected(str(deployment.addresses.grpc)) as (reader,),
     ):
         assert b"before handshake timeout" in await reader.read()  # else it is "settings_timeout"
 
@@ -200,6 +200,7 @@ async def test_p01_each_signal_hastens_the_end() -> None:
         assert is_clean(await scene.sidecar.ended())
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 async def test_p01_a_further_signal_answers_each_call(tmp_path: Path, *, over_tls: bool) -> None:
     """In the drain a further SIGTERM ends each call, however far it has come, with an answer."""
@@ -363,14 +364,13 @@ async def test_p09_ipv6_alone() -> None:
     if not has_ipv6():
         pytest.skip("no IPv6 here")
     listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "[::1]:0")
-    async with Upstream() as upstream:
-        flags = free(auth_api_token_url=upstream.url, **listen)
-        async with started(*SIDECAR, "serve", *flags) as sidecar:
-            await sidecar.serve()
-            async with callers(sidecar.addresses) as made:
-                assert await made.probe("/readyz") == 200
-                for way in ("form", "grpc"):
-                    assert (await made.ways[way](CALL)).token == TOKEN
+    async with (
+        open_deployment(**listen) as deployment,
+        callers(deployment.addresses.by_name()) as made,
+    ):
+        assert await made.probe("/readyz") == 200
+        for way in ("form", "grpc"):
+            assert (await made.ways[way](CALL)).token == TOKEN
 
 
 def has_ipv6() -> bool:

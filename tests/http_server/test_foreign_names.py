@@ -7,6 +7,8 @@ import pytest
 from sidecar.http_server.foreign_names import ATTRIBUTES, NAMES, find_missing
 from tests.sidecar_process import ROOT, SIDECAR, free, run
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 MOST = 8  # may only become less
 TAKE_AWAY = """
 import sys

@@ -28,11 +28,11 @@ async def fuzzed(scene: Scene, *, examples: int, has_credentials: bool, seed: in
 
 @both
 async def test_document_and_server_agree(scene: Scene, *, has_credentials: bool) -> None:
-    """Some hundred requests, valid and invalid by the document, get the described responses."""
-    result = await fuzzed(scene, examples=100, has_credentials=has_credentials)
+    """Some eighty requests, valid and invalid by the document, get the described responses."""
+    result = await fuzzed(scene, examples=30, has_credentials=has_credentials)
     assert result.failures == []
     assert {"examples", "coverage", "fuzzing"} <= result.requests.keys()
-    assert result.requests.total() >= 130
+    assert result.requests.total() >= 80
     assert {200, 400, 405} <= result.statuses.keys()
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests import sidecar_process
 from tests.sidecar_process import ROOT, SIDECAR, free, run, started
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 # The limit that a shell may have set, so that a dump would be in the working directory.
 UNLIMITED = 'ulimit -S -c "$(ulimit -H -c)" && cd "$0" && PYTHONPATH="$OLDPWD" exec "$@"'
 FORBIDDEN = """

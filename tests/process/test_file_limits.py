@@ -8,6 +8,8 @@ import pytest
 
 from tests.sidecar_process import SIDECAR, printed, run, serving
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 URL = "http://127.0.0.1:9/v1/oauth/token"
 SCRIPT = """
 import json, resource, sys

@@ -13,6 +13,8 @@ from sidecar.settings.types import Address
 from tests.faults.namespaces import enter
 from tests.sidecar_process import run
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 # In a namespace with its own names, without DNS.
 NAMES = """
 mount --bind "$1/hosts" /etc/hosts

@@ -30,6 +30,7 @@ from sidecar.process import sockets
 from sidecar.rest import app as rest_app
 from sidecar.settings.types import Address
 from sidecar.transcoding import Options
+from tests.channels import BuggyChannel
 from tests.raw_http import FORM, Received, answer_to, request
 from tests.raw_http import sent as sent_to
 from tests.recorded import Line, recorded
@@ -164,10 +165,8 @@ async def test_a_client_without_an_address_has_its_line(request_id: str) -> None
 
 async def test_a_fault_of_ours_is_a_problem(request_id: str) -> None:
     """A bug below REST is answered as a problem without its text, and has a line and a record."""
-    channel = InProcessChannel()
-    await channel.close()
     with recorded() as log:
-        async with client_of(channel) as client:
+        async with client_of(BuggyChannel()) as client:
             response = await client.post(TOKEN, data=FIELDS, headers={"X-Request-Id": request_id})
         line = await log.access_line(request_id)
     assert response.status_code == 500
@@ -176,8 +175,8 @@ async def test_a_fault_of_ours_is_a_problem(request_id: str) -> None:
     assert_headers(response.headers)
     assert (line["status"], line["route"], line["karmo_code"]) == (500, TOKEN, "50090001")
     (entry,) = (entry for entry in log.entries if entry["level"] == "error")
-    assert (entry["message"], entry["error"]) == ("the REST application failed", "UsageError")
-    assert "Channel is closed" not in log.text + response.text
+    assert (entry["message"], entry["error"]) == ("the REST application failed", "LookupError")
+    assert "canary" not in log.text + response.text
 
 
 # The life of the application

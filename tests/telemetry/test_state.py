@@ -21,7 +21,7 @@ from sidecar.telemetry.state import to_json, versions
 from tests.sidecar_process import Sidecar, serving
 from tests.tls.test_reloading import Mount, leaf_of, pair, trust
 from tests.upstream import Hold, Upstream
-from tests.ways import Sent, basic, open_ways
+from tests.ways import Sent, basic, open_deployment, open_ways
 
 KEY = "canary-0123456789-0123456789-0123456789"
 CLIENT, SECRET = "canary-client", "canary-secret"
@@ -64,8 +64,13 @@ def test_versions() -> None:
 
 async def read(sidecar: Sidecar) -> Mapping[str, Any]:
     """Return the state of a running sidecar."""
+    return await read_at(sidecar.addresses["admin"])
+
+
+async def read_at(admin: str) -> Mapping[str, Any]:
+    """Return the state at the address of an admin listener."""
     async with httpx2.AsyncClient(trust_env=False, timeout=HANG) as client:
-        response = await client.get(f"http://{sidecar.addresses['admin']}/state")
+        response = await client.get(f"http://{admin}/state")
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     assert response.headers["cache-control"] == "no-store"
@@ -164,12 +169,12 @@ async def test_an_auth_api_that_is_down() -> None:
     """The state says that fail-fast is active."""
     async with (
         asyncio.timeout(HANG),
-        serving("serve", auth_api_token_url="http://127.0.0.1:9/token") as sidecar,
-        open_ways(sidecar.addresses) as ways,
+        open_deployment(auth_api_token_url="http://127.0.0.1:9/token") as deployment,
     ):
         for _ in range(5):
-            await ways["form"](SENT)
-        assert (await read(sidecar))["auth_api"]["is_down"] is True
+            await deployment.ways["form"](SENT)
+        state = await read_at(str(deployment.addresses.admin))
+    assert state["auth_api"]["is_down"] is True
 
 
 async def test_the_certificates(tmp_path: Path) -> None:
@@ -183,11 +188,9 @@ async def test_the_certificates(tmp_path: Path) -> None:
         "grpc_tls_key": str(folder / "tls.key"),
         "grpc_tls_client_ca": str(folder / "ca.crt"),
     }
-    async with (
-        asyncio.timeout(HANG),
-        serving("serve", auth_api_token_url="http://127.0.0.1:9/token", **flags) as sidecar,
-    ):
-        own, authorities = (await read(sidecar))["certificates"]
+    async with asyncio.timeout(HANG), open_deployment(**flags) as deployment:
+        state = await read_at(str(deployment.addresses.admin))
+    own, authorities = state["certificates"]
     assert own == {
         "listener": "grpc",
         "file": flags["grpc_tls_certificate"],

@@ -68,11 +68,9 @@ async def test_the_phases_of_a_drain() -> None:
         assert all([(await call).token for call in calls])
 
 
-async def test_the_process_and_its_release() -> None:
+async def test_the_process_and_its_release(deployment: Deployment) -> None:
     """The metrics have the release, CPU, memory and descriptors of the process."""
-    async with open_scene() as scene:
-        page = await scrape(scene.callers.addresses["admin"])
-        scene.hold.release.set()
+    page = await scrape(deployment.addresses.admin)
     labels = {"version": version("karmo-sidecar"), "grpcio": version("grpcio")}
     assert page.value("karmo_sidecar_build_info", **labels) == 1
     assert page.value("process_resident_memory_bytes") > 10 * 2**20

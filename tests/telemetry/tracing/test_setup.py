@@ -18,6 +18,8 @@ from tests.sidecar_process import log_lines, serving
 from tests.telemetry.tracing.collector import needs_the_extra
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 URL = "http://canary:canary@127.0.0.1:9/otlp/"
 ON: Mapping[str, str] = MappingProxyType({ENDPOINT: URL})

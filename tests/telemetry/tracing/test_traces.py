@@ -3,19 +3,22 @@
 import asyncio
 import base64
 import re
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from signal import SIGTERM
 from typing import Any
 
 import grpc
 import httpx2
 import pytest
+import pytest_asyncio
 from grpc.aio import AioRpcError
 from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
+from tests.faults.conditions import eventually
 from tests.faults.wire import held_port
 from tests.patience import HANG
 from tests.sidecar_process import ROOT, Sidecar, log_lines, serving
@@ -28,18 +31,22 @@ METHOD = "karmo.auth.v1.TokenService/ExchangeToken"
 ROUTE = "POST /v1/oauth/token"
 FORM = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
 
-pytestmark = pytest.mark.usefixtures("_extra")
+pytestmark = pytest.mark.usefixtures("_extra", "measured")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def _extra() -> None:
     needs_the_extra()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A sidecar between a scripted auth-api and a collector."""
+    """A sidecar between a scripted auth-api and a collector.
 
+    The log has `before` lines of other tests.
+    """
+
+    before: int = 0
     sidecar: Sidecar
     upstream: Upstream
     collector: Collector
@@ -65,6 +72,19 @@ class Scene:
         found = [re.search(rb"(?i)\r\ntraceparent: (\S+)", data) for data in self.upstream.requests]
         return [match[1].decode() for match in found if match]
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the records of the log so far."""
+        return log_lines("".join(self.sidecar.log.seen[self.before :]))
+
+    async def lines_of(self, message: str, *, count: int = 1) -> list[dict[str, Any]]:
+        """Wait for `count` records with `message`; return all of them so far."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.lines() if line["message"] == message]
+
+        await eventually(lambda: len(found()) >= count)
+        return found()
+
 
 @asynccontextmanager
 async def scene(variables: Mapping[str, str] | None = None, **flags: str) -> AsyncIterator[Scene]:
@@ -88,6 +108,24 @@ async def scene(variables: Mapping[str, str] | None = None, **flags: str) -> Asy
             )
 
 
+@pytest_asyncio.fixture(scope="module", name="_shared")
+async def _run_shared() -> AsyncIterator[Scene]:
+    async with scene() as shared:
+        yield shared
+
+
+@pytest_asyncio.fixture(name="ours")
+async def _clear(_shared: Scene) -> Scene:
+    """Return the shared scene, without spans, lines and requests of the tests before."""
+    marker = str(uuid.uuid4())
+    headers = {"traceparent": UNSAMPLED, "X-Request-Id": marker}
+    await _shared.rest.get("/problems", headers=headers)
+    await _shared.sidecar.log.find(marker)  # the lines of the tests before stand above it
+    _shared.upstream.reset()
+    _shared.collector.requests.clear()
+    return replace(_shared, before=len(_shared.sidecar.log.seen))
+
+
 def of_kind(spans: list[Span], kind: str) -> Span:
     """Return the only span of `kind`."""
     (span,) = (span for span in spans if span.kind == kind)
@@ -100,21 +138,14 @@ def traceparent_of(span: Span) -> str:
     return f"00-{span.trace_id}-{span.span_id}-"
 
 
-async def lines_of(sidecar: Sidecar, message: str) -> list[dict[str, Any]]:
-    """Wait for a line with `message`; return all of them so far."""
-    await sidecar.log.find(f'"message": "{message}"')
-    return [line for line in log_lines("".join(sidecar.log.seen)) if line["message"] == message]
-
-
-async def test_a_rest_call() -> None:
+async def test_a_rest_call(ours: Scene) -> None:
     """Request, RPC and try are spans one below the other, in the caller's trace."""
-    async with scene() as ours:
-        response = await ours.post({"traceparent": SAMPLED, "tracestate": "a=1,b=2"})
-        assert response.status_code == 200
-        spans = await ours.collector.wait_for(3)
-        client, rpc, server = spans
-        (line,) = await lines_of(ours.sidecar, "call")
-        sent = ours.upstream.requests[0]
+    response = await ours.post({"traceparent": SAMPLED, "tracestate": "a=1,b=2"})
+    assert response.status_code == 200
+    spans = await ours.collector.wait_for(3)
+    client, rpc, server = spans
+    (line,) = await ours.lines_of("call")
+    sent = ours.upstream.requests[0]
     assert [span.trace_id for span in spans] == [TRACE] * 3 == [line["trace_id"]] * 3
     assert [span.state for span in spans] == ["a=1,b=2"] * 3
     assert [span.is_error for span in spans] == [False] * 3
@@ -154,15 +185,14 @@ async def test_a_rest_call() -> None:
     )
 
 
-async def test_a_grpc_call() -> None:
+async def test_a_grpc_call(ours: Scene) -> None:
     """The call is the server span; without a context it begins a trace, which the log names."""
-    async with scene() as ours:
-        await ours.call()
-        client, server = await ours.collector.wait_for(2)
-        (line,) = await lines_of(ours.sidecar, "call")
-        (sent,) = ours.sent_upstream()
-        await ours.call(("traceparent", SAMPLED), ("tracestate", "a=1"))
-        below = (await ours.collector.wait_for(4))[3]
+    await ours.call()
+    client, server = await ours.collector.wait_for(2)
+    (line,) = await ours.lines_of("call")
+    (sent,) = ours.sent_upstream()
+    await ours.call(("traceparent", SAMPLED), ("tracestate", "a=1"))
+    below = (await ours.collector.wait_for(4))[3]
     assert (server.name, server.kind, server.parent_id) == (METHOD, "server", "")
     assert server.attributes == {
         "rpc.system.name": "grpc",
@@ -205,13 +235,12 @@ async def test_a_second_try() -> None:
     ids=["wrong secret", "upstream fails", "upstream babbles"],
 )
 async def test_a_failed_call(
-    reply: bytes, status: int, client_error: str, server_error: str | None
+    reply: bytes, status: int, client_error: str, server_error: str | None, ours: Scene
 ) -> None:
     """4xx is an error of the client span alone; 5xx and faults are errors of every span."""
-    async with scene() as ours:
-        ours.upstream.reply = reply
-        response = await ours.post()
-        client, rpc, server = await ours.collector.wait_for(3)
+    ours.upstream.reply = reply
+    response = await ours.post()
+    client, rpc, server = await ours.collector.wait_for(3)
     assert response.status_code == server.attributes["http.response.status_code"] == status
     assert (client.is_error, client.attributes["error.type"]) == (True, client_error)
     for span in (rpc, server):
@@ -220,46 +249,43 @@ async def test_a_failed_call(
     assert server.attributes["karmo.reason"] == (server_error or "INVALID_CLIENT")
 
 
-async def test_a_caller_that_gives_up() -> None:
+async def test_a_caller_that_gives_up(ours: Scene) -> None:
     """A try that nobody waits for any more ends as cancelled."""
-    async with scene() as ours:
-        ours.upstream.script = ours.upstream.hang
-        call = asyncio.create_task(ours.call())
-        await ours.upstream.received.wait()
-        call.cancel()
-        client, server = await ours.collector.wait_for(2)
+    ours.upstream.script = ours.upstream.hang
+    call = asyncio.create_task(ours.call())
+    await ours.upstream.received.wait()
+    call.cancel()
+    client, server = await ours.collector.wait_for(2)
     assert client.attributes["error.type"] == "cancelled"
     assert server.attributes["rpc.response.status_code"] == "CANCELLED"
     assert (client.is_error, server.is_error) == (True, False)
 
 
-async def test_unsampled() -> None:
+async def test_unsampled(ours: Scene) -> None:
     """What the caller does not sample is not exported, but passed on, and the log names it."""
-    async with scene() as ours:
-        assert (await ours.post({"traceparent": UNSAMPLED})).status_code == 200
-        await ours.call(("traceparent", UNSAMPLED))
-        assert (await ours.post({"traceparent": SAMPLED})).status_code == 200
-        spans = await ours.collector.wait_for(3)
-        passed_on = ours.sent_upstream()
-        lines = await lines_of(ours.sidecar, "call")
+    assert (await ours.post({"traceparent": UNSAMPLED})).status_code == 200
+    await ours.call(("traceparent", UNSAMPLED))
+    assert (await ours.post({"traceparent": SAMPLED})).status_code == 200
+    spans = await ours.collector.wait_for(3)
+    passed_on = ours.sent_upstream()
+    lines = await ours.lines_of("call", count=3)
     assert len(spans) == 3  # those of the last call
     assert [line[:36] for line in passed_on] == [f"00-{TRACE}-"] * 3
     assert [line[-2:] for line in passed_on] == ["00", "00", "01"]
     assert [line["trace_id"] for line in lines] == [TRACE] * 3
 
 
-async def test_requests_that_are_no_calls() -> None:
+async def test_requests_that_are_no_calls(ours: Scene) -> None:
     """Unknown paths and methods leave no text of the caller; health checks leave nothing."""
-    async with scene() as ours:
-        empty: Callable[[bytes], bytes] = bytes
-        await ours.channel.unary_unary("/grpc.health.v1.Health/Check", empty)(b"")
-        await ours.rest.get("/canary?canary=1")
-        await ours.rest.request("BREW", "/v1/oauth/token")
-        await ours.rest.request("BREW", "/problems")
-        with pytest.raises(AioRpcError):
-            await ours.channel.unary_unary("/canary/Canary", empty)(b"")
-        await ours.rest.get("/problems")
-        spans = await ours.collector.wait_for(5)
+    empty: Callable[[bytes], bytes] = bytes
+    await ours.channel.unary_unary("/grpc.health.v1.Health/Check", empty)(b"")
+    await ours.rest.get("/canary?canary=1")
+    await ours.rest.request("BREW", "/v1/oauth/token")
+    await ours.rest.request("BREW", "/problems")
+    with pytest.raises(AioRpcError):
+        await ours.channel.unary_unary("/canary/Canary", empty)(b"")
+    await ours.rest.get("/problems")
+    spans = await ours.collector.wait_for(5)
     assert {span.name for span in spans} == {
         "GET",
         "HTTP",
@@ -353,20 +379,14 @@ async def test_a_collector_that_answers_an_error(status: int, *, retried: bool) 
         ours.collector.reply = good
         await ours.post()
         await ours.sidecar.log.find("traces sent again")
-        (line,) = await lines_of(ours.sidecar, "traces not sent")
-        (again,) = await lines_of(ours.sidecar, "traces sent again")
-        others = others_in(ours.sidecar)
+        (line,) = await ours.lines_of("traces not sent")
+        (again,) = await ours.lines_of("traces sent again")
+        others = [line["message"] for line in ours.lines() if line["logger"] != "sidecar.access"]
     assert line["fault"] == f"status {status}"
     assert line["endpoint"] == f"{ours.collector.url}/v1/traces"
     assert line["level"] == "warning"
     assert again["lost_spans"] >= (0 if retried else 3)
     assert others == ["traces on", "serving", "traces not sent", "traces sent again"]
-
-
-def others_in(sidecar: Sidecar) -> list[str]:
-    """Return the messages of the log that belong to no call."""
-    lines = log_lines("".join(sidecar.log.seen))
-    return [line["message"] for line in lines if line["logger"] != "sidecar.access"]
 
 
 @pytest.mark.timing("the process waits for no answer of the collector, however slow it is")
@@ -392,7 +412,7 @@ async def test_a_collector_that_cannot_be_reached(*, is_there: bool) -> None:
             if is_there:
                 await hanging.wait()
             else:
-                (line,) = await lines_of(ours.sidecar, "traces not sent")
+                (line,) = await ours.lines_of("traces not sent")
                 assert (line["fault"], line["lost_spans"]) == ("ConnectionError", 0)
             for _ in range(20):
                 assert (await ours.post()).status_code == 200
