@@ -17,6 +17,7 @@ from sidecar.http_server.connection import REFUSAL
 
 Probe = Callable[[], bool]
 _NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
+_FROM_BROWSERS = frozenset({"origin", "sec-fetch-site"})
 
 
 def build(
@@ -46,8 +47,9 @@ def build(
         if not _is_local(request):
             # The listener may be open to probes from other machines, which must not stop us.
             return _refuse(403, "A drain must be requested from this machine.")
-        if "origin" in request.headers:
-            # Browsers send Origin (RFC 6454 section 7.3). A web page must not stop us either.
+        if _FROM_BROWSERS & set(request.headers):
+            # Browsers send Origin (RFC 6454 section 7.3), and newer ones Sec-Fetch-Site
+            # (https://www.w3.org/TR/fetch-metadata/). A web page must not stop us either.
             return _refuse(403, "A drain must not be requested by a web page.")
         drain()
         return _respond("draining", status_code=202)

@@ -104,6 +104,11 @@ async def test_drain(host: str) -> None:
             "A drain must not be requested by a web page.",
         ),
         ("127.0.0.1", {"Origin": "null"}, "A drain must not be requested by a web page."),
+        (
+            "127.0.0.1",
+            {"Sec-Fetch-Site": "cross-site"},
+            "A drain must not be requested by a web page.",
+        ),
     ],
 )
 async def test_nobody_else_may_drain(host: str, origin: Mapping[str, str], detail: str) -> None:

@@ -118,7 +118,8 @@ async def test_many_secrets_of_one_client(deployment: Deployment, guesser: str, 
     problem = refused.json()
     assert problem["karmoCode"] == "42920001"
     assert problem["detail"] == (
-        "There were 5 wrong secrets in a minute for this client from this address. "
+        "There were 5 wrong secrets, or requests that were given up, in a minute for this client "
+        "from this address. "
         "Check the secret, and try again later."
     )
     assert "www-authenticate" not in refused.headers

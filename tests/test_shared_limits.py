@@ -88,7 +88,7 @@ async def test_a_store_that_fails_costs_no_call() -> None:
             page = await scrape(deployment.addresses.admin)
             await eventually(lambda: "wrong secrets not shared" in log.text)
             state = await state_of(deployment)
-    assert state["fault"] == "connection"
+    assert state["fault"] == "denied"
     (line,) = (line for line in log.entries if line["message"] == "wrong secrets not shared")
     assert (line["level"], line["server"]) == ("warning", server.address)
     assert hits(log.text, page.text, str(state)) == []

@@ -9,6 +9,7 @@ from sidecar.problems import Problem
 # invented clients cannot fill the memory.
 MAX_WINDOWS = 50_000
 MINUTE = 60.0
+_COUNTED = "wrong secrets, or requests that were given up,"
 
 
 class FailureLimit:
@@ -42,13 +43,13 @@ class FailureLimit:
             return None
         if failures < self._amount:
             return too_many(
-                f"There were wrong secrets in the last minute {self._scope}, so at most "
+                f"There were {_COUNTED} in the last minute {self._scope}, so at most "
                 f"{self._amount - failures} requests may be in flight. Check the secret, and try "
                 "again when one has ended.",
                 1,
             )
         return too_many(
-            f"There were {self._amount} wrong secrets in a minute {self._scope}. "
+            f"There were {self._amount} {_COUNTED} in a minute {self._scope}. "
             "Check the secret, and try again later.",
             self.failures.seconds_left(key, now),
         )

@@ -3,9 +3,12 @@
 A wrong secret is counted three times, each with a limit of its own: for the client and the
 address, for the address, and for the client over all addresses. The third limit does not
 apply at an address where the client succeeded within 24 hours, so guesses from elsewhere
-cannot lock the client out there. An address is an IPv4 address or an IPv6 /64 network.
+cannot lock the client out there. A call that its caller gave up is counted by the first two
+limits, unless the client succeeded there within 24 hours. An address is an IPv4 address or an
+IPv6 /64 network.
 """
 
+import asyncio
 import hashlib
 import secrets
 import time
@@ -199,14 +202,19 @@ class Throttle:
             if is_new:
                 self._shared_address.succeeded(pair[:_HASH_BYTES], pair[_HASH_BYTES:])
         elif isinstance(error, RejectedError):
-            self._count_failure(pair, counted, credentials)
+            if credentials.authorization is not None:
+                self._guesses.renew(pair + self._hash(credentials.client_secret), self._now())
+            self._count_failure(counted)
+        elif isinstance(error, asyncio.CancelledError) and not self._is_trusted(pair):
+            # Its caller left, or its deadline passed. A guesser could see from that alone that a
+            # secret is wrong, where the auth-api takes longer to refuse than to accept.
+            self._count_failure([one for one in counted if one[0] is not Limit.ALL_FAILURES])
 
-    def _count_failure(
-        self, pair: bytes, counted: _Counted, credentials: ClientCredentials
-    ) -> None:
+    def _is_trusted(self, pair: bytes) -> bool:
+        return self._trusted.count(pair, self._now()) > 0
+
+    def _count_failure(self, counted: _Counted) -> None:
         now = self._now()
-        if credentials.authorization is not None:
-            self._guesses.renew(pair + self._hash(credentials.client_secret), now)
         for name, limit, key in counted:
             limit.failures.add(key, now)
             if self._on_failure is not None:

@@ -8,7 +8,7 @@ from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.client_credentials import ClientCredentials
 from sidecar.client_address import UNIX_PEER
-from sidecar.exchange.throttle import TRUST
+from sidecar.exchange.throttle import TRUST, Throttle
 from sidecar.problems import Problem, ProblemError
 from tests.exchange.throttled import (
     FAILED,
@@ -31,8 +31,8 @@ def test_wrong_secrets_of_one_client_from_one_address() -> None:
     refusal = exchange(throttle, credentials(secret="another"))
     assert refusal == Problem(
         reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS,
-        detail="There were 3 wrong secrets in a minute for this client from this address. "
-        "Check the secret, and try again later.",
+        detail="There were 3 wrong secrets, or requests that were given up, in a minute for this "
+        "client from this address. Check the secret, and try again later.",
         retry_after=40,
     )
 
@@ -128,9 +128,9 @@ def test_calls_in_flight_count_beside_a_wrong_secret() -> None:
     with throttle.attempt(HERE, credentials()), throttle.attempt(HERE, credentials()):
         assert exchange(throttle, credentials()) == Problem(
             reason=pb.PROBLEM_REASON_TOO_MANY_ATTEMPTS,
-            detail="There were wrong secrets in the last minute for this client from this address, "
-            "so at most 2 requests may be in flight. Check the secret, and try again when one has "
-            "ended.",
+            detail="There were wrong secrets, or requests that were given up, in the last minute "
+            "for this client from this address, so at most 2 requests may be in flight. Check the "
+            "secret, and try again when one has ended.",
             retry_after=1,
         )
     assert exchange(throttle, credentials(), error=None) is None
@@ -163,6 +163,45 @@ def test_a_stranger_who_leaves_locks_nobody_out() -> None:
     assert exchange(throttle, credentials(), THERE, error=None) is None
 
 
+def give_up(throttle: Throttle, times: int, address: str = HERE) -> list[bool]:
+    """Give up `times` exchanges with different secrets; return whether each was refused."""
+    refused = []
+    for number in range(times):
+        try:
+            one = throttle.attempt(address, credentials(secret=f"{address}{number}"))
+        except ProblemError:
+            refused.append(True)
+        else:
+            end(one, asyncio.CancelledError())
+            refused.append(False)
+    return refused
+
+
+def test_who_gives_up_guesses_no_more_often() -> None:
+    """An exchange that its caller gives up counts like a wrong secret of its address."""
+    throttle, _ = make(address_failures=5)
+    assert give_up(throttle, 5) == [False] * 3 + [True] * 2
+    assert guess(throttle, 3, client="other") == [False] * 2 + [True]
+    assert guess(throttle, 1, THERE) == [False]
+
+
+def test_given_up_exchanges_of_a_known_client_do_not_count() -> None:
+    """Where a client has succeeded lately, it may give up as often as it wants."""
+    throttle, clock = make()
+    assert exchange(throttle, credentials(), error=None) is None
+    assert give_up(throttle, 20) == [False] * 20
+    clock.now += TRUST + 1
+    assert give_up(throttle, 4) == [False] * 3 + [True]
+
+
+def test_given_up_exchanges_do_not_count_for_all_addresses() -> None:
+    """Callers who give up anywhere do not reach the limit of a client over all addresses."""
+    throttle, _ = make(all_failures=5)
+    for number in range(20):
+        assert give_up(throttle, 1, f"192.0.3.{number}") == [False]
+    assert exchange(throttle, credentials(), error=None) is None
+
+
 def test_wrong_secrets_from_everywhere() -> None:
     """Guesses from all addresses are limited, except where the client succeeded lately."""
     throttle, clock = make(all_failures=20)
@@ -173,7 +212,8 @@ def test_wrong_secrets_from_everywhere() -> None:
     refusal = exchange(throttle, credentials(), THERE, error=None)
     assert refusal is not None
     assert refusal.detail == (
-        "There were 20 wrong secrets in a minute for this client from all addresses. "
+        "There were 20 wrong secrets, or requests that were given up, in a minute for this client "
+        "from all addresses. "
         "Check the secret, and try again later."
     )
     assert exchange(throttle, credentials(), HERE, error=None) is None

@@ -29,6 +29,7 @@ class Guessing(RuleBasedStateMachine):
             client_calls=CALLS,
         )
         self.failures: list[tuple[float, str, str]] = []
+        self.rejected: list[tuple[float, str, str]] = []  # failures that were not given up
         self.calls: list[tuple[float, str, str]] = []
         self.trusted: set[tuple[str, str]] = set()
         self.flying: list[Flying] = []
@@ -67,10 +68,11 @@ class Guessing(RuleBasedStateMachine):
         """End the exchange `ending`."""
         client, address, one = ending
         end(one, how)
-        if how is FAILED:
-            self.failures.append((self.clock(), client, address))
-        elif how is None:
+        if how is None:
             self.trusted.add((client, address))
+        elif how is FAILED or (client, address) not in self.trusted:
+            self.failures.append((self.clock(), client, address))
+            self.rejected += [self.failures[-1]] * (how is FAILED)
 
     @rule(seconds=st.sampled_from([0.5, 10.0, 30.0, 61.0]))
     def wait(self, seconds: float) -> None:
@@ -85,7 +87,7 @@ class Guessing(RuleBasedStateMachine):
         calls = [(who, where) for at, who, where in self.calls if at > since]
         of_client = failed.count((client, address))
         of_address = [where for _, where in failed].count(address)
-        of_all = [who for who, _ in failed].count(client)
+        of_all = [who for at, who, _ in self.rejected if at > since].count(client)
         return (
             reaches(of_client, flying.count((client, address)), PER_CLIENT)
             or reaches(of_address, [where for _, where in flying].count(address), PER_ADDRESS)

@@ -85,7 +85,7 @@ class Crowds:
                 for byte in self.kinds[kind]:
                     writer.write(bytes([byte]))
                     await writer.drain()
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(1.0)
                 return
             writer.write(self.kinds[kind])
             if kind == "reset":
@@ -93,7 +93,7 @@ class Crowds:
                 reset(writer)
             elif kind.startswith("unread"):
                 while not writer.is_closing():  # noqa: ASYNC110 to read would take the responses
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(1.0)
             else:
                 await reader.read()
         finally:
