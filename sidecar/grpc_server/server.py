@@ -42,8 +42,8 @@ _OPTIONS = (
     ("grpc.max_concurrent_streams", 200),
     # Calls that wait for a handler. Beyond it core cancels calls of anybody, by default from 1,000
     # on: 14 connections could cause that. Each takes up to 24 KiB, so it cannot be without end.
-    ("grpc.server.max_pending_requests", 10_000),
-    ("grpc.server.max_pending_requests_hard_limit", 10_000),
+    ("grpc.server.max_pending_requests", 5_000),
+    ("grpc.server.max_pending_requests_hard_limit", 5_000),
     # Until a client acknowledges these limits, they barely bind it: see MetadataLimit.
     ("grpc.http2.settings_timeout", 10_000),
     # A connection ends when it is old, and when its peer is gone.

@@ -28,6 +28,7 @@ from tests.tls.test_reloading import Mount
 from tests.upstream import Upstream
 
 CONNECTIONS, ATTACKERS, SECONDS = 200, 60, 60  # attackers of each kind
+ATTACKER = "127.0.0.2"
 FIELDS = {"grant_type": "client_credentials", "client_id": "a", "client_secret": "b"}
 BODY = b"grant_type=client_credentials&client_id=a&client_secret=b"
 HEAD = b"POST /v1/oauth/token HTTP/1.1\r\nHost: sidecar.test\r\n"
@@ -77,7 +78,12 @@ class Crowds:
         trust = None if kind == "silent" else self.trust
         name = "127.0.0.1" if trust else None
         reader, writer = await asyncio.open_connection(
-            *host_and_port(self.address), ssl=trust, server_hostname=name, limit=4096
+            *host_and_port(self.address),
+            ssl=trust,
+            server_hostname=name,
+            limit=4096,
+            # Their calls that are given up count for their own address.
+            local_addr=(ATTACKER, 0),
         )
         self.connected[kind] += 1
         try:
