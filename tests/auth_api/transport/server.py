@@ -81,7 +81,7 @@ class Server:
         await self._server.wait_closed()
         # Tasks that see their end need some turns. One that the end of the loop cancels instead is
         # reported by Python 3.11.
-        for _ in range(10):
+        for _turn in range(10):
             await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
