@@ -111,9 +111,11 @@ image: .venv/complete
 	mkdir -p dist/image/wheels
 	python -m build --wheel --no-isolation --outdir dist/image
 	cp deploy/requirements.txt dist/image
+	# pip evaluates markers for the Python that runs it, and the base may have an older patch release.
+	sed "s/ ; python_full_version < [^\\]*/ /" deploy/requirements.txt > dist/download.txt
 	$(if $(OFFLINE),pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
 	  --only-binary :all: --python-version $(BASE_PYTHON) --dest dist/image/wheels \
-	  --requirement deploy/requirements.txt)
+	  --requirement dist/download.txt)
 	$(BUILDER) --file deploy/Dockerfile --tag $(IMAGE) --build-arg BASE=$(BASE) \
 	  $(if $(OFFLINE),--build-arg PIP_NO_INDEX=1) dist/image
 

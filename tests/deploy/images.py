@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Marker
+
 from tests.sidecar_process import ROOT, find_tool, go_without
 
 # Debian 12 has Python 3.11. gRPC needs the C++ library.
@@ -102,13 +104,13 @@ def built(folder: Path) -> Iterator[tuple[Image, Buildah]]:
         shutil.rmtree(folder)
 
 
-def locked(lock: Path) -> dict[str, str]:
-    """Return the versions in a lock file by name, without those for other platforms."""
+def locked(lock: Path, python: str = "3.11.0") -> dict[str, str]:
+    """Return the versions in a lock file by name, those for this platform and release of Python."""
     pattern = re.compile(r"^([\w.-]+)==([^\s;\\]+)(?: ; (.+?))? \\$", re.MULTILINE)
     return {
         _normalized(name): version
         for name, version, marker in pattern.findall(lock.read_text("utf-8"))
-        if "== 'emscripten'" not in marker
+        if not marker or Marker(marker).evaluate({"python_full_version": python})
     }
 
 
