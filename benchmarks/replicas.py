@@ -18,6 +18,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,14 @@ async def _run(rounds: int, seconds: float) -> None:
     figures: dict[str, list[Figures]] = {OWN: [], ONE: [], TWO: []}
     slowdowns = []
     async with _started() as (auth_api, arrangements):
-        for alternatives in arrangements.values():
-            for one in alternatives:
-                await loaders.ours(one.address, FORM, connections=1, seconds=seconds / 4)
-        for number in range(rounds):
-            for name, alternatives in arrangements.items():
-                # Each replica alone in turn, because processes differ a little.
-                chosen = alternatives[number % len(alternatives)]
-                auth_api.move(chosen.cores)
-                with on_cores(chosen.cores):
-                    figures[name].append(await _figures(load, chosen, auth_api))
+        for one in chain.from_iterable(arrangements.values()):
+            await loaders.ours(one.address, FORM, connections=1, seconds=seconds / 4)
+        for number, name in product(range(rounds), arrangements):
+            # Each replica alone in turn, because processes differ a little.
+            chosen = arrangements[name][number % len(arrangements[name])]
+            auth_api.move(chosen.cores)
+            with on_cores(chosen.cores):
+                figures[name].append(await _figures(load, chosen, auth_api))
             slowdowns.append(await slowdown(split_cores()))
     print(_HEAD)
     for name, seen in figures.items():

@@ -17,6 +17,8 @@ from sidecar.http_server.connection import REFUSAL
 
 Probe = Callable[[], bool]
 _NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
+# Browsers send Origin (RFC 6454 section 7.3), and newer ones Sec-Fetch-Site
+# (https://www.w3.org/TR/fetch-metadata/).
 _FROM_BROWSERS = frozenset({"origin", "sec-fetch-site"})
 
 
@@ -48,8 +50,6 @@ def build(
             # The listener may be open to probes from other machines, which must not stop us.
             return _refuse(403, "A drain must be requested from this machine.")
         if _FROM_BROWSERS & set(request.headers):
-            # Browsers send Origin (RFC 6454 section 7.3), and newer ones Sec-Fetch-Site
-            # (https://www.w3.org/TR/fetch-metadata/). A web page must not stop us either.
             return _refuse(403, "A drain must not be requested by a web page.")
         drain()
         return _respond("draining", status_code=202)
@@ -59,6 +59,12 @@ def build(
         routes=[*routes, Route("/drain", begin_drain, methods=["POST"]), *further],
         exception_handlers={HTTPException: _refuse_http_exception},
     )
+
+    return _answering(app)
+
+
+def _answering(app: ASGIApp) -> ASGIApp:
+    """Answer what the listener has refused, and everything else by `app`, with a debug line."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         refused = scope.get(REFUSAL)

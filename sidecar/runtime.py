@@ -20,7 +20,7 @@ from sidecar.http_server.listener import HttpListener
 from sidecar.interceptors.admission import Admission
 from sidecar.process import file_limits, signals
 from sidecar.process.drain import Drain, Phase
-from sidecar.process.sockets import BACKLOG, Addresses, Bound, Sockets, naming
+from sidecar.process.sockets import BACKLOG, Addresses, Bound, Endpoint, Sockets, naming
 from sidecar.settings.model import Settings
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.telemetry.counts import Parts, counts_for_drain
@@ -95,26 +95,15 @@ async def running(
         stack.push_async_callback(tracing.finished, SHUTDOWN_MARGIN.admin_listener)
         metrics = Metrics()
         stack.enter_context(metrics.measuring_loop())
-        assembly = Assembly(
-            settings=settings,
-            public_url=settings.public_url_at(bound.rest.endpoint.connectable),
-            certificates=certificates,
-            admission=Admission(settings.max_in_flight, streams=settings.max_streams),
-            durations=metrics.durations,
-            tracer=tracing.tracer,
-        )
-        server = assembly.build_server()
-        stack.callback(server.release)
-        with naming("grpc_listen"):
-            endpoint = server.bind(settings.grpc_listen)
+        assembly = _assemble(settings, bound.rest, certificates, metrics, tracing)
+        server, endpoint = _bind_server(stack, assembly)
         addresses = bound.addresses(endpoint, settings.auth_api_token_url)
         parts = Parts(
             drain=drain, admission=assembly.admission, server=server, certificates=certificates
         )
         state = State(addresses.by_name(), parts.counts)
         on_state(state)
-        routes = [state.route(), metrics.route(parts.counts)]
-        await _serve_auxiliary(stack, bound, parts, routes)
+        await _serve_auxiliary(stack, bound, parts, [state.route(), metrics.route(parts.counts)])
         rest = await _build_front(stack, assembly, parts, bound.rest, addresses.token_url)
         await rest.start()
         stack.callback(tracing.finish)
@@ -123,6 +112,32 @@ async def running(
         await server.set_serving(serving=True)
         drain.started()
         yield addresses
+
+
+def _assemble(
+    settings: Settings,
+    bound: Bound,
+    certificates: Certificates,
+    metrics: Metrics,
+    tracing: setup.Tracing,
+) -> Assembly:
+    """Return what builds the parts. `bound` is the REST listener."""
+    return Assembly(
+        settings=settings,
+        public_url=settings.public_url_at(bound.endpoint.connectable),
+        certificates=certificates,
+        admission=Admission(settings.max_in_flight, streams=settings.max_streams),
+        durations=metrics.durations,
+        tracer=tracing.tracer,
+    )
+
+
+def _bind_server(stack: AsyncExitStack, assembly: Assembly) -> tuple[GrpcServer, Endpoint]:
+    """Return the gRPC server, which listens but does not serve yet, and its addresses."""
+    server = assembly.build_server()
+    stack.callback(server.release)
+    with naming("grpc_listen"):
+        return server, server.bind(assembly.settings.grpc_listen)
 
 
 def _watch_certificates(stack: AsyncExitStack, settings: Settings) -> Certificates:

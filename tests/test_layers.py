@@ -65,8 +65,8 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
         "auth_api.outcomes",
         "auth_api.transport.connection",
         "call",
+        "exchange.limit",
         "exchange.shared_counts.sharing",
-        "exchange.throttle",
         "http_server.counts",
         "log_writer",
         "process.daemon_thread",
@@ -135,7 +135,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     "exchange.shared_counts": (
         "auth_api.dns",
         "exchange.failure_limit",
-        "exchange.throttle",
+        "exchange.limit",
         "logs",
         "secret",
     ),

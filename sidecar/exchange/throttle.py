@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from types import TracebackType
 
 from sidecar.auth_api.client_credentials import ClientCredentials, RejectedError
 from sidecar.client_address import UNIX_PEER, network_of
 from sidecar.exchange.failure_limit import MAX_WINDOWS, MINUTE, FailureLimit, too_many
+from sidecar.exchange.limit import Limit
 from sidecar.exchange.shared_address import SharedAddress
 from sidecar.exchange.windows import Windows
 from sidecar.problems import Problem, ProblemError
@@ -34,15 +34,6 @@ TRUST, MAX_TRUSTED = 24 * 3600.0, 10_000
 # The key of a pair is the hash of the client, of so many bytes, and the network of the address.
 _HASH_BYTES = 12
 _UNIX = UNIX_PEER.encode()
-
-
-class Limit(StrEnum):
-    """The limits: three of wrong secrets, and one of exchanges."""
-
-    CLIENT_FAILURES = "client_failures"
-    ADDRESS_FAILURES = "address_failures"
-    ALL_FAILURES = "all_failures"
-    CLIENT_CALLS = "client_calls"
 
 
 # Takes a limit that has counted a wrong secret, and the key of its count.
@@ -167,7 +158,7 @@ class Throttle:
         of_pair = (Limit.CLIENT_FAILURES, self._of_pair, pair)
         of_address = (Limit.ADDRESS_FAILURES, self._of_address, network)
         of_client = (Limit.ALL_FAILURES, self._of_client, client)
-        is_trusted = self._trusted.count(pair, now)
+        is_trusted = self._is_trusted(pair, now)
         if network == _UNIX:
             # Its clients are all those of a proxy: their sum says nothing of one of them.
             return (of_pair,) if is_trusted else (of_pair, of_client)
@@ -197,24 +188,25 @@ class Throttle:
         """End an exchange that `error` ended, or that succeeded if it is None."""
         for _, limit, key in counted:
             limit.end(key)
+        now = self._now()
         if error is None:
-            is_new = self._trusted.renew(pair, self._now())
+            is_new = self._trusted.renew(pair, now)
             if is_new:
                 self._shared_address.succeeded(pair[:_HASH_BYTES], pair[_HASH_BYTES:])
         elif isinstance(error, RejectedError):
             if credentials.authorization is not None:
-                self._guesses.renew(pair + self._hash(credentials.client_secret), self._now())
-            self._count_failure(counted)
-        elif isinstance(error, asyncio.CancelledError) and not self._is_trusted(pair):
+                self._guesses.renew(pair + self._hash(credentials.client_secret), now)
+            self._count_failure(counted, now)
+        elif isinstance(error, asyncio.CancelledError) and not self._is_trusted(pair, now):
             # Its caller left, or its deadline passed. A guesser could see from that alone that a
             # secret is wrong, where the auth-api takes longer to refuse than to accept.
-            self._count_failure([one for one in counted if one[0] is not Limit.ALL_FAILURES])
+            local = [one for one in counted if one[0] is not Limit.ALL_FAILURES]
+            self._count_failure(local, now)
 
-    def _is_trusted(self, pair: bytes) -> bool:
-        return self._trusted.count(pair, self._now()) > 0
+    def _is_trusted(self, pair: bytes, now: float) -> bool:
+        return self._trusted.count(pair, now) > 0
 
-    def _count_failure(self, counted: _Counted) -> None:
-        now = self._now()
+    def _count_failure(self, counted: _Counted, now: float) -> None:
         for name, limit, key in counted:
             limit.failures.add(key, now)
             if self._on_failure is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +115,8 @@ class GrpcServer:
     * `observe`: gets the values of each access line.
     """
 
+    _connections: Connections  # from `bind` on
+
     def __init__(
         self,
         services: Iterable[ServiceDescriptor],
@@ -135,7 +137,6 @@ class GrpcServer:
         self._eviction = Eviction(
             use, read_timeout=limits.read_timeout, connections=limits.connections
         )
-        self._connections: Connections
         self._tasks = ExitStack()
         self._accepts_until = math.inf  # a time of the event loop
         self._has_accepted = asyncio.Event()
@@ -153,9 +154,12 @@ class GrpcServer:
             self._message,
             admission,
         )
-        self.server = grpc.aio.server(
-            interceptors=interceptors, options=(*_OPTIONS, *limits.options())
-        )
+        options = (*_OPTIONS, *limits.options())
+        self.server = grpc.aio.server(interceptors=interceptors, options=options)
+        self._add_tools(served, reflects=reflects)
+
+    def _add_tools(self, served: Collection[ServiceDescriptor], *, reflects: bool) -> None:
+        """Add the health service, and reflection of the services `served`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if reflects:
             reflection.Reflection(Schema(served, read_published())).add_to(self.server)

@@ -46,33 +46,32 @@ def build(
     `services` gives the options of the transcoder for each. The shutdown of the application
     closes `channel`. `public_url` is the base URL of the API and of the problem types.
     `examples`, by the full name of their method, are for the description of the API; `limits`
-    and `samples` for its reference.
-    `trusted_proxies` is the number of proxies that add to X-Forwarded-For. With `tracer` each
-    request has a span. `observe` gets the values of each access line.
+    and `samples` for its reference. `trusted_proxies` is the number of proxies that add to
+    X-Forwarded-For. With `tracer` each request has a span. `observe` gets the values of each
+    access line.
     """
     renderer = Renderer(public_url)
     options = {service.full_name: chosen for service, chosen in services.items()}
     transcoder = Transcoder(services, channel, options=options, render_error=renderer.render)
-
     tree = openapi.document(services, examples, public_url=public_url)
     document = Document(tree=tree, public_url=public_url)
-
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with channel:
-            yield
 
     app = Starlette(
         routes=pages(document, limits, samples),
         exception_handlers={HTTPException: renderer.render_http, Exception: renderer.render_fault},
-        lifespan=lifespan,
+        lifespan=lambda _app: _closing(channel),
     )
-
     # A Mount would take over requests that Starlette answers with 405.
     app.router.default = transcoder
     # RFC 9700 section 4.12: a redirect to the path without a slash replays credentials.
     app.router.redirect_slashes = False
     return AccessLog(app, renderer, trusted_proxies, tracer=tracer, observe=observe)
+
+
+@asynccontextmanager
+async def _closing(channel: grpc.aio.Channel) -> AsyncIterator[None]:
+    async with channel:
+        yield
 
 
 def pages(

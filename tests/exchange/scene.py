@@ -22,8 +22,9 @@ from karmo.auth.v1.token_service_pb2_grpc import (
 from sidecar.api import SERVICES
 from sidecar.auth_api.client import AuthApi, Timeouts
 from sidecar.call import Call, entered
+from sidecar.exchange.limit import Limit
 from sidecar.exchange.service import TokenService
-from sidecar.exchange.throttle import Limit, Throttle
+from sidecar.exchange.throttle import Throttle
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.rest import app as rest_app

@@ -4,7 +4,7 @@ import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
 from sidecar.auth_api.client_credentials import ClientCredentials
-from sidecar.exchange.throttle import Limit
+from sidecar.exchange.limit import Limit
 from sidecar.problems import Problem, ProblemError
 from tests.exchange.throttled import FAILED, HERE, THERE, credentials, exchange, guess, make
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.exchange.throttle import Limit
+from sidecar.exchange.limit import Limit
 from tests.exchange.scene import SECRET, Exchange, Protocol, Scene
 from tests.properties import many
 

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 
-from sidecar.exchange.throttle import Limit
+from sidecar.exchange.limit import Limit
 from sidecar.secret import Secret
 
 # The number changes if equal counts get other names: old and new replicas then count apart.

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sidecar.exchange.limit import Limit
 from sidecar.exchange.shared_counts.names import CountNames
 from sidecar.exchange.shared_counts.report import Report
 from sidecar.exchange.shared_counts.store import Store, StoreError
-from sidecar.exchange.throttle import Limit
 from sidecar.secret import Secret
 
 # Maximum number of counts that wait for the store. A wrong secret is two or three of them.

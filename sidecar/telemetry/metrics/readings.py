@@ -7,8 +7,8 @@ from typing import TypeVar, get_args
 
 from sidecar.auth_api.client import AuthApiCounts
 from sidecar.auth_api.transport.connection import CloseReason
+from sidecar.exchange.limit import Limit
 from sidecar.exchange.shared_counts.sharing import Outcome
-from sidecar.exchange.throttle import Limit
 from sidecar.http_server.counts import Drop, ListenerCounts, Refusal
 from sidecar.log_writer import DropCause
 from sidecar.process.drain import Phase

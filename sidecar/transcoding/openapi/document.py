@@ -65,21 +65,26 @@ def describe(
         schemas.message(error, Use.ERROR)
     tags = names.tags(dict.fromkeys(rule.method.containing_service for rule in rules))
     places = _places(rules, violations)
-    build = Operations(schemas, comments, tags, errors)
-    operations = _operations(places, build, violations)
+    operations = _operations(places, Operations(schemas, comments, tags, errors), violations)
     schemas.complete()
     violations.check()
     ids = names.operation_ids([rule.method for rule in places.values()], tags)
     paths = _paths(places, operations, ids, patch or _unpatched)
     resolved, components = schemas.resolve(dict(paths))
-    document: Schema = {
+    described = [_tag(service, tag, comments) for service, tag in tags.items()]
+    return merge_patch.apply(additions, _document(info, described, resolved, components))
+
+
+def _document(
+    info: Schema, tags: Sequence[Schema], paths: Schema, component_schemas: Schema
+) -> Schema:
+    return {
         "openapi": "3.1.0",
         "info": info,
-        "tags": [_tag(service, tag, comments) for service, tag in tags.items()],
-        "paths": resolved,
-        "components": {"schemas": components},
+        "tags": [*tags],
+        "paths": paths,
+        "components": {"schemas": component_schemas},
     }
-    return merge_patch.apply(additions, document)
 
 
 def _unconstrained(_field: FieldDescriptor) -> Schema:
@@ -116,20 +121,27 @@ def _places(rules: Sequence[Rule], violations: SchemaViolations) -> Mapping[_Pla
     """
     chosen: dict[_Place, Rule] = {}
     for rule in sorted(rules, key=_is_for_every_method):
-        shape = path_of(rule).shape
-        clashes: dict[str, None] = {}
-        for method in _methods(rule, violations):
-            other = chosen.get(_Place(shape, method))
-            if other is None and method == "head" and _is_for_every_method(rule):
-                other = chosen[_Place(shape, "get")]  # a rule for GET serves HEAD too
-            if other is None or other is rule:
-                chosen[_Place(shape, method)] = rule
-            elif not _precedes(other, rule):
-                clashes[other.name] = None
-        for name in clashes:
+        for name in _take_places(rule, _methods(rule, violations), chosen):
             violations.add(rule.name, f"OpenAPI cannot tell its requests from those of {name}")
     order = {id(rule): at for at, rule in enumerate(rules)}
     return dict(sorted(chosen.items(), key=lambda item: order[id(item[1])]))
+
+
+def _take_places(
+    rule: Rule, methods: Sequence[str], chosen: dict[_Place, Rule]
+) -> Mapping[str, None]:
+    """Add `rule` to `chosen` for each of `methods`; return the names of the rules in its way."""
+    shape = path_of(rule).shape
+    clashes: dict[str, None] = {}
+    for method in methods:
+        other = chosen.get(_Place(shape, method))
+        if other is None and method == "head" and _is_for_every_method(rule):
+            other = chosen[_Place(shape, "get")]  # a rule for GET serves HEAD too
+        if other is None or other is rule:
+            chosen[_Place(shape, method)] = rule
+        elif not _precedes(other, rule):
+            clashes[other.name] = None
+    return clashes
 
 
 def _is_for_every_method(rule: Rule) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from sidecar.transcoding.openapi.field_options import is_output_only, is_required_in_request
 from sidecar.transcoding.protojson.structs import MAX_DEPTH
@@ -44,19 +44,20 @@ class _Search:
     def visit(self, descriptor: Descriptor, chain: FieldPath) -> None:
         """Add the leaves of the message at `chain`."""
         self._messages += 1
-        outer = {descriptor, *(field.containing_type for field in chain)}
         for field in descriptor.fields:
             path = (*chain, field)
-            if path in self._without or is_output_only(field):
-                continue
-            parent = parent_type(field)
-            if has_text(field):
-                self.paths.append(path)
-            elif parent in outer or len(path) == MAX_DEPTH:
-                self.is_complete = False
-            elif parent is not None:
-                self.visit(parent, path)
-            self._check()
+            if path not in self._without and not is_output_only(field):
+                self._visit_field(field, path)
+                self._check()
+
+    def _visit_field(self, field: FieldDescriptor, path: FieldPath) -> None:
+        parent = parent_type(field)
+        if has_text(field):
+            self.paths.append(path)
+        elif len(path) == MAX_DEPTH or parent in {outer.containing_type for outer in path}:
+            self.is_complete = False
+        elif parent is not None:
+            self.visit(parent, path)
 
     def _check(self) -> None:
         if len(self.paths) > MAX_LEAVES or self._messages > _MAX_MESSAGES:

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from sidecar.exchange.client_hash import ClientHash
+from sidecar.exchange.limit import Limit
 from sidecar.exchange.shared_counts.names import CountNames
-from sidecar.exchange.throttle import Limit
 from sidecar.secret import Secret
 
 KEY = Secret("0123456789abcdefghijklmnopqrstuv")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from sidecar.exchange.limit import Limit
 from sidecar.exchange.shared_counts.names import CountNames
 from sidecar.exchange.shared_counts.redis_store import RedisStore
 from sidecar.exchange.shared_counts.sharing import MAX_WAITING, PAUSE, Outcome, Sharing
-from sidecar.exchange.throttle import Limit, Throttle
+from sidecar.exchange.throttle import Throttle
 from sidecar.secret import Secret
 from tests.exchange.shared_counts.resp_server import (
     PATIENT,

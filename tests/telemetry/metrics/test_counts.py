@@ -14,7 +14,7 @@ from karmo.auth.v1.token_service_pb2_grpc import TokenServiceStub
 
 from sidecar import runtime
 from sidecar.auth_api.fail_fast import DOWN_AFTER
-from sidecar.exchange.throttle import Limit
+from sidecar.exchange.limit import Limit
 from sidecar.http_server.counts import Refusal
 from sidecar.settings.sources import load
 from sidecar.settings.types import Address
