@@ -7,8 +7,8 @@ import pytest
 
 from sidecar.exchange.failure_limit import MAX_WINDOWS
 from sidecar.exchange.throttle import MAX_TRUSTED, TRUST, Throttle, ThrottleCounts
-from tests.exchange.line_count import lines_of
 from tests.exchange.throttled import Clock, credentials, exchange, is_refused, make
+from tests.line_count import lines_of
 
 # The lines of Python that an exchange may run more where windows are full or have ended: each new
 # window removes two or evicts one. An exchange begins at most five windows.

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.exchange.failure_limit import MAX_WINDOWS
 from sidecar.exchange.windows import Windows
-from tests.exchange.line_count import lines_of
+from tests.line_count import lines_of
 
 NOW = 1000.0
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -20,7 +19,7 @@ from sidecar.settings.types import Address
 from tests.faults.conditions import eventually, footprint, no_secret
 from tests.faults.in_hand import SENT as STAGES
 from tests.faults.in_hand import UNREAD, in_hand, tls_files
-from tests.faults.wire import accepts, host_and_port
+from tests.faults.wire import accepts, host_and_port, ipv6_works
 from tests.raw_http import answer_to, request
 from tests.sidecar_process import SIDECAR, Ended, find_tool, free, log_lines, run, serving, started
 from tests.test_runtime import UNHURRIED, Scene, callers, open_scene
@@ -361,7 +360,7 @@ async def test_p09_an_address_of_another_machine_is_told() -> None:
 
 async def test_p09_ipv6_alone() -> None:
     """Where every listener is on IPv6, both protocols and the probes answer there."""
-    if not has_ipv6():
+    if not ipv6_works():
         pytest.skip("no IPv6 here")
     listen = dict.fromkeys(("rest_listen", "grpc_listen", "admin_listen"), "[::1]:0")
     async with (
@@ -371,15 +370,6 @@ async def test_p09_ipv6_alone() -> None:
         assert await made.probe("/readyz") == 200
         for way in ("form", "grpc"):
             assert (await made.ways[way](CALL)).token == TOKEN
-
-
-def has_ipv6() -> bool:
-    """Whether this machine has the loopback address of IPv6."""
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,12 @@ async def drip(writer: asyncio.StreamWriter, data: bytes, interval: float) -> No
         writer.write(bytes((byte,)))
         await writer.drain()
         await asyncio.sleep(interval)
+
+
+def ipv6_works() -> bool:
+    """Whether a socket can listen on the IPv6 loopback address."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

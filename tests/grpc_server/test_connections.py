@@ -10,9 +10,9 @@ import pytest
 from sidecar.grpc_server.connections import Connections, descriptors
 from sidecar.process import sockets
 from sidecar.settings.types import Address
-from tests.grpc_server.test_server import has_ipv6
+from tests.faults.wire import ipv6_works
 
-IPV6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6")
+IPV6 = pytest.mark.skipif(not ipv6_works(), reason="no IPv6")
 
 
 @pytest.fixture(name="stack")

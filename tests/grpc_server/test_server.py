@@ -23,7 +23,7 @@ from sidecar.grpc_server.server import _OPTIONS, GrpcLimits, GrpcServer
 from sidecar.interceptors.admission import Admission
 from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
-from tests.faults.wire import accepts
+from tests.faults.wire import accepts, ipv6_works
 from tests.interceptors.test_admission import failure_of
 from tests.running_server import (
     GUARD,
@@ -303,21 +303,12 @@ async def test_an_address_of_anybody_is_in_use() -> None:
             server.bind(taken)
 
 
-def has_ipv6() -> bool:
-    """Whether a socket can listen on the IPv6 loopback address."""
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize(
     "host",
     [
         "127.0.0.1",
         "localhost",
-        pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6")),
+        pytest.param("::1", marks=pytest.mark.skipif(not ipv6_works(), reason="no IPv6")),
     ],
 )
 async def test_every_kind_of_address_is_served(host: str) -> None:

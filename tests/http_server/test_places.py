@@ -1,15 +1,12 @@
 """Places by themselves, without connections: who is ended for whom, and at what cost."""
 
 import random
-import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from sidecar.http_server.counts import Drop, Refusal
 from sidecar.http_server.places import Place, Places
+from tests.line_count import lines_of
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -247,24 +244,6 @@ def test_any_order_of_events(per_address: int) -> None:
     assert set(model.places.dropped) == {Drop.IDLE, *((Drop.ADDRESS,) if per_address else ())}
 
 
-def steps(act: Callable[[], object]) -> int:
-    """Return how many lines of Python `act` runs."""
-    count = 0
-
-    def trace(_frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 @pytest.mark.parametrize("per_address", [0, 100])
 def test_the_work_is_constant(per_address: int) -> None:
     """A connection beyond the limit costs the same, whatever their number and their addresses."""
@@ -279,6 +258,6 @@ def test_the_work_is_constant(per_address: int) -> None:
             one.place.wait(Drop.IDLE)
 
         for _ in range(5):
-            costs.add(steps(come))
+            costs.add(lines_of(come))
     assert max(costs) - min(costs) <= 8  # a list that grows or shrinks by one
     assert max(costs) < 150

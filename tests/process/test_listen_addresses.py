@@ -1,6 +1,5 @@
 """Tests of what a listen address stands for, with and without IPv6."""
 
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from sidecar.process.listen_addresses import has_ipv6, resolve
 from sidecar.settings.addresses import UnixAddress
 from sidecar.settings.types import Address
 from tests.faults.namespaces import enter
+from tests.faults.wire import ipv6_works
 from tests.sidecar_process import run
 
 pytestmark = pytest.mark.usefixtures("measured")
@@ -40,15 +40,6 @@ for host in sys.argv[1:]:
     except OSError as error:
         print(error)
 """
-
-
-def ipv6_works() -> bool:
-    """Whether a socket can listen on the IPv6 loopback address."""
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(

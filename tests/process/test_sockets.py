@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.process.sockets import listen, open_all
 from sidecar.settings.types import Address
-from tests.process.test_listen_addresses import ipv6_works
+from tests.faults.wire import ipv6_works
 from tests.sidecar_process import find_tool, go_without, run
 
 # In a network of its own, where sockets of IPv6 are without IPv4 by default.

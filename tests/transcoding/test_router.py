@@ -1,10 +1,7 @@
 """Routing: which rule serves a path and a method, and what the others are told."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import permutations
-from types import FrameType
-from typing import Any
 
 import pytest
 from google.api.http_pb2 import CustomHttpPattern, HttpRule
@@ -18,6 +15,7 @@ from sidecar.transcoding.errors import (
 )
 from sidecar.transcoding.router import Router
 from sidecar.transcoding.rules import read_rules
+from tests.line_count import lines_of
 from tests.transcoding.library import method, service
 
 
@@ -375,26 +373,6 @@ def test_empty_router() -> None:
 # Cost, counted in steps of the interpreter: a figure that no busy machine changes.
 
 
-def steps(do: Callable[[], object]) -> int:
-    """Return how many lines of ours it takes, not counting what else the interpreter is up to."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal count
-        if not frame.f_globals["__name__"].startswith("sidecar."):
-            return None
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        do()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 def _things(count: int) -> Iterable[str]:
     for number in range(count):
         yield from (
@@ -417,7 +395,7 @@ def test_a_look_up_costs_the_same_with_more_rules(path: str) -> None:
         return find
 
     few, many = router(*_things(10)), router(*_things(200))
-    assert steps(look(few)) == steps(look(many))
+    assert lines_of(look(few)) == lines_of(look(many))
 
 
 LONG = 4096
@@ -442,7 +420,7 @@ def test_no_path_is_slow(name: str) -> None:
     """A path that is twice as long takes no more than twice the steps, whatever is in it."""
     made = router(*ELASTIC)
     once, twice = (SLOW[name](count) for count in (LONG, 2 * LONG))
-    assert steps(lambda: found(made, f"GET {twice}")) <= 2 * steps(
+    assert lines_of(lambda: found(made, f"GET {twice}")) <= 2 * lines_of(
         lambda: found(made, f"GET {once}")
     )
 
@@ -452,4 +430,4 @@ def test_no_segment_is_slow(name: str) -> None:
     """However many colons a segment has, no more of them are tried than a verb has."""
     made = router(*ELASTIC)
     once, twice = (f"GET /a/b{COLONS[name] * count}" for count in (LONG, 2 * LONG))
-    assert steps(lambda: found(made, once)) == steps(lambda: found(made, twice))
+    assert lines_of(lambda: found(made, once)) == lines_of(lambda: found(made, twice))

@@ -543,17 +543,18 @@ async def test_deadline(serve: Serve, accept: str) -> None:
 # Silence
 
 
+async def serve_silence(silent: Silent, wire: Wire) -> None:
+    """Serve the request of `wire` by the stream of `silent`."""
+    async with in_process(handler_of(silent.serve, STREAMS)) as channel:
+        app = Transcoder([STREAMS], channel)
+        await app(wire.scope, wire._receive, wire._send)
+
+
 def test_events_keep_a_silent_connection_alive() -> None:
     """Every 15 s of silence a comment is sent, which is no event; a message begins them anew."""
     with VirtualLoop() as loop:
         silent, wire = Silent(1), Wire(get(accept=EVENTS))
-
-        async def serve() -> None:
-            async with in_process(handler_of(silent.serve, STREAMS)) as channel:
-                app = Transcoder([STREAMS], channel)
-                await app(wire.scope, wire._receive, wire._send)
-
-        task = loop.create_task(serve())
+        task = loop.create_task(serve_silence(silent, wire))
         loop.advance(KEEP_ALIVE - 1)
         assert len(wire.sent) == 2
         loop.advance(1 + KEEP_ALIVE)
@@ -572,13 +573,7 @@ def test_an_event_stream_that_is_left_in_silence() -> None:
     """A client that leaves between two comments ends the stream, and nothing is left running."""
     with VirtualLoop() as loop:
         silent, wire = Silent(1), Wire(get(accept=EVENTS))
-
-        async def serve() -> None:
-            async with in_process(handler_of(silent.serve, STREAMS)) as channel:
-                app = Transcoder([STREAMS], channel)
-                await app(wire.scope, wire._receive, wire._send)
-
-        task = loop.create_task(serve())
+        task = loop.create_task(serve_silence(silent, wire))
         loop.advance(KEEP_ALIVE + 1)
         wire.disconnect()
         loop.advance(1)
@@ -592,13 +587,7 @@ def test_only_events_break_the_silence(accept: str) -> None:
     """Between the items of an array and between lines nothing is sent."""
     with VirtualLoop() as loop:
         silent, wire = Silent(1), Wire(get(accept=accept))
-
-        async def serve() -> None:
-            async with in_process(handler_of(silent.serve, STREAMS)) as channel:
-                app = Transcoder([STREAMS], channel)
-                await app(wire.scope, wire._receive, wire._send)
-
-        task = loop.create_task(serve())
+        task = loop.create_task(serve_silence(silent, wire))
         loop.advance(10 * KEEP_ALIVE)
         assert len(wire.sent) == 2
         silent.freed.set()
