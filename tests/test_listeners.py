@@ -14,8 +14,9 @@ from sidecar import runtime
 from sidecar.process.sockets import Addresses
 from sidecar.settings.sources import load
 from tests.faults.namespaces import enter
+from tests.faults.wire import ipv6_works
 from tests.patience import HANG, PATIENT
-from tests.process.test_listen_addresses import HOSTS, NAMES, WITHOUT_IPV6, ipv6_works
+from tests.process.test_listen_addresses import HOSTS, NAMES, WITHOUT_IPV6
 from tests.sidecar_process import SIDECAR, Ended, as_flags, free, run, serving, started
 from tests.ways import Sent, basic, open_ways
 

@@ -63,7 +63,7 @@ def test_the_end(key: str, end: datetime) -> None:
 
 
 # Without a zone, as Hypothesis wants the bounds.
-dates = st.datetimes(datetime(1951, 1, 1), datetime(9999, 1, 1))  # noqa: DTZ001
+dates = st.datetimes(datetime(1951, 1, 1), datetime(9999, 1, 1))  # noqa: DTZ001 as above
 
 
 @many

@@ -87,7 +87,7 @@ class _Unsampled(_Identity):
         """Return the call itself."""
         return self
 
-    def start_try(self, _endpoint: Endpoint, *, resends: int) -> TrySpan:  # noqa: ARG002
+    def start_try(self, _endpoint: Endpoint, *, resends: int) -> TrySpan:  # noqa: ARG002 there is no span
         """Return the call itself, whose context says that it is not sampled."""
         return self
 
