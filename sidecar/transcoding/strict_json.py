@@ -84,10 +84,11 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _parse_int(text: str) -> int:
+def _parse_int(text: str) -> int | float:
     if len(text) > _MAX_DIGITS:
         raise ValueError("a number is too long")
-    return int(text)
+    # No integer is -0, which is how Go writes that double.
+    return -0.0 if text == "-0" else int(text)
 
 
 def _parse_float(text: str) -> float | int:

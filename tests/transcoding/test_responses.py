@@ -146,6 +146,15 @@ NO_JSON: Mapping[str, tuple[dict[str, object], str]] = {
     "Timestamp": ({"a_timestamp": {"seconds": 10**12}}, KNOWN.format("Timestamp")),
     "Duration": ({"a_duration": {"seconds": 1, "nanos": -1}}, KNOWN.format("Duration")),
     "FieldMask": ({"a_mask": {"paths": ["canary_1"]}}, KNOWN.format("FieldMask")),
+    "FieldMask of two paths in one": (
+        {"a_mask": {"paths": ["canary,b"]}},
+        KNOWN.format("FieldMask"),
+    ),
+    "FieldMask with space around a path": (
+        {"a_mask": {"paths": [" canary"]}},
+        KNOWN.format("FieldMask"),
+    ),
+    "FieldMask of no path": ({"a_mask": {"paths": [""]}}, KNOWN.format("FieldMask")),
 }
 
 

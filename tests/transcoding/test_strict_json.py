@@ -16,7 +16,7 @@ VALUES: Mapping[bytes, JsonValue] = {
     b"true": True,
     b"false": False,
     b"0": 0,
-    b"-0": 0,
+    b"-0": -0.0,
     b"-12": -12,
     b"1.5": 1.5,
     b"1e3": 1000.0,

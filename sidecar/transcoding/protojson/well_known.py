@@ -112,10 +112,15 @@ def _read_mask(value: JsonValue, _depth: int) -> Mapping[str, list[str]]:
     return {"paths": paths.split(",") if paths else []}
 
 
-# A segment may be `*` or the key of a map (https://google.aip.dev/161), so almost any text. An
-# underscore would not survive the conversion to snake case and back.
-_MASK = re.compile(r"(?:[^\s\x00-\x1f,_]+(?:,[^\s\x00-\x1f,_]+)*)?")
-_A_MASK = "must be field paths in camel case without spaces, such as name,shelf.shelfCode, or *"
+# A segment may be `*` or the key of a map (https://google.aip.dev/161), so almost any text, with
+# spaces in it but not around it. An underscore would not survive the conversion to snake case and
+# back.
+_PATH = r"[^\s\x00-\x1f,_]+(?: +[^\s\x00-\x1f,_]+)*"
+_MASK = re.compile(f"(?:{_PATH}(?:,{_PATH})*)?")
+_A_MASK = (
+    "must be field paths in camel case without spaces between them, such as name,shelf.shelfCode,"
+    " or *"
+)
 _CAPITAL = re.compile("[A-Z]")
 
 
@@ -123,21 +128,36 @@ def _write_text(message: _Message) -> JsonTree:
     try:
         text: str = message.ToJsonString()
     except ValueError:  # its text quotes the value
-        name = message.DESCRIPTOR.full_name
-        raise ValueError(f"a {name} holds a value that JSON cannot express") from None
+        raise _unwritable(message) from None
     return text
+
+
+def _write_mask(message: _Message) -> JsonTree:
+    text = _write_text(message)
+    # The library also writes paths that are read as others, such as one with a comma.
+    try:
+        is_same = _read_mask(text, 0)["paths"] == [*message.paths]
+    except InvalidValueError:
+        is_same = False
+    if not is_same:
+        raise _unwritable(message)
+    return text
+
+
+def _unwritable(message: _Message) -> ValueError:
+    return ValueError(f"a {message.DESCRIPTOR.full_name} holds a value that JSON cannot express")
 
 
 WELL_KNOWN: Mapping[str, WellKnown] = MappingProxyType(
     {
-        f"google.protobuf.{name}": WellKnown(read=read, write=write, is_text=write is _write_text)
-        for name, read, write in (
-            ("Timestamp", _read_timestamp, _write_text),
-            ("Duration", _read_duration, _write_text),
-            ("FieldMask", _read_mask, _write_text),
-            ("Struct", structs.read_struct, structs.write_struct),
-            ("ListValue", structs.read_list, structs.write_list),
-            ("Value", structs.read_value, structs.write_value),
+        f"google.protobuf.{name}": WellKnown(read=read, write=write, is_text=is_text)
+        for name, read, write, is_text in (
+            ("Timestamp", _read_timestamp, _write_text, True),
+            ("Duration", _read_duration, _write_text, True),
+            ("FieldMask", _read_mask, _write_mask, True),
+            ("Struct", structs.read_struct, structs.write_struct, False),
+            ("ListValue", structs.read_list, structs.write_list, False),
+            ("Value", structs.read_value, structs.write_value, False),
         )
     }
 )

@@ -160,8 +160,8 @@ DIFFERENCES: Mapping[str, str] = MappingProxyType(
         "null": f"The only value of NullValue is null ({_PROTO_JSON}).",
         "duration": "A duration has digits after its point and no plus sign, as it is printed.",
         "mask": (
-            f"A path of a FieldMask is in camel case ({_PROTO_JSON}), without spaces, and not"
-            " empty; an underscore would be printed as another name."
+            f"A path of a FieldMask is in camel case ({_PROTO_JSON}), without spaces around it, and"
+            " not empty; an underscore would be printed as another name."
         ),
         "leap-second": (
             "google/protobuf/timestamp.proto has no leap seconds: no second of a minute is 60."

@@ -90,6 +90,7 @@ NUMBERS = (
     _SCALARS.both('{"aDouble":5e-324}', {"aDouble": 5e-324}),
     _SCALARS.both('{"aDouble":1e-400}', {}),
     _SCALARS.both('{"aDouble":-0.0}', {"aDouble": -0.0}),
+    _SCALARS.both('{"aDouble":-0}', {"aDouble": -0.0}),
     _SCALARS.both('{"aDouble":"1.5"}', {"aDouble": 1.5}),
     _SCALARS.both('{"aDouble":"NaN"}', {"aDouble": "NaN"}),
     _SCALARS.both(

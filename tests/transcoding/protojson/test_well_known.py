@@ -66,6 +66,7 @@ READ: Mapping[tuple[str, str], tuple[dict[str, Any], str | None]] = {
     ("FieldMask", '"a,shelfCode.bC"'): ({"paths": ["a", "shelf_code.b_c"]}, None),
     ("FieldMask", '"*"'): ({"paths": ["*"]}, None),
     ("FieldMask", '"labels.env-name,*.a/b"'): ({"paths": ["labels.env-name", "*.a/b"]}, None),
+    ("FieldMask", '"labels.`a  b c`,d"'): ({"paths": ["labels.`a  b c`", "d"]}, None),
     ("Struct", "{}"): ({}, None),
     ("Struct", '{"":[],"b":null}'): (
         {"fields": {"": {"list_value": {}}, "b": {"null_value": 0}}},
@@ -81,6 +82,7 @@ READ: Mapping[tuple[str, str], tuple[dict[str, Any], str | None]] = {
     ("Value", '""'): ({"string_value": ""}, None),
     ("Value", "1"): ({"number_value": 1}, None),
     ("Value", "-0.0"): ({"number_value": -0.0}, None),
+    ("Value", "-0"): ({"number_value": -0.0}, "-0.0"),
     ("Value", "1.0"): ({"number_value": 1}, "1"),
     ("Value", "9007199254740993"): ({"number_value": 2.0**53}, "9007199254740992.0"),
     ("Value", "1e300"): ({"number_value": 1e300}, "1e+300"),
@@ -102,7 +104,10 @@ def test_read(of: tuple[str, str]) -> None:
 
 A_TIME = "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z"
 A_DURATION = "must be a duration in seconds, such as 1.5s"
-PATHS = "must be field paths in camel case without spaces, such as name,shelf.shelfCode, or *"
+PATHS = (
+    "must be field paths in camel case without spaces between them, such as name,shelf.shelfCode,"
+    " or *"
+)
 WRONG: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("Timestamp", A_TIME): (
         "null",
@@ -162,6 +167,9 @@ WRONG: Mapping[tuple[str, str], tuple[str, ...]] = {
         '"a,,b"',
         '","',
         '"a, b"',
+        '"a ,b"',
+        '" a"',
+        '"a\\tb"',
         '"a,"',
         '"a\\u0000"',
         '" "',
