@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from sidecar.transcoding.errors import ClientDisconnectedError, ResponseError
-from sidecar.transcoding.status import check_size
+from sidecar.transcoding.status import failure_of
 
 Call = grpc.aio.UnaryUnaryCall[Message, Message]
 StreamCall = grpc.aio.UnaryStreamCall[Message, Message]
@@ -18,15 +18,15 @@ StreamCall = grpc.aio.UnaryStreamCall[Message, Message]
 async def response_of(call: Call, request: Request) -> Message:
     """Return the response to `call`; cancel the call as soon as the client disconnects.
 
-    Raises grpc.aio.AioRpcError if the call fails, ResponseError if the response cannot be
-    decoded or is too large for the channel, and ClientDisconnectedError if the client disconnects.
+    Raises grpc.aio.AioRpcError if the call fails, MessageTooLargeError, ResponseError if the
+    response cannot be decoded or is too large for the channel, and ClientDisconnectedError if the
+    client disconnects.
     """
     watcher = _watch(call, request)
     try:
         return _check(await call)
     except grpc.aio.AioRpcError as error:
-        check_size(error)
-        raise
+        raise failure_of(error) from None
     except asyncio.CancelledError as cancelled:
         raise _reason(cancelled, watcher) from None
     finally:
@@ -51,8 +51,7 @@ class Responses:
         try:
             response: Any = await self._call.read()  # EOF has no type of its own
         except grpc.aio.AioRpcError as error:
-            check_size(error)
-            raise
+            raise failure_of(error) from None
         except asyncio.CancelledError as cancelled:
             raise _reason(cancelled, self._watcher) from None
         return None if response is grpc.aio.EOF else _check(response)
@@ -91,5 +90,4 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 def _closed() -> grpc.aio.AioRpcError:
     """Return the error of a call that was cancelled only because its channel was closed."""
     empty = grpc.aio.Metadata()
-    details = "the channel was closed during the call"
-    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, details)
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty)

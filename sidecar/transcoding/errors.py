@@ -11,6 +11,7 @@
     +-- MethodNotAllowedError       405  Allow
     +-- NotAcceptableError          406
     +-- ContentTooLargeError        413  Connection: close
+    +-- MessageTooLargeError        413
     +-- UnsupportedMediaTypeError   415  Accept, Accept-Encoding
     +-- MalformedRequestError       400
     +-- NotServedError              501
@@ -185,6 +186,15 @@ class ContentTooLargeError(RequestError):
             # streams.
             headers={"Connection": "close"} if is_last else {},
         )
+
+
+class MessageTooLargeError(RequestError):
+    """The message of the request is larger than the channel or the server accepts."""
+
+    status = 413
+
+    def __init__(self) -> None:
+        super().__init__("The request is larger than the service accepts.")
 
 
 class UnsupportedMediaTypeError(RequestError):

@@ -1,5 +1,11 @@
-"""Status of a gRPC call, and its mapping to an HTTP status."""
+"""Status of a gRPC call, and its mapping to an HTTP status.
 
+The status of a failed call is that of the service, or one that gRPC core makes itself: it does so
+with the codes of services, and only its texts show the difference (grpcio 1.85).
+"""
+
+import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
@@ -12,7 +18,7 @@ from google.rpc.status_pb2 import Status
 from grpc.aio import AioRpcError
 from grpc_status import rpc_status
 
-from sidecar.transcoding.errors import ResponseError
+from sidecar.transcoding.errors import MessageTooLargeError, ResponseError
 
 # https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 HTTP_STATUS: Mapping[int, int] = MappingProxyType(
@@ -55,17 +61,43 @@ def phrase(status: int) -> str:
     return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
-def check_size(error: AioRpcError) -> None:
-    """Raise ResponseError if `error` is no status of the service, but the response was too large.
+def failure_of(error: AioRpcError) -> AioRpcError | ResponseError | MessageTooLargeError:
+    """Return the error of a failed call as it is to be raised.
 
-    gRPC core fails such a call itself, with the code of a service that refuses a caller. Only its
-    text shows the difference.
+    The status of a service is returned as it is. Otherwise the error has no text, and only a code
+    that says nothing of the service or its caller: UNAVAILABLE in place of others. For a message
+    that is larger than a limit, it is another error.
     """
-    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or ""):
-        raise ResponseError("it is larger than the channel accepts")
+    code, text = error.code(), error.details() or ""
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _REQUEST_TOO_LARGE.match(text):
+        return MessageTooLargeError()
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _RESPONSE_TOO_LARGE in text:
+        return ResponseError("it is larger than the channel accepts")
+    if not _OF_CORE.match(text):
+        return error
+    if code not in _CODES_OF_CORE:
+        _LOG.error("a call ended without a status of the service (%s): %s", code.name, text)
+        code = grpc.StatusCode.UNAVAILABLE
+    return AioRpcError(code, error.initial_metadata(), error.trailing_metadata())
 
 
-_TOO_LARGE = "CLIENT: Received message larger than max"
+# The server has a limit too, and answers so before its handler runs.
+_REQUEST_TOO_LARGE = re.compile("(?:CLIENT: Sent|SERVER: Received) message larger than max ")
+_RESPONSE_TOO_LARGE = "CLIENT: Received message larger than max"
+# In turn: a stream that was reset, cut off or too late; a response of HTTP without gRPC; a response
+# without a status; a deadline that passed in this process.
+_OF_CORE = re.compile(
+    r"Stream removed \(|Received http2 header with status: |No status received$|Deadline Exceeded$"
+)
+_CODES_OF_CORE = frozenset(
+    {
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+_LOG = logging.getLogger(__name__)
 
 
 def read_status(error: AioRpcError) -> Status:
