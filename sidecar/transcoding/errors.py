@@ -19,7 +19,7 @@
 No error text quotes a value that a client sent.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -78,6 +78,9 @@ class SchemaViolations:
 
     def __len__(self) -> int:
         return len(self._violations)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._violations)
 
     def add(self, rule: str, violation: object) -> None:
         """Add a violation of `rule`."""
@@ -208,8 +211,9 @@ class NotServedError(RequestError):
 
     status = 501
 
-    def __init__(self) -> None:
-        super().__init__("This method takes a stream of requests. Call it by gRPC.")
+    def __init__(self, *, takes_stream: bool) -> None:
+        reason = "takes a stream of requests" if takes_stream else "is not served over HTTP"
+        super().__init__(f"This method {reason}. Call it by gRPC.")
 
 
 class MalformedRequestError(RequestError):

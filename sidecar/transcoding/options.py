@@ -1,5 +1,6 @@
 """Options of a transcoder."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecar.transcoding import metadata
@@ -24,6 +25,9 @@ class Options:
     `max_body_bytes`: the largest request body, in bytes; a larger one is answered with 413.
     Reading JSON blocks the event loop for one to two seconds per MiB at worst, so the default
     is less than what a gRPC server accepts.
+    `unserved_methods`: the full names of methods to leave out, such as library.v1.Library.Watch:
+    those whose rules cannot be served, and that would otherwise prevent the others from being
+    served. Requests for them are answered with 501.
     """
 
     metadata_headers: frozenset[str] = frozenset()
@@ -32,6 +36,12 @@ class Options:
     ignore_duplicates: bool = False
     ignore_accept: bool = False
     max_body_bytes: int = 1024 * 1024
+    unserved_methods: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         metadata.check_names(self.metadata_headers | self.response_headers)
+
+
+def unserved_by(options: Iterable[Options]) -> frozenset[str]:
+    """Return the full names of the methods that any of `options` leaves out."""
+    return frozenset().union(*(each.unserved_methods for each in options))

@@ -5,8 +5,8 @@ https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.api import annotations_pb2
@@ -45,36 +45,59 @@ class Rule:
     method: MethodDescriptor
     http_method: str
     template: Template
-    variables: tuple[FieldPath, ...]
-    body: FieldPath | None
-    response_body: FieldPath
+    variables: tuple[FieldPath, ...] = ()
+    body: FieldPath | None = None
+    response_body: FieldPath = ()
 
 
-def read_rules(services: Iterable[ServiceDescriptor], violations: SchemaViolations) -> list[Rule]:
+def read_rules(
+    services: Iterable[ServiceDescriptor],
+    violations: SchemaViolations,
+    unserved: Collection[str] = (),
+) -> list[Rule]:
     """Return the rules of all methods with one request; add each violation to `violations`.
 
-    One warning names the methods with a stream of requests that have rules.
+    A warning names each method that is left out because its full name is in `unserved`; one names
+    all methods with a stream of requests that have rules.
     """
+    services = tuple(services)
     rules: list[Rule] = []
     streaming: list[str] = []
     for method, http_rule in _annotated(services):
-        if method.client_streaming:
+        if method.full_name in unserved:
+            _LOG.warning("%s is not served over HTTP: the options leave it out", method.full_name)
+        elif method.client_streaming:
             streaming.append(method.full_name)
         else:
             rules.extend(_read_bindings(method, http_rule, violations))
     if streaming:
         _LOG.warning("streaming methods are not served over HTTP: %s", ", ".join(streaming))
+    known = {method.full_name for service in services for method in service.methods}
+    for name in sorted(set(unserved) - known):
+        violations.add(name, "unserved_methods names it, but no service has this method")
     return rules
 
 
-def read_unserved(services: Iterable[ServiceDescriptor]) -> list[Rule]:
-    """Return the rules of all methods with a stream of requests, without any that are wrong."""
-    return [
+def read_unserved(
+    services: Iterable[ServiceDescriptor], unserved: Collection[str] = ()
+) -> list[Rule]:
+    """Return the rules of all methods with a stream of requests, and of those in `unserved`.
+
+    One whose fields or bodies are wrong has none. If its HTTP method or path is wrong, it is left
+    out, and a warning names it: its requests may match another rule.
+    """
+    violations = SchemaViolations()
+    rules = [
         rule
         for method, http_rule in _annotated(services)
-        if method.client_streaming
-        for rule in _read_bindings(method, http_rule, SchemaViolations())
+        if method.client_streaming or method.full_name in unserved
+        for name, binding in _bindings(method, http_rule)
+        for rule in [*_read_rule(name, method, binding, SchemaViolations())]
+        or _read_route(name, method, binding, violations)
     ]
+    for violation in violations:
+        _LOG.warning("the route of an unserved method cannot be kept: %s", violation)
+    return rules
 
 
 def _annotated(
@@ -88,14 +111,19 @@ def _annotated(
                 yield method, options.Extensions[_HTTP]
 
 
+def _bindings(method: MethodDescriptor, http_rule: HttpRule) -> Iterator[tuple[str, HttpRule]]:
+    """Yield the rule and its additional bindings, each after the name of its rule in messages."""
+    yield f"{method.full_name}: {_name(http_rule)}", http_rule
+    for at, binding in enumerate(http_rule.additional_bindings):
+        yield f"{method.full_name}: additional_bindings[{at}].{_name(binding)}", binding
+
+
 def _read_bindings(
     method: MethodDescriptor, http_rule: HttpRule, violations: SchemaViolations
 ) -> Iterator[Rule]:
-    yield from _read_rule(f"{method.full_name}: {_name(http_rule)}", method, http_rule, violations)
-    for at, binding in enumerate(http_rule.additional_bindings):
-        name = f"{method.full_name}: additional_bindings[{at}].{_name(binding)}"
+    for name, binding in _bindings(method, http_rule):
         yield from _read_rule(name, method, binding, violations)
-        if binding.additional_bindings:
+        if binding is not http_rule and binding.additional_bindings:
             violations.add(name, "additional bindings cannot be nested")
 
 
@@ -111,37 +139,39 @@ def _read_rule(
 ) -> Iterator[Rule]:
     """Yield the rule if it can be served; add all of its violations otherwise."""
     count = len(violations)
-    pattern = _pattern(http_rule)
-    if pattern is None:
-        violations.add(name, "it has none of get, put, post, delete, patch and custom")
-        return
-    http_method, path = pattern
-    if not _TOKEN.fullmatch(http_method):
-        violations.add(name, "its kind must be an HTTP method, or '*' for all")
-    template = violations.attempt(name, parse, path)
+    route = next(_read_route(name, method, http_rule, violations), None)
     resolved = [
         violations.attempt(name, _resolve, method.input_type, variable)
-        for variable in (template.variables if template is not None else ())
+        for variable in (route.template.variables if route is not None else ())
     ]
     body = violations.attempt(name, _body, method.input_type, http_rule.body)
     response_body = violations.attempt(
         name, _part, method.output_type, "response_body", http_rule.response_body
     )
-    if template is None or response_body is None or len(violations) > count:
+    if route is None or response_body is None or len(violations) > count:
         return
     variables = tuple(path for path in resolved if path is not None)
-    for violation in _conflicts(method.input_type, template, variables, body):
+    for violation in _conflicts(method.input_type, route.template, variables, body):
         violations.add(name, violation)
     if len(violations) == count:
-        yield Rule(
-            name=name,
-            method=method,
-            http_method=http_method,
-            template=template,
-            variables=variables,
-            body=body,
-            response_body=response_body,
-        )
+        yield replace(route, variables=variables, body=body, response_body=response_body)
+
+
+def _read_route(
+    name: str, method: MethodDescriptor, http_rule: HttpRule, violations: SchemaViolations
+) -> Iterator[Rule]:
+    """Yield the rule without its fields and bodies if its method and its path are right."""
+    pattern = _pattern(http_rule)
+    if pattern is None:
+        violations.add(name, "it has none of get, put, post, delete, patch and custom")
+        return
+    http_method, path = pattern
+    is_token = _TOKEN.fullmatch(http_method) is not None
+    if not is_token:
+        violations.add(name, "its kind must be an HTTP method, or '*' for all")
+    template = violations.attempt(name, parse, path)
+    if is_token and template is not None:
+        yield Rule(name=name, method=method, http_method=http_method, template=template)
 
 
 def _pattern(http_rule: HttpRule) -> tuple[str, str] | None:

@@ -28,7 +28,7 @@ from sidecar.transcoding.errors import (
     ResponseError,
     SchemaViolations,
 )
-from sidecar.transcoding.options import Options
+from sidecar.transcoding.options import Options, unserved_by
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter
@@ -66,12 +66,14 @@ class _Unserved:
     """A rule of a method that is not served, which keeps its requests from other rules."""
 
     route: str
+    takes_stream: bool
 
 
 class Transcoder:
     """Serves the methods of `services` that have an HTTP rule, through `channel`.
 
-    A method may have a stream of responses. One with a stream of requests is answered with 501.
+    A method may have a stream of responses. One with a stream of requests is answered with 501,
+    and so is one that the options leave out.
 
     The channel may be local or remote, the services in any descriptor pool. `options` are for
     all services, or by the full name of a service, with defaults for the others. `render_error`
@@ -99,13 +101,15 @@ class Transcoder:
         readers = {name: _Readers.by(options.get(name, _DEFAULTS)) for name in names}
         self._router = Router[_Endpoint | _Unserved]()
         violations = SchemaViolations()
-        for rule in read_rules(services, violations):
+        unserved = unserved_by(options.values())
+        for rule in read_rules(services, violations, unserved):
             own = readers[rule.method.containing_service.full_name]
             violations.attempt(rule.name, self._router.add, rule, self._prepare(rule, own))
         violations.check()
-        for rule in read_unserved(services):
+        for rule in read_unserved(services, unserved):
             with suppress(ValueError):  # another rule serves its requests
-                self._router.add(rule, _Unserved(rule.template.text))
+                target = _Unserved(rule.template.text, rule.method.client_streaming)
+                self._router.add(rule, target)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI, HTTP only). A client that disconnected gets no response."""
@@ -158,7 +162,7 @@ class Transcoder:
         endpoint = match.target
         request.scope["transcoding.route"] = endpoint.route
         if isinstance(endpoint, _Unserved):
-            raise NotServedError
+            raise NotServedError(takes_stream=endpoint.takes_stream)
         return await self._call(request, match.variables, endpoint)
 
     async def _call(

@@ -99,7 +99,7 @@ REQUESTS: Mapping[str, tuple[RequestError, str, Mapping[str, str]]] = {
         {"accept": JSON},
     ),
     "fault": (MalformedRequestError("Send JSON."), "Bad Request", {}),
-    "stream": (NotServedError(), "Not Implemented", {}),
+    "stream": (NotServedError(takes_stream=True), "Not Implemented", {}),
 }
 
 

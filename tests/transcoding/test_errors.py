@@ -7,6 +7,7 @@ import pytest
 from sidecar.transcoding.errors import (
     ContentTooLargeError,
     MalformedRequestError,
+    MessageTooLargeError,
     MethodNotAllowedError,
     NotAcceptableError,
     NotServedError,
@@ -60,11 +61,18 @@ ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
         {},
     ),
     "stream of requests": (
-        NotServedError(),
+        NotServedError(takes_stream=True),
         501,
         "This method takes a stream of requests. Call it by gRPC.",
         {},
     ),
+    "method that is left out": (
+        NotServedError(takes_stream=False),
+        501,
+        "This method is not served over HTTP. Call it by gRPC.",
+        {},
+    ),
+    "message": (MessageTooLargeError(), 413, "The request is larger than the service accepts.", {}),
     "one fault": (MalformedRequestError.of([ONE]), 400, "One.", {}),
     "faults": (MalformedRequestError.of([ONE, TWO]), 400, "One.", {}),
     # What no pointer leads to is told in the text.

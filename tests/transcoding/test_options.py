@@ -12,7 +12,7 @@ def test_defaults() -> None:
     options = Options()
     assert (options.metadata_headers, options.response_headers) == (frozenset(), frozenset())
     assert [options.ignore_unknown, options.ignore_duplicates, options.ignore_accept] == [False] * 3
-    assert options.max_body_bytes == 1024 * 1024
+    assert (options.max_body_bytes, options.unserved_methods) == (1024 * 1024, frozenset())
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "authorization", "trace-bin", "a.b_c-1"])

@@ -18,6 +18,7 @@ from google.rpc import status_pb2
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc import StatusCode
 from grpc_status import rpc_status
+from starlette.responses import Response
 
 from sidecar.transcoding import Options, SchemaError, Transcoder
 from tests.channels import in_process
@@ -796,11 +797,26 @@ KEPT = service(
     method("Same", HttpRule(get="/v1/feed"), streams="client"),
     method("Take", HttpRule(get="/{name=**}"), streams="client"),
     method("Wrong", HttpRule(get="/v1/{"), streams="client"),
+    method(
+        "Odd",
+        HttpRule(
+            get="/v1/odd/{nope}", body="no", additional_bindings=[HttpRule(get="/v1/odd:more")]
+        ),
+        streams="client",
+    ),
 )
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/a:talk", 501), ("/v1/feed", 501), ("/a", 200), ("/v1/{", 200)]
+    ("path", "status"),
+    [
+        ("/a:talk", 501),
+        ("/v1/feed", 501),
+        ("/a", 200),
+        ("/v1/{", 200),
+        ("/v1/odd/a", 501),
+        ("/v1/odd:more", 501),
+    ],
 )
 async def test_a_route_that_cannot_be_served_is_kept(serve: Serve, path: str, status: int) -> None:
     """Its requests do not fall to a rule for more paths; a rule that can be served has its own."""
@@ -811,3 +827,52 @@ async def test_a_route_that_cannot_be_served_is_kept(serve: Serve, path: str, st
 async def tell_kept(request: Any, _context: Context) -> Message:
     """Answer with the name."""
     return GetMessageClass(descriptor("Receipt", of=KEPT))(name=request.name)
+
+
+PARTLY = service(
+    method("Get", HttpRule(get="/{name=**}")),
+    method("Bad", HttpRule(get="/v1/bad/{nope}"), takes="Shelf"),
+    method("Good", HttpRule(get="/v1/good", additional_bindings=[HttpRule(get="/v1/fine")])),
+)
+BAD, GOOD = "library.v1.Library.Bad", "library.v1.Library.Good"
+
+
+async def test_methods_that_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Methods that the options name are answered with 501 at each of their routes, with a warning.
+
+    The others are served, though a rule of the named ones could not be.
+    """
+    async with in_process(handler_of(tell_partly, PARTLY)) as channel:
+        app = Transcoder(
+            [PARTLY],
+            channel,
+            options={PARTLY.full_name: Options(unserved_methods=frozenset({BAD, GOOD}))},
+            render_error=lambda _request, error: Response(str(error), getattr(error, "status", 0)),
+        )
+        answers = {
+            path: await Exchange(method="GET", path=path).run(app)
+            for path in ("/v1/bad/a", "/v1/good", "/v1/fine", "/v1/other")
+        }
+    assert [answer.status for answer in answers.values()] == [501, 501, 501, 200]
+    assert answers["/v1/good"].body == b"This method is not served over HTTP. Call it by gRPC."
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{name} is not served over HTTP: the options leave it out")
+        for name in (BAD, GOOD)
+    ]
+
+
+async def tell_partly(request: Any, _context: Context) -> Message:
+    """Answer with the name."""
+    return GetMessageClass(descriptor("Receipt", of=PARTLY))(name=request.name)
+
+
+async def test_what_cannot_be_left_out(channel: grpc.aio.Channel) -> None:
+    """Without the option nothing is served, nor if it names a method that does not exist."""
+    (violation,) = faults_of(channel, PARTLY)
+    assert violation.startswith(f"{BAD}: get '/v1/bad/{{nope}}': column 10: ")
+    options = Options(unserved_methods=frozenset({BAD, "library.v1.Library.Godo"}))
+    with pytest.raises(SchemaError) as raised:
+        Transcoder([PARTLY], channel, options=options)
+    assert raised.value.violations == (
+        "library.v1.Library.Godo: unserved_methods names it, but no service has this method",
+    )

@@ -1,6 +1,7 @@
 """Explains requests by the decisions of a real transcoder."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TypeAlias
@@ -23,9 +24,9 @@ from sidecar.transcoding.explanation.decision import (
 from sidecar.transcoding.explanation.http_request import HttpRequest
 from sidecar.transcoding.explanation.nearest import Near, find_nearest
 from sidecar.transcoding.metadata import Metadata
-from sidecar.transcoding.options import Options
+from sidecar.transcoding.options import Options, unserved_by
 from sidecar.transcoding.router import Router
-from sidecar.transcoding.rules import Rule, read_rules
+from sidecar.transcoding.rules import Rule, read_rules, read_unserved
 
 # Metadata that holds credentials (RFC 9110 section 11.6.2, RFC 6265 section 4.2).
 _SECRET_METADATA = frozenset({"authorization", "cookie"})
@@ -75,10 +76,14 @@ class Explainer:
     ) -> None:
         strict = {service: _without_leniency(options) for service, options in services.items()}
         self._app, self._strict = (mount(build_transcoder(each)) for each in (services, strict))
-        self.rules = tuple(read_rules(services, SchemaViolations()))
+        unserved = unserved_by(services.values())
+        self.rules = tuple(read_rules(services, SchemaViolations(), unserved))
         self._router = Router[Rule]()
         for rule in self.rules:
             self._router.add(rule, rule)
+        for rule in read_unserved(services, unserved):
+            with suppress(ValueError):  # another rule serves its requests
+                self._router.add(rule, rule)
 
     async def explain(self, request: HttpRequest) -> Explanation:
         """Return what would happen to `request`. Nothing is called."""

@@ -16,7 +16,7 @@ from sidecar.transcoding.openapi.operations import Operations
 from sidecar.transcoding.openapi.paths import Path, path_of
 from sidecar.transcoding.openapi.schemas import Schemas
 from sidecar.transcoding.openapi.value_schemas import Schema
-from sidecar.transcoding.options import Options
+from sidecar.transcoding.options import Options, unserved_by
 from sidecar.transcoding.rules import Rule, read_rules
 from sidecar.transcoding.strict_json import JsonTree
 
@@ -54,7 +54,7 @@ def describe(
     describe, and every fault of a constraint.
     """
     violations = SchemaViolations()
-    rules = read_rules(services, violations)
+    rules = read_rules(services, violations, unserved_by(services.values()))
     schemas = Schemas(
         comments=comments,
         constraints=constraints or _unconstrained,

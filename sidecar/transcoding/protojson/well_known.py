@@ -124,7 +124,7 @@ _A_MASK = (
 _CAPITAL = re.compile("[A-Z]")
 
 
-def _write_text(message: _Message) -> JsonTree:
+def _write_text(message: _Message) -> str:
     try:
         text: str = message.ToJsonString()
     except ValueError:  # its text quotes the value

@@ -302,6 +302,24 @@ async def test_an_unknown_path_has_near_rules() -> None:
     assert (await EXPLAINER.explain(request("GET /v1/shelves/%zz"))).nearest == ()
 
 
+async def test_methods_that_are_not_served() -> None:
+    """A request of a method that is not served has its rule, not one for more paths."""
+    library = service(
+        method("Get", HttpRule(get="/{name=**}")),
+        method("Feed", HttpRule(get="/v1/feed"), streams="client"),
+        method("Bad", HttpRule(get="/v1/{nope}:bad")),
+        method("Same", HttpRule(get="/{theme=**}"), streams="client"),
+    )
+    bad = f"{library.full_name}.Bad"
+    explainer = Explainer({library: Options(unserved_methods=frozenset({bad}))})
+    for line, name in (("GET /v1/feed", "Feed"), ("GET /v1/a:bad", "Bad")):
+        explanation = await explainer.explain(request(line))
+        assert (explanation.status, explanation.bindings) == (501, ())
+        assert explanation.rule is not None
+        assert explanation.rule.method.name == name
+    assert [rule.method.name for rule in explainer.rules] == ["Get"]
+
+
 async def test_credentials_in_headers_are_masked() -> None:
     """The credentials of HTTP are masked in metadata, and nothing else."""
     names = ("authorization", "cookie", "x-tag")

@@ -16,9 +16,11 @@ Tree = dict[str, Any]
 INFO: Tree = {"title": "A library", "version": "1"}
 
 
-def document(*methods: MethodDescriptorProto, **arguments: Any) -> Tree:
+def document(
+    *methods: MethodDescriptorProto, options: Options | None = None, **arguments: Any
+) -> Tree:
     """Return the document of a service with `methods`; it is valid."""
-    return document_of({library.service(*methods): Options()}, **arguments)
+    return document_of({library.service(*methods): options or Options()}, **arguments)
 
 
 def document_of(services: Mapping[ServiceDescriptor, Options], **arguments: Any) -> Tree:

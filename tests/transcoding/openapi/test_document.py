@@ -213,6 +213,8 @@ def test_methods_that_are_not_served_are_left_out() -> None:
         library.method("B"),
         library.method("C", HttpRule(get="/v1/c"), streams="client"),
         library.method("D", HttpRule(get="/v1/d"), streams="client server"),
+        library.method("E", HttpRule(get="/v1/e/{nope}")),
+        options=Options(unserved_methods=frozenset({"library.v1.Library.E"})),
     )
     assert list(api["paths"]) == ["/v1/a"]
 
