@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sidecar.transcoding import metadata
+from sidecar.transcoding.protojson.json_format import DEFAULT, JsonFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Options:
     `max_body_bytes`: the largest request body, in bytes; a larger one is answered with 413.
     Reading JSON blocks the event loop for one to two seconds per MiB at worst, so the default
     is less than what a gRPC server accepts.
+    `json_format`: the format of the JSON in responses, of which errors are no part.
     """
 
     metadata_headers: frozenset[str] = frozenset()
@@ -32,6 +34,7 @@ class Options:
     ignore_duplicates: bool = False
     ignore_accept: bool = False
     max_body_bytes: int = 1024 * 1024
+    json_format: JsonFormat = DEFAULT
 
     def __post_init__(self) -> None:
         metadata.check_names(self.metadata_headers | self.response_headers)
