@@ -5,6 +5,8 @@ https://protobuf.dev/programming-guides/json/#json-options has these options, bu
 
 from dataclasses import dataclass
 
+from google.protobuf.descriptor import FieldDescriptor
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonFormat:
@@ -23,6 +25,10 @@ class JsonFormat:
     proto_names: bool = False
     omit_defaults: bool = False
     int64_numbers: bool = False
+
+    def name_of(self, field: FieldDescriptor) -> str:
+        """Return the name of the member for `field`."""
+        return field.name if self.proto_names else field.json_name
 
 
 DEFAULT = JsonFormat()

@@ -58,8 +58,7 @@ class JsonWriter:
         while self._incomplete:
             descriptor = self._incomplete.pop()
             for field in descriptor.fields:
-                name = field.name if self._format.proto_names else field.json_name
-                self._plans[descriptor].add(field, name, self._value(field))
+                self._plans[descriptor].add(field, self._format.name_of(field), self._value(field))
         return write
 
     def _message(self, descriptor: Descriptor) -> Write:
