@@ -3,14 +3,13 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from karmo.problem.v1 import problem_details_pb2 as pb
 from starlette.requests import Request
@@ -22,12 +21,13 @@ from sidecar.rest import problem_examples
 from sidecar.rest.constraints import keywords_of
 from sidecar.rest.fixed_content import FixedContent
 from sidecar.rest.openapi_components import ALWAYS, ERRORS, Tree, components, references
-from sidecar.transcoding import Options, SchemaError
+from sidecar.transcoding import JsonFormat, Options, SchemaError
 from sidecar.transcoding.body_formats import FORM
 from sidecar.transcoding.media_type import JSON
 from sidecar.transcoding.openapi import comments
 from sidecar.transcoding.openapi.comments import Comments
 from sidecar.transcoding.openapi.document import describe
+from sidecar.transcoding.protojson.writer import JsonWriter
 from sidecar.transcoding.rules import Rule
 
 TITLE = "Karmo partner token API"
@@ -63,7 +63,7 @@ def document(
         public_url=public_url,
         max_body_bytes=min(options.max_body_bytes for options in services.values()),
     )
-    patches = _Patches(examples)
+    patches = _Patches(services, examples)
     tree = describe(
         services,
         {
@@ -111,7 +111,12 @@ def route(tree: Mapping[str, Any]) -> Route:
 class _Patches:
     """Merge patches of operations: what an operation has beside the schema."""
 
-    def __init__(self, examples: Mapping[str, Examples]) -> None:
+    def __init__(
+        self,
+        services: Mapping[ServiceDescriptor, Options],
+        examples: Mapping[str, Examples],
+    ) -> None:
+        self._services = services
         self._examples = examples
         self._unused = set(examples)
 
@@ -129,8 +134,9 @@ class _Patches:
         }
         examples = self._examples.get(rule.method.full_name)
         if examples is not None:
-            success |= _response_example(rule, examples, operation)
-            patch |= _request_examples(rule, examples, operation)
+            json_format = self._services[rule.method.containing_service].json_format
+            success |= _response_example(rule, examples, operation, json_format)
+            patch |= _request_examples(rule, examples, operation, json_format)
         return patch
 
     def check(self) -> None:
@@ -141,14 +147,18 @@ class _Patches:
             )
 
 
-def _response_example(rule: Rule, examples: Examples, operation: Any) -> Tree:
+def _response_example(
+    rule: Rule, examples: Examples, operation: Any, json_format: JsonFormat
+) -> Tree:
     """Return the example of the response, if its body is the whole message in JSON."""
     if rule.response_body or JSON not in operation["responses"]["200"]["content"]:
         return {}
-    return {"content": {JSON: {"example": _tree(examples.response)}}}
+    return {"content": {JSON: {"example": _tree(examples.response, json_format)}}}
 
 
-def _request_examples(rule: Rule, examples: Examples, operation: Any) -> Tree:
+def _request_examples(
+    rule: Rule, examples: Examples, operation: Any, json_format: JsonFormat
+) -> Tree:
     """Return the examples of the request, if its body is the whole message.
 
     A form has those whose members are all in its schema: it has no messages inside a message.
@@ -156,17 +166,20 @@ def _request_examples(rule: Rule, examples: Examples, operation: Any) -> Tree:
     if rule.body != () or rule.variables:
         return {}
     described = operation["requestBody"]["content"]
+    trees = {
+        title: _tree(request, replace(json_format, omit_defaults=True))
+        for title, request in examples.requests.items()
+    }
     content: Tree = {}
     for media_type in (FORM, JSON):
         if media_type in described:
             members = described[media_type]["schema"].get("properties")
-            content[media_type] = {"examples": _named(examples.requests, members)}
+            content[media_type] = {"examples": _named(trees, members)}
     return {"requestBody": {"content": content}}
 
 
-def _named(requests: Mapping[str, Message], members: Iterable[str] | None) -> Tree:
+def _named(trees: Mapping[str, Tree], members: Iterable[str] | None) -> Tree:
     """Return examples by a name made of their title: those with these members, or all."""
-    trees = {title: _tree(request) for title, request in requests.items()}
     return {
         re.sub("[^a-z0-9]+", "-", title.lower()): {"summary": title, "value": tree}
         for title, tree in trees.items()
@@ -174,9 +187,9 @@ def _named(requests: Mapping[str, Message], members: Iterable[str] | None) -> Tr
     }
 
 
-def _tree(message: Message) -> Tree:
-    tree: Tree = MessageToDict(message)
-    return tree
+def _tree(message: Message, json_format: JsonFormat) -> Tree:
+    type_ = cast("Descriptor", message.DESCRIPTOR)  # its stub also allows that of the C library
+    return cast("Tree", JsonWriter(json_format).message(type_)(message))
 
 
 def _comments() -> Comments:

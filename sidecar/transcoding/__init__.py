@@ -2,6 +2,15 @@
 
 from sidecar.transcoding.errors import RequestError, SchemaError, Violation
 from sidecar.transcoding.options import Options
+from sidecar.transcoding.protojson.json_format import JsonFormat
 from sidecar.transcoding.transcoder import RenderError, Transcoder
 
-__all__ = ["Options", "RenderError", "RequestError", "SchemaError", "Transcoder", "Violation"]
+__all__ = [
+    "JsonFormat",
+    "Options",
+    "RenderError",
+    "RequestError",
+    "SchemaError",
+    "Transcoder",
+    "Violation",
+]

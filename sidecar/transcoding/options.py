@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecar.transcoding import metadata
+from sidecar.transcoding.protojson.json_format import DEFAULT, JsonFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Options:
     `unserved_methods`: the full names of methods to leave out, such as library.v1.Library.Watch:
     those whose rules cannot be served, and that would otherwise prevent the others from being
     served. Requests for them are answered with 501.
+    `json_format`: the format of the JSON in responses, of which errors are no part.
     """
 
     metadata_headers: frozenset[str] = frozenset()
@@ -37,6 +39,7 @@ class Options:
     ignore_accept: bool = False
     max_body_bytes: int = 1024 * 1024
     unserved_methods: frozenset[str] = frozenset()
+    json_format: JsonFormat = DEFAULT
 
     def __post_init__(self) -> None:
         metadata.check_names(self.metadata_headers | self.response_headers)

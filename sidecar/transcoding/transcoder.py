@@ -94,16 +94,15 @@ class Transcoder:
         pools = tuple(dict.fromkeys(service.file.pool for service in services))
         self._channel = channel
         self._render_error = render_error or partial(default_renderer.render, pools=pools)
-        self._writer = JsonWriter()
         names = [service.full_name for service in services]
         if isinstance(options, Options):
             options = dict.fromkeys(names, options)
-        readers = {name: _Readers.by(options.get(name, _DEFAULTS)) for name in names}
+        codecs = {name: _Codecs.by(options.get(name, _DEFAULTS)) for name in names}
         self._router = Router[_Endpoint | _Unserved]()
         violations = SchemaViolations()
         unserved = unserved_by(options.values())
         for rule in read_rules(services, violations, unserved):
-            own = readers[rule.method.containing_service.full_name]
+            own = codecs[rule.method.containing_service.full_name]
             violations.attempt(rule.name, self._router.add, rule, self._prepare(rule, own))
         violations.check()
         for rule in read_unserved(services, unserved):
@@ -129,9 +128,9 @@ class Transcoder:
             response = self._render_error(request, Status(code=code_pb2.INTERNAL))
         await response(scope, receive, send)
 
-    def _prepare(self, rule: Rule, readers: "_Readers") -> _Endpoint:
-        method, channel, options = rule.method, self._channel, readers.options
-        writer = ResponseWriter(rule, self._writer)
+    def _prepare(self, rule: Rule, codecs: "_Codecs") -> _Endpoint:
+        method, channel, options = rule.method, self._channel, codecs.options
+        writer = ResponseWriter(rule, codecs.writer)
         multi_callable: Callable[..., Any] = channel.unary_unary
         streamer = None
         if method.server_streaming:
@@ -142,7 +141,7 @@ class Transcoder:
             route=rule.template.text,
             options=options,
             metadata_headers=frozenset(map(str.encode, options.metadata_headers)),
-            binder=Binder(rule, readers.json, readers.parameters),
+            binder=Binder(rule, codecs.json, codecs.parameters),
             call=multi_callable(
                 f"/{method.containing_service.full_name}/{method.name}",
                 request_serializer=GetMessageClass(method.input_type).SerializeToString,
@@ -173,7 +172,7 @@ class Transcoder:
         accept = None if options.ignore_accept else headers.getlist("accept")
         media_type = endpoint.writer.choose(accept or [])
         timeout = metadata.read_timeout(headers.raw)
-        deadline = None if timeout is None else _now() + timeout
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         content = await body.read(deadline)
         query = request.scope.get("query_string", b"").decode("latin-1")
         call = endpoint.call(
@@ -209,46 +208,45 @@ class Transcoder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Readers:
-    """The readers of requests that the same options compile."""
+class _Codecs:
+    """The readers of requests and the writer of responses that the same options compile."""
 
     options: Options
     json: JsonReader
     parameters: ParameterReader
+    writer: JsonWriter
 
     @classmethod
-    def by(cls, options: Options) -> "_Readers":
+    def by(cls, options: Options) -> "_Codecs":
         flags = {
             "ignore_unknown": options.ignore_unknown,
             "ignore_duplicates": options.ignore_duplicates,
         }
-        return cls(options=options, json=JsonReader(**flags), parameters=ParameterReader(**flags))
+        return cls(
+            options=options,
+            json=JsonReader(**flags),
+            parameters=ParameterReader(**flags),
+            writer=JsonWriter(options.json_format),
+        )
 
 
 def _pass_on(
     entries: Iterable[tuple[str, str | bytes]], response: Response, options: Options
 ) -> None:
     """Add the metadata that may become headers, except fields that the response has already."""
-    present = [*response.headers]
-    for name, value in metadata.to_headers(entries, options.response_headers, present):
+    for name, value in metadata.to_headers(entries, options.response_headers, response.headers):
         response.headers.append(name, value)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _remaining(deadline: float) -> float:
     """Return the seconds until `deadline`, a time of the event loop. Raises DeadlinePassedError."""
-    seconds = deadline - _now()
+    seconds = deadline - asyncio.get_running_loop().time()
     if seconds <= 0:
         raise DeadlinePassedError
     return seconds
 
 
 def _response(body: ResponseBody) -> Response:
-    response = Response(body.content)
-    if body.content_type is not None:
-        # Set here, because Starlette's own argument would add a charset to text.
-        response.headers["Content-Type"] = body.content_type
-    return response
+    # As a header, because Starlette's own argument would add a charset to text.
+    headers = {} if body.content_type is None else {"Content-Type": body.content_type}
+    return Response(body.content, headers=headers)

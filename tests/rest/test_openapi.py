@@ -13,7 +13,7 @@ from sidecar.api import EXAMPLES, SERVICES
 from sidecar.problems import Problem, Reason
 from sidecar.rest import openapi
 from sidecar.rest.openapi import Examples
-from sidecar.transcoding import Options, SchemaError
+from sidecar.transcoding import JsonFormat, Options, SchemaError
 from tests.transcoding.library import make, method, service
 from tests.ways import PUBLIC_URL
 
@@ -22,13 +22,22 @@ NAME = "library.v1.Library.Look"
 API: Any = openapi.document(SERVICES, EXAMPLES, public_url=PUBLIC_URL)
 TOKEN = API["paths"]["/v1/oauth/token"]
 Operations = Mapping[str, Any]
+Tree = dict[str, Any]
+
+
+def document(
+    library: ServiceDescriptor, examples: Mapping[str, Examples], options: Options | None = None
+) -> Any:
+    """Return the document of a library beside the API; it is valid."""
+    services = {**SERVICES, library: options or Options()}
+    tree = openapi.document(services, {**EXAMPLES, **examples}, public_url=PUBLIC_URL)
+    OpenAPIV31SpecValidator(tree).validate()
+    return tree
 
 
 def described(library: ServiceDescriptor, examples: Mapping[str, Examples]) -> Operations:
     """Return the operations of a library beside the API, by method and path."""
-    services = {**SERVICES, library: Options()}
-    tree: Any = openapi.document(services, {**EXAMPLES, **examples}, public_url=PUBLIC_URL)
-    OpenAPIV31SpecValidator(tree).validate()
+    tree = document(library, examples)
     assert tree["paths"].pop("/v1/oauth/token") == TOKEN
     return {
         f"{name} {path}": operation
@@ -101,6 +110,46 @@ def test_an_example_that_a_form_cannot_hold() -> None:
     content = operation["requestBody"]["content"]
     assert list(content[FORM]["examples"]) == ["flat"]
     assert list(content[JSON]["examples"]) == ["nested", "flat"]
+
+
+EVERY = JsonFormat(enum_numbers=True, proto_names=True, omit_defaults=True, int64_numbers=True)
+SENT: Tree = {"shelf_code": "a", "copies": 5, "mood": 1}
+FORMATS: Mapping[JsonFormat, tuple[Tree, Tree]] = {
+    JsonFormat(): (
+        {"shelfCode": "a", "copies": "5", "mood": "MOOD_MERRY"},
+        {
+            "name": "",
+            "shelfCode": "a",
+            "copies": "5",
+            "pages": 0,
+            "lent": False,
+            "tags": [],
+            "mood": "MOOD_MERRY",
+            "cover": "",
+        },
+    ),
+    EVERY: (SENT, SENT),
+}
+
+
+@pytest.mark.parametrize(("json_format", "trees"), FORMATS.items(), ids=["default", "every"])
+def test_examples_in_the_format_of_a_service(
+    json_format: JsonFormat, trees: tuple[Tree, Tree]
+) -> None:
+    """Examples are in the format of their service, and valid by its schemas."""
+    message = make("Receipt", **SENT)
+    examples = Examples(requests={"A": message}, response=message, problems={})
+    rule = HttpRule(post="/v1/receipts", body="*")
+    library = service(method("Look", rule, takes="Receipt", gives="Receipt"))
+    tree = document(library, {NAME: examples}, Options(json_format=json_format))
+    operation = tree["paths"]["/v1/receipts"]["post"]
+    request = operation["requestBody"]["content"][JSON]
+    response = operation["responses"]["200"]["content"][JSON]
+    found = (request["examples"]["a"]["value"], response["example"])
+    assert found == trees
+    for example, content in zip(found, (request, response), strict=True):
+        schema = {**content["schema"], "components": tree["components"]}
+        assert list(Draft202012Validator(schema).iter_errors(example)) == []
 
 
 def test_examples_of_bytes() -> None:

@@ -22,7 +22,7 @@ from sidecar.rest.pages.document import Document, anchor
 from sidecar.rest.pages.reference import Limit
 from sidecar.rest.pages.samples import Sample
 from sidecar.settings.sources import load
-from sidecar.transcoding import Options
+from sidecar.transcoding import JsonFormat, Options
 from sidecar.transcoding.openapi.document import describe
 from tests.rest.html_page import Page
 from tests.transcoding.library import method, service
@@ -261,6 +261,17 @@ async def test_another_api() -> None:
             assert set(properties) <= set(page.texts)
         assert len(page.ids) == len(set(page.ids))
         assert not {"Authentication", "Header fields", "Limits", "Errors"} & set(page.texts)
+
+
+async def test_enums_as_numbers() -> None:
+    """Where an enum is a number, the page has the names of the numbers too."""
+    library = service(method("Send", HttpRule(post="/v1/a", body="*"), takes="Receipt"))
+    options = Options(json_format=JsonFormat(enum_numbers=True))
+    tree: dict[str, Any] = describe({library: options}, {"title": "A library", "version": "1"})
+    async with shown(tree, [], ()) as page:
+        assert "One of: 0, 1, 2" in page.text
+        names = "MOOD_UNSPECIFIED, MOOD_MERRY, MOOD_GLOOMY"
+        assert f"Names, in the same order: {names}" in page.text
 
 
 def test_titles_of_contents_are_short() -> None:

@@ -14,6 +14,7 @@ _LABELS: Mapping[str, str] = MappingProxyType(
     {
         "const": "Value",
         "enum": "One of",
+        "x-enum-varnames": "Names, in the same order",
         "default": "Default",
         "pattern": "Pattern",
         "minLength": "Minimum length",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -10,13 +11,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescr
 from sidecar.transcoding.errors import SchemaViolations
 from sidecar.transcoding.openapi import merge_patch, names
 from sidecar.transcoding.openapi.comments import Comments
-from sidecar.transcoding.openapi.field_options import Constraints
-from sidecar.transcoding.openapi.names import Use
+from sidecar.transcoding.openapi.field_options import CheckedConstraints, Constraints
+from sidecar.transcoding.openapi.names import Components, Use
 from sidecar.transcoding.openapi.operations import Operations
 from sidecar.transcoding.openapi.paths import Path, path_of
 from sidecar.transcoding.openapi.schemas import Schemas
 from sidecar.transcoding.openapi.value_schemas import Schema
 from sidecar.transcoding.options import Options, unserved_by
+from sidecar.transcoding.protojson.json_format import DEFAULT, JsonFormat
 from sidecar.transcoding.rules import Rule, read_rules
 from sidecar.transcoding.strict_json import JsonTree
 
@@ -32,6 +34,14 @@ class _Place(NamedTuple):
 
     shape: str
     method: str
+
+
+class _Described(NamedTuple):
+    """A rule, its path, and the builder of its operation."""
+
+    rule: Rule
+    path: Path
+    operations: Operations
 
 
 def describe(
@@ -53,26 +63,43 @@ def describe(
     and `additions` is that of the document. Raises SchemaError with every rule that OpenAPI cannot
     describe, and every fault of a constraint.
     """
-    violations = SchemaViolations()
+    violations, components = SchemaViolations(), Components()
     rules = read_rules(services, violations, unserved_by(services.values()))
-    schemas = Schemas(
+    schemas_in = partial(
+        Schemas,
+        components=components,
         comments=comments,
-        constraints=constraints or _unconstrained,
+        constraints=CheckedConstraints(constraints or _unconstrained, violations),
         open_types=_open_types(services, rules),
-        violations=violations,
     )
-    for error in errors:
-        schemas.message(error, Use.ERROR)
+    problems = [schemas_in(DEFAULT).message(error, Use.ERROR) for error in errors]
     tags = names.tags(dict.fromkeys(rule.method.containing_service for rule in rules))
-    places = _places(rules, violations)
-    operations = _operations(places, Operations(schemas, comments, tags, errors), violations)
-    schemas.complete()
+    formats = {service: options.json_format for service, options in services.items()}
+    builders = {
+        each: Operations(schemas_in(each), comments, tags, problems) for each in formats.values()
+    }
+    places = _places(_with_builders(rules, formats, builders), violations)
+    operations = _operations(places, violations)
+    components.complete()
     violations.check()
-    ids = names.operation_ids([rule.method for rule in places.values()], tags)
+    ids = names.operation_ids([each.rule.method for each in places.values()], tags)
     paths = _paths(places, operations, ids, patch or _unpatched)
-    resolved, components = schemas.resolve(dict(paths))
+    resolved = components.resolve(dict(paths))
     described = [_tag(service, tag, comments) for service, tag in tags.items()]
-    return merge_patch.apply(additions, _document(info, described, resolved, components))
+    return merge_patch.apply(additions, _document(info, described, *resolved))
+
+
+def _with_builders(
+    rules: Sequence[Rule],
+    formats: Mapping[ServiceDescriptor, JsonFormat],
+    builders: Mapping[JsonFormat, Operations],
+) -> Sequence[_Described]:
+    """Return each rule with what describes it in the format of its service."""
+    described = []
+    for rule in rules:
+        json_format = formats[rule.method.containing_service]
+        described.append(_Described(rule, path_of(rule, json_format), builders[json_format]))
+    return described
 
 
 def _document(
@@ -113,34 +140,36 @@ def _open_types(
     return types
 
 
-def _places(rules: Sequence[Rule], violations: SchemaViolations) -> Mapping[_Place, Rule]:
-    """Return the rule of each operation, in the order of `rules`.
+def _places(
+    described: Sequence[_Described], violations: SchemaViolations
+) -> Mapping[_Place, _Described]:
+    """Return the rule of each operation, in the order of `described`.
 
     As in the router, a rule for every method serves the methods that no other rule with its
     template serves. Two templates in one place are a violation.
     """
-    chosen: dict[_Place, Rule] = {}
-    for rule in sorted(rules, key=_is_for_every_method):
-        for name in _take_places(rule, _methods(rule, violations), chosen):
-            violations.add(rule.name, f"OpenAPI cannot tell its requests from those of {name}")
-    order = {id(rule): at for at, rule in enumerate(rules)}
+    chosen: dict[_Place, _Described] = {}
+    for each in sorted(described, key=lambda each: _is_for_every_method(each.rule)):
+        for name in _take_places(each, _methods(each.rule, violations), chosen):
+            violations.add(each.rule.name, f"OpenAPI cannot tell its requests from those of {name}")
+    order = {id(each): at for at, each in enumerate(described)}
     return dict(sorted(chosen.items(), key=lambda item: order[id(item[1])]))
 
 
 def _take_places(
-    rule: Rule, methods: Sequence[str], chosen: dict[_Place, Rule]
+    described: _Described, methods: Sequence[str], chosen: dict[_Place, _Described]
 ) -> Mapping[str, None]:
-    """Add `rule` to `chosen` for each of `methods`; return the names of the rules in its way."""
-    shape = path_of(rule).shape
+    """Add a rule to `chosen` for each of `methods`; return the names of the rules in its way."""
+    rule, shape = described.rule, described.path.shape
     clashes: dict[str, None] = {}
     for method in methods:
         other = chosen.get(_Place(shape, method))
         if other is None and method == "head" and _is_for_every_method(rule):
             other = chosen[_Place(shape, "get")]  # a rule for GET serves HEAD too
-        if other is None or other is rule:
-            chosen[_Place(shape, method)] = rule
-        elif not _precedes(other, rule):
-            clashes[other.name] = None
+        if other is None or other is described:
+            chosen[_Place(shape, method)] = described
+        elif not _precedes(other.rule, rule):
+            clashes[other.rule.name] = None
     return clashes
 
 
@@ -166,7 +195,7 @@ def _methods(rule: Rule, violations: SchemaViolations) -> Sequence[str]:
 
 
 def _paths(
-    places: Mapping[_Place, Rule],
+    places: Mapping[_Place, _Described],
     operations: Mapping[str, Schema],
     ids: Sequence[str],
     patch: Patch,
@@ -174,23 +203,22 @@ def _paths(
     """Return each path and its Path Item Object. `operations` are by the name of their rule."""
     items: dict[str, Schema] = {}
     texts: dict[str, str] = {}
-    for (place, rule), id_ in zip(places.items(), ids, strict=True):
-        operation = {"operationId": id_, **operations[rule.name]}
-        text = texts.setdefault(place.shape, path_of(rule).text)
+    for (place, described), id_ in zip(places.items(), ids, strict=True):
+        operation = {"operationId": id_, **operations[described.rule.name]}
+        text = texts.setdefault(place.shape, described.path.text)
         items.setdefault(text, {})[place.method] = merge_patch.apply(
-            patch(rule, operation), operation
+            patch(described.rule, operation), operation
         )
     return {text: items[text] for text in sorted(items)}
 
 
 def _operations(
-    places: Mapping[_Place, Rule], build: Operations, violations: SchemaViolations
+    places: Mapping[_Place, _Described], violations: SchemaViolations
 ) -> Mapping[str, Schema]:
     """Return the Operation Object of each rule by the name of the rule, but its id."""
     first: dict[str, Path] = {}
     operations: dict[str, Schema] = {}
-    for place, rule in places.items():
-        own = path_of(rule)
+    for place, (rule, own, build) in places.items():
         # OpenAPI holds paths that differ only in the names of parameters to be identical.
         path = first.setdefault(place.shape, own)
         parameters = [

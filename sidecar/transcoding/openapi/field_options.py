@@ -12,6 +12,7 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldOptions
 
+from sidecar.transcoding.errors import SchemaViolations
 from sidecar.transcoding.fields import map_entry_of
 from sidecar.transcoding.openapi.value_schemas import SCALARS
 from sidecar.transcoding.protojson.scalars import NULL_VALUE
@@ -73,6 +74,25 @@ def _behavior_of(field: FieldDescriptor) -> frozenset[int]:
     # Parsed again: they may have been parsed before the extension was known.
     options = FieldOptions.FromString(field.GetOptions().SerializeToString())
     return frozenset(options.Extensions[_BEHAVIOR])
+
+
+class CheckedConstraints:
+    """Constraints of fields, each checked once. Their faults are added to `violations`."""
+
+    def __init__(self, constraints: Constraints, violations: SchemaViolations) -> None:
+        self._constraints = constraints
+        self._violations = violations
+        self._keywords: dict[FieldDescriptor, Mapping[str, JsonTree]] = {}
+
+    def of(self, field: FieldDescriptor) -> Mapping[str, JsonTree]:
+        """Return the keywords of `field`; none if they have a fault."""
+        if field not in self._keywords:
+            keywords = self._constraints(field)
+            faults = list(faults_of(field, keywords))
+            for fault in faults:
+                self._violations.add(field.full_name, fault)
+            self._keywords[field] = {} if faults else keywords
+        return self._keywords[field]
 
 
 def faults_of(field: FieldDescriptor, keywords: Mapping[str, Any]) -> Iterator[str]:

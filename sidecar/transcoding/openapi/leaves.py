@@ -90,8 +90,3 @@ def is_required(path: FieldPath, variables: Iterable[FieldPath], *, start: int =
         path[: at + 1] in existing or is_required_in_request(path[at])
         for at in range(start, len(path))
     )
-
-
-def label(path: FieldPath) -> str:
-    """Return the dotted JSON name of the field at the end of `path`."""
-    return ".".join(field.json_name for field in path)

@@ -1,10 +1,11 @@
 """Names in a document: component schemas, tags and operations."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple
 from enum import Enum
-from itertools import count
-from typing import NamedTuple, TypeAlias
+from itertools import chain, count
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.descriptor import (
     Descriptor,
@@ -14,6 +15,9 @@ from google.protobuf.descriptor import (
 )
 
 from sidecar.transcoding.errors import SchemaError
+from sidecar.transcoding.openapi.value_schemas import Schema
+from sidecar.transcoding.protojson.json_format import JsonFormat
+from sidecar.transcoding.strict_json import JsonTree
 
 
 class Use(Enum):
@@ -31,24 +35,80 @@ class Use(Enum):
 
 
 class Key(NamedTuple):
-    """A component schema: a type, and its use."""
+    """A component schema: a type, its use, and the format of its JSON."""
 
     type: Descriptor | EnumDescriptor
     use: Use
+    json_format: JsonFormat
 
 
 # Component schemas and their names.
 Names: TypeAlias = Mapping[Key, str]
 
 
+class Components:
+    """The component schemas of a document.
+
+    Until `resolve`, a reference to one holds its key instead of a name: which names are free is
+    known only once all schemas are.
+    """
+
+    def __init__(self) -> None:
+        self._schemas: dict[Key, Schema] = {}
+        self._incomplete: list[tuple[Key, Callable[[Key], Schema]]] = []
+
+    def reference(self, key: Key, build: Callable[[Key], Schema]) -> Schema:
+        """Return a reference to the schema of `key`, which `build` makes later."""
+        if key not in self._schemas:
+            self._schemas[key] = {}
+            self._incomplete.append((key, build))
+        return {"$ref": _placeholder(key)}
+
+    def complete(self) -> None:
+        """Build all schemas that have a reference."""
+        while self._incomplete:  # a loop, because the types may form a long chain
+            key, build = self._incomplete.pop()
+            self._schemas[key] = build(key)
+
+    def resolve(self, tree: Schema) -> tuple[Schema, Schema]:
+        """Return `tree` and the component schemas, which must be complete, with their names."""
+        chosen = choose(self._schemas)
+        references = {_placeholder(key): f"#/components/schemas/{chosen[key]}" for key in chosen}
+        named = {chosen[key]: schema for key, schema in self._schemas.items()}
+        ordered: Schema = {name: named[name] for name in sorted(named)}
+        return _rename(tree, references), _rename(ordered, references)
+
+
+def _placeholder(key: Key) -> str:
+    return f"{key.type.full_name} {key.use.name} {key.json_format}"
+
+
+def _rename(tree: JsonTree, references: Mapping[str, str]) -> Any:
+    """Return a copy of `tree` with the references that have names."""
+    if isinstance(tree, list):
+        return [_rename(item, references) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        name: references.get(member, member)
+        if name == "$ref" and isinstance(member, str)
+        else _rename(member, references)
+        for name, member in tree.items()
+    }
+
+
 def choose(keys: Iterable[Key]) -> Names:
     """Return the name of each schema.
 
     It is the name of the type inside its package, or the full name where types share that name.
-    Raises SchemaError if types of two descriptor pools share a full name.
+    A type in another format has a number after its name. Raises SchemaError if types of two
+    descriptor pools share a full name.
     """
     order = list(Use)
-    sorted_keys = sorted(keys, key=lambda key: (order.index(key.use), key.type.full_name))
+    sorted_keys = sorted(
+        keys,
+        key=lambda key: (order.index(key.use), astuple(key.json_format), key.type.full_name),
+    )
     types = {key.type for key in sorted_keys}
     full_names = Counter(type_.full_name for type_ in types)
     doubles = [name for name, number in full_names.items() if number > 1]
@@ -60,8 +120,10 @@ def choose(keys: Iterable[Key]) -> Names:
     for key in sorted_keys:
         short = _short_name(key.type)
         name = short if short_names[short] == 1 else key.type.full_name
-        names[key] = name if name not in named else name + key.use.value
-        named.add(name)
+        of_use = name + key.use.value
+        candidates = chain((name, of_use), (f"{of_use}-{number}" for number in count(2)))
+        names[key] = next(each for each in candidates if each not in named)
+        named.add(names[key])
     return names
 
 

@@ -14,7 +14,7 @@ from sidecar.transcoding.openapi.field_options import (
     is_required_in_request,
     is_required_in_response,
 )
-from sidecar.transcoding.openapi.leaves import is_required, label, leaves, taken_by
+from sidecar.transcoding.openapi.leaves import is_required, leaves, taken_by
 from sidecar.transcoding.openapi.names import Use
 from sidecar.transcoding.openapi.paths import PathParameter
 from sidecar.transcoding.openapi.schemas import Schemas
@@ -37,9 +37,9 @@ _LONG = (
 
 
 class Operations:
-    """Builds the operations of a document from its `schemas`, `comments` and `tags`.
+    """Builds the operations of services with one format of JSON, whose `schemas` are given.
 
-    A stream of responses may end with a message of one of the types `errors`.
+    A stream of responses may end with a value of one of the schemas `errors`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Operations:
         schemas: Schemas,
         comments: Comments,
         tags: Mapping[ServiceDescriptor, str],
-        errors: Sequence[Descriptor],
+        errors: Sequence[Schema],
     ) -> None:
         self._schemas = schemas
         self._comments = comments
@@ -93,7 +93,7 @@ class Operations:
         field = path[-1]
         comment = self._comments.get(field.full_name)
         return {
-            "name": label(path),
+            "name": self._schemas.label(path),
             "in": "query",
             **({"required": True} if is_required(path, rule.variables) else {}),
             **({"description": comment} if comment else {}),
@@ -145,7 +145,7 @@ class Operations:
         chain = rule.body or ()
         message = _body_type(rule)
         paths, is_complete = leaves(message, taken_by(rule.variables), chain)
-        names = {path: label(path[len(chain) :]) for path in paths}
+        names = {path: self._schemas.label(path[len(chain) :]) for path in paths}
         required: list[JsonTree] = [
             names[path] for path in paths if is_required(path, rule.variables, start=len(chain))
         ]
@@ -183,8 +183,7 @@ class Operations:
 
     def _stream_content(self, message: Schema) -> Schema:
         """Return the content of a stream: as an array, or by the schema of one line or event."""
-        problems = [self._schemas.message(error, Use.ERROR) for error in self._errors]
-        item: Schema = {"anyOf": [message, *(problems or [dict(_ANY_PROBLEM)])]}
+        item: Schema = {"anyOf": [message, *(self._errors or [dict(_ANY_PROBLEM)])]}
         array: Schema = {"type": "array", "items": item}
         return {
             JSON: {"schema": array},

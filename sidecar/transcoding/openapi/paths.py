@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from google.protobuf.descriptor import FieldDescriptor
 
+from sidecar.transcoding.protojson.json_format import JsonFormat
 from sidecar.transcoding.rules import FieldPath, Rule
 from sidecar.transcoding.template import Wildcard
 
@@ -43,8 +44,8 @@ class Path:
         return text
 
 
-def path_of(rule: Rule) -> Path:
-    """Return the path that the template of `rule` matches."""
+def path_of(rule: Rule, json_format: JsonFormat) -> Path:
+    """Return the path that the template of `rule` matches. `json_format` names its parameters."""
     segments: list[str] = []
     parameters: list[PathParameter] = []
     owners = dict(_owners(rule))
@@ -53,7 +54,7 @@ def path_of(rule: Rule) -> Path:
             segments.append(_encode(segment))
             continue
         chain, count = owners.get(index, ((), 1))
-        name = ".".join(field.json_name for field in chain) or "segment"
+        name = ".".join(map(json_format.name_of, chain)) or "segment"
         taken = {parameter.name for parameter in parameters}
         parameter = PathParameter(
             name=_unused(name, taken, is_numbered=count > 1),

@@ -1,33 +1,33 @@
 """JSON Schemas (2020-12) of messages, enums and the values of fields.
 
-They describe the JSON that the transcoder writes, and the canonical form of what it reads:
-numbers of 32 bits may also be sent as strings, those of 64 bits as numbers, enums as numbers, and
-bytes in the alphabet for URLs or without padding. https://protobuf.dev/programming-guides/json/
+They describe the JSON that the transcoder writes for a service. Requests are described in the
+same format, though all others are read as well: numbers as strings, 64-bit integers as numbers,
+enums as numbers, both names of a field, and bytes in the alphabet for URLs or without padding.
+https://protobuf.dev/programming-guides/json/
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
-from typing import Any, cast
+from typing import cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from sidecar.transcoding.body_formats import JSON
-from sidecar.transcoding.errors import SchemaViolations
 from sidecar.transcoding.fields import map_entry_of
-from sidecar.transcoding.openapi import field_options, names
+from sidecar.transcoding.openapi import field_options, value_schemas
 from sidecar.transcoding.openapi.comments import Comments
-from sidecar.transcoding.openapi.field_options import Constraints
-from sidecar.transcoding.openapi.names import Key, Use
+from sidecar.transcoding.openapi.field_options import CheckedConstraints
+from sidecar.transcoding.openapi.names import Components, Key, Use
 from sidecar.transcoding.openapi.value_schemas import (
     KEYS,
     NULL,
     NULL_TEXT,
-    SCALARS,
     WELL_KNOWN,
     Schema,
     holds_json,
     or_null,
 )
+from sidecar.transcoding.protojson.json_format import JsonFormat
 from sidecar.transcoding.protojson.scalars import NULL_VALUE
 from sidecar.transcoding.protojson.well_known import WRAPPERS
 from sidecar.transcoding.rules import FieldPath
@@ -35,55 +35,38 @@ from sidecar.transcoding.strict_json import JsonTree
 
 
 class Schemas:
-    """Builds the schemas of a document.
+    """Builds the schemas of one format of JSON; those of messages and enums are `components`.
 
-    Until `resolve`, a reference to a component schema holds a key instead of a name: which
-    names are free is known only once all schemas are. Requests may have unknown names in messages
-    of `open_types` only. Faults of constraints are added to `violations`.
+    Requests may have unknown names in messages of `open_types` only.
     """
 
     def __init__(
         self,
+        json_format: JsonFormat,
         *,
+        components: Components,
         comments: Comments,
-        constraints: Constraints,
+        constraints: CheckedConstraints,
         open_types: Collection[Descriptor],
-        violations: SchemaViolations,
     ) -> None:
+        self._format = json_format
+        self._components = components
         self._comments = comments
         self._constraints = constraints
         self._open_types = open_types
-        self._violations = violations
-        self._keywords: dict[FieldDescriptor, Mapping[str, JsonTree]] = {}
-        self._components: dict[Key, Schema] = {}
-        self._incomplete: list[Key] = []
-
-    def complete(self) -> None:
-        """Build all component schemas that have a reference."""
-        while self._incomplete:  # a loop, because the types may form a long chain
-            key = self._incomplete.pop()
-            self._components[key] = self._component(key)
-
-    def resolve(self, tree: Schema) -> tuple[Schema, Schema]:
-        """Return `tree` and the component schemas, which must be complete, with their names."""
-        chosen = names.choose(self._components)
-        references = {_placeholder(key): f"#/components/schemas/{chosen[key]}" for key in chosen}
-        components = {chosen[key]: schema for key, schema in self._components.items()}
-        ordered: Schema = {name: components[name] for name in sorted(components)}
-        return _rename(tree, references), _rename(ordered, references)
 
     def _component(self, key: Key) -> Schema:
         if isinstance(key.type, EnumDescriptor):
-            schema: Schema = {"type": "string", "enum": [*key.type.values_by_name]}
+            schema = value_schemas.enum(key.type, self._format)
             return self._described(key.type.full_name, schema)
         return self.object(key.type, key.use)
 
     def _reference(self, type_: Descriptor | EnumDescriptor, use: Use) -> Schema:
-        key = Key(type_, use)
-        if key not in self._components:
-            self._components[key] = {}
-            self._incomplete.append(key)
-        return {"$ref": _placeholder(key)}
+        return self._components.reference(Key(type_, use, self._format), self._component)
+
+    def label(self, path: FieldPath) -> str:
+        """Return the dotted name of the field at the end of `path`."""
+        return ".".join(map(self._format.name_of, path))
 
     def object(
         self, descriptor: Descriptor, use: Use, *, without: Collection[FieldPath] = ()
@@ -95,11 +78,15 @@ class Schemas:
         for field in fields:
             inner = [path[1:] for path in without if path[0] == field]
             schema = self._part(field, use, inner) if inner else self.field(field, use)
-            properties[field.json_name] = schema
+            name = self._format.name_of(field)
+            properties[name] = schema
             # The path sets a field in the message, so the message exists and needs the others.
-            if "required" in schema if inner else _is_required(field, use):
-                required.append(field.json_name)
-        exclusions: list[JsonTree] = [_not_both(*pair) for pair in _rivals(descriptor, fields)]
+            if "required" in schema if inner else self._is_required(field, use):
+                required.append(name)
+        exclusions: list[JsonTree] = [
+            {"not": {"required": [*map(self._format.name_of, pair)]}}
+            for pair in _rivals(descriptor, fields)
+        ]
         is_closed = use is Use.REQUEST and not self.is_open(descriptor)
         schema = {
             "type": "object",
@@ -125,7 +112,7 @@ class Schemas:
 
     def field(self, field: FieldDescriptor, use: Use) -> Schema:
         """Return the schema of a field in an object, with its comment."""
-        is_required = _is_required(field, use)
+        is_required = self._is_required(field, use)
         return self._member(field, self.value(field, use), use, is_required=is_required)
 
     def _part(self, field: FieldDescriptor, use: Use, without: Sequence[FieldPath]) -> Schema:
@@ -149,7 +136,7 @@ class Schemas:
     def value(self, field: FieldDescriptor, use: Use) -> Schema:
         """Return the schema of the value of a field: of a map, a list or one element."""
         entry = map_entry_of(field)
-        keywords = dict(self._constraints_of(field))
+        keywords = self._keywords_of(field)
         if entry is not None:
             key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
             names = {"propertyNames": KEYS[key.cpp_type]} if key.cpp_type in KEYS else {}
@@ -182,18 +169,26 @@ class Schemas:
         """Return the schema of the text of a field, with its comment."""
         return self._described(field.full_name, self.text(field))
 
-    def _constraints_of(self, field: FieldDescriptor) -> Mapping[str, JsonTree]:
-        if field not in self._keywords:
-            self._keywords[field] = self._constraints(field)
-            for fault in field_options.faults_of(field, self._keywords[field]):
-                self._violations.add(field.full_name, fault)
-        return self._keywords[field]
+    def _keywords_of(self, field: FieldDescriptor) -> Schema:
+        keywords = dict(self._constraints.of(field))
+        if field.enum_type is not None and self._format.enum_numbers and "const" in keywords:
+            keywords["const"] = field.enum_type.values_by_name[str(keywords["const"])].number
+        return keywords
+
+    def _is_required(self, field: FieldDescriptor, use: Use) -> bool:
+        """Whether an object always has the field, as it is written or must be read."""
+        if use is Use.REQUEST:
+            return field_options.is_required_in_request(field)
+        if use is Use.RESPONSE and self._format.omit_defaults and not field.has_presence:
+            return False
+        is_optional = field.has_presence or field_options.is_input_only(field) or use is Use.ERROR
+        return field_options.is_required_in_response(field) or not is_optional
 
     def _element(self, field: FieldDescriptor, use: Use) -> Schema:
         if field.message_type is not None:
             return self.message(field.message_type, use)
         if field.enum_type is None:
-            return dict(SCALARS[field.type])
+            return value_schemas.scalar(field, self._format)
         if field.enum_type.full_name == NULL_VALUE:
             return dict(NULL)
         return self._reference(field.enum_type, Use.ENUM)
@@ -201,14 +196,6 @@ class Schemas:
     def _described(self, full_name: str, schema: Schema) -> Schema:
         comment = self._comments.get(full_name)
         return {**schema, "description": comment} if comment else schema
-
-
-def _is_required(field: FieldDescriptor, use: Use) -> bool:
-    """Whether an object always has the field. The writer leaves out no field without presence."""
-    if use is Use.REQUEST:
-        return field_options.is_required_in_request(field)
-    is_optional = field.has_presence or field_options.is_input_only(field) or use is Use.ERROR
-    return field_options.is_required_in_response(field) or not is_optional
 
 
 def _is_alone(field: FieldDescriptor) -> bool:
@@ -223,25 +210,3 @@ def _rivals(
     """Yield each two of `fields` that are in one oneof."""
     for oneof in descriptor.oneofs:
         yield from combinations([field for field in oneof.fields if field in fields], 2)
-
-
-def _not_both(one: FieldDescriptor, other: FieldDescriptor) -> Schema:
-    return {"not": {"required": [one.json_name, other.json_name]}}
-
-
-def _placeholder(key: Key) -> str:
-    return f"{key.type.full_name} {key.use.name}"
-
-
-def _rename(tree: JsonTree, references: Mapping[str, str]) -> Any:
-    """Return a copy of `tree` with the references that have names."""
-    if isinstance(tree, list):
-        return [_rename(item, references) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    return {
-        name: references.get(member, member)
-        if name == "$ref" and isinstance(member, str)
-        else _rename(member, references)
-        for name, member in tree.items()
-    }

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from sidecar.transcoding.protojson import well_known
+from sidecar.transcoding.protojson.json_format import JsonFormat
 from sidecar.transcoding.strict_json import JsonTree
 
 Schema: TypeAlias = dict[str, JsonTree]
@@ -59,6 +60,15 @@ SCALARS: Mapping[int, Schema] = MappingProxyType(
         FieldDescriptor.TYPE_BYTES: _BYTES,
     }
 )
+# 64-bit integers as numbers. No limits: a reader that rounds them would get others.
+_INT64_NUMBER: Schema = {"type": "integer", "format": "int64"}
+_UINT64_NUMBER: Schema = {"type": "integer", "format": "uint64", "minimum": 0}
+_INT64_NUMBERS: Mapping[int, Schema] = MappingProxyType(
+    {
+        FieldDescriptor.CPPTYPE_INT64: _INT64_NUMBER,
+        FieldDescriptor.CPPTYPE_UINT64: _UINT64_NUMBER,
+    }
+)
 # NullValue, in JSON and in the text of a parameter.
 NULL: Schema = {"type": "null"}
 NULL_TEXT: Schema = {"type": "string", "const": "null"}
@@ -93,6 +103,32 @@ KEYS: Mapping[int, Schema] = MappingProxyType(
         FieldDescriptor.CPPTYPE_UINT64: {"pattern": "^[0-9]+$"},
     }
 )
+
+
+def scalar(field: FieldDescriptor, json_format: JsonFormat) -> Schema:
+    """Return the schema of one value of `field`, which is neither a message nor an enum."""
+    if json_format.int64_numbers and field.cpp_type in _INT64_NUMBERS:
+        return dict(_INT64_NUMBERS[field.cpp_type])
+    return dict(SCALARS[field.type])
+
+
+def enum(descriptor: EnumDescriptor, json_format: JsonFormat) -> Schema:
+    """Return the schema of the values of an enum.
+
+    The names of numbers are in `x-enum-varnames`, where many generators of clients look for them.
+    """
+    if not json_format.enum_numbers:
+        return {"type": "string", "enum": [*descriptor.values_by_name]}
+    # The first name of a number is its name, the others are aliases.
+    names: dict[int, JsonTree] = {}
+    for value in descriptor.values:
+        names.setdefault(value.number, value.name)
+    return {
+        "type": "integer",
+        "format": "int32",
+        "enum": [*names],
+        "x-enum-varnames": [*names.values()],
+    }
 
 
 def or_null(schema: Schema) -> Schema:

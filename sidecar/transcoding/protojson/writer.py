@@ -2,8 +2,8 @@
 
 https://protobuf.dev/programming-guides/json/
 
-Fields without presence are always written, so that a client need not know the defaults. Fields
-with presence are written if they are set.
+By default fields without presence are always written, so that a client need not know the
+defaults. Fields with presence are written if they are set.
 """
 
 import json
@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding.fields import map_entry_of
-from sidecar.transcoding.protojson.scalars import scalar_of
+from sidecar.transcoding.protojson.json_format import DEFAULT, JsonFormat
+from sidecar.transcoding.protojson.scalars import NULL_VALUE, scalar_of
 from sidecar.transcoding.protojson.well_known import ANY, WELL_KNOWN, WRAPPERS, has_own_json
 from sidecar.transcoding.strict_json import JsonTree
 
@@ -37,10 +38,14 @@ def encode(tree: JsonTree) -> bytes:
     return _ENCODER.encode(tree).encode()
 
 
-class JsonWriter:
-    """Writes messages and fields of any type. Each type is compiled once."""
+_INT64 = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 
-    def __init__(self) -> None:
+
+class JsonWriter:
+    """Writes messages and fields of any type, in one format. Each type is compiled once."""
+
+    def __init__(self, json_format: JsonFormat = DEFAULT) -> None:
+        self._format = json_format
         self._plans: dict[Descriptor, _MessagePlan] = {}
         self._incomplete: list[Descriptor] = []
 
@@ -53,13 +58,13 @@ class JsonWriter:
         while self._incomplete:
             descriptor = self._incomplete.pop()
             for field in descriptor.fields:
-                self._plans[descriptor].add(field, self._value(field))
+                self._plans[descriptor].add(field, self._format.name_of(field), self._value(field))
         return write
 
     def _message(self, descriptor: Descriptor) -> Write:
         name = descriptor.full_name
         if name in WRAPPERS:
-            write = scalar_of(descriptor.fields_by_name["value"]).write
+            write = self._scalar(descriptor.fields_by_name["value"])
             return lambda message: write(message.value) if write else message.value
         if name in WELL_KNOWN:
             return WELL_KNOWN[name].write
@@ -95,13 +100,22 @@ class JsonWriter:
     def _element(self, field: FieldDescriptor) -> Write | None:
         if field.message_type is not None:
             return self._message(field.message_type)
-        return scalar_of(field).write
+        return self._scalar(field)
+
+    def _scalar(self, field: FieldDescriptor) -> Write | None:
+        """Return the writer of one value of `field`, or None if the value is JSON already."""
+        enum = field.enum_type
+        is_number = field.cpp_type in _INT64 and self._format.int64_numbers
+        if enum is not None and enum.full_name != NULL_VALUE:
+            is_number = self._format.enum_numbers
+        return None if is_number else scalar_of(field).write
 
     def _plan(self, descriptor: Descriptor) -> "_MessagePlan":
         plan = self._plans.get(descriptor)
         if plan is None:
             extension = self._extension if descriptor.is_extendable else None
-            plan = self._plans[descriptor] = _MessagePlan(GetMessageClass(descriptor), extension)
+            kind = _SetFieldsPlan if self._format.omit_defaults else _MessagePlan
+            plan = self._plans[descriptor] = kind(GetMessageClass(descriptor), extension)
             self._incomplete.append(descriptor)
         return plan
 
@@ -137,20 +151,44 @@ class _MessagePlan:
         self._fields: list[tuple[str, str, bool, Write | None]] = []
         self._extension = extension
 
-    def add(self, field: FieldDescriptor, write: Write | None) -> None:
-        self._fields.append((field.name, field.json_name, field.has_presence, write))
+    def add(self, field: FieldDescriptor, name: str, write: Write | None) -> None:
+        """Write the value of `field` as the member `name`."""
+        self._fields.append((field.name, name, field.has_presence, write))
 
     def write(self, message: Message) -> dict[str, JsonTree]:
         members: dict[str, JsonTree] = {}
-        for name, json_name, has_presence, write in self._fields:
-            if has_presence and not self._has_field(message, name):
+        for field_name, name, has_presence, write in self._fields:
+            if has_presence and not self._has_field(message, field_name):
                 continue
-            value = getattr(message, name)
-            members[json_name] = write(value) if write else value
+            value = getattr(message, field_name)
+            members[name] = write(value) if write else value
         if self._extension is not None:
             for field, value in self._list_fields(message):
                 if field.is_extension:
                     members[f"[{field.full_name}]"] = self._extension(field)(value)
+        return members
+
+
+class _SetFieldsPlan(_MessagePlan):
+    """Writes a message as an object without the fields that have their default value."""
+
+    def __init__(
+        self, type_: type[Message], extension: Callable[[FieldDescriptor], Write] | None
+    ) -> None:
+        super().__init__(type_, extension)
+        self._by_number: dict[int, tuple[str, Write | None]] = {}
+
+    def add(self, field: FieldDescriptor, name: str, write: Write | None) -> None:
+        self._by_number[field.number] = name, write
+
+    def write(self, message: Message) -> dict[str, JsonTree]:
+        members: dict[str, JsonTree] = {}
+        for field, value in self._list_fields(message):
+            if field.is_extension and self._extension is not None:
+                members[f"[{field.full_name}]"] = self._extension(field)(value)
+            else:
+                name, write = self._by_number[field.number]
+                members[name] = write(value) if write else value
         return members
 
 

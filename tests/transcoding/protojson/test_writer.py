@@ -1,5 +1,6 @@
 """From messages to JSON: what protobuf's own library writes, compiled once for each type."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +14,14 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.transcoding.protojson.json_format import JsonFormat
 from sidecar.transcoding.protojson.writer import JsonWriter, encode
 from tests.properties import many
 from tests.transcoding.library import descriptor, service
 from tests.transcoding.samples import arguments
 
 LIBRARY = service()
-WRITER = JsonWriter()
+WRITER, FULL = JsonWriter(), JsonFormat()
 TYPES = ("Book", "Scalars", "Optionals", "Lists", "Maps", "Known", "Choice", "Tree", "Document")
 
 
@@ -33,16 +35,18 @@ def make(name: str, /, **members: object) -> Any:
     return GetMessageClass(type_of(name))(**members)
 
 
-def written(message: Any) -> str:
+def written(message: Any, writer: JsonWriter = WRITER) -> str:
     """Return a message as JSON."""
-    return encode(WRITER.message(message.DESCRIPTOR)(message)).decode()
+    return encode(writer.message(message.DESCRIPTOR)(message)).decode()
 
 
-def by_library(message: Any) -> str:
+def by_library(message: Any, format_: JsonFormat = FULL) -> str:
     """Return what protobuf's own library makes of a message, in the same form."""
     tree = json_format.MessageToDict(
         message,
-        always_print_fields_with_no_presence=True,
+        preserving_proto_field_name=format_.proto_names,
+        use_integers_for_enums=format_.enum_numbers,
+        always_print_fields_with_no_presence=not format_.omit_defaults,
         descriptor_pool=message.DESCRIPTOR.file.pool,
     )
     return json.dumps(tree)
@@ -55,6 +59,53 @@ def test_agrees_with_the_library(name: str, data: st.DataObject) -> None:
     """Any message is the JSON that protobuf's own library makes of it."""
     message = make(name, **data.draw(arguments(type_of(name))))
     assert comparable(written(message)) == comparable(by_library(message))
+
+
+FORMATS = tuple(
+    JsonFormat(enum_numbers=numbers, proto_names=names, omit_defaults=omits)
+    for numbers, names, omits in itertools.product((False, True), repeat=3)
+)
+WRITERS = {format_: JsonWriter(format_) for format_ in FORMATS}
+
+
+@pytest.mark.parametrize("name", TYPES)
+@settings(many, max_examples=30)
+@given(data=st.data(), format_=st.sampled_from(FORMATS))
+def test_each_format_agrees_with_the_library(
+    name: str, data: st.DataObject, format_: JsonFormat
+) -> None:
+    """In each format, any message is the JSON that the library makes with the same options."""
+    message = make(name, **data.draw(arguments(type_of(name))))
+    texts = [written(message, WRITERS[format_]), by_library(message, format_)]
+    if format_.enum_numbers:  # the library makes a NullValue 0, but its only JSON is null
+        texts = [text.replace("null", "0") for text in texts]
+    assert comparable(texts[0]) == comparable(texts[1])
+
+
+def test_null_is_no_number() -> None:
+    """A NullValue is null, also where enums are numbers (the JSON mapping of protobuf)."""
+    writer = JsonWriter(JsonFormat(enum_numbers=True, omit_defaults=True))
+    assert written(make("Choice", by_nothing=0), writer) == '{"byNothing":null}'
+
+
+def test_an_extension_in_each_format() -> None:
+    """An extension keeps its full name; of proto2 only what is set is written anyway."""
+    for format_, writer in WRITERS.items():
+        assert json.loads(written(extended(), writer)) == json.loads(
+            by_library(extended(), format_)
+        )
+
+
+def test_numbers_of_64_bits() -> None:
+    """64-bit integers can be numbers: in a field, a list, a map, a wrapper and an extension."""
+    writer = JsonWriter(JsonFormat(int64_numbers=True, omit_defaults=True))
+    large = 2**63 - 1
+    assert written(make("Scalars", an_int64=large, a_fixed64=1), writer) == (
+        f'{{"anInt64":{large},"aFixed64":1}}'
+    )
+    assert json.loads(written(extended(), writer))["[old.v1.count]"] == 2**60
+    wrapped = make("Known", an_int64={"value": large})
+    assert written(wrapped, writer) == f'{{"anInt64":{large}}}'
 
 
 def comparable(text: str) -> str:

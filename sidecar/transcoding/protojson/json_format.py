@@ -1,0 +1,34 @@
+"""Format of the JSON that is written: the options of the protobuf mapping.
+
+https://protobuf.dev/programming-guides/json/#json-options has these options, but for the last.
+"""
+
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import FieldDescriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonFormat:
+    """Format of the JSON of messages. Readers accept each of them, in any mixture.
+
+    The defaults are the mapping without options, with all fields that have no presence.
+
+    `enum_numbers`: an enum value is its number, not its name. NullValue stays null.
+    `proto_names`: a member has the name of its field in the schema, not the JSON name.
+    `omit_defaults`: a field without presence is left out if it has its default value.
+    `int64_numbers`: a 64-bit integer is a number, not a string. Many clients, such as all in
+    JavaScript, round numbers above 2**53.
+    """
+
+    enum_numbers: bool = False
+    proto_names: bool = False
+    omit_defaults: bool = False
+    int64_numbers: bool = False
+
+    def name_of(self, field: FieldDescriptor) -> str:
+        """Return the name of the member for `field`."""
+        return field.name if self.proto_names else field.json_name
+
+
+DEFAULT = JsonFormat()
