@@ -9,7 +9,7 @@ from sidecar.transcoding.protojson.json_format import DEFAULT, JsonFormat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Options of a transcoder. Raises ValueError for a header that must not be passed on.
+    """Options of a transcoder. Raises ValueError for options that cannot be meant.
 
     `metadata_headers`: request headers, in lower case, that become metadata. No other header
     reaches the service, which may trust its metadata. A service that is given `last-event-id` must
@@ -30,6 +30,10 @@ class Options:
     those whose rules cannot be served, and that would otherwise prevent the others from being
     served. Requests for them are answered with 501.
     `json_format`: the format of the JSON in responses, of which errors are no part.
+    `gzip_min_bytes`: the size of JSON, in bytes, from which on a response is compressed for
+    clients that accept gzip. None is for never. A response is compressed only if the service
+    sends `cache-control` without no-store, so `response_headers` must name that. Streams, the
+    content of HttpBody and errors are not compressed.
     """
 
     metadata_headers: frozenset[str] = frozenset()
@@ -40,9 +44,12 @@ class Options:
     max_body_bytes: int = 1024 * 1024
     unserved_methods: frozenset[str] = frozenset()
     json_format: JsonFormat = DEFAULT
+    gzip_min_bytes: int | None = None
 
     def __post_init__(self) -> None:
         metadata.check_names(self.metadata_headers | self.response_headers)
+        if self.gzip_min_bytes is not None and "cache-control" not in self.response_headers:
+            raise ValueError("gzip_min_bytes needs cache-control among the response_headers.")
 
 
 def unserved_by(options: Iterable[Options]) -> frozenset[str]:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sidecar.transcoding import cancellation, default_renderer, metadata
+from sidecar.transcoding import cancellation, compression, default_renderer, metadata
 from sidecar.transcoding.binding import Binder
 from sidecar.transcoding.errors import (
     ClientDisconnectedError,
@@ -204,6 +204,8 @@ class Transcoder:
             if not isinstance(response, StreamResponse):
                 entries += await call.trailing_metadata()
             _pass_on(entries, response, options)
+        if options.gzip_min_bytes is not None and media_type and not endpoint.streamer:
+            compression.compress(response, request, options.gzip_min_bytes)
         return response
 
 

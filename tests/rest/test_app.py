@@ -600,6 +600,33 @@ async def tell_shelf(request: Any, _context: object) -> Any:
     return Receipt(name=request.shelf.name, shelf_code=request.shelf.shelf_code)
 
 
+@pytest.mark.parametrize(
+    ("sent", "cache_control", "coding"),
+    [
+        (None, "no-store", None),
+        ("no-store", "no-store", None),
+        ("private, max-age=60", "private, max-age=60", "gzip"),
+    ],
+)
+async def test_what_is_not_stored_is_not_compressed(
+    sent: str | None, cache_control: str, coding: str | None
+) -> None:
+    """A service that asks for gzip gets it for no response that has no-store in the end."""
+
+    async def tell(_request: Any, context: Any) -> Any:
+        await context.send_initial_metadata((("cache-control", sent),) if sent else ())
+        return Receipt(name="a" * 5000)
+
+    channel = InProcessChannel()
+    channel.add_generic_rpc_handlers((handler_of(tell, LIBRARY),))
+    options = Options(gzip_min_bytes=1, response_headers=frozenset({"cache-control"}))
+    async with client_of(channel, {LIBRARY: options}) as client:
+        response = await client.get("/v1/shelves/a/books", headers={"Accept-Encoding": "gzip"})
+    assert response.headers["cache-control"] == cache_control
+    assert response.headers.get("content-encoding") == coding
+    assert response.json()["name"] == "a" * 5000
+
+
 async def test_another_service_needs_no_code(request_id: str) -> None:
     """A service by its descriptor and its handlers alone has routes, bindings and problems."""
     channel = InProcessChannel()
