@@ -29,11 +29,12 @@ from sidecar.transcoding.parameters import (
     Parameter,
     ParameterReader,
     Parameters,
+    asks_enum_numbers,
     find,
     label,
+    parse_query,
     text_reader,
 )
-from sidecar.transcoding.percent import decode_form
 from sidecar.transcoding.protojson.location import Arguments, is_shown
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.rules import Rule
@@ -78,15 +79,20 @@ class Binder:
             raise MalformedRequestError.of(violations)
         return message
 
+    def asks_enum_numbers(self, query: str) -> bool:
+        """Whether the raw `query`, which was bound without violations, asks for enum numbers."""
+        return asks_enum_numbers(self._fields, query)
+
     def _read_query(self, query: str, violations: Violations) -> Arguments:
         pairs = []
-        for name, text in _pairs(query, violations):
+        for name, text in parse_query(query, violations):
             violation = self._refuse(name)
             if violation is None:
                 pairs.append((name, text))
             else:
                 violations.append(violation)
-        queried = self._reader.read(self._fields, pairs, violations, _in_query)
+        others = self._reader.without_system(self._fields, pairs, violations, _in_query)
+        queried = self._reader.read(self._fields, others, violations, _in_query)
         for variable, names in self._conflicts(queried):
             violations.append(_in_query(".".join(names), f"must not be given with {variable}"))
         return queried
@@ -184,25 +190,6 @@ class _Variable:
                 return None
             names.append(field.json_name)
         return names
-
-
-def _pairs(query: str, violations: Violations) -> Iterator[tuple[str, str | None]]:
-    for parameter in filter(None, query.split("&")):
-        name, _, text = parameter.partition("=")
-        decoded = _decode(name)
-        if decoded is None:
-            detail = "The query must be valid percent-encoded UTF-8."
-            violations.append(Violation(detail=detail))
-        else:
-            yield decoded, _decode(text)
-
-
-def _decode(text: str) -> str | None:
-    """Return the percent-decoded text; None if `text` is malformed or not ASCII (RFC 3986)."""
-    try:
-        return decode_form(text) if text.isascii() else None
-    except ValueError:
-        return None
 
 
 def _in_query(name: str | None, predicate: str) -> Violation:

@@ -3,6 +3,10 @@
 google/api/http.proto: the name of a parameter is the path of a field, with a dot between
 fields. A repeated field is given by repeating the parameter. Maps, lists of messages and whole
 messages have no text, so they cannot be parameters; the fields of a message can.
+
+Names in a query that begin with $ and are no fields are system parameters
+(https://cloud.google.com/apis/docs/system-parameters), which the clients that Google generates
+send. They are passed over, but for $alt, the format of the response.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +17,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from sidecar.transcoding.errors import InvalidValueError, Violation, Violations
 from sidecar.transcoding.fields import Rivals, find_rival, rivals_of
+from sidecar.transcoding.percent import decode_form
 from sidecar.transcoding.protojson.location import Arguments, is_shown
 from sidecar.transcoding.protojson.scalars import scalar_of
 from sidecar.transcoding.protojson.structs import MAX_DEPTH
@@ -100,6 +105,27 @@ class ParameterReader:
                 violations.append(report(label(chain), str(error)))
         return arguments
 
+    def without_system(
+        self,
+        fields: Parameters,
+        pairs: Iterable[tuple[str, str | None]],
+        violations: Violations,
+        report: Report,
+    ) -> Iterator[tuple[str, str | None]]:
+        """Yield the parameters in `pairs` that are no system parameters; add to `violations`."""
+        formats = []
+        for name, text in pairs:
+            if not _is_system(fields, name):
+                yield name, text
+            elif name == _FORMAT:
+                formats.append(text)
+        if self._ignore_unknown:
+            return
+        if not {*formats} <= _FORMATS:
+            violations.append(report(_FORMAT, f"must be {' or '.join(sorted(_FORMATS))}"))
+        elif len(formats) > 1 and not self._ignore_duplicates:
+            violations.append(report(_FORMAT, "must be given once only"))
+
     def _unknown(self, name: str, report: Report) -> Iterator[Violation]:
         if not self._ignore_unknown:
             yield report(name if is_shown(name) else None, "must be the name of a field")
@@ -132,6 +158,49 @@ class ParameterReader:
             read=text_reader(field) if has_text(field) else None,
             fields=self._fields(parent) if parent else {},
         )
+
+
+def parse_query(query: str, violations: Violations) -> Iterator[tuple[str, str | None]]:
+    """Yield the names and texts in a raw query; add a violation for each malformed name.
+
+    A text that cannot be decoded is None.
+    """
+    for parameter in filter(None, query.split("&")):
+        name, _, text = parameter.partition("=")
+        decoded = _decode(name)
+        if decoded is None:
+            detail = "The query must be valid percent-encoded UTF-8."
+            violations.append(Violation(detail=detail))
+        else:
+            yield decoded, _decode(text)
+
+
+def _decode(text: str) -> str | None:
+    """Return the percent-decoded text; None if `text` is malformed or not ASCII (RFC 3986)."""
+    try:
+        return decode_form(text) if text.isascii() else None
+    except ValueError:
+        return None
+
+
+def asks_enum_numbers(fields: Parameters, query: str) -> bool:
+    """Whether the raw `query` of a message with `fields` asks for the numbers of enum values.
+
+    If there are several formats, the last one counts.
+    """
+    if "$" not in query and "%24" not in query:
+        return False
+    pairs = parse_query(query, Violations())
+    formats = [text for name, text in pairs if name == _FORMAT and _is_system(fields, name)]
+    return formats[-1:] == [_ENUM_NUMBERS]
+
+
+def _is_system(fields: Parameters, name: str) -> bool:
+    return name.startswith("$") and name.partition(".")[0] not in fields
+
+
+_FORMAT, _ENUM_NUMBERS = "$alt", "json;enum-encoding=int"
+_FORMATS = {"json", _ENUM_NUMBERS}
 
 
 def find(fields: Parameters, name: str) -> Sequence[Parameter] | None:

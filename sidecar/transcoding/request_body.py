@@ -1,4 +1,4 @@
-"""Path and body of a request as ASGI delivers them, within their limits."""
+"""Path and body of a request as ASGI delivers them, within their limits of size and time."""
 
 import asyncio
 import re
@@ -34,6 +34,14 @@ def raw_path(scope: Scope) -> str:
     *prefix, rest = path.split("/", root.count("/") + 1)
     is_within = root and unquote("/".join(prefix)) == root
     return f"/{rest}" if is_within else path
+
+
+def remaining(deadline: float) -> float:
+    """Return the seconds until `deadline`, a time of the event loop. Raises DeadlinePassedError."""
+    seconds = deadline - asyncio.get_running_loop().time()
+    if seconds <= 0:
+        raise DeadlinePassedError
+    return seconds
 
 
 class RequestBody:

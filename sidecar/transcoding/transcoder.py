@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from sidecar.transcoding.options import Options, unserved_by
 from sidecar.transcoding.parameters import ParameterReader
 from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter
-from sidecar.transcoding.request_body import RequestBody, raw_path
+from sidecar.transcoding.request_body import RequestBody, raw_path, remaining
 from sidecar.transcoding.responses import ResponseBody, ResponseWriter
 from sidecar.transcoding.router import Router
 from sidecar.transcoding.rules import Rule, read_rules, read_unserved
@@ -50,6 +50,7 @@ class _Endpoint:
     """A compiled rule: the binder of its message, its method, and the writer of its responses.
 
     `call` starts a grpc.aio.UnaryUnaryCall, or a grpc.aio.UnaryStreamCall for `streamer`.
+    `numbered` is the endpoint for requests that ask for the numbers of enum values.
     """
 
     route: str
@@ -59,14 +60,12 @@ class _Endpoint:
     call: Callable[..., Any]
     writer: ResponseWriter
     streamer: Streamer | None
+    numbered: "_Endpoint | None" = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Unserved:
-    """A rule of a method that is not served, which keeps its requests from other rules."""
-
-    route: str
-    takes_stream: bool
+    def with_writer(self, writer: ResponseWriter) -> "_Endpoint":
+        """Return the same endpoint with another writer."""
+        streamer = replace(self.streamer, writer=writer) if self.streamer else None
+        return replace(self, writer=writer, streamer=streamer)
 
 
 class Transcoder:
@@ -74,7 +73,6 @@ class Transcoder:
 
     A method may have a stream of responses. One with a stream of requests is answered with 501,
     and so is one that the options leave out.
-
     The channel may be local or remote, the services in any descriptor pool. `options` are for
     all services, or by the full name of a service, with defaults for the others. `render_error`
     renders errors; the default is a problem document (RFC 9457). Raises SchemaError with every
@@ -98,7 +96,7 @@ class Transcoder:
         if isinstance(options, Options):
             options = dict.fromkeys(names, options)
         codecs = {name: _Codecs.by(options.get(name, _DEFAULTS)) for name in names}
-        self._router = Router[_Endpoint | _Unserved]()
+        self._router = Router[_Endpoint | Rule]()
         violations = SchemaViolations()
         unserved = unserved_by(options.values())
         for rule in read_rules(services, violations, unserved):
@@ -107,8 +105,7 @@ class Transcoder:
         violations.check()
         for rule in read_unserved(services, unserved):
             with suppress(ValueError):  # another rule serves its requests
-                target = _Unserved(rule.template.text, rule.method.client_streaming)
-                self._router.add(rule, target)
+                self._router.add(rule, rule)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI, HTTP only). A client that disconnected gets no response."""
@@ -137,7 +134,7 @@ class Transcoder:
             multi_callable = channel.unary_stream
             resumes = "last-event-id" in options.metadata_headers
             streamer = Streamer(writer=writer, render_error=self._render_error, resumes=resumes)
-        return _Endpoint(
+        endpoint = _Endpoint(
             route=rule.template.text,
             options=options,
             metadata_headers=frozenset(map(str.encode, options.metadata_headers)),
@@ -150,6 +147,8 @@ class Transcoder:
             writer=writer,
             streamer=streamer,
         )
+        numbered = endpoint.with_writer(ResponseWriter(rule, codecs.numbering_writer))
+        return replace(endpoint, numbered=numbered)
 
     async def _answer(self, request: Request) -> Response:
         try:
@@ -159,9 +158,10 @@ class Transcoder:
                 raise
             return Response(status_code=204, headers=error.headers)  # RFC 9110 section 9.3.7
         endpoint = match.target
+        if isinstance(endpoint, Rule):
+            request.scope["transcoding.route"] = endpoint.template.text
+            raise NotServedError(takes_stream=endpoint.method.client_streaming)
         request.scope["transcoding.route"] = endpoint.route
-        if isinstance(endpoint, _Unserved):
-            raise NotServedError(takes_stream=endpoint.takes_stream)
         return await self._call(request, match.variables, endpoint)
 
     async def _call(
@@ -177,9 +177,11 @@ class Transcoder:
         query = request.scope.get("query_string", b"").decode("latin-1")
         call = endpoint.call(
             endpoint.binder.bind(variables, query, content),
-            timeout=None if deadline is None else _remaining(deadline),
+            timeout=None if deadline is None else remaining(deadline),
             metadata=metadata.to_metadata(headers.raw, endpoint.metadata_headers),
         )
+        if endpoint.binder.asks_enum_numbers(query):
+            endpoint = endpoint.numbered or endpoint
         return await self._respond(call, request, endpoint, media_type)
 
     async def _respond(
@@ -217,6 +219,7 @@ class _Codecs:
     json: JsonReader
     parameters: ParameterReader
     writer: JsonWriter
+    numbering_writer: JsonWriter
 
     @classmethod
     def by(cls, options: Options) -> "_Codecs":
@@ -229,6 +232,7 @@ class _Codecs:
             json=JsonReader(**flags),
             parameters=ParameterReader(**flags),
             writer=JsonWriter(options.json_format),
+            numbering_writer=JsonWriter(replace(options.json_format, enum_numbers=True)),
         )
 
 
@@ -238,14 +242,6 @@ def _pass_on(
     """Add the metadata that may become headers, except fields that the response has already."""
     for name, value in metadata.to_headers(entries, options.response_headers, response.headers):
         response.headers.append(name, value)
-
-
-def _remaining(deadline: float) -> float:
-    """Return the seconds until `deadline`, a time of the event loop. Raises DeadlinePassedError."""
-    seconds = deadline - asyncio.get_running_loop().time()
-    if seconds <= 0:
-        raise DeadlinePassedError
-    return seconds
 
 
 def _response(body: ResponseBody) -> Response:

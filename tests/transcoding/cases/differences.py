@@ -101,6 +101,10 @@ DIFFERENCES: Mapping[str, str] = MappingProxyType(
             " (WHATWG URL, application/x-www-form-urlencoded parsing); Envoy drops it."
         ),
         "no-name": "The empty name is a name too (WHATWG URL, as above), and no field has it.",
+        "system-parameter": (
+            "A name that begins with a dollar sign is a system parameter"
+            " (cloud.google.com/apis/docs/system-parameters), unless a field has it."
+        ),
         "escaped-dot": "A name is decoded before it is read (WHATWG URL, as above).",
         "repeated-message": (
             f"Query parameters cannot give a repeated message ({_HTTP_PROTO});"

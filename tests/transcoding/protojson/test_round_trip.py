@@ -135,8 +135,11 @@ def messages(draw: st.DrawFn, way: Way) -> Message:
     return cast("Message", made)
 
 
-def sent(rule: HttpRule, message: Message) -> requests.PreparedRequest:
-    """Return the request for `message` that Google's own clients for REST would send."""
+def sent(rule: HttpRule, message: Message, *, numeric: bool) -> requests.PreparedRequest:
+    """Return the request for `message` that Google's own clients for REST would send.
+
+    With `numeric` it has the numbers of enum values, and asks for them.
+    """
     options = [
         {
             "method": pattern,
@@ -146,7 +149,9 @@ def sent(rule: HttpRule, message: Message) -> requests.PreparedRequest:
         for one in (rule, *rule.additional_bindings)
         for pattern in [str(one.WhichOneof("pattern"))]
     ]
-    transcoded, body, query = rest_helpers.transcode_request(options, message)
+    transcoded, body, query = rest_helpers.transcode_request(
+        options, message, rest_numeric_enums=numeric
+    )
     return requests.Request(
         transcoded["method"].upper(),
         f"http://library.test{transcoded['uri']}",
@@ -155,25 +160,29 @@ def sent(rule: HttpRule, message: Message) -> requests.PreparedRequest:
     ).prepare()
 
 
-def received(request: requests.PreparedRequest) -> tuple[str, Message]:
-    """Return the name of the method that the request stands for, and its message."""
+def received(request: requests.PreparedRequest) -> tuple[str, Message, bool]:
+    """Return the name of the method that the request stands for, and its message.
+
+    The third part is whether it asks for the numbers of enum values.
+    """
     path, _, query = request.path_url.partition("?")
     found = ROUTER.find(str(request.method), path)
     name, binder = found.target
     body = request.body.encode() if isinstance(request.body, str) else b""
     content = choose_reader(binder.body.shape, ["application/json"], [])(body)
-    return name, binder.bind(found.variables, query, content)
+    message = binder.bind(found.variables, query, content)
+    return name, message, binder.asks_enum_numbers(query)
 
 
 @pytest.mark.parametrize("name", WAYS)
 @settings(many, max_examples=25)
-@given(data=st.data())
-def test_round_trip(name: str, data: st.DataObject) -> None:
+@given(data=st.data(), numeric=st.booleans())
+def test_round_trip(name: str, data: st.DataObject, *, numeric: bool) -> None:
     """A message that becomes path, query and body by the rules comes back as it was."""
     way = WAYS[name]
     message = data.draw(messages(way))
-    method_name, made = received(sent(way.rule, message))
-    assert method_name == name
+    method_name, made, is_numeric = received(sent(way.rule, message, numeric=numeric))
+    assert (method_name, is_numeric) == (name, numeric)
     # Not by equality, which NaN has not.
     assert made.SerializeToString(deterministic=True) == message.SerializeToString(
         deterministic=True
