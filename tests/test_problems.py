@@ -62,6 +62,7 @@ FROZEN = (
     ("HEADER_FIELDS_TOO_LARGE", 23, "43100001", "header-fields-too-large"),
     ("OVERLOADED", 24, "50390002", "service-overloaded"),
     ("TOO_MANY_ATTEMPTS", 25, "42920001", "too-many-attempts"),
+    ("NOT_IMPLEMENTED", 26, "50100001", "not-implemented"),
 )
 every_definition = pytest.mark.parametrize(
     "entry", CATALOGUE.values(), ids=lambda entry: entry.name
@@ -422,7 +423,7 @@ NEAREST: Mapping[tuple[int, str | None], Reason] = {
     (499, None): pb.PROBLEM_REASON_INTERNAL,
     (500, None): pb.PROBLEM_REASON_INTERNAL,
     (500, "invalid_client"): pb.PROBLEM_REASON_INVALID_CLIENT,
-    (501, None): pb.PROBLEM_REASON_INTERNAL,
+    (501, None): pb.PROBLEM_REASON_NOT_IMPLEMENTED,
     (502, None): pb.PROBLEM_REASON_UPSTREAM_BAD_ANSWER,
     (503, None): pb.PROBLEM_REASON_UPSTREAM_UNAVAILABLE,
     (504, None): pb.PROBLEM_REASON_UPSTREAM_TIMEOUT,

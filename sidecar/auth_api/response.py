@@ -44,7 +44,9 @@ _UNDERSTOOD_WITH_ERROR = frozenset({400, 401, 403, 409, 422})
 # (RFC 9110 sections 15.5.6, 15.5.8 and 15.5.22).
 _OF_ITSELF = frozenset({405, 407, 426})
 # A problem document with 404 is about something in the request, not about the token URL.
-_REASONS: Mapping[int, Reason] = MappingProxyType({404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND})
+_REASONS: Mapping[int, Reason] = MappingProxyType(
+    {404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND, 501: pb.PROBLEM_REASON_INTERNAL}
+)
 _DETAILS: Mapping[Reason, str] = MappingProxyType(
     {
         pb.PROBLEM_REASON_INVALID_REQUEST: "The auth-api refused the request as malformed.",

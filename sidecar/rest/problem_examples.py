@@ -14,6 +14,7 @@ from sidecar.transcoding.body_formats import choose_reader
 from sidecar.transcoding.errors import (
     ContentTooLargeError,
     MethodNotAllowedError,
+    NotServedError,
     PathNotFoundError,
     RequestError,
     UnsupportedMediaTypeError,
@@ -47,6 +48,7 @@ def documents(
 def _errors(max_body_bytes: int) -> Iterator[RequestError]:
     yield PathNotFoundError()
     yield MethodNotAllowedError("POST, OPTIONS")
+    yield NotServedError(takes_stream=True)
     yield ContentTooLargeError(max_body_bytes, is_last=True)
     try:
         choose_reader(Shape.OBJECT, ["text/plain"], [])

@@ -148,7 +148,21 @@ STATUSES = {"200", "400", "401", "403", "404", "409", "422", "500"}
 # What the responses have besides: members for OAuth clients (RFC 6749 section 5.2), and the
 # statuses of the listener, of the gateway, and of problems of the auth-api.
 OAUTH = {"error": ("string", False), "error_description": ("string", False)}
-FURTHER = {"405", "408", "413", "414", "415", "429", "431", "502", "503", "504", "4XX", "5XX"}
+FURTHER = {
+    "405",
+    "408",
+    "413",
+    "414",
+    "415",
+    "429",
+    "431",
+    "501",
+    "502",
+    "503",
+    "504",
+    "4XX",
+    "5XX",
+}
 
 
 def members(schema: Tree) -> Mapping[str, tuple[str, bool]]:

@@ -15,9 +15,12 @@ from sidecar.in_process import InProcessChannel
 from sidecar.process import sockets
 from sidecar.rest import app as rest_app
 from sidecar.settings.types import Address
+from sidecar.transcoding import Options
 from tests.contract.test_rest_only import broken_channel, post_to
 from tests.openapi.described import DOCUMENT, Tree
 from tests.raw_http import FORM, GUARD, answer_to, request, sent
+from tests.transcoding import library
+from tests.transcoding.asgi import Exchange
 from tests.upstream import TOKEN, Hold, answer
 from tests.ways import PUBLIC_URL, Deployment, basic, open_deployment
 
@@ -85,6 +88,13 @@ async def broken(_deployment: Deployment) -> bytes:
     return (await post_to(broken_channel())).content
 
 
+async def unserved(_deployment: Deployment) -> bytes:
+    """Cause the problem of a method that takes a stream of requests, which no service here has."""
+    fed = library.service(library.method("Feed", library.post("/v1/feed"), streams="client"))
+    app = rest_app.build({fed: Options()}, InProcessChannel(), public_url=PUBLIC_URL)
+    return (await Exchange(path="/v1/feed").run(app)).body
+
+
 async def stalled(_deployment: Deployment) -> bytes:
     """Cause the problem of a request whose body does not come."""
     head = request(headers=(FORM,), body=b"x").removesuffix(b"x")
@@ -144,6 +154,7 @@ CAUSES: Mapping[str, Cause] = {
     "unprocessable-content": refused(422, "invalid"),
     "too-many-requests": answered(answer(429)),
     "internal-error": broken,
+    "not-implemented": unserved,
     "upstream-bad-answer": answered(answer(200, b"<html>", "text/html")),
     "upstream-connection-lost": answered(b""),
     "upstream-unavailable": answered(answer(503)),

@@ -340,7 +340,7 @@ CODES = {
     StatusCode.FAILED_PRECONDITION: "40010001",
     StatusCode.ABORTED: "40930001",
     StatusCode.OUT_OF_RANGE: "40010001",
-    StatusCode.UNIMPLEMENTED: "50090001",
+    StatusCode.UNIMPLEMENTED: "50100001",
     StatusCode.INTERNAL: "50090001",
     StatusCode.UNAVAILABLE: "50330001",
     StatusCode.DATA_LOSS: "50090001",

@@ -89,6 +89,8 @@ class _ProblemReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Problem
     """The client or its IP address reached a limit that protects secrets from being
     guessed.
     """
+    PROBLEM_REASON_NOT_IMPLEMENTED: _ProblemReason.ValueType  # 26
+    """The path belongs to a method that is not offered over HTTP."""
 
 class ProblemReason(_ProblemReason, metaclass=_ProblemReasonEnumTypeWrapper):
     """Every kind of problem that the sidecar reports. Its name without the prefix
@@ -154,6 +156,8 @@ PROBLEM_REASON_TOO_MANY_ATTEMPTS: ProblemReason.ValueType  # 25
 """The client or its IP address reached a limit that protects secrets from being
 guessed.
 """
+PROBLEM_REASON_NOT_IMPLEMENTED: ProblemReason.ValueType  # 26
+"""The path belongs to a method that is not offered over HTTP."""
 Global___ProblemReason: _TypeAlias = ProblemReason  # noqa: Y015
 
 @_typing.final
