@@ -6,7 +6,6 @@ from contextlib import suppress
 from google.protobuf import descriptor_pool
 from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import DebugInfo, RetryInfo
@@ -17,12 +16,16 @@ from starlette.responses import Response
 from sidecar.transcoding import media_type
 from sidecar.transcoding.errors import RequestError, Violation
 from sidecar.transcoding.protojson import writer as json_writer
+from sidecar.transcoding.protojson.json_format import JsonFormat
+from sidecar.transcoding.protojson.writer import JsonWriter
 from sidecar.transcoding.status import HTTP_STATUS, phrase
 from sidecar.transcoding.strict_json import JsonTree
 
 _NOT_FOR_CLIENTS = frozenset(
     {code_pb2.UNKNOWN, code_pb2.INTERNAL, code_pb2.DATA_LOSS, code_pb2.UNAVAILABLE}
 )
+# As in a status of google.rpc: without fields that are not set.
+_DETAILS = JsonFormat(omit_defaults=True)
 _SECOND = 1_000_000_000  # in nanoseconds
 
 
@@ -90,14 +93,12 @@ def _write_detail(packed: Packed, pools: Sequence[DescriptorPool]) -> dict[str, 
     if packed.TypeName() == DebugInfo.DESCRIPTOR.full_name:
         return {}
     for pool in (*pools, descriptor_pool.Default()):
-        try:
-            return MessageToDict(packed, descriptor_pool=pool)
-        except TypeError:  # the pool does not know the type
-            continue
-        # In turn: a malformed message; a value that JSON does not have, by itself or in a field;
-        # Any nested in Any without end.
-        except (DecodeError, ValueError, SerializeToJsonError, RecursionError):
-            break
+        # In turn: an unknown type, a malformed message or a value that JSON does not have; text
+        # that is not UTF-8; Any nested in Any without end.
+        with suppress(ValueError, TypeError, RecursionError):
+            detail = JsonWriter(_DETAILS).packed(pool)(packed)
+            json_writer.encode(detail)
+            return detail
     return {}
 
 

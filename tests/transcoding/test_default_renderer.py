@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
@@ -251,6 +253,18 @@ def test_detail_of_a_pool_of_its_own() -> None:
         {"@type": f"{TYPE}/library.v1.Note", "text": "a"},
         {"@type": f"{TYPE}/google.rpc.ErrorInfo", "reason": "X"},
     ]
+
+
+def test_detail_with_text_that_is_not_utf8() -> None:
+    """Text of proto2 may be any bytes, which JSON cannot hold: the detail is left out."""
+    file = FileDescriptorProto(name="old.proto", package="old.v1", syntax="proto2")
+    kind = FieldDescriptorProto.TYPE_STRING
+    file.message_type.add(name="Old").field.add(name="text", number=1, type=kind, label=1)
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    detail = Packed(type_url=f"{TYPE}/old.v1.Old", value=b"\x0a\x02\xff\xfe")
+    response = render(Request({"type": "http", "headers": []}), failed(detail), pools=(pool,))
+    assert "details" not in json.loads(bytes(response.body))
 
 
 def test_details_that_have_a_json_of_their_own() -> None:

@@ -12,6 +12,8 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
 
 from sidecar.transcoding import Transcoder
 from tests.channels import Open, in_process, over_a_socket
@@ -105,6 +107,22 @@ async def test_every_name(service: ServiceDescriptor, channel_to: Open, name: st
     written = json.loads(answer.body)
     assert answer.status == 200
     assert _without_defaults(written) == expected
+
+
+async def test_every_name_in_a_detail(service: ServiceDescriptor) -> None:
+    """A detail of an error is told, whatever the names of its fields."""
+    type_ = GetMessageClass(service.methods[0].input_type)
+    value = type_.SerializeToString(type_(**every))
+
+    async def fail(_request: Any, context: Context) -> Message:
+        status = Status(code=9)
+        status.details.add(type_url="a/odd.v1.Odd", value=value)
+        await context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError
+
+    async with in_process(handler_of(fail, service)) as channel:
+        answer = await with_body(b"{}", path="/v1/odd").run(Transcoder([service], channel))
+    assert json.loads(answer.body)["details"] == [packed]
 
 
 def _without_defaults(tree: Any) -> Any:

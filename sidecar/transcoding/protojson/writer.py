@@ -53,6 +53,10 @@ class JsonWriter:
         """Return the writer of messages of a type."""
         return self._complete(self._message(descriptor))
 
+    def packed(self, pool: DescriptorPool) -> Callable[[Any], dict[str, JsonTree]]:
+        """Return the writer of google.protobuf.Any, for messages whose types are in `pool`."""
+        return _AnyPlan(self, pool).write
+
     def _complete(self, write: Write) -> Write:
         """Compile the types that `write` needs; a loop, because they may form a long chain."""
         while self._incomplete:
@@ -69,7 +73,7 @@ class JsonWriter:
         if name in WELL_KNOWN:
             return WELL_KNOWN[name].write
         if name == ANY:
-            return _AnyPlan(self, descriptor.file.pool).write
+            return self.packed(descriptor.file.pool)
         return self._plan(descriptor).write
 
     def field(self, field: FieldDescriptor) -> Write:
@@ -199,7 +203,7 @@ class _AnyPlan:
         self._writer = writer
         self._pool = pool
 
-    def write(self, message: Any) -> JsonTree:
+    def write(self, message: Any) -> dict[str, JsonTree]:
         if not message.type_url:
             return {}
         try:
