@@ -22,7 +22,8 @@ _GZIP = 16 + zlib.MAX_WBITS
 def compress(response: Response, request: Request, min_bytes: int) -> None:
     """Compress the content of `response` if it may be, and the client accepts gzip.
 
-    A response of less than `min_bytes` is compressed only for a client that refuses no coding.
+    A response of less than `min_bytes` is compressed only for a client that refuses identity, which
+    is the name of no coding.
 
     It may be compressed if it has a Cache-Control field without no-store. A response that must
     not be stored may hold a secret, and the length of a compressed text tells something about a

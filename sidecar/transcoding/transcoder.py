@@ -92,15 +92,14 @@ class Transcoder:
         pools = tuple(dict.fromkeys(service.file.pool for service in services))
         self._channel = channel
         self._render_error = render_error or partial(default_renderer.render, pools=pools)
-        names = [service.full_name for service in services]
         if isinstance(options, Options):
-            options = dict.fromkeys(names, options)
-        codecs = {name: _Codecs.by(options.get(name, _DEFAULTS)) for name in names}
+            options = dict.fromkeys((service.full_name for service in services), options)
+        codecs = {each: _Codecs.by(each) for each in {_DEFAULTS, *options.values()}}
         self._router = Router[_Endpoint | Rule]()
         violations = SchemaViolations()
         unserved = unserved_by(options.values())
         for rule in read_rules(services, violations, unserved):
-            own = codecs[rule.method.containing_service.full_name]
+            own = codecs[options.get(rule.method.containing_service.full_name, _DEFAULTS)]
             violations.attempt(rule.name, self._router.add, rule, self._prepare(rule, own))
         violations.check()
         for rule in read_unserved(services, unserved):

@@ -18,7 +18,7 @@ from sidecar.http_server import request_head
 from sidecar.http_server.connection import Connection
 from sidecar.problems import ProblemError, to_status
 from sidecar.secret import Secret
-from sidecar.transcoding import media_type, percent, strict_json
+from sidecar.transcoding import compression, media_type, percent, strict_json
 from sidecar.transcoding.errors import MalformedRequestError
 
 Target = Callable[[bytes], None]
@@ -160,6 +160,13 @@ def media(data: bytes) -> None:
     media_type.choose_problem([text])
 
 
+def coding(data: bytes) -> None:
+    """Check that any Accept-Encoding is read, and gzip for little content is gzip for much."""
+    fields = [data.decode("latin-1")]
+    for_little = compression.chooses_gzip(fields, is_small=True)
+    assert for_little <= compression.chooses_gzip(fields, is_small=False)
+
+
 def escapes(data: bytes) -> None:
     """Check that text is decoded or an error of the client."""
     with suppress(MalformedRequestError, ValueError):
@@ -185,6 +192,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             upstream,
             json,
             media,
+            coding,
             escapes,
             forwarded,
         )

@@ -4,8 +4,9 @@ https://protobuf.dev/programming-guides/json/#json-options has these options, bu
 """
 
 from dataclasses import dataclass
+from typing import cast
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,8 @@ class JsonFormat:
     The defaults are the mapping without options, with all fields that have no presence.
 
     `enum_numbers`: an enum value is its number, not its name. NullValue stays null.
-    `proto_names`: a member has the name of its field in the schema, not the JSON name.
+    `proto_names`: a member has the name of its field in the schema, not the JSON name. See
+    `name_of`.
     `omit_defaults`: a field without presence is left out if it has its default value.
     `int64_numbers`: a 64-bit integer is a number, not a string. Many clients, such as all in
     JavaScript, round numbers above 2**53.
@@ -27,8 +29,16 @@ class JsonFormat:
     int64_numbers: bool = False
 
     def name_of(self, field: FieldDescriptor) -> str:
-        """Return the name of the member for `field`."""
-        return field.name if self.proto_names else field.json_name
+        """Return the name of the member for `field`.
+
+        With `proto_names` it is still the JSON name if the other one is the JSON name of another
+        field, for which readers would take the member.
+        """
+        if not self.proto_names or field.name == field.json_name:
+            return field.json_name
+        message = cast("Descriptor", field.containing_type)  # a field is in a message
+        taken = {other.json_name for other in message.fields}
+        return field.json_name if field.name in taken else field.name
 
 
 DEFAULT = JsonFormat()

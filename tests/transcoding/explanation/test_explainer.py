@@ -20,6 +20,7 @@ from starlette.routing import Route, Router
 
 from sidecar.in_process import InProcessChannel
 from sidecar.transcoding import (
+    JsonFormat,
     Options,
     RequestError,
     SchemaError,
@@ -43,7 +44,15 @@ from tests.transcoding.test_envoy import CASES
 SERVICES = [echo.find_service(name) for name in (echo.RULES, echo.PARTS)]
 OPTIONS = (
     Options(metadata_headers=frozenset({"x-tag", "x-data-bin"})),
-    Options(ignore_unknown=True, ignore_duplicates=True, ignore_accept=True),
+    Options(
+        ignore_unknown=True,
+        ignore_duplicates=True,
+        ignore_accept=True,
+        # The format of responses does not matter for requests.
+        json_format=JsonFormat(
+            enum_numbers=True, proto_names=True, omit_defaults=True, int64_numbers=True
+        ),
+    ),
 )
 EXPLAINERS = {options: Explainer(dict.fromkeys(SERVICES, options)) for options in OPTIONS}
 EXPLAINER = EXPLAINERS[OPTIONS[0]]

@@ -19,6 +19,7 @@ from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter, encode
 from tests.properties import many
 from tests.transcoding.library import descriptor, service
+from tests.transcoding.openapi.sources import services_of
 from tests.transcoding.samples import arguments
 
 LIBRARY = service()
@@ -161,6 +162,30 @@ def test_as_another_transcoder_documents_it(name: str) -> None:
     """Each option of another transcoder has a format that writes what that option does."""
     json_format, type_, members, tree = DOCUMENTED[name]
     assert written(json_format, type_, **members) == tree
+
+
+def test_names_that_two_fields_have() -> None:
+    """A name that is the JSON name of another field is not used, so that it is read back right."""
+    (only,) = services_of(
+        """
+        package t;
+        message Odd {
+          string a = 1 [json_name = "b"];
+          string b = 2 [json_name = "c"];
+          string c = 3 [json_name = "d"];
+          string plain_one = 4;
+        }
+        service S {
+          rpc Do(Odd) returns (Odd) { option (google.api.http) = { post: "/a" body: "*" }; }
+        }
+        """
+    )
+    type_ = only.methods_by_name["Do"].output_type
+    message: Any = GetMessageClass(type_)(a="1", b="2", c="3", plain_one="4")
+    text = encode(JsonWriter(JsonFormat(proto_names=True)).message(type_)(message))
+    assert json.loads(text) == {"a": "1", "c": "2", "d": "3", "plain_one": "4"}
+    members = READER.message(type_)(strict_json.parse(text), Location(), Violations())
+    assert GetMessageClass(type_)(**members) == message
 
 
 def test_what_no_format_changes() -> None:
