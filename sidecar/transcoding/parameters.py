@@ -47,8 +47,9 @@ Parameters: TypeAlias = dict[str, Parameter]
 
 
 def label(chain: Sequence[Parameter]) -> str:
-    """Return the dotted JSON name of the field at the end of `chain`."""
-    return ".".join(parameter.json_name for parameter in chain)
+    """Return the name of the parameter for the field at the end of `chain`."""
+    names = (each.name if "." in each.json_name else each.json_name for each in chain)
+    return ".".join(names)
 
 
 class ParameterReader:
@@ -169,8 +170,7 @@ def parse_query(query: str, violations: Violations) -> Iterator[tuple[str, str |
         name, _, text = parameter.partition("=")
         decoded = _decode(name)
         if decoded is None:
-            detail = "The query must be valid percent-encoded UTF-8."
-            violations.append(Violation(detail=detail))
+            violations.append(Violation(detail="The query must be valid percent-encoded UTF-8."))
         else:
             yield decoded, _decode(text)
 

@@ -65,8 +65,8 @@ class Schemas:
         return self._components.reference(Key(type_, use, self._format), self._component)
 
     def label(self, path: FieldPath) -> str:
-        """Return the dotted name of the field at the end of `path`."""
-        return ".".join(map(self._format.name_of, path))
+        """Return the name of the parameter for the field at the end of `path`."""
+        return ".".join(map(self._format.parameter_name_of, path))
 
     def object(
         self, descriptor: Descriptor, use: Use, *, without: Collection[FieldPath] = ()

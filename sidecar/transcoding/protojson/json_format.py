@@ -40,5 +40,10 @@ class JsonFormat:
         taken = {other.json_name for other in message.fields}
         return field.json_name if field.name in taken else field.name
 
+    def parameter_name_of(self, field: FieldDescriptor) -> str:
+        """Return the name of `field` in the name of a parameter, where a dot divides names."""
+        name = self.name_of(field)
+        return field.name if "." in name else name
+
 
 DEFAULT = JsonFormat()

@@ -9,10 +9,13 @@ from google.api.http_pb2 import HttpRule
 from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.transcoding import Options, SchemaError
-from sidecar.transcoding.errors import MalformedRequestError
+from sidecar.transcoding.binding import Binder
+from sidecar.transcoding.errors import MalformedRequestError, SchemaViolations
+from sidecar.transcoding.parameters import ParameterReader
+from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter
 from sidecar.transcoding.responses import ResponseWriter
-from sidecar.transcoding.rules import Rule
+from sidecar.transcoding.rules import Rule, read_rules
 from tests.transcoding import library
 from tests.transcoding.binders import bind, binder
 from tests.transcoding.openapi.described import (
@@ -165,6 +168,34 @@ def test_json_in_a_path() -> None:
         if each["in"] == "path"
     ]
     assert parameter["content"] == {JSON: {"schema": {}}}
+
+
+DOTTED = """
+package t;
+message Name { string name = 1 [json_name = "a.b"]; Name inner = 2 [json_name = "c.d"]; }
+service Service {
+  rpc Do(Name) returns (Name) { option (google.api.http) = { get: "/v1/{inner.name}" }; }
+}
+"""
+
+
+def test_json_names_with_dots() -> None:
+    """A field whose JSON name has a dot is a parameter by its own name, in the document too."""
+    (service,) = services_of(DOTTED)
+    parameters = only_operation(document_of({service: Options()}))["parameters"]
+    assert [each["name"] for each in parameters if each["in"] == "query"] == ["name"]
+    (rule,) = read_rules([service], SchemaViolations())
+    made = Binder(rule, JsonReader(), ParameterReader())
+    message: Any = made.bind(["x"], "name=y", None)
+    assert (message.name, message.inner.name) == ("y", "x")
+    for query, told in (
+        ("name=a&name=b", "name in the query must be given once only."),
+        ("inner.name=a", "inner.name must not be in the query; the path gives it."),
+        ("a.b=a", "a.b in the query must be the name of a field."),
+    ):
+        with pytest.raises(MalformedRequestError) as raised:
+            made.bind(["x"], query, None)
+        assert [each.detail for each in raised.value.violations] == [told]
 
 
 # Behavior of fields
