@@ -38,7 +38,8 @@ class Rule:
 
     `name` identifies the rule in messages. `http_method` is "*" for every method. `variables`
     are the field paths of the template's variables, in their order. `body` and `response_body`
-    are the field paths of the bodies: () is the whole message, None is no body.
+    are the field paths of the bodies: () is the whole message, None is no body. A rule that is not
+    `is_served` keeps its requests from other rules.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Rule:
     variables: tuple[FieldPath, ...] = ()
     body: FieldPath | None = None
     response_body: FieldPath = ()
+    is_served: bool = True
 
 
 def read_rules(
@@ -88,7 +90,7 @@ def read_unserved(
     """
     violations = SchemaViolations()
     rules = [
-        rule
+        replace(rule, is_served=False)
         for method, http_rule in _annotated(services)
         if method.client_streaming or method.full_name in unserved
         for name, binding in _bindings(method, http_rule)

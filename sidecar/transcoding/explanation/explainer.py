@@ -1,6 +1,6 @@
 """Explains requests by the decisions of a real transcoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -67,8 +67,8 @@ class Explanation:
 class Explainer:
     """Explains requests to `services`, each of which is given with its options.
 
-    `mount` returns the application around the transcoder, if there is one. Raises SchemaError as
-    Transcoder does.
+    `rules` are those of all routes, also of methods that are answered with 501. `mount` returns the
+    application around the transcoder, if there is one. Raises SchemaError as Transcoder does.
     """
 
     def __init__(
@@ -76,14 +76,10 @@ class Explainer:
     ) -> None:
         strict = {service: _without_leniency(options) for service, options in services.items()}
         self._app, self._strict = (mount(build_transcoder(each)) for each in (services, strict))
-        unserved = unserved_by(services.values())
-        self.rules = tuple(read_rules(services, SchemaViolations(), unserved))
         self._router = Router[Rule]()
-        for rule in self.rules:
-            self._router.add(rule, rule)
-        for rule in read_unserved(services, unserved):
-            with suppress(ValueError):  # another rule serves its requests
-                self._router.add(rule, rule)
+        unserved = unserved_by(services.values())
+        served = read_rules(services, SchemaViolations(), unserved)
+        self.rules = tuple(self._add([*served, *read_unserved(services, unserved)]))
 
     async def explain(self, request: HttpRequest) -> Explanation:
         """Return what would happen to `request`. Nothing is called."""
@@ -105,6 +101,13 @@ class Explainer:
         if isinstance(decision.error, PathNotFoundError):
             return replace(explanation, nearest=find_nearest(request.raw_path, self.rules))
         return _with_call(explanation, decision)
+
+    def _add(self, rules: Iterable[Rule]) -> Iterator[Rule]:
+        """Add the rules to the router, and yield them."""
+        for rule in rules:
+            with suppress(ValueError):  # one that is not served, whose requests another rule serves
+                self._router.add(rule, rule)
+                yield rule
 
     def _find(self, request: HttpRequest) -> Rule | None:
         try:

@@ -326,7 +326,8 @@ async def test_methods_that_are_not_served() -> None:
         assert (explanation.status, explanation.bindings) == (501, ())
         assert explanation.rule is not None
         assert explanation.rule.method.name == name
-    assert [rule.method.name for rule in explainer.rules] == ["Get"]
+    # Not Same, whose requests another rule serves.
+    assert [rule.method.name for rule in explainer.rules] == ["Get", "Feed", "Bad"]
 
 
 async def test_credentials_in_headers_are_masked() -> None:

@@ -43,6 +43,15 @@ def test_a_stream_is_listed_as_one() -> None:
     assert list(list_routes([rule]))[1].endswith("library.v1.Library/Watch  -     stream of shelf")
 
 
+def test_what_is_not_served_is_listed_as_such() -> None:
+    """The response of a method that is left out, or that takes a stream, is 501."""
+    left_out = replace(RULES[1], is_served=False)
+    feed = replace(RULES[1], method=service(method("Feed", streams="client")).methods[0])
+    lines = list(list_routes([left_out, feed]))[1:]
+    assert lines[0].endswith("library.v1.Library/Do    *            501")
+    assert lines[1].endswith("library.v1.Library/Feed  stream of *  501")
+
+
 def test_no_route() -> None:
     """Without routes there is only the head of the table."""
     assert list(list_routes([])) == ["METHOD  PATH  SERVED BY  BODY  RESPONSE"]
