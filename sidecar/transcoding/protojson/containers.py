@@ -56,7 +56,7 @@ class MessagePlan:
     """Reads an object as the arguments of a message."""
 
     def __init__(self, ignore_unknown: bool, ignore_duplicates: bool) -> None:
-        # By JSON name and by proto name.
+        # By JSON name, by proto name, and by the name that a group has in the schema.
         self._members: dict[str, _Member] = {}
         self._ignore_unknown = ignore_unknown
         self._ignore_duplicates = ignore_duplicates
@@ -67,6 +67,10 @@ class MessagePlan:
             name=field.name, json_name=field.json_name, rivals=rivals_of(field), element=element
         )
         self._members.setdefault(field.name, member)
+        group = field.message_type if field.type == field.TYPE_GROUP else None
+        if group is not None and group.name.lower() == field.name:
+            # Go writes this name where it writes proto names.
+            self._members.setdefault(group.name, member)
         self._members[field.json_name] = member
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> Arguments:

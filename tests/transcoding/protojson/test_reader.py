@@ -140,6 +140,22 @@ def test_null_in_a_oneof(body: str, told: dict[str, object] | None) -> None:
     assert (made == by_library("Choice", told)) if told is not None else isinstance(made, list)
 
 
+@pytest.mark.parametrize("name", ["gr", "Gr"])
+def test_a_group(name: str) -> None:
+    """A group of proto2 has two names in the schema; each of them is written by some library."""
+    file = FileDescriptorProto(name="old.proto", package="old.v1", syntax="proto2")
+    old, kinds = file.message_type.add(name="Old"), FieldDescriptorProto
+    group = old.nested_type.add(name="Gr")
+    group.field.add(name="text", number=2, label=1, type=kinds.TYPE_STRING)
+    old.field.add(name="gr", number=1, label=1, type=kinds.TYPE_GROUP, type_name=".old.v1.Old.Gr")
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    descriptor = pool.FindMessageTypeByName("old.v1.Old")
+    body, found = strict_json.parse(b'{"%b":{"text":"a"}}' % name.encode()), Violations()
+    assert JsonReader().message(descriptor)(body, Location(), found) == {"gr": {"text": "a"}}
+    assert found == []
+
+
 def test_any_of_a_message_that_lacks_a_field() -> None:
     """What an Any holds is a whole message: proto2 has fields that must be given."""
     types, labels = FieldDescriptorProto.Type, FieldDescriptorProto.Label
