@@ -373,6 +373,9 @@ HOSTILE: Mapping[str, int] = {
     "copies=" + "1" * 65_536: 1,
     "known.aValue=" + "[" * 65_536: 1,
     "%2E" * 21_845: 1,
+    "$&" * 32_768: 0,
+    "$alt&" * 13_107: 1,
+    "$alt=json&" * 6_553: 1,
 }
 
 
@@ -384,10 +387,16 @@ def test_hostile_query(query: str, violations: int) -> None:
         assert len(faults_of(made, "", query)) == violations
     else:
         assert type(bind(made, "", query)) is type(bind(made, ""))
+        assert not made.asks_enum_numbers(query)
+
+
+systems = st.lists(
+    st.sampled_from(["$alt=", "%24alt=json", ";enum-encoding=int", "$x", "&", "title=a", "%zz"])
+).map("".join)
 
 
 @many
-@given(st.lists(any_text, min_size=2, max_size=2), any_text, any_text, st.booleans())
+@given(st.lists(any_text, min_size=2, max_size=2), any_text | systems, any_text, st.booleans())
 def test_any_request(path: list[str], query: str, body: str, ignore: bool) -> None:
     """Any texts at all are a message that can be sent, or are refused."""
     made = binder("/{copies}/{shelf.name} title", ignore_unknown=ignore, ignore_duplicates=ignore)
@@ -396,3 +405,4 @@ def test_any_request(path: list[str], query: str, body: str, ignore: bool) -> No
     except MalformedRequestError:
         return
     assert type(message).FromString(message.SerializeToString()) == message
+    assert made.asks_enum_numbers(query) in {True, False}
