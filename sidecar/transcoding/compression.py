@@ -13,6 +13,7 @@ _ELEMENT = re.compile(
     r"(?:;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)[ \t]*)?",
     re.IGNORECASE,
 )
+_REFUSING = ("no-store", "no-transform")
 # The fastest, because it holds up the event loop: about 5 ms per MiB of JSON.
 _LEVEL = 1
 # With the header and trailer of gzip instead of those of zlib.
@@ -25,17 +26,20 @@ def compress(response: Response, request: Request, min_bytes: int) -> None:
     A response of less than `min_bytes` is compressed only for a client that refuses identity, which
     is the name of no coding.
 
-    It may be compressed if it has a Cache-Control field without no-store. A response that must
-    not be stored may hold a secret, and the length of a compressed text tells something about a
-    secret in it. A response without the field may still get no-store from an outer application.
+    It may be compressed if it has a Cache-Control field without no-store and no-transform. A
+    response that must not be stored may hold a secret, and the length of a compressed text tells
+    something about a secret in it. A response without the field may still get no-store from an
+    outer application. With no-transform a gateway must leave the content as it is (RFC 9111
+    section 5.2.2.6).
 
     It may not be compressed if it has a strong entity tag: that belongs to the bytes as they are
     (section 8.8.3), and clients need a strong one for If-Match.
     """
     headers = response.headers
-    cache_control = ",".join(headers.getlist("Cache-Control"))
+    cache_control = ",".join(headers.getlist("Cache-Control")).lower()
     is_strong = not headers.get("ETag", "W/").startswith("W/")
-    if not cache_control or "no-store" in cache_control.lower() or is_strong:
+    is_refused = any(directive in cache_control for directive in _REFUSING)
+    if not cache_control or is_refused or is_strong:
         return
     headers.append("Vary", "Accept-Encoding")  # to those of the service
     accept_encoding = request.headers.getlist("Accept-Encoding")

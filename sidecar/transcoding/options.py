@@ -32,8 +32,8 @@ class Options:
     `json_format`: the format of the JSON in responses, of which errors are no part.
     `gzip_min_bytes`: the size of JSON, in bytes, from which on a response is compressed for
     clients that accept gzip. None is for never. A response is compressed only if the service
-    sends `cache-control` without no-store, so `response_headers` must name that. Streams, the
-    content of HttpBody and errors are not compressed.
+    sends `cache-control` without no-store and no-transform, so `response_headers` must name
+    that. Streams, the content of HttpBody and errors are not compressed.
     """
 
     metadata_headers: frozenset[str] = frozenset()

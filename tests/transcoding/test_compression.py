@@ -71,6 +71,25 @@ def test_which_client(fields: str | tuple[str, ...]) -> None:
     assert found == CLIENTS[fields]
 
 
+# Accept-Encoding fields, and whether Envoy's filter `compressor` compresses a response of JSON:
+# https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/compressor_filter
+ENVOY = {
+    (): False,
+    ("deflate",): False,
+    ("gzip;q=0",): False,
+    ("gzip;q=0,*;q=1",): False,
+    ("*;q=0,gzip;q=1",): True,
+    ("*",): True,
+    ("gzip",): True,
+}
+
+
+@pytest.mark.parametrize("fields", ENVOY, ids=repr)
+def test_as_envoy_documents_it(fields: tuple[str, ...]) -> None:
+    """The clients that get gzip from Envoy, by its documentation, get it here."""
+    assert chooses_gzip(fields, is_small=False) is ENVOY[fields]
+
+
 @many
 @given(st.lists(any_text | st.text("gzip;q=01.,* "), max_size=3))
 def test_any_fields(fields: list[str]) -> None:
@@ -107,12 +126,13 @@ def test_size(length: int, coding: str | None) -> None:
         {"cache_control": "no-store"},
         {"cache_control": "No-Store"},
         {"cache_control": "private, max-age=0,no-store"},
+        {"cache_control": "public, no-transform"},
         {"cache_control": "max-age=5", "etag": '"strong"'},
     ],
     ids=repr,
 )
 def test_which_response_is_not_compressed(fields: dict[str, str]) -> None:
-    """What nobody may store, or is not said to be storable, is never compressed."""
+    """What must not be stored or changed, or is not said to be storable, is never compressed."""
     response = compressed(1000, **fields)
     assert response.body == b"a" * 1000
     assert not {"content-encoding", "vary"} & {*response.headers}
