@@ -18,9 +18,9 @@ StreamCall = grpc.aio.UnaryStreamCall[Message, Message]
 async def response_of(call: Call, request: Request) -> Message:
     """Return the response to `call`; cancel the call as soon as the client disconnects.
 
-    Raises grpc.aio.AioRpcError if the call fails, MessageTooLargeError, ResponseError if the
-    response cannot be decoded or is too large for the channel, and ClientDisconnectedError if the
-    client disconnects.
+    Raises grpc.aio.AioRpcError if the call fails, RequestError or ResponseError if the request or
+    the response is beyond a limit of gRPC, ResponseError if the response cannot be decoded, and
+    ClientDisconnectedError if the client disconnects.
     """
     watcher = _watch(call, request)
     try:

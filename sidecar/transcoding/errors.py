@@ -14,6 +14,7 @@
     +-- MessageTooLargeError        413
     +-- UnsupportedMediaTypeError   415  Accept, Accept-Encoding
     +-- MalformedRequestError       400
+    +-- MetadataTooLargeError       431
     +-- NotServedError              501
 
 No error text quotes a value that a client sent.
@@ -198,6 +199,15 @@ class MessageTooLargeError(RequestError):
 
     def __init__(self) -> None:
         super().__init__("The request is larger than the service accepts.")
+
+
+class MetadataTooLargeError(RequestError):
+    """The header fields that became metadata are larger than the server accepts (RFC 6585)."""
+
+    status = 431
+
+    def __init__(self) -> None:
+        super().__init__("The header fields are larger than the service accepts.")
 
 
 class UnsupportedMediaTypeError(RequestError):

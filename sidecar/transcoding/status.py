@@ -6,7 +6,7 @@ with the codes of services, and only its texts show the difference (grpcio 1.85)
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import cast
@@ -18,7 +18,12 @@ from google.rpc.status_pb2 import Status
 from grpc.aio import AioRpcError
 from grpc_status import rpc_status
 
-from sidecar.transcoding.errors import MessageTooLargeError, ResponseError
+from sidecar.transcoding.errors import (
+    MessageTooLargeError,
+    MetadataTooLargeError,
+    RequestError,
+    ResponseError,
+)
 
 # https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 HTTP_STATUS: Mapping[int, int] = MappingProxyType(
@@ -61,18 +66,18 @@ def phrase(status: int) -> str:
     return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
-def failure_of(error: AioRpcError) -> AioRpcError | ResponseError | MessageTooLargeError:
+def failure_of(error: AioRpcError) -> AioRpcError | ResponseError | RequestError:
     """Return the error of a failed call as it is to be raised.
 
     The status of a service is returned as it is. Otherwise the error has no text, and only a code
     that says nothing of the service or its caller: UNAVAILABLE in place of others. For a message
-    that is larger than a limit, it is another error.
+    or metadata beyond a limit it is a RequestError or a ResponseError.
     """
     code, text = error.code(), error.details() or ""
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _REQUEST_TOO_LARGE.match(text):
-        return MessageTooLargeError()
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _RESPONSE_TOO_LARGE in text:
-        return ResponseError("it is larger than the channel accepts")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        for pattern, failure in _BEYOND_LIMITS.items():
+            if pattern.match(text):
+                return failure()
     if not _OF_CORE.match(text):
         return error
     if code not in _CODES_OF_CORE:
@@ -81,9 +86,29 @@ def failure_of(error: AioRpcError) -> AioRpcError | ResponseError | MessageTooLa
     return AioRpcError(code, error.initial_metadata(), error.trailing_metadata())
 
 
-# The server has a limit too, and answers so before its handler runs.
-_REQUEST_TOO_LARGE = re.compile("(?:CLIENT: Sent|SERVER: Received) message larger than max ")
-_RESPONSE_TOO_LARGE = "CLIENT: Received message larger than max"
+def _large_response() -> ResponseError:
+    return ResponseError("it is larger than the channel accepts")
+
+
+def _large_metadata() -> ResponseError:
+    return ResponseError("its metadata is larger than the channel accepts")
+
+
+# A server has limits too, and answers so before its handler runs.
+_BEYOND_LIMITS: Mapping[re.Pattern[str], Callable[[], ResponseError | RequestError]] = (
+    MappingProxyType(
+        {
+            re.compile(pattern): failure
+            for pattern, failure in (
+                ("(?:CLIENT: Sent|SERVER: Received) message larger than", MessageTooLargeError),
+                ("received metadata size exceeds", MetadataTooLargeError),
+                (r"(?:Stream removed \()?CLIENT: Received message larger than", _large_response),
+                ("Decompressed message larger than", _large_response),
+                (r"Stream removed \(received metadata size exceeds", _large_metadata),
+            )
+        }
+    )
+)
 # In turn: a stream that was reset, cut off or too late; a response of HTTP without gRPC; a response
 # without a status; a deadline that passed in this process.
 _OF_CORE = re.compile(

@@ -7,19 +7,30 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import pytest
 from google.api.http_pb2 import HttpRule
+from google.protobuf.message import Message
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import StreamEnded
 
-from sidecar.transcoding import Transcoder
+from sidecar.transcoding import Options, Transcoder
 from tests.transcoding.asgi import Exchange, with_body
 from tests.transcoding.library import method, post, service
-from tests.transcoding.serving import LIBRARY, handler_of, refuse, render
+from tests.transcoding.serving import (
+    LIBRARY,
+    Behavior,
+    Context,
+    Receipt,
+    handler_of,
+    refuse,
+    render,
+)
 
 BOTH = service(
     method("Open", post("/v1/unary")),
@@ -29,7 +40,6 @@ ASKED = {
     "unary": with_body(b"{}", path="/v1/unary"),
     "stream": Exchange(method="GET", path="/v1/stream"),
 }
-Limits = Mapping[str, int]
 # Answers one stream.
 Answer = Callable[[H2Connection, int], None]
 
@@ -138,20 +148,84 @@ async def test_the_deadline_passes_here(kind: str) -> None:
     assert (told.status, json.loads(told.body)["message"]) == (504, "")
 
 
-@pytest.mark.parametrize(
-    ("of_server", "of_channel"),
-    [({"grpc.max_receive_message_length": 1000}, {}), ({}, {"grpc.max_send_message_length": 1000})],
-    ids=["server", "channel"],
-)
-async def test_a_request_too_large(of_server: Limits, of_channel: Limits) -> None:
-    """A request beyond a limit of the channel or of the server is 413: the service refused none."""
-    server = grpc.aio.server(options=[*of_server.items()])
-    server.add_generic_rpc_handlers((handler_of(refuse, LIBRARY),))
+# Limits of gRPC
+
+LARGE, EMPTY = "a" * 20_000, with_body(b"{}")
+
+
+async def tell_much(_request: Any, _context: Context) -> Message:
+    """Answer with a large message."""
+    return Receipt(name=LARGE)
+
+
+async def tell_metadata(_request: Any, context: Context) -> Message:
+    """Answer with large metadata after the message."""
+    context.set_trailing_metadata((("x-a", LARGE),))
+    return Receipt()
+
+
+async def fail_at_length(_request: Any, context: Context) -> Message:
+    """Fail with a long text."""
+    await context.abort(grpc.StatusCode.NOT_FOUND, LARGE)
+    raise AssertionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limited:
+    """A behavior between limits of gRPC, and what is told of a request: its status, or the log."""
+
+    behavior: Behavior = refuse
+    exchange: Exchange = EMPTY
+    of_server: Mapping[str, int] = field(default_factory=dict)
+    of_channel: Mapping[str, int] = field(default_factory=dict)
+    compression: grpc.Compression = grpc.Compression.NoCompression
+    status: int = 500
+    logged: str = ""
+
+
+NARROW = {"grpc.max_receive_message_length": 1000}
+TOLD_LARGE = "it is larger than the channel accepts"
+TOLD_METADATA = "its metadata is larger than the channel accepts"
+LIMITED: Mapping[str, Limited] = {
+    "request and the server": Limited(
+        exchange=with_body(json.dumps({"name": LARGE}).encode()), of_server=NARROW, status=413
+    ),
+    "request and the channel": Limited(
+        exchange=with_body(json.dumps({"name": LARGE}).encode()),
+        of_channel={"grpc.max_send_message_length": 1000},
+        status=413,
+    ),
+    "header and the server": Limited(
+        exchange=with_body(b"{}", headers=[("X-A", LARGE)]), status=431
+    ),
+    "response": Limited(behavior=tell_much, of_channel=NARROW, logged=TOLD_LARGE),
+    "compressed response": Limited(
+        behavior=tell_much,
+        of_channel=NARROW,
+        compression=grpc.Compression.Gzip,
+        logged=TOLD_LARGE,
+    ),
+    "metadata of the response": Limited(behavior=tell_metadata, logged=TOLD_METADATA),
+    "text of the status": Limited(behavior=fail_at_length, logged=TOLD_METADATA),
+}
+
+
+@pytest.mark.parametrize("name", LIMITED)
+async def test_beyond_a_limit(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What is beyond a limit of gRPC is no 429 of the service, and gRPC's text is not told."""
+    case = LIMITED[name]
+    server = grpc.aio.server(options=[*case.of_server.items()], compression=case.compression)
+    server.add_generic_rpc_handlers((handler_of(case.behavior, LIBRARY),))
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
-    async with grpc.aio.insecure_channel(address, options=[*of_channel.items()]) as channel:
-        exchange = with_body(json.dumps({"name": "a" * 2000}).encode())
-        answer = await exchange.run(Transcoder([LIBRARY], channel, render_error=render))
+    options = Options(metadata_headers=frozenset({"x-a"}))
+    async with grpc.aio.insecure_channel(address, options=[*case.of_channel.items()]) as channel:
+        app = Transcoder([LIBRARY], channel, options=options, render_error=render)
+        answer = await case.exchange.run(app)
     await server.stop(None)
-    told = {"error": "MessageTooLargeError", "faults": []}
-    assert (answer.status, json.loads(answer.body)) == (413, told)
+    assert answer.status == case.status
+    assert "larger than max" not in answer.body.decode()
+    assert "exceeds" not in answer.body.decode()
+    assert [case.logged in record.getMessage() for record in caplog.records] == (
+        [True] if case.logged else []
+    )
