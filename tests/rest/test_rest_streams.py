@@ -250,7 +250,7 @@ async def test_a_stream_of_requests_is_not_served() -> None:
         assert (answer.status, problem["status"]) == (501, 501)
         unserved = CATALOGUE[pb.PROBLEM_REASON_NOT_IMPLEMENTED]
         assert (problem["title"], problem["karmoCode"]) == (unserved.title, unserved.karmo_code)
-        assert problem["type"].endswith(f"/problems/{unserved.slug}")
+        assert str(problem["type"]).endswith(f"/problems/{unserved.slug}")
         assert problem["detail"] == "This method takes a stream of requests. Call it by gRPC."
         reset(client.writer)
 
