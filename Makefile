@@ -43,6 +43,7 @@ bench: .venv/complete
 	python benchmarks/transcoding.py
 	python benchmarks/metrics.py
 	python benchmarks/throttle.py
+	python benchmarks/access_line.py
 
 # About a minute.
 overload: .venv/complete

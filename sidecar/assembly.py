@@ -24,6 +24,7 @@ from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.call_span import CallSpan
 from sidecar.interceptors.error_boundary import ErrorBoundary
+from sidecar.interceptors.handler_cache import HandlerCache
 from sidecar.process.sockets import BACKLOG
 from sidecar.rest import app as rest_app
 from sidecar.settings.model import Settings
@@ -116,7 +117,7 @@ class Assembly:
         """Return the channel by which REST requests reach servicers. It has none yet."""
         spans = (CallSpan(),) if self.tracer else ()
         boundary = ErrorBoundary(self.public_url)
-        return InProcessChannel(interceptors=(*spans, boundary, self.admission))
+        return InProcessChannel((HandlerCache(*spans, boundary, self.admission),))
 
     def build_rest(self, channel: grpc.aio.Channel, bound: Sequence[socket]) -> HttpListener:
         """Return the REST listener on the sockets `bound`."""

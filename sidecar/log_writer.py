@@ -18,6 +18,8 @@ from threading import Thread
 MAX_WAITING = 4 * 2**20
 DROPPED = "log lines dropped"
 
+# Seconds that finished lines wait for others.
+_GATHERING = 0.01
 _BATCH = 100  # lines in one write; a larger one would free the memory of its lines later
 _END = b""
 
@@ -37,7 +39,7 @@ class LineHandler(logging.Handler):
     """A handler that takes finished lines too, without the cost of a record."""
 
     def write_soon(self, line: str) -> None:
-        """Write `line`, which has no newline, now or at the end of the turn of the event loop."""
+        """Write `line`, which has no newline, now or in a moment."""
         raise NotImplementedError
 
 
@@ -49,8 +51,9 @@ class LogWriter(LineHandler):
     wait already, if it cannot be formatted, or if it cannot be written. A record with the
     `count` of the dropped lines precedes the next lines that can be written.
 
-    To wake the thread costs as much as to format a line. So the lines of `write_soon` wait for the
-    end of the current turn of the event loop, and wake it once. A record does not wait.
+    To wake the thread costs as much as to format a line, and Python runs only one of the threads at
+    a time. So the lines of `write_soon` wait 10 ms for others, and wake it once. A record does not
+    wait, nor do the lines before it.
 
     The caller closes the descriptor. Nothing is raised or printed: the default error
     handling of `logging` would print the arguments of the record.
@@ -63,9 +66,9 @@ class LogWriter(LineHandler):
         # Its `put` is reentrant: during one, a finalizer may log a record.
         self._queue: SimpleQueue[bytes] = SimpleQueue()
         self._is_closed = False
-        # Lines of the current turn of the event loop `_turning`, which will call `_end_turn`.
-        self._turn: list[bytes] = []
-        self._turning: asyncio.AbstractEventLoop | None = None
+        # Lines that wait for others. The event loop `_gathering` will call `_hand_over`.
+        self._gathered: list[bytes] = []
+        self._gathering: asyncio.AbstractEventLoop | None = None
         # Each counter only grows and is written by one side, so the sides need no lock: the
         # first three under the lock of the handler, the others by the thread.
         self._accepted = self._unread = self._unformatted = 0  # bytes, lines, lines
@@ -92,30 +95,30 @@ class LogWriter(LineHandler):
             self._unformatted += 1
             return
         if self._accept(line):
-            self._end_turn()
+            self._hand_over()
             self._queue.put(line)
 
     def write_soon(self, line: str) -> None:
-        """Queue `line` for the thread at the end of this turn; drop it if too many bytes wait."""
+        """Queue `line` for the thread in 10 ms; drop it if too many bytes wait."""
         data = f"{line}\n".encode()
         self.acquire()
         try:
             if self._accept(data):
-                # First, because a finalizer may log a record at any time, and end the turn.
-                self._turn.append(data)
-                self._await_end_of_turn()
+                # First, because a finalizer may log a record at any time, and hand all lines over.
+                self._gathered.append(data)
+                self._gather()
         finally:
             self.release()
 
-    def _await_end_of_turn(self) -> None:
+    def _gather(self) -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # there are no turns
-            self._end_turn()
+        except RuntimeError:  # nothing would call
+            self._hand_over()
             return
-        if self._turning is not loop:  # a loop that has ended has no more turns
-            self._turning = loop
-            loop.call_soon(self._end_turn)
+        if self._gathering is not loop:  # a loop that has ended calls no more
+            self._gathering = loop
+            loop.call_later(_GATHERING, self._hand_over)
 
     def _accept(self, line: bytes) -> bool:
         """Count `line`, as waiting or as dropped."""
@@ -125,13 +128,13 @@ class LogWriter(LineHandler):
         self._accepted += len(line)
         return True
 
-    def _end_turn(self) -> None:
-        """Queue the lines of the current turn."""
+    def _hand_over(self) -> None:
+        """Queue the lines that were gathered."""
         self.acquire()
         try:
-            self._turning = None
-            turn, self._turn = self._turn, []
-            for line in turn:
+            self._gathering = None
+            gathered, self._gathered = self._gathered, []
+            for line in gathered:
                 self._queue.put(line)
         finally:
             self.release()
@@ -141,7 +144,7 @@ class LogWriter(LineHandler):
         # `logging` closes every handler again when the interpreter ends.
         if not self._is_closed:
             self._is_closed = True
-            self._end_turn()
+            self._hand_over()
             self._queue.put(_END)
             self._thread.join(self._closing)
         super().close()

@@ -61,6 +61,16 @@ async def test_every_cost_of_the_throttle_is_printed() -> None:
     assert failed.status == 1
 
 
+async def test_every_cost_of_the_access_log_is_printed() -> None:
+    """The measurement of the access log prints a row for each case; its budget can fail it."""
+    program = (sys.executable, ROOT / "benchmarks" / "access_line.py", "--rounds", "1")
+    rows = r"^(?:REST|gRPC).* [0-9.]+$"
+    text = printed(await run(*program, "--calls", "10", "--budget", "1000"))
+    assert len(re.findall(rows, text, re.MULTILINE)) == 4
+    failed = await run(*program, "--calls", "1", "--budget", "0")
+    assert failed.status == 1
+
+
 @pytest.mark.tools
 async def test_a_row_for_each_number_of_replicas() -> None:
     """The measurement of replicas succeeds, and compares two with one."""

@@ -22,6 +22,7 @@ from sidecar.logs import JsonFormatter
 from sidecar.settings.types import Address
 from tests.raw_http import answer_to, request
 from tests.sidecar_process import ROOT, SIDECAR, Lines, environment, free, log_lines
+from tests.virtual_time import VirtualLoop
 
 CANARY = "canary-77d0"
 # Time limit of every wait, in seconds.
@@ -100,21 +101,34 @@ def test_a_line_is_written_at_once(pipe: Pipe) -> None:
         assert next(pipe.lines())["message"] == "one"
 
 
-async def test_lines_of_a_turn_wake_the_thread_once(pipe: Pipe) -> None:
-    """Lines that are written soon wait for the end of the turn, and for nothing else."""
-    with writing(pipe.writing.fileno()) as writer:
-        for number in range(3):
-            writer.write_soon(f'{{"message": "{number}"}}')
+def test_lines_wait_for_others(pipe: Pipe) -> None:
+    """Lines that are written soon wait for others, 10 ms from the first one on."""
+    with writing(pipe.writing.fileno()) as writer, VirtualLoop() as loop:
+        for number, seconds in enumerate((0, 0.0025, 0.005, 0.0125)):
+            loop.call_later(seconds, writer.write_soon, f'{{"message": "{number}"}}')
+        loop.advance(0.005)
         assert writer._queue.empty()
-        emit(writer, "a record")  # which does not wait, and comes after them
-        writer.write_soon('{"message": "the next turn"}')
-        messages = ["0", "1", "2", "a record", "the next turn"]
-        read = asyncio.to_thread(lambda: [next(pipe.lines())["message"] for _ in messages])
-        assert await read == messages
+        loop.advance(0.005)
+        lines = pipe.lines()
+        assert [next(lines)["message"] for _ in range(3)] == ["0", "1", "2"]
+        loop.advance(0.01)
+        assert writer._queue.empty()
+        loop.advance(0.0025)
+        assert next(lines)["message"] == "3"
 
 
-async def test_lines_of_the_last_turn(pipe: Pipe) -> None:
-    """A line is written though the loop ends before the turn does, by `close` at the latest."""
+async def test_a_record_does_not_wait(pipe: Pipe) -> None:
+    """A record is written at once, after the lines that were waiting before it."""
+    with writing(pipe.writing.fileno()) as writer:
+        writer.write_soon('{"message": "before"}')
+        assert writer._queue.empty()
+        emit(writer, "a record")
+        lines = pipe.lines()
+        assert [next(lines)["message"] for _ in range(2)] == ["before", "a record"]
+
+
+async def test_lines_of_a_loop_that_ends(pipe: Pipe) -> None:
+    """A line is written though the loop ends before it is due, by `close` at the latest."""
     with writing(pipe.writing.fileno()) as writer:
         ended = asyncio.new_event_loop()
 
@@ -135,7 +149,7 @@ async def test_lines_of_the_last_turn(pipe: Pipe) -> None:
 
 
 def test_a_line_outside_of_a_loop(pipe: Pipe) -> None:
-    """Without a loop there is no turn to wait for."""
+    """Without a loop there is nothing to wait for."""
     with writing(pipe.writing.fileno()) as writer:
         writer.write_soon('{"message": "at once"}')
         assert next(pipe.lines())["message"] == "at once"

@@ -21,6 +21,7 @@ from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.connection_use import ConnectionUse
 from sidecar.interceptors.error_boundary import ErrorBoundary
+from sidecar.interceptors.handler_cache import HandlerCache
 from sidecar.interceptors.metadata_limit import MetadataLimit
 from sidecar.interceptors.request_message import RequestMessage
 from sidecar.process.sockets import Endpoint
@@ -146,7 +147,7 @@ class GrpcServer:
         self._health = Health(service.full_name for service in services)
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
         self._log = AccessLog(served, trusted_proxies, tracer=tracer, observe=observe)
-        interceptors = (
+        interceptors = HandlerCache(
             use,
             self._log,
             ErrorBoundary(public_url),
@@ -155,7 +156,7 @@ class GrpcServer:
             admission,
         )
         options = (*_OPTIONS, *limits.options())
-        self.server = grpc.aio.server(interceptors=interceptors, options=options)
+        self.server = grpc.aio.server(interceptors=(interceptors,), options=options)
         self._add_tools(served, reflects=reflects)
 
     def _add_tools(self, served: Collection[ServiceDescriptor], *, reflects: bool) -> None:

@@ -1,6 +1,7 @@
 """The access log of gRPC: one line for each call."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -51,16 +52,16 @@ class AccessLog(grpc.aio.ServerInterceptor):
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
         """Return the handler of the call, with its access line."""
-        self.calls += 1
         handler = await continuation(handler_call_details)
         name = handler_call_details.method
         method = name if name in self._methods else "unknown"
 
         def log(behavior: Behavior, _handler: Handler) -> Behavior:
             async def logged(request: Any, context: Context) -> Any:
-                peer = _peer(context)
+                self.calls += 1
+                peer = _peer(context.peer())
                 notes = {"protocol": "grpc", "method": method, "peer": peer}
-                call = _open(context, self._trusted_proxies)
+                call = _open(context, peer, self._trusted_proxies)
                 if self._tracer is not None:
                     span = self._tracer.start_grpc(call.traceparent, call.tracestate, method=method)
                     call = call.within(span)
@@ -78,18 +79,19 @@ class AccessLog(grpc.aio.ServerInterceptor):
         return handler and rewrap(handler, log)
 
 
-def _open(context: Context, trusted_proxies: int) -> Call:
+def _open(context: Context, peer: str, trusted_proxies: int) -> Call:
     # A key without the suffix -bin has text for its value.
     metadata = ((key, str(value)) for key, value in context.invocation_metadata() or ())
-    return Call.received(metadata, _host(_peer(context)), trusted_proxies=trusted_proxies)
+    return Call.received(metadata, _host(peer), trusted_proxies=trusted_proxies)
 
 
-def _peer(context: Context) -> str:
+@lru_cache(maxsize=1024)  # a connection has many calls
+def _peer(name: str) -> str:
     """Return the IP address and port of the client, or UNIX_PEER.
 
     gRPC has them as `ipv4:127.0.0.1:1` and `ipv6:%5B::1%5D:1`, and `unix:` with a path or without.
     """
-    scheme, _, address = unquote(context.peer()).partition(":")
+    scheme, _, address = unquote(name).partition(":")
     return UNIX_PEER if scheme == "unix" else address
 
 

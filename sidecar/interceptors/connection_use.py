@@ -5,11 +5,10 @@ keeps every response until it is read.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NoReturn, TypeAlias, cast
 from urllib.parse import unquote
 
@@ -21,6 +20,7 @@ from sidecar.interceptors.handlers import Behavior, Context, Continuation, Handl
 Peer: TypeAlias = tuple[str, int]
 
 
+@lru_cache(maxsize=1024)  # a connection has many calls
 def peer_of(name: str) -> Peer:
     """Return the peer that gRPC names: `ipv4:127.0.0.1:1`, `ipv6:%5B::1%5D:1`.
 
@@ -38,8 +38,8 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._used: dict[Peer, float] = {}  # time of the last begin or end of a call
-        self._calls: Counter[Peer] = Counter()  # all that have a handler and are not sent
-        self._busy: Counter[Peer] = Counter()  # those in flight: their message has arrived
+        self._calls: dict[Peer, int] = {}  # all that have a handler and are not sent
+        self._busy: dict[Peer, int] = {}  # those in flight: their message has arrived
         # The connection and the time of each response that is not sent, the oldest first. A call
         # sends one at a time.
         self._unread: dict[asyncio.Task[Any], tuple[Peer, float]] = {}
@@ -71,12 +71,12 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
         """
         now = asyncio.get_running_loop().time()
         self._used = {peer: self._used.get(peer, now) for peer in peers}
-        candidates = (peer for peer in self._used if not self._busy[peer])
+        candidates = (peer for peer in self._used if peer not in self._busy)
         return sorted(candidates, key=self._used.__getitem__)[:count]
 
     def unused(self, peers: Collection[Peer]) -> set[Peer]:
         """Return the connections of `peers` without a call or a stream."""
-        return {peer for peer in peers if not self._calls[peer]}
+        return {peer for peer in peers if peer not in self._calls}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -94,8 +94,13 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
             self._count(self._calls, call.peer, 1)
             task.add_done_callback(partial(self._ended, call.peer))
             whole = cast("Context", _Observed(context, call))
-            with call.running():
+            self.touch(call.peer)
+            try:
                 return await behavior(request, whole)
+            finally:
+                self.count_in_flight(call.peer, -call.in_flight)
+                # grpc.aio sends what the handler returns, in the same task.
+                self.sending(task, call.peer)
 
         return recorded
 
@@ -121,10 +126,12 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
         self._count(self._calls, peer, -1)
 
     @staticmethod
-    def _count(counter: Counter[Peer], peer: Peer, change: int) -> None:
-        counter[peer] += change
-        if not counter[peer]:
-            del counter[peer]
+    def _count(counts: dict[Peer, int], peer: Peer, change: int) -> None:
+        count = counts.get(peer, 0) + change
+        if count:
+            counts[peer] = count
+        else:
+            counts.pop(peer, None)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -136,17 +143,6 @@ class _Call:
     task: "asyncio.Task[Any]"
     is_stream: bool
     in_flight: int = 0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Record the beginning and the end of the handler in the context."""
-        self.use.touch(self.peer)
-        try:
-            yield
-        finally:
-            self.use.count_in_flight(self.peer, -self.in_flight)
-            # grpc.aio sends what the handler returns, in the same task.
-            self.use.sending(self.task, self.peer)
 
     def read(self) -> None:
         """Record that the message has arrived. From now on the call is in flight."""

@@ -6,12 +6,20 @@ them (RFC 9113 section 6.5.3). From a client that never does, it accepts 16 MiB:
 thousand references of one byte to one large field (RFC 7541).
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.interceptors.handlers import Context, Continuation, Handler
+from sidecar.interceptors.handlers import (
+    Behavior,
+    Context,
+    Continuation,
+    Handler,
+    finish,
+    parse,
+    rewrap,
+)
 from sidecar.problems import Problem, ProblemError
 
 # Bytes that a field counts beside its name and its value (RFC 9113 section 6.5.2).
@@ -19,7 +27,10 @@ _FIELD_OVERHEAD = 32
 
 
 class MetadataLimit(grpc.aio.ServerInterceptor):
-    """Refuses a call with more than `limit` bytes of metadata, as RFC 9113 counts them."""
+    """Refuses a call with more than `limit` bytes of metadata, as RFC 9113 counts them.
+
+    With RequestMessage behind it, it does so before the message of the call has come.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -27,16 +38,21 @@ class MetadataLimit(grpc.aio.ServerInterceptor):
             reason=pb.PROBLEM_REASON_HEADER_FIELDS_TOO_LARGE,
             detail=f"The metadata must not be larger than {limit} bytes.",
         )
-        # A streaming handler is called at once; a unary one only after its message.
-        self._refusal: Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Return the handler of the call, or one that refuses it."""
-        fields = handler_call_details.invocation_metadata or ()
-        size = sum(len(key) + len(value) + _FIELD_OVERHEAD for key, value in fields)
-        return self._refusal if size > self._limit else await continuation(handler_call_details)
+        """Return the handler of the call, which refuses it if its metadata is too large."""
+        handler = await continuation(handler_call_details)
+        return handler and rewrap(handler, self._wrap)
 
-    async def _refuse(self, _requests: Any, _context: Context) -> NoReturn:
-        raise ProblemError(self._too_large)
+    def _wrap(self, behavior: Behavior, handler: Handler) -> Behavior:
+        async def limited(request: Any, context: Context) -> Any:
+            size = 0
+            for key, value in context.invocation_metadata() or ():
+                size += len(key) + len(value) + _FIELD_OVERHEAD
+            if size > self._limit:
+                raise ProblemError(self._too_large)
+            return await finish(behavior(parse(request, handler), context), context)
+
+        return limited

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+from collections.abc import Collection
+from functools import lru_cache
 from http import HTTPMethod
+from typing import TypeAlias
 from urllib.parse import unquote
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +18,9 @@ from sidecar.rest.problem_documents import Renderer
 from sidecar.settings.types import Address
 from sidecar.spans import Tracer
 from sidecar.transcoding.errors import RequestError
+
+# A header field as in ASGI: its name is in lower case.
+Field: TypeAlias = tuple[bytes, bytes]
 
 
 class AccessLog:
@@ -47,7 +52,7 @@ class AccessLog:
             return
         _to_origin_form(scope)
         call = _open(scope, self._trusted_proxies)
-        method = scope["method"] if scope["method"] in set(HTTPMethod) else "other"
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         if self._tracer is not None:
             span = self._tracer.start_http(
                 call.traceparent, call.tracestate, method=method, scheme=scope["scheme"]
@@ -57,7 +62,7 @@ class AccessLog:
         async def send_complete(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.note(status=message["status"])
-                complete_headers(MutableHeaders(scope=message), call)
+                message["headers"] = complete_headers(message["headers"], call)
             await send(message)
 
         with logs.access(call, self._observe, protocol="rest", method=method, peer=_peer(scope)):
@@ -113,13 +118,13 @@ def _open(scope: Scope, trusted_proxies: int) -> Call:
     return call
 
 
-def complete_headers(headers: MutableHeaders, call: Call) -> None:
-    """Add the header fields that every response has."""
-    headers["X-Request-Id"] = call.request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    if "Cache-Control" not in headers:  # RFC 6749 section 5.1
-        headers["Cache-Control"] = "no-store"
-        headers["Pragma"] = "no-cache"
+def complete_headers(headers: Collection[Field], call: Call) -> list[Field]:
+    """Return the header fields of a response with those that every response has."""
+    added = [(b"x-request-id", call.request_id.encode()), _NOSNIFF]
+    if not any(name == b"cache-control" for name, _ in headers):  # RFC 6749 section 5.1
+        added += _NO_STORE
+    replaced = {name for name, _ in added}
+    return [field for field in headers if field[0] not in replaced] + added
 
 
 def _route(scope: Scope) -> str:
@@ -133,9 +138,17 @@ def _peer(scope: Scope) -> str | None:
     if not scope.get("client"):
         return None
     host, port = scope["client"]
-    return str(Address(host, port)) if port else host
+    return _shown(host, port) if port else host
 
 
+@lru_cache(maxsize=1024)  # a connection has many requests
+def _shown(host: str, port: int) -> str:
+    return str(Address(host, port))
+
+
+_METHODS = frozenset(HTTPMethod)
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 _ABSOLUTE = re.compile(rb"https?://[^/]*(.*)", re.IGNORECASE | re.DOTALL)
 _IDENTITY = frozenset({b"x-request-id", b"traceparent"})
 _CALL_FIELDS = _IDENTITY | {b"tracestate", b"x-forwarded-for"}

@@ -92,8 +92,8 @@ def serialize(problem: Problem, public_url: str) -> bytes:
     call = Call(request_id=NOBODY)
     with entered(call):
         response = Renderer(public_url).render_problem(request, problem)
-    complete_headers(response.headers, call)
-    fields = b"".join(b"%s: %s\r\n" % pair for pair in response.raw_headers)
+    headers = complete_headers(response.raw_headers, call)
+    fields = b"".join(b"%s: %s\r\n" % pair for pair in headers)
     reason = HTTPStatus(response.status_code).phrase
     line = f"HTTP/1.1 {response.status_code} {reason}\r\n".encode()
     return line + fields + b"\r\n" + bytes(response.body)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 JSON, PROBLEM_JSON = "application/json", "application/problem+json"
 NDJSON, EVENT_STREAM = "application/x-ndjson", "text/event-stream"
@@ -53,6 +54,7 @@ class MediaType:
         return _JSON_TYPE.fullmatch(self.essence) is not None
 
 
+@lru_cache(maxsize=64)  # clients send few different ones
 def parse(text: str) -> MediaType | None:
     """Return the media type or range in `text`, or None if it is malformed."""
     match = _ESSENCE.match(text)
@@ -104,6 +106,11 @@ def choose_json(accept: Iterable[str], others: Sequence[str] = ()) -> str | None
     It is application/json. A vendor, personal or unregistered type with the suffix +json, such
     as application/vnd.example+json, wins if its weight is greater, and so does one of `others`.
     """
+    return _choose_json(tuple(accept), tuple(others))
+
+
+@lru_cache(maxsize=64)  # clients send few different ones
+def _choose_json(accept: Sequence[str], others: Sequence[str]) -> str | None:
     weights = accepted(accept)
     own = [each for each in weights if _JSON_TYPE.fullmatch(each) and _OWN_JSON_TYPE.match(each)]
     return _choose(weights, [JSON, *own, *others])

@@ -3,9 +3,10 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from urllib.parse import quote, unquote
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Scope
 
 from sidecar.transcoding.body import Content, Shape
@@ -19,6 +20,7 @@ from sidecar.transcoding.errors import (
 )
 
 _LENGTH = re.compile("[0-9]{1,20}")
+_NO_TIMEOUT = nullcontext()
 
 
 def raw_path(scope: Scope) -> str:
@@ -77,23 +79,27 @@ class RequestBody:
         UnsupportedMediaTypeError for a body whose length was not announced.
         """
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline) if deadline is not None else _NO_TIMEOUT:
                 data = b"" if self._has_none else await self._read_bytes()
         except TimeoutError:
             raise DeadlinePassedError from None
         return self._reader(data) if self._reader else None
 
     async def _read_bytes(self) -> bytes:
+        # Not by `Request.stream`: the event loop keeps a record of each async generator.
         body = bytearray()
-        try:
-            async for chunk in self._request.stream():
-                if chunk and self._reader is None:
-                    self._reader = self._choose_reader()
-                body += chunk
-                if len(body) > self._limit:
-                    raise self._too_large()
-        except ClientDisconnect:
-            raise ClientDisconnectedError from None
+        is_last = False
+        while not is_last:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnectedError
+            chunk = message.get("body", b"")
+            if chunk and self._reader is None:
+                self._reader = self._choose_reader()
+            body += chunk
+            if len(body) > self._limit:
+                raise self._too_large()
+            is_last = not message.get("more_body", False)
         return bytes(body)
 
     def _choose_reader(self) -> Reader:
