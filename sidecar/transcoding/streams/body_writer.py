@@ -3,9 +3,12 @@
 A part costs more than a message: HTTP/1 frames it, the system sends it, and the client wakes up.
 """
 
+from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import Any, TypeAlias
 
-from starlette.types import Send
+# Takes an event of ASGI.
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
 # Pieces are held up to this many bytes, and this long in seconds.
 MAX_HELD = 16 * 1024
