@@ -41,6 +41,7 @@ check: .venv/complete
 bench: .venv/complete
 	python -m benchmarks.peers $(if $(BASE),--base $(BASE))
 	python benchmarks/transcoding.py
+	python benchmarks/streams.py
 	python benchmarks/metrics.py
 	python benchmarks/throttle.py
 	python benchmarks/access_line.py

@@ -47,7 +47,9 @@ class AnswerEnd:
             return self._take(len(content))
         if not _CHUNKED.search(head):
             raise ValueError("an answer tells nothing of its length")
-        return self._done() if _ends(bytes(content)) else False
+        # Without the first test a stream would be parsed again with each of its chunks.
+        has_end = content.endswith(b"\r\n\r\n") and _ends(bytes(content))
+        return self._done() if has_end else False
 
     def _take(self, count: int) -> bool:
         self._missing = (self._missing or 0) - count
@@ -152,6 +154,11 @@ def post(path: str, body: bytes) -> bytes:
     """Return the bytes of a request that sends `body` as JSON."""
     fields = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: %d" % len(body)
     return b"POST %s HTTP/1.1\r\n%s\r\n\r\n%s" % (path.encode(), fields, body)
+
+
+def get(path: str, accept: str) -> bytes:
+    """Return the bytes of a request that accepts the media type `accept`."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

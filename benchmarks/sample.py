@@ -1,15 +1,33 @@
-"""What the benchmarks send: lists of typed messages, with some of everything, as JSON."""
+"""Messages of the benchmarks: lists and streams of volumes, with some of everything, as JSON."""
 
 import json
 from typing import Any
 
+from google.api.http_pb2 import HttpRule
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from tests.transcoding import echo
+from tests.transcoding import echo, library
 
-METHOD, PATH = echo.find_method("CreateVolumes"), "/v1/volumes"
+STREAMS = f"{library.PACKAGE}.Streams"
+
+
+def _image() -> FileDescriptorSet:
+    """Return the schema of the tests, and a service with a stream of volumes."""
+    image = FileDescriptorSet()
+    image.CopyFrom(echo.IMAGE)
+    rule = HttpRule(get="/v1/watch/{name}")
+    watch = library.method("Watch", rule, gives="Volume", streams="server")
+    image.file[-1].service.add(name="Streams", method=[watch])
+    return image
+
+
+IMAGE = _image()
+SERVICES = {service.full_name: service for service in library.services_in(IMAGE)}
+METHOD, PATH = SERVICES[echo.RULES].methods_by_name["CreateVolumes"], "/v1/volumes"
+WATCH = SERVICES[STREAMS].methods_by_name["Watch"]
 # How many volumes are in a list: JSON of nearly 0.2, 2, 20 and 200 KiB.
 SIZES = (1, 8, 80, 800)
 # Any: the messages are made at run time.

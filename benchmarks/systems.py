@@ -1,4 +1,4 @@
-"""What is measured: our transcoder before a service, in its process or another, and Envoy.
+"""What is measured: our transcoder before services, in its process or another, and Envoy.
 
 Run as a program it is the server `ours` or `backend`, which prints its port and
 ends with its standard input. `ours` takes the port of a backend that is elsewhere.
@@ -17,10 +17,12 @@ from typing import Any
 
 import grpc
 import uvloop
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from starlette.routing import Router
 
-from benchmarks.sample import MESSAGE
+from benchmarks import sample
 from sidecar.http_server.listener import HttpListener
 from sidecar.in_process import InProcessChannel
 from sidecar.process.sockets import address_of, listen
@@ -31,6 +33,7 @@ from tests.transcoding.envoy import envoy
 
 _HOST = "127.0.0.1"
 _LARGEST = 1024 * 1024
+_VOLUMES: Any = sample.make(max(sample.SIZES))
 _START_TIMEOUT = 20.0  # seconds
 
 
@@ -49,12 +52,19 @@ async def our_divided_system(cores: AbstractSet[int]) -> AsyncIterator[Address]:
 
 
 @asynccontextmanager
-async def envoys_system(cores: AbstractSet[int]) -> AsyncIterator[Address]:
-    """Give where Envoy serves, which is on `cores` alone, together with what it calls."""
+async def envoys_system(
+    cores: AbstractSet[int], framing: Mapping[str, bool] = MappingProxyType({})
+) -> AsyncIterator[Address]:
+    """Give where Envoy serves, which is on `cores` alone, together with what it calls.
+
+    `framing` are those of its print_options that choose the framing of streams.
+    """
+    printed = {"always_print_primitive_fields": True, **framing}
     limits = dict.fromkeys(("max_request_body_size", "max_response_body_size"), _LARGEST)
     async with _running("backend", cores) as port, AsyncExitStack() as stack:
         with on_cores(cores):  # which a process inherits
-            serving = envoy(echo.IMAGE, [echo.RULES], port, **limits)
+            services = (echo.RULES, sample.STREAMS)
+            serving = envoy(sample.IMAGE, services, port, print_options=printed, **limits)
             address = await stack.enter_async_context(serving)
         yield address
 
@@ -107,13 +117,25 @@ async def _echo(request: Message, _context: object) -> Message:
     return request
 
 
-def _handler() -> grpc.GenericRpcHandler:
-    handler = grpc.unary_unary_rpc_method_handler(
-        _echo,
-        request_deserializer=MESSAGE.FromString,
-        response_serializer=MESSAGE.SerializeToString,
+async def _watch(request: Any, _context: object) -> AsyncIterator[Message]:
+    for volume in _VOLUMES.volumes[: int(request.name)]:
+        yield volume
+
+
+def _handlers() -> tuple[grpc.GenericRpcHandler, ...]:
+    echo_handler = grpc.unary_unary_rpc_method_handler(_echo, **_codec(sample.METHOD))
+    watch_handler = grpc.unary_stream_rpc_method_handler(_watch, **_codec(sample.WATCH))
+    return (
+        grpc.method_handlers_generic_handler(echo.RULES, {sample.METHOD.name: echo_handler}),
+        grpc.method_handlers_generic_handler(sample.STREAMS, {sample.WATCH.name: watch_handler}),
     )
-    return grpc.method_handlers_generic_handler(echo.RULES, {"CreateVolumes": handler})
+
+
+def _codec(method: MethodDescriptor) -> Mapping[str, Callable[..., Any]]:
+    return {
+        "request_deserializer": GetMessageClass(method.input_type).FromString,
+        "response_serializer": GetMessageClass(method.output_type).SerializeToString,
+    }
 
 
 def _channel(*backend: str) -> grpc.aio.Channel:
@@ -121,14 +143,14 @@ def _channel(*backend: str) -> grpc.aio.Channel:
     if backend:
         return grpc.aio.insecure_channel(f"{_HOST}:{backend[0]}")
     channel = InProcessChannel()
-    channel.add_generic_rpc_handlers((_handler(),))
+    channel.add_generic_rpc_handlers(_handlers())
     return channel
 
 
 async def _serve_ours(*backend: str) -> None:
     bound = listen(Address(_HOST, 0))
     async with _channel(*backend) as channel:
-        services = [echo.find_service(echo.RULES)]
+        services = [sample.SERVICES[name] for name in (echo.RULES, sample.STREAMS)]
         transcoder = Transcoder(services, channel, options=Options(max_body_bytes=_LARGEST))
         # The router answers for the life span, of which a transcoder knows nothing.
         listener = HttpListener(Router(default=transcoder), bound, grace=1)
@@ -140,7 +162,7 @@ async def _serve_ours(*backend: str) -> None:
 
 async def _serve_backend() -> None:
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((_handler(),))
+    server.add_generic_rpc_handlers(_handlers())
     port = server.add_insecure_port(f"{_HOST}:0")
     await server.start()
     gc.freeze()

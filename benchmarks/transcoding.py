@@ -10,8 +10,7 @@ import http.client
 import json
 import platform
 import shutil
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from importlib.metadata import version
 from typing import Any, TypeAlias
@@ -19,7 +18,7 @@ from typing import Any, TypeAlias
 import uvloop
 from google.protobuf import json_format
 
-from benchmarks import load, routing, sample
+from benchmarks import load, routing, sample, turns
 from benchmarks.systems import (
     envoys_system,
     on_cores,
@@ -83,33 +82,21 @@ async def _compare(bodies: Sequence[bytes], rounds: int, seconds: float) -> None
             "divided": await stack.enter_async_context(our_divided_system(measured)),
         }
         if shutil.which("envoy", path=str(BIN)):
-            systems["Envoy"] = await stack.enter_async_context(envoys_system(measured))
+            systems[turns.ENVOY] = await stack.enter_async_context(envoys_system(measured))
         pinned = "each system on one core" if measured else "not pinned to cores"
         print(f"\nRequests a second, {load.CONNECTIONS} connections, {pinned};")
         print(
             "ours with the service in its process; ours divided, and Envoy, before one elsewhere\n"
         )
-        print(f"{'JSON':>11} {'ours':>7} {'divided':>7} {'Envoy':>7}", end="   ")
+        print(f"{'JSON':>11} {turns.COLUMNS}", end="   ")
         print("to Envoy: ours (min, median, max), and divided")
         with on_cores(measuring):
             for body in bodies:
-                rates = await _rates(systems, body, rounds, seconds)
-                print(f"{_kib(body)} {_told(rates)}")
-
-
-async def _rates(
-    systems: Mapping[str, Address], body: bytes, rounds: int, seconds: float
-) -> Mapping[str, Sequence[float]]:
-    """Return the rates of each system, which take turns, by round."""
-    rates: dict[str, list[float]] = {name: [] for name in systems}
-    for address in systems.values():
-        await asyncio.to_thread(_check, address, body)
-        await load.rate(address, load.post(sample.PATH, body), seconds=seconds / 2)
-    for _ in range(rounds):
-        for name, address in systems.items():
-            rate = await load.rate(address, load.post(sample.PATH, body), seconds=seconds)
-            rates[name].append(rate)
-    return rates
+                for address in systems.values():
+                    await asyncio.to_thread(_check, address, body)
+                request = load.post(sample.PATH, body)
+                rates = await turns.rates(systems, request, rounds=rounds, seconds=seconds)
+                print(f"{_kib(body)} {turns.row(rates)}")
 
 
 def _check(address: Address, body: bytes) -> None:
@@ -120,22 +107,6 @@ def _check(address: Address, body: bytes) -> None:
     if response.status != 200 or json.loads(response.read()) != json.loads(body):
         raise AssertionError(f"{address} does not answer with what was sent to it")
     connection.close()
-
-
-def _told(rates: Mapping[str, Sequence[float]]) -> str:
-    medians = " ".join(f"{statistics.median(found):7.0f}" for found in rates.values())
-    theirs = rates.get("Envoy")
-    if theirs is None:
-        return f"{medians}       -   (Envoy is not installed)"
-    spreads = (_ratios(rates[name], theirs) for name in ("ours", "divided"))
-    return f"{medians}   {'; '.join(spreads)}"
-
-
-def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Return the smallest, the median and the greatest ratio of a round."""
-    found = [one / other for one, other in zip(ours, theirs, strict=True)]
-    spread = (min(found), statistics.median(found), max(found))
-    return ", ".join(f"{ratio:.2f}" for ratio in spread)
 
 
 # JSON alone

@@ -14,6 +14,7 @@ from benchmarks.load import AnswerEnd, percentile
 from benchmarks.loaders import parse_wrk
 from benchmarks.peer_report import Figures, Report, Run, markdown
 from benchmarks.processes import Processes, children
+from benchmarks.streams import FRAMINGS
 from tests.sidecar_process import ROOT, find_tool, printed, run
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -27,6 +28,15 @@ async def test_every_table_is_printed() -> None:
     printed_text = printed(await run(*program, *brief))
     assert len(re.findall(r"^ +[0-9.]+ KiB ", printed_text, re.MULTILINE)) == 4
     assert len(re.findall(r"^ +[12]0 +[0-9.]+ ms ", printed_text, re.MULTILINE)) == 2
+
+
+@pytest.mark.tools
+async def test_every_framing_is_printed() -> None:
+    """The comparison of streams succeeds and prints a row for each framing."""
+    program = (sys.executable, ROOT / "benchmarks" / "streams.py")
+    brief = ("--rounds", "1", "--seconds", "0.02", "--messages", "3")
+    table = printed(await run(*program, *brief))
+    assert re.findall(r"^ +(\w+) +[0-9]+ +[0-9]+ ", table, re.MULTILINE) == [*FRAMINGS]
 
 
 @pytest.mark.tools

@@ -268,6 +268,7 @@ STDLIB_ONLY = tuple(
         "media_type",
         "percent",
         "protojson.location",
+        "streams.body_writer",
         "streams.framing",
         "strict_json",
         "template",

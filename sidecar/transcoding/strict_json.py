@@ -93,7 +93,7 @@ def _parse_int(text: str) -> int | float:
 
 def _parse_float(text: str) -> float | int:
     value = float(text)
-    if abs(value) < _INEXACT or math.isinf(value):
+    if -_INEXACT < value < _INEXACT or math.isinf(value):
         return value
     # The float may be another integer than the one that was sent.
     number = Decimal(text)

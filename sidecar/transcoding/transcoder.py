@@ -172,10 +172,10 @@ class Transcoder:
         media_type = endpoint.writer.choose(accept or [])
         timeout = metadata.read_timeout(headers.raw)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        content = await body.read(deadline)
         query = request.scope.get("query_string", b"").decode("latin-1")
         call = endpoint.call(
-            endpoint.binder.bind(variables, query, content),
+            # No name for the content: it may be large, and would be kept during the call.
+            endpoint.binder.bind(variables, query, await body.read(deadline)),
             timeout=None if deadline is None else remaining(deadline),
             metadata=metadata.to_metadata(headers.raw, endpoint.metadata_headers),
         )

@@ -103,12 +103,19 @@ class Client:
         return (await self.reader.readexactly(size + 2))[:-2]
 
     async def chunks(self) -> list[bytes]:
-        """Return all chunks of a response that ends well, its header left out."""
+        """Return all chunks of a response that ends well, its header left out.
+
+        Messages that are ready together are in one chunk.
+        """
         await self.head()
         chunks = [await self.chunk()]
         while chunks[-1]:
             chunks.append(await self.chunk())
         return chunks[:-1]
+
+    async def lines(self) -> list[bytes]:
+        """Return the lines of a response that ends well."""
+        return b"".join(await self.chunks()).splitlines()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,13 +39,12 @@ def problem_in(item: bytes) -> dict[str, object]:
 
 @on_each_loop
 async def test_a_stream_ends_with_its_last_chunk() -> None:
-    """A stream that ends well has each message in a chunk, and leaves the connection open."""
+    """A stream that ends well ends with its last chunk, and leaves the connection open."""
     async with serving() as scene:
         client = await scene.connect(ask("/v1/watch/two") + ask("/v1/watch/two", LINES))
         chunks = await client.chunks()
         assert [item["name"] for item in json.loads(b"".join(chunks))] == ["0", "1"]
-        chunks = await client.chunks()
-        assert [json.loads(chunk)["name"] for chunk in chunks] == ["0", "1"]
+        assert [json.loads(line)["name"] for line in await client.lines()] == ["0", "1"]
         reset(client.writer)
 
 
@@ -54,7 +53,7 @@ async def test_a_failure_is_told_in_band() -> None:
     """A stream that fails has the problem as its last item, before the end of the response."""
     async with serving() as scene:
         client = await scene.connect(ask("/v1/watch/fail", LINES))
-        *_, last = await client.chunks()
+        *_, last = await client.lines()
         problem = problem_in(last)
         assert (problem["karmoCode"], problem["status"]) == (INTERNAL.karmo_code, 500)
         assert b"canary" not in last
@@ -97,7 +96,7 @@ async def test_a_stream_is_ended_with_a_reason() -> None:
         client = await scene.connect(ask("/v1/watch/wait", LINES))
         await scene.service.waiting.acquire()
         scene.admission.end_streams()
-        _, last = await client.chunks()
+        _, last = await client.lines()
         stopping = CATALOGUE[pb.PROBLEM_REASON_SERVICE_STOPPING]
         assert problem_in(last)["karmoCode"] == stopping.karmo_code
         await scene.is_idle()
@@ -142,7 +141,7 @@ async def test_a_client_that_ended_its_side_before_is_served() -> None:
         client.writer.write_eof()
         await scene.service.waiting.acquire()
         scene.service.release.set()
-        assert len(await client.chunks()) == 2
+        assert len(await client.lines()) == 2
 
 
 @on_skipping_loop
@@ -235,8 +234,8 @@ async def test_streams_take_no_place_of_a_call() -> None:
         for each in (client, *clients):
             reset(each.writer)
         await scene.is_idle()
-        client = await scene.connect(ask("/v1/watch/two"))
-        assert len(await client.chunks()) == 3
+        client = await scene.connect(ask("/v1/watch/two", LINES))
+        assert len(await client.lines()) == 2
         reset(client.writer)
 
 

@@ -1,6 +1,7 @@
 """The transcoder over both kinds of channel: requests that become calls, and all that do not."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from grpc_status import rpc_status
 from starlette.responses import Response
 
 from sidecar.transcoding import Options, SchemaError, Transcoder
+from sidecar.transcoding.strict_json import JsonObject
 from tests.channels import in_process
 from tests.transcoding.asgi import Exchange, Wire, in_chunks, with_body
 from tests.transcoding.library import descriptor, method, post, service
@@ -86,6 +88,19 @@ async def test_calls_at_once(serve: Serve) -> None:
     exchanges = [with_body(f"name={number}".encode(), FORM) for number in range(50)]
     answers = await asyncio.gather(*(exchange.run(app) for exchange in exchanges))
     assert [json.loads(answer.body)["name"] for answer in answers] == [*map(str, range(50))]
+
+
+async def test_json_is_not_kept_during_the_call(serve: Serve) -> None:
+    """The JSON of a request, larger than its message, is freed before the service is called."""
+    kept: list[JsonObject] = []
+
+    async def look(_request: Any, _context: Context) -> Message:
+        objects = (each for each in gc.get_objects() if type(each) is JsonObject)
+        kept.extend(each for each in objects if ("name", "a name of this test") in each)
+        return Receipt()
+
+    answer = await with_body(b'{"name":"a name of this test"}').run(await serve(look))
+    assert (answer.status, kept) == (200, [])
 
 
 async def test_client_of_another_make(serve: Serve) -> None:

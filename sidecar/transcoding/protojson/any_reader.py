@@ -4,14 +4,15 @@ https://github.com/protocolbuffers/protobuf/blob/main/src/google/protobuf/any.pr
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from sidecar.transcoding.errors import InvalidValueError, Violations
-from sidecar.transcoding.protojson.location import Arguments, Location, Read
+from sidecar.transcoding.errors import InvalidValueError, Violation, Violations
+from sidecar.transcoding.protojson.containers import Element
+from sidecar.transcoding.protojson.location import Arguments, Location
 from sidecar.transcoding.protojson.scalars import read_string
 from sidecar.transcoding.protojson.well_known import EMPTY, has_own_json
 from sidecar.transcoding.strict_json import JsonObject, JsonValue
@@ -23,9 +24,13 @@ class AnyReader:
     `reader_of` returns the reader of a type's messages; `pool` has the types.
     """
 
-    def __init__(self, reader_of: Callable[[Descriptor], Read], pool: DescriptorPool) -> None:
+    def __init__(self, reader_of: Callable[[Descriptor], Element], pool: DescriptorPool) -> None:
         self._reader_of = reader_of
         self._pool = pool
+
+    def read_valid(self, value: JsonValue, depth: int) -> Arguments:
+        """Return the arguments of the Any. Raises InvalidValueError."""
+        return self.read(value, Location(depth=depth), _NoViolations())
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> Arguments:
         """Return the arguments of the Any; add to `violations`."""
@@ -62,7 +67,7 @@ class AnyReader:
     def _read(
         self, descriptor: Descriptor, value: JsonObject, location: Location, violations: Violations
     ) -> Any:
-        make, read = GetMessageClass(descriptor), self._reader_of(descriptor)
+        make, read = GetMessageClass(descriptor), self._reader_of(descriptor).read
         names = [name for name, _ in value]
         # Empty has no JSON of its own, but Go writes it as if it had one.
         has_value = has_own_json(descriptor) or (
@@ -77,6 +82,13 @@ class AnyReader:
             return make()
         held = read(value[0][1], Location(location, "value", "value"), violations)
         return make(**held) if isinstance(held, dict) else held
+
+
+class _NoViolations(Violations):
+    """Raises InvalidValueError for the first violation."""
+
+    def append(self, violation: Violation) -> NoReturn:
+        raise InvalidValueError(violation.detail)
 
 
 _A_TYPE = "must be given once, as the URL of a type that this service knows"

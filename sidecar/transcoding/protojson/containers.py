@@ -1,9 +1,11 @@
-"""Compiled readers of messages, lists and maps.
+"""Compiled readers of messages, lists and maps, which return what constructors of protobuf take.
 
-Each reader adds all of its violations, and returns what the constructors of protobuf take.
+Each has two methods. `read_valid` is for the many values in which nothing is wrong: it is fast
+and raises an error at the first violation. `read` then finds all violations and their locations.
+Neither calls the other, so that no value is read more than twice, however deep it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from sidecar.transcoding.errors import InvalidValueError, Violation, Violations
 from sidecar.transcoding.fields import Rivals, find_rival, rivals_of
-from sidecar.transcoding.protojson.location import Arguments, Location, Read
+from sidecar.transcoding.protojson.location import Arguments, Location, Read, ReadValid
 from sidecar.transcoding.strict_json import JsonObject, JsonValue, is_array
 
 # Reads a value that has no others in it. Raises InvalidValueError.
@@ -20,13 +22,15 @@ Leaf: TypeAlias = Callable[[JsonValue], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
-    """Reader of one value: `read` takes any value and adds violations.
+    """Readers of one value: `read` takes any value and adds violations.
 
-    `leaf` is a faster reader of values without others in them. It raises InvalidValueError for
-    a value that `read` must then judge. `takes_null` says that null is a value.
+    `read_valid` and `leaf` are faster. They raise InvalidValueError, perhaps without a text, for a
+    value that `read` must then judge. Only values without others in them have a `leaf`.
+    `takes_null` says that null is a value.
     """
 
     leaf: Leaf | None = None
+    read_valid: ReadValid
     read: Read
     takes_null: bool = False
 
@@ -52,12 +56,19 @@ class _Member:
         return Location(location, self.json_name, self.json_name)
 
 
+# A field as MessagePlan.read_valid needs it: its name, and of its element `leaf`, `read_valid`
+# and `takes_null`. Attributes would take longer.
+_ValidMember: TypeAlias = tuple[str, Leaf | None, ReadValid, bool]
+
+
 class MessagePlan:
     """Reads an object as the arguments of a message."""
 
     def __init__(self, ignore_unknown: bool, ignore_duplicates: bool) -> None:
         # By JSON name, by proto name, and by the name that a group has in the schema.
         self._members: dict[str, _Member] = {}
+        self._valid_members: dict[str, _ValidMember] = {}
+        self._oneofs: dict[str, Sequence[str]] = {}  # those of several fields
         self._ignore_unknown = ignore_unknown
         self._ignore_duplicates = ignore_duplicates
 
@@ -72,6 +83,39 @@ class MessagePlan:
             # Go writes this name where it writes proto names.
             self._members.setdefault(group.name, member)
         self._members[field.json_name] = member
+        valid = (field.name, element.leaf, element.read_valid, element.takes_null)
+        self._valid_members.setdefault(field.name, valid)
+        self._valid_members[field.json_name] = valid
+        if field.containing_oneof is not None and member.rivals:
+            names = [field.name, *member.rivals]
+            self._oneofs.setdefault(field.containing_oneof.name, names)
+
+    def read_valid(self, value: JsonValue, depth: int) -> Arguments:
+        """Return the arguments in the object `value`. Raises InvalidValueError."""
+        if not isinstance(value, JsonObject):
+            raise InvalidValueError
+        arguments: Arguments = {}
+        members, inner_depth, ignored = self._valid_members, depth + 1, 0
+        for name, item in value:
+            try:
+                field, leaf, read_valid, takes_null = members[name]
+            except KeyError:
+                if not self._ignore_unknown:
+                    raise InvalidValueError from None
+                ignored += 1
+                continue
+            if item is None and not takes_null:
+                arguments[field] = None
+            elif leaf is not None:
+                arguments[field] = leaf(item)
+            else:
+                arguments[field] = read_valid(item, inner_depth)
+        if len(arguments) + ignored < len(value):  # a field was given twice
+            raise InvalidValueError
+        for names in self._oneofs.values():
+            if sum(arguments.get(name) is not None for name in names) > 1:
+                raise InvalidValueError
+        return arguments
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> Arguments:
         """Return the arguments in the object `value`; add to `violations`."""
@@ -122,17 +166,22 @@ class ListPlan:
         self._subject = f"An element of {name}"
         self._element = element
 
+    def read_valid(self, value: JsonValue, depth: int) -> list[Any]:
+        """Return the elements. Raises InvalidValueError."""
+        if not is_array(value):
+            raise InvalidValueError
+        element = self._element
+        if element.leaf is not None:
+            return list(map(element.leaf, value))
+        read_valid, inner_depth = element.read_valid, depth + 1
+        return [read_valid(element, inner_depth) for element in value]
+
     def read(self, value: JsonValue, location: Location, violations: Violations) -> list[Any]:
         """Return the elements; add to `violations`."""
         if not is_array(value):
             violations.append(location.violation("must be a list"))
             return []
-        leaf, take = self._element.leaf, self._element.take
-        if leaf is not None:
-            try:
-                return [leaf(element) for element in value]
-            except InvalidValueError:
-                pass  # each is read again, with its location
+        take = self._element.take
         elements = (
             take(element, Location(location, index, self._subject), violations)
             for index, element in enumerate(value)
@@ -147,6 +196,16 @@ class MapPlan:
         self._name = name
         self._read_key = read_key
         self._element = element
+
+    def read_valid(self, value: JsonValue, depth: int) -> dict[Any, Any]:
+        """Return the values by key. Raises InvalidValueError."""
+        if not isinstance(value, JsonObject):
+            raise InvalidValueError
+        read_key, read_valid, inner_depth = self._read_key, self._element.read_valid, depth + 1
+        entries = {read_key(name): read_valid(item, inner_depth) for name, item in value}
+        if len(entries) < len(value):
+            raise InvalidValueError
+        return entries
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> dict[Any, Any]:
         """Return the values by key; add to `violations`."""

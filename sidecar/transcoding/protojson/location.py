@@ -14,6 +14,10 @@ _SHOWN = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 Arguments: TypeAlias = dict[str, Any]
 # Reads the value at a location. The result is not used if it adds violations.
 Read: TypeAlias = Callable[[JsonValue, "Location", Violations], Any]
+# Returns what `Read` returns, for a value and the number of values around it. Raises
+# InvalidValueError if anything in the value is wrong: without locations and violations reading
+# takes half the time.
+ReadValid: TypeAlias = Callable[[JsonValue, int], Any]
 
 
 class Location:

@@ -53,6 +53,8 @@ def _to_integer(text: str) -> int | None:
 
 def read_double(value: JsonValue) -> float:
     """Return `value` as a double. Raises InvalidValueError."""
+    if type(value) is float and math.isfinite(value):
+        return value
     return _read(value, to_double)
 
 
@@ -104,6 +106,8 @@ def write_float(number: float) -> JsonTree:
     if not math.isfinite(number):
         return write_double(number)
     packed = _FLOAT.pack(number)
-    shorter = (float(f"{number:.{digits}g}") for digits in range(6, 9))
-    equal = (candidate for candidate in shorter if _FLOAT.pack(candidate) == packed)
-    return next(equal, float(f"{number:.9g}"))
+    for digits in range(6, 9):
+        shorter = float(f"{number:.{digits}g}")
+        if _FLOAT.pack(shorter) == packed:
+            return shorter
+    return float(f"{number:.9g}")

@@ -38,8 +38,7 @@ class JsonReader:
 
     def message(self, descriptor: Descriptor) -> Read:
         """Return the reader of a type. For a type in WELL_KNOWN it returns finished messages."""
-        element = self._complete(self._message(descriptor))
-        return _assembled(element, descriptor).read
+        return _entry(self._whole(descriptor))
 
     def field(self, field: FieldDescriptor) -> Read:
         """Return the reader of the value of `field`, also of a list or map.
@@ -47,9 +46,14 @@ class JsonReader:
         It reads null as None, unless null is a value of the field.
         """
         element = self._complete(self._field(field))
+        read = _entry(element)
         if element.takes_null:
-            return element.read
-        return lambda value, *at: None if value is None else element.read(value, *at)
+            return read
+        return lambda value, *at: None if value is None else read(value, *at)
+
+    def _whole(self, descriptor: Descriptor) -> Element:
+        element = self._complete(self._message(descriptor))
+        return _assembled(element, descriptor)
 
     def _complete(self, element: Element) -> Element:
         """Compile the types that `element` needs; a loop, because they may form a long chain."""
@@ -67,9 +71,9 @@ class JsonReader:
             if entry.fields_by_name["value"].message_type is not None:
                 # In a map, protobuf accepts no dictionaries and lists for Struct and ListValue.
                 values = _assembled(values, entry.fields_by_name["value"].message_type)
-            return Element(read=MapPlan(field.json_name, read_key, values).read)
+            return _container(MapPlan(field.json_name, read_key, values))
         if field.is_repeated:
-            return Element(read=ListPlan(field.json_name, self._element(field)).read)
+            return _container(ListPlan(field.json_name, self._element(field)))
         return self._element(field)
 
     def _element(self, field: FieldDescriptor) -> Element:
@@ -87,10 +91,10 @@ class JsonReader:
             read = WELL_KNOWN[name].read
             if WELL_KNOWN[name].is_text:
                 return self._leaf(lambda value: read(value, 0))
-            return Element(read=_at_depth(read), takes_null=name == VALUE)
+            return _at_depth(read, takes_null=name == VALUE)
         if name == ANY:
-            return Element(read=AnyReader(self.message, descriptor.file.pool).read)
-        return Element(read=self._plan(descriptor).read)
+            return _container(AnyReader(self._whole, descriptor.file.pool))
+        return _container(self._plan(descriptor))
 
     def _plan(self, descriptor: Descriptor) -> MessagePlan:
         plan = self._plans.get(descriptor)
@@ -109,23 +113,49 @@ class JsonReader:
                     violations.append(location.violation(error))
                 return None
 
-        return Element(leaf=read, read=read_at, takes_null=takes_null)
+        return Element(
+            leaf=read,
+            read_valid=lambda value, _depth: read(value),
+            read=read_at,
+            takes_null=takes_null,
+        )
+
+
+def _container(plan: MessagePlan | ListPlan | MapPlan | AnyReader) -> Element:
+    return Element(read_valid=plan.read_valid, read=plan.read)
+
+
+def _entry(element: Element) -> Read:
+    """Return the reader of a value that may have anything wrong in it, and often has nothing."""
+    read_valid, read = element.read_valid, element.read
+
+    def read_at(value: JsonValue, location: Location, violations: Violations) -> Any:
+        try:
+            return read_valid(value, location.depth)
+        except InvalidValueError:
+            return read(value, location, violations)
+
+    return read_at
 
 
 def _assembled(element: Element, descriptor: Descriptor) -> Element:
     """Return a reader of finished messages for a type in WELL_KNOWN, or else `element`."""
     if descriptor.full_name not in WELL_KNOWN:
         return element
-    make = GetMessageClass(descriptor)
+    make, read_valid = GetMessageClass(descriptor), element.read_valid
 
     def read_message(value: JsonValue, location: Location, violations: Violations) -> Any:
         count, arguments = len(violations), element.read(value, location, violations)
         return assemble(make, arguments) if len(violations) == count else None
 
-    return Element(read=read_message, takes_null=element.takes_null)
+    return Element(
+        read_valid=lambda value, depth: assemble(make, read_valid(value, depth)),
+        read=read_message,
+        takes_null=element.takes_null,
+    )
 
 
-def _at_depth(read: Callable[[JsonValue, int], Any]) -> Read:
+def _at_depth(read: Callable[[JsonValue, int], Any], *, takes_null: bool) -> Element:
     def read_at(value: JsonValue, location: Location, violations: Violations) -> object:
         try:
             return read(value, location.depth + 1)
@@ -133,4 +163,6 @@ def _at_depth(read: Callable[[JsonValue, int], Any]) -> Read:
             violations.append(location.violation(error))
             return None
 
-    return read_at
+    return Element(
+        read_valid=lambda value, depth: read(value, depth + 1), read=read_at, takes_null=takes_null
+    )

@@ -26,7 +26,7 @@ class Framing:
     * `failure` returns the end of a body after at least one message, from the JSON of a problem.
       It is None if the body cannot hold one.
     * `end` is the end of any other body with messages, and `empty` the body without any.
-    * `keep_alive` may be sent between two items.
+    * `keep_alive` may be sent between two items. It is empty if nothing may.
     * `headers` are further header fields of the response.
     * `is_numbered`: clients see the numbers.
     """
@@ -35,7 +35,7 @@ class Framing:
     failure: Callable[[bytes], bytes] | None
     end: bytes = b""
     empty: bytes = b""
-    keep_alive: bytes | None = None
+    keep_alive: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     is_numbered: bool = False
 

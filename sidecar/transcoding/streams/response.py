@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import grpc
 from google.protobuf.message import Message
@@ -21,6 +21,7 @@ from sidecar.transcoding.errors import ClientDisconnectedError, RequestError, Re
 from sidecar.transcoding.protojson import writer as json_writer
 from sidecar.transcoding.responses import ResponseWriter
 from sidecar.transcoding.status import read_status
+from sidecar.transcoding.streams.body_writer import BodyWriter
 from sidecar.transcoding.streams.framing import Framing, framing_of
 
 Render: TypeAlias = Callable[[Request, RequestError | Status], Response]
@@ -113,17 +114,18 @@ class StreamResponse(Response):
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         try:
             await send(head)
+            body = BodyWriter(send)
             if scope["method"] == "HEAD":
-                await send(_part(b"", is_last=True))
+                await body.end()
             else:
-                await self._send_body(scope, send)
+                await self._send_body(scope, body)
         finally:
             self._stream.responses.close()
 
-    async def _send_body(self, scope: Scope, send: Send) -> None:
+    async def _send_body(self, scope: Scope, body: BodyWriter) -> None:
         status = Status()
         try:
-            await self._send_items(scope, send)
+            await self._send_items(scope, body)
         except ClientDisconnectedError:
             return
         except grpc.aio.AioRpcError as error:
@@ -133,9 +135,9 @@ class StreamResponse(Response):
             status = Status(code=code_pb2.INTERNAL)
         scope["transcoding.code"] = code_pb2.Code.Name(status.code)
         if status.code != code_pb2.OK:
-            await self._send_failure(status, send)
+            await self._send_failure(status, body)
 
-    async def _send_items(self, scope: Scope, send: Send) -> None:
+    async def _send_items(self, scope: Scope, body: BodyWriter) -> None:
         """Send every message, and the end of the body."""
         stream, framing = self._stream, self._stream.framing
         # Held back until more comes after it, so that a stream that fails lacks a piece.
@@ -145,41 +147,40 @@ class StreamResponse(Response):
         while True:
             scope["transcoding.messages"] += 1
             if not is_held:
-                await send(_part(piece))
+                await body.write(piece)
                 piece = b""
-            message = await self._next(send)
+            message = await self._next(body)
             if message is None:
                 break
             if is_held:
-                await send(_part(piece))
+                await body.write(piece)
             number += 1
-            body = self._streamer.writer.write(message, stream.chosen)
-            piece = framing.item(number, body.content)
-        await send(_part(piece + framing.end, is_last=True))
+            content = self._streamer.writer.write(message, stream.chosen).content
+            piece = framing.item(number, content)
+        await body.end(piece + framing.end)
 
-    async def _next(self, send: Send) -> Message | None:
-        """Return the next message; meanwhile keep the connection alive."""
-        responses, keep_alive = self._stream.responses, self._stream.framing.keep_alive
-        if keep_alive is None:
-            return await responses.read()
-        reading = asyncio.create_task(responses.read())
+    async def _next(self, body: BodyWriter) -> Message | None:
+        """Return the next message. If it is not ready, send what is held, and keep-alives."""
+        reading = asyncio.create_task(self._stream.responses.read())
         try:
-            while not (await asyncio.wait({reading}, timeout=KEEP_ALIVE))[0]:
-                await send(_part(keep_alive))
+            await asyncio.sleep(0)  # a handler in this process may write the next message here
+            if not reading.done():
+                await body.flush()
+                while not (await asyncio.wait({reading}, timeout=KEEP_ALIVE))[0]:
+                    await body.write(self._stream.framing.keep_alive)
+                    await body.flush()
             return await reading
         finally:
             reading.cancel()
 
-    async def _send_failure(self, status: Status, send: Send) -> None:
+    async def _send_failure(self, status: Status, body: BodyWriter) -> None:
         # Also if it is not sent: a renderer may note what has failed.
         problem = self._streamer.render_error(self._stream.request, status)
         failure = self._stream.framing.failure
-        if failure is not None:
-            await send(_part(failure(_json_of(problem)), is_last=True))
-
-
-def _part(body: bytes, *, is_last: bool = False) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": not is_last}
+        if failure is None:
+            await body.flush()
+        else:
+            await body.end(failure(_json_of(problem)))
 
 
 def _json_of(problem: Response) -> bytes:

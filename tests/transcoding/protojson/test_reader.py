@@ -1,7 +1,10 @@
 """From JSON to messages: what protobuf's own library reads is read the same, and no more."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -23,7 +26,7 @@ from tests.transcoding.library import descriptor, service
 from tests.transcoding.samples import arguments
 
 LIBRARY = service()
-READER = JsonReader()
+READER, IGNORING = JsonReader(), JsonReader(ignore_unknown=True, ignore_duplicates=True)
 TYPES = ("Book", "Scalars", "Optionals", "Lists", "Maps", "Known", "Choice", "Tree", "Document")
 
 
@@ -67,7 +70,12 @@ def test_agrees_with_the_library(name: str, data: st.DataObject, *, keeps_names:
 
 def violations(name: str, body: str, **ignores: bool) -> list[str]:
     """Return what is wrong with a body, each after its pointer."""
-    made = read(name, body, JsonReader(**ignores))
+    return violations_in(name, body, JsonReader(**ignores))
+
+
+def violations_in(name: str, body: str, reader: JsonReader) -> list[str]:
+    """Return what `reader` finds wrong with a body, each after its pointer."""
+    made = read(name, body, reader)
     assert isinstance(made, list)
     return made
 
@@ -108,6 +116,18 @@ WRONG: Mapping[tuple[str, str], list[str]] = {
         "/maps strings must be a JSON object.",
         "/maps A key of bools must be true or false.",
     ],
+    # Nothing but a repeated name.
+    ("Scalars", '{"aString":"a","aBool":true,"aString":"a"}'): [
+        "/aString aString must be given once only."
+    ],
+    ("Scalars", '{"aString":"a","a_string":null}'): ["/aString aString must be given once only."],
+    ("Maps", '{"strings":{"a":"b","a":"b"}}'): [
+        "/strings/a A value of strings has a key that was given before."
+    ],
+    ("Maps", '{"strings":[]}'): ["/strings strings must be a JSON object."],
+    ("Lists", '{"strings":{}}'): ["/strings strings must be a list."],
+    ("Tree", '{"left":[]}'): ["/left left must be a JSON object."],
+    ("Known", '{"anAny":[]}'): ["/anAny anAny must be a JSON object."],
     ("Maps", '{"shelves":{"a":{"name":1},"a":{}}}'): [
         "/shelves/a/name name must be a string.",
         "/shelves/a A value of shelves has a key that was given before.",
@@ -220,6 +240,99 @@ odd: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([[], {}, [None], [[]], [{}], {"": 1}, {"name": "a"}, {"name": 1}, {"1": "1"}]),
     st.sampled_from([{"@type": "x/library.v1.Note", "text": "a"}, {"value": 1}, ["1"], [1.0]]),
 )
+
+
+@pytest.mark.parametrize("name", TYPES)
+@settings(many, max_examples=40)
+@given(data=st.data())
+def test_one_violation_changes_nothing_else(name: str, data: st.DataObject) -> None:
+    """Values are read the same, with the same violations, whatever is wrong beside them."""
+    message = GetMessageClass(type_of(name))(**data.draw(arguments(type_of(name))))
+    tree = json_format.MessageToDict(message, descriptor_pool=LIBRARY.file.pool)
+    places = _paths(tree)
+    for holder, key in data.draw(st.lists(st.sampled_from(places), max_size=1)) if places else []:
+        holder[key] = data.draw(odd)
+    body = json.dumps(tree)
+    alone, beside = (read(name, one, IGNORING) for one in (body, with_a_duplicate(name, body)))
+    assert told(beside) == told(alone)
+
+
+def with_a_duplicate(name: str, body: str) -> str:
+    """Return `body` with its first field as null twice, which changes nothing if that is ignored.
+
+    It leads to the reader that finds all violations.
+    """
+    field = type_of(name).fields[0].json_name
+    rest = body.removeprefix("{")
+    return f'{{"{field}":null,"{field}":null{"" if rest == "}" else ","}{rest}'
+
+
+def told(made: Message | list[str]) -> bytes | list[str]:
+    """Return what a body was read as, in a form that is equal even where it holds NaN."""
+    return bytes_of(made) if isinstance(made, Message) else made
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions in Python `work` calls."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+DEPTHS = range(40, 60)  # of arrays: about half of the messages that they become
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "suffix"),
+    [
+        ("Tree", "", ""),
+        ("Tree", '"branches":[{"branches":[{', "}]}]"),
+        ("Maps", '"maps":{"a":{"values":{"a":{"a":{', "}}}}}"),
+        ("Known", '"anAny":{"@type":"x/library.v1.Tree",', "}"),
+    ],
+)
+def test_the_depth_of_values_has_one_limit(name: str, prefix: str, suffix: str) -> None:
+    """Values nest to the same depth whichever reader reads them, and no deeper."""
+    ending = {"Maps": '"b":'}.get(name, '"leaf":')
+    bodies = [f"{{{prefix}{ending}{'[' * depth}{']' * depth}{suffix}}}" for depth in DEPTHS]
+    alone, beside = (
+        [isinstance(read(name, change(body), IGNORING), Message) for body in bodies]
+        for change in (str, partial(with_a_duplicate, name))
+    )
+    assert alone == beside == sorted(alone, reverse=True)
+    assert {*alone} == {True, False}
+
+
+# What is repeated for each level, and a violation in the innermost one.
+CHAINS: Mapping[str, tuple[str, str, str, str]] = {
+    "messages": ("Tree", '"left":{', '"name":1', "}"),
+    "lists": ("Tree", '"branches":[{', '"name":1', "}]"),
+    "maps": ("Maps", '"maps":{"a":{', '"strings":1', "}}"),
+    "Any": ("Known", '"anAny":{"@type":"x/library.v1.Known",', '"aBool":1', "}"),
+}
+
+
+@pytest.mark.parametrize(("name", "opened", "wrong", "closed"), CHAINS.values(), ids=CHAINS)
+def test_a_violation_at_any_depth_is_found_in_linear_time(
+    name: str, opened: str, wrong: str, closed: str
+) -> None:
+    """No level is read again for each level around it."""
+    reader = JsonReader()
+    shallow, deep = (f"{{{opened * depth}{wrong}{closed * depth}}}" for depth in (20, 40))
+    assert len(violations_in(name, shallow, reader)) == 1  # which compiles the types
+    assert len(violations_in(name, deep, reader)) == 1
+    calls = [calls_of(partial(violations_in, name, body, reader)) for body in (shallow, deep)]
+    assert calls[1] < 2.1 * calls[0]
 
 
 def _paths(tree: Any) -> list[tuple[Any, Any]]:

@@ -223,6 +223,38 @@ def test_what_has_no_json(number: float) -> None:
         WELL_KNOWN["google.protobuf.Value"].write(made("Value", {"number_value": number}))
 
 
+# Each beside a limit. The limits themselves are written: see READ.
+OUTSIDE: Mapping[str, tuple[dict[str, int], ...]] = {
+    "Timestamp": (
+        {"seconds": -62_135_596_801},
+        {"seconds": 253_402_300_800},
+        {"nanos": -1},
+        {"nanos": 1_000_000_000},
+    ),
+    "Duration": (
+        {"seconds": 315_576_000_001},
+        {"seconds": -315_576_000_001},
+        {"nanos": 1_000_000_000},
+        {"nanos": -1_000_000_000},
+        {"seconds": 1, "nanos": -1},
+        {"seconds": -1, "nanos": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "members"), [(kind, members) for kind, some in OUTSIDE.items() for members in some]
+)
+def test_a_time_that_json_cannot_express(kind: str, members: dict[str, int]) -> None:
+    """A time outside of the limits of its type, or of two signs, is not written."""
+    message = made(kind, members)
+    told = rf"^a google\.protobuf\.{kind} holds a value that JSON cannot express$"
+    with pytest.raises(ValueError, match=told):
+        WELL_KNOWN[f"google.protobuf.{kind}"].write(message)
+    with pytest.raises(ValueError, match=r"."):
+        message.ToJsonString()  # nor by protobuf's own library
+
+
 def test_a_value_without_a_kind_is_null() -> None:
     """A Value that was never set is written as null."""
     assert WELL_KNOWN["google.protobuf.Value"].write(made("Value", {})) is None

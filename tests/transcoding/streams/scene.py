@@ -119,8 +119,16 @@ def names_in(body: bytes) -> list[str]:
 
 
 async def has_sent(wire: Wire, parts: int) -> None:
-    """Wait until so many parts were sent, the header being one."""
-    await eventually(lambda: len(wire.sent) >= parts)
+    """Wait until so many parts were sent, the header being one and each receipt another.
+
+    Receipts that are ready together are sent together.
+    """
+
+    def count() -> int:
+        bodies: list[bytes] = [part["body"] for part in wire.sent[1:]]
+        return len(wire.sent[:1]) + sum(body.count(b'"name":') for body in bodies)
+
+    await eventually(lambda: count() >= parts)
 
 
 async def settled(turns: int = 200) -> None:

@@ -62,13 +62,13 @@ def test_content_has_no_form_for_a_problem() -> None:
 def test_only_events_have_more(media_type: str | None) -> None:
     """Only events have something to send between messages, and a header field of their own."""
     framing = framing_of(media_type)
-    assert (framing.keep_alive, dict(framing.headers)) == (None, {})
+    assert (framing.keep_alive, dict(framing.headers)) == (b"", {})
 
 
 def test_a_comment_is_no_event() -> None:
     """What is sent between two events changes neither."""
     framing = framing_of(EVENTS)
-    assert framing.keep_alive is not None
+    assert framing.keep_alive
     body = framing.item(1, b"{}") + framing.keep_alive + framing.item(2, b"[]")
     assert read_events(body) == [Event(data="{}", id="1"), Event(data="[]", id="2")]
     assert dict(framing.headers) == {"X-Accel-Buffering": "no"}

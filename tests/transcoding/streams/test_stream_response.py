@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from sidecar.transcoding import Transcoder
+from sidecar.transcoding.streams.body_writer import MAX_HELD
 from sidecar.transcoding.streams.response import KEEP_ALIVE
 from tests.channels import Open, in_process, over_a_socket
 from tests.transcoding.asgi import GUARD, Wire, with_body
@@ -397,7 +398,7 @@ async def test_content_that_fails(serve: Serve, count: int) -> None:
     app = await serve(contents(*pieces, fail=StatusCode.DATA_LOSS), library=STREAMS)
     await wire.serve(app)
     assert (wire.sent[0]["status"], is_ended(wire)) == (200, False)
-    assert [part["body"] for part in wire.sent[1:]] == pieces[:-1]
+    assert b"".join(part["body"] for part in wire.sent[1:]) == b"".join(pieces[:-1])
     assert wire.scope["transcoding.code"] == "DATA_LOSS"
 
 
@@ -446,18 +447,31 @@ async def test_a_message_is_sent_at_once(serve: Serve) -> None:
     assert items_of(wire.answer.body, LINES)[2] == receipt("last")
 
 
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_messages_that_are_ready_are_sent_together(accept: str) -> None:
+    """A service in the same process that does not wait has several messages in a part."""
+    names = [str(number) for number in range(500)]
+    async with in_process(handler_of(receipts(*names), STREAMS)) as channel:
+        wire = Wire(get(accept=accept))
+        await wire.serve(Transcoder([STREAMS], channel))
+    assert items_of(wire.answer.body, accept) == [receipt(name) for name in names]
+    assert len(wire.sent) < len(names)
+
+
 @pytest.mark.parametrize("path", ["/v1/watch/a", "/v1/files/a"])
 async def test_a_slow_client_slows_the_service(path: str) -> None:
-    """In process, a service is never more than three messages ahead of its client.
+    """In process, a service is never more than three large messages ahead of its client.
 
-    One is being sent, one is held by the channel, and content holds one back.
+    One is being sent, one is held by the channel, and content holds one back. Small messages are
+    sent together: see test_body_writer.
     """
+    large = "x" * MAX_HELD
     written = 0
 
     async def count(_request: Any, _context: Context) -> AsyncIterator[Message]:
         nonlocal written
         while True:
-            yield HttpBody(data=b"x") if "files" in path else Receipt(name="x")
+            yield HttpBody(data=large.encode()) if "files" in path else Receipt(name=large)
             written += 1
 
     async with in_process(handler_of(count, STREAMS)) as channel:
@@ -472,6 +486,29 @@ async def test_a_slow_client_slows_the_service(path: str) -> None:
         wire.reads.release()
         await task
     assert wire.scope["transcoding.code"] == "CANCELLED"
+
+
+async def test_a_slow_client_of_small_messages_slows_the_service() -> None:
+    """In process, a service is no more ahead of its client than what is sent together."""
+    written = 0
+
+    async def count(_request: Any, _context: Context) -> AsyncIterator[Message]:
+        nonlocal written
+        while True:
+            yield HttpBody(data=b"x" * 1024)
+            written += 1
+
+    async with in_process(handler_of(count, STREAMS)) as channel:
+        wire = SlowWire(get("/v1/files/a"))
+        task = asyncio.create_task(wire.serve(Transcoder([STREAMS], channel)))
+        wire.reads.release()  # the header
+        await settled()
+        assert len(wire.sent) == 1
+        assert written <= MAX_HELD // 1024 + 2
+        wire.disconnect()
+        wire.reads.release()
+        await task
+    assert len(wire.sent) == 2
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -1,0 +1,51 @@
+"""Body of a streamed response, in parts of several messages where these are ready together.
+
+A part costs more than a message: HTTP/1 frames it, the system sends it, and the client wakes up.
+"""
+
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any, TypeAlias
+
+# Takes an event of ASGI.
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+# Pieces are held up to this many bytes, and this long in seconds.
+MAX_HELD = 16 * 1024
+MAX_DELAY = 0.005
+
+
+class BodyWriter:
+    """Sends the pieces of a body by `send` (ASGI).
+
+    It holds a piece until `flush` or `end`, or until the pieces that it holds are 16 KiB or 5 ms
+    old.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._held = bytearray()
+        self._since = 0.0  # when the first piece came, by the monotonic clock
+
+    async def write(self, piece: bytes) -> None:
+        """Hold `piece`, or send it with the pieces before it."""
+        now = monotonic()
+        if not self._held:
+            self._since = now
+        self._held += piece
+        if len(self._held) >= MAX_HELD or now - self._since >= MAX_DELAY:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send the pieces that are held, if there are any."""
+        if self._held:
+            await self._send_part(is_last=False)
+
+    async def end(self, piece: bytes = b"") -> None:
+        """Send the pieces that are held, then `piece` and the end of the body."""
+        self._held += piece
+        await self._send_part(is_last=True)
+
+    async def _send_part(self, *, is_last: bool) -> None:
+        part, self._held = bytes(self._held), bytearray()
+        await self._send({"type": "http.response.body", "body": part, "more_body": not is_last})
