@@ -6,22 +6,26 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from google.api.http_pb2 import HttpRule
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from starlette.applications import Starlette
 
+from sidecar import logs
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
+from sidecar.interceptors.call_span import CallSpan
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import sockets
 from sidecar.rest import app as rest_app
 from sidecar.rest.access_log import AccessLog
 from sidecar.rest.problem_documents import Renderer
 from sidecar.settings.types import Address
+from sidecar.spans import Tracer
 from sidecar.transcoding import Options, Transcoder
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
@@ -46,8 +50,9 @@ LARGE = PIECE.decode()
 class Service:
     """The handler of every method. The name in the request says what it does.
 
-    "two" yields two messages, "fail" fails after two; "wait" waits after one, "hold" before one,
-    and "endless" never stops. A unary method answers at once.
+    "two" yields two messages; "fail" fails after two, "fail at once" before one, and "deny" ends
+    with PERMISSION_DENIED; "wait" waits after one, "hold" before one, and "endless" never stops. A
+    unary method answers at once.
     """
 
     def __init__(self) -> None:
@@ -68,6 +73,8 @@ class Service:
     async def _stream(self, name: str, context: Any) -> AsyncIterator[Message]:
         is_content = "files" in dict(context.invocation_metadata()).get("x-kind", "")
         try:
+            if name == "fail at once":
+                raise ValueError("canary")
             if name == "hold":
                 self.waiting.release()
                 await self.release.wait()
@@ -82,6 +89,8 @@ class Service:
                     await self.release.wait()
             if name == "fail":
                 raise ValueError("canary")
+            if name == "deny":
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "canary")
         finally:
             self.left.release()
 
@@ -139,11 +148,19 @@ class Scene:
 
 
 @asynccontextmanager
-async def serving(*, calls: int = 8, streams: int = 8, **limits: float) -> AsyncIterator[Scene]:
-    """Serve, at most so many calls and streams at once."""
+async def serving(
+    *,
+    calls: int = 8,
+    streams: int = 8,
+    tracer: Tracer | None = None,
+    observe: logs.Observe | None = None,
+    **limits: float,
+) -> AsyncIterator[Scene]:
+    """Serve, at most so many calls and streams at once, as the process wires the parts."""
     handlers = Service()
     admission = Admission(calls, streams=streams)
-    channel = InProcessChannel(interceptors=(ErrorBoundary(PUBLIC_URL), admission))
+    spans = (CallSpan(),) if tracer else ()
+    channel = InProcessChannel(interceptors=(*spans, ErrorBoundary(PUBLIC_URL), admission))
     channel.add_generic_rpc_handlers((handler_of(handlers.handle, SERVICE),))
     options = Options(metadata_headers=frozenset({"x-kind"}))
     renderer = Renderer(PUBLIC_URL)
@@ -155,7 +172,7 @@ async def serving(*, calls: int = 8, streams: int = 8, **limits: float) -> Async
     chosen: Any = {"linger": 0.05, **limits}
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
         listener = HttpListener(
-            AccessLog(app, renderer, 0),
+            AccessLog(app, renderer, 0, tracer=tracer, observe=observe),
             bound,
             grace=20,
             limits=Limits(**chosen),
