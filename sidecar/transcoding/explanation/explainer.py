@@ -1,6 +1,7 @@
 """Explains requests by the decisions of a real transcoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TypeAlias
@@ -25,7 +26,7 @@ from sidecar.transcoding.explanation.nearest import Near, find_nearest
 from sidecar.transcoding.metadata import Metadata
 from sidecar.transcoding.options import Options
 from sidecar.transcoding.router import Router
-from sidecar.transcoding.rules import Rule, read_rules
+from sidecar.transcoding.rules import Rule, read_rules, read_unserved
 
 # Metadata that holds credentials (RFC 9110 section 11.6.2, RFC 6265 section 4.2).
 _SECRET_METADATA = frozenset({"authorization", "cookie"})
@@ -66,8 +67,9 @@ class Explanation:
 class Explainer:
     """Explains requests to `services`, each of which is given with its options.
 
-    `mount` returns the application around the transcoder, if there is one. Raises SchemaError as
-    Transcoder does.
+    `rules` are those of the routes, also of methods with a stream of requests, which are answered
+    with 501. `mount` returns the application around the transcoder, if there is one. Raises
+    SchemaError as Transcoder does.
     """
 
     def __init__(
@@ -75,10 +77,8 @@ class Explainer:
     ) -> None:
         strict = {service: _without_leniency(options) for service, options in services.items()}
         self._app, self._strict = (mount(build_transcoder(each)) for each in (services, strict))
-        self.rules = tuple(read_rules(services, SchemaViolations()))
         self._router = Router[Rule]()
-        for rule in self.rules:
-            self._router.add(rule, rule)
+        self.rules = (*self._add_served(services), *self._add_unserved(services))
 
     async def explain(self, request: HttpRequest) -> Explanation:
         """Return what would happen to `request`. Nothing is called."""
@@ -100,6 +100,18 @@ class Explainer:
         if isinstance(decision.error, PathNotFoundError):
             return replace(explanation, nearest=find_nearest(request.raw_path, self.rules))
         return _with_call(explanation, decision)
+
+    def _add_served(self, services: Iterable[ServiceDescriptor]) -> Iterator[Rule]:
+        for rule in read_rules(services, SchemaViolations()):
+            self._router.add(rule, rule)
+            yield rule
+
+    def _add_unserved(self, services: Iterable[ServiceDescriptor]) -> Iterator[Rule]:
+        """Add and yield the rules that the transcoder answers with 501."""
+        for rule in read_unserved(services):
+            with suppress(ValueError):  # another rule serves its requests
+                self._router.add(rule, rule)
+                yield rule
 
     def _find(self, request: HttpRequest) -> Rule | None:
         try:

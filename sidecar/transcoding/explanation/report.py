@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
-from sidecar.transcoding.errors import Violation
+from sidecar.transcoding.errors import NotServedError, Violation
 from sidecar.transcoding.explanation.bindings import Binding
 from sidecar.transcoding.explanation.explainer import Explanation
 from sidecar.transcoding.explanation.nearest import Near
@@ -56,11 +56,12 @@ def line(name: str, value: str) -> str:
 
 
 def _row(rule: Rule) -> tuple[str, ...]:
-    response = _part(rule.response_body)
-    return (
-        *(rule.http_method, rule.template.text, _method(rule), _part(rule.body)),
-        f"stream of {response}" if rule.method.server_streaming else response,
-    )
+    method, body, response = rule.method, _part(rule.body), _part(rule.response_body)
+    if method.client_streaming:
+        body, response = f"stream of {body}", str(NotServedError.status)
+    elif method.server_streaming:
+        response = f"stream of {response}"
+    return rule.http_method, rule.template.text, _method(rule), body, response
 
 
 def _route(rule: Rule) -> str:
