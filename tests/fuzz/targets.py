@@ -1,12 +1,15 @@
 """Fuzz targets: each takes any bytes, and must return or raise only its own errors."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 
 import h11
 
 from sidecar import client_address
+from sidecar.api import SERVICES
 from sidecar.auth_api.client_credentials import ClientCredentials
 from sidecar.auth_api.faults import UpstreamError
 from sidecar.auth_api.response import Response, interpret
@@ -20,8 +23,12 @@ from sidecar.problems import ProblemError, to_status
 from sidecar.secret import Secret
 from sidecar.transcoding import media_type, percent, strict_json
 from sidecar.transcoding.errors import MalformedRequestError
+from sidecar.transcoding.explanation import http_request, report
+from sidecar.transcoding.explanation.explainer import Explainer
+from sidecar.transcoding.streams.framing import framing_of
 
 Target = Callable[[bytes], None]
+_EXPLAINER = Explainer(SERVICES)
 _SENT = ClientCredentials(
     client_id=Secret("client-canary"),
     client_secret=Secret("secret-canary"),
@@ -160,6 +167,33 @@ def media(data: bytes) -> None:
     media_type.choose_problem([text])
 
 
+def accept(data: bytes) -> None:
+    """Check that a stream gets a framing that Accept fields do not refuse, if there is one."""
+    fields = data.decode("latin-1").split("\n")
+    framings = (media_type.JSON, media_type.NDJSON, media_type.EVENT_STREAM)
+    chosen = media_type.choose_json(fields, framings[1:])
+    possible = [each for each in framings if media_type.prefer(fields, [each])]
+    assert chosen in possible if chosen in framings else chosen is None or "+json" in chosen
+    assert chosen or not possible
+    # A client reads the type that it gets.
+    assert chosen is None or media_type.parse(chosen) is not None
+    # What is sent once may be read again: by the framing that it names.
+    assert framing_of(chosen).item(1, b"{}").count(b"{}") == 1
+
+
+def explained(data: bytes) -> None:
+    """Check that words of a command line are no request, or are explained in printable lines."""
+    words, _, body = data.partition(b"\n\n")
+    # As Python reads the arguments of a process.
+    texts = words.decode("utf-8", "surrogateescape").split("\n")
+    method, target, *headers = [*texts, "", ""][: max(len(texts), 2)]
+    with suppress(ValueError):
+        asked = http_request.parse(method, target, headers, None, max_body_bytes=0)
+        explanation = asyncio.run(_EXPLAINER.explain(replace(asked, body=body)))
+        assert all(line.isprintable() for line in report.describe(explanation))
+        assert (explanation.status is None) <= (explanation.rule is not None)
+
+
 def escapes(data: bytes) -> None:
     """Check that text is decoded or an error of the client."""
     with suppress(MalformedRequestError, ValueError):
@@ -185,6 +219,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             upstream,
             json,
             media,
+            accept,
+            explained,
             escapes,
             forwarded,
         )

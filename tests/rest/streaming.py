@@ -1,8 +1,9 @@
 """The REST application over a real socket, with a service of streams behind the interceptors."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,14 +46,15 @@ HttpBody = GetMessageClass(SERVICE.methods_by_name["Read"].output_type)
 # As large as a chunk that sockets like.
 PIECE = b"x" * 65_536
 LARGE = PIECE.decode()
+ENDLESS = frozenset({"endless", "stubborn"})
 
 
 class Service:
     """The handler of every method. The name in the request says what it does.
 
     "two" yields two messages; "fail" fails after two, "fail at once" before one, and "deny" ends
-    with PERMISSION_DENIED; "wait" waits after one, "hold" before one, and "endless" never stops. A
-    unary method answers at once.
+    with PERMISSION_DENIED; "wait" waits after one, "hold" before one; "stubborn" waits after each,
+    and goes on when it is cancelled; "endless" never stops. A unary method answers at once.
     """
 
     def __init__(self) -> None:
@@ -78,12 +80,16 @@ class Service:
             if name == "hold":
                 self.waiting.release()
                 await self.release.wait()
-            for number in range(2**30 if name == "endless" else 2):
+            for number in range(2 if name not in ENDLESS else 2**30):
                 self.written += 1
                 if is_content:
                     yield HttpBody(content_type="text/x", data=PIECE)
                 else:
                     yield Receipt(name=LARGE if name == "endless" else str(number))
+                if name == "stubborn":
+                    self.waiting.release()
+                    with suppress(asyncio.CancelledError):
+                        await self.release.wait()
                 if name == "wait":
                     self.waiting.release()
                     await self.release.wait()
@@ -130,9 +136,10 @@ class Scene:
     address: Address
     clients: list[Client] = field(default_factory=list)
 
-    async def connect(self, request: bytes) -> Client:
+    async def connect(self, request: bytes, tls: ssl.SSLContext | None = None) -> Client:
         """Connect, and send a request. The connection is reset with the end of the scene."""
-        client = Client(*await asyncio.open_connection(self.address.host, self.address.port))
+        host, port = self.address.host, self.address.port
+        client = Client(*await asyncio.open_connection(host, port, ssl=tls))
         self.clients.append(client)
         client.writer.write(request)
         return client
@@ -154,6 +161,7 @@ async def serving(
     streams: int = 8,
     tracer: Tracer | None = None,
     observe: logs.Observe | None = None,
+    tls: ssl.SSLContext | None = None,
     **limits: float,
 ) -> AsyncIterator[Scene]:
     """Serve, at most so many calls and streams at once, as the process wires the parts."""
@@ -176,6 +184,7 @@ async def serving(
             bound,
             grace=20,
             limits=Limits(**chosen),
+            tls=tls,
             load_shedding=shedding,
         )
         await listener.start()
