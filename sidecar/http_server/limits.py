@@ -1,14 +1,19 @@
 """Limits of one HTTP listener, and the state that its connections share to keep them.
 
-`protocol` enforces them; `request_head` has the fixed sizes.
+`protocol` enforces them; `http1` has the fixed sizes.
 """
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from sidecar.http_server.counts import Refusal
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.places import Places
+
+if TYPE_CHECKING:
+    from sidecar.http_server.protocol import HttpProtocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +54,13 @@ class ListenerState:
     places: Places
     # The name of every client, where connections have no IP address.
     peer: str | None = None
-    # Connections that serve a request for which `request_head.is_whole_post` is true, and whose
-    # clients read.
-    begun: set[object] = field(default_factory=set)
+    # All connections, and the tasks of their requests, which may end later.
+    connections: set["HttpProtocol"] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    # Connections that serve a plain request which came at once, and whose clients read.
+    begun: set["HttpProtocol"] = field(default_factory=set)
+    # What the lifespan of the application keeps for its requests.
+    app_state: dict[str, Any] = field(default_factory=dict)
     # Whether each response closes its connection.
     is_closing: bool = False
     # Whether requests that are incomplete are refused.

@@ -33,6 +33,7 @@ class LingeringTransport:
         self._must_abort = must_abort
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self._unread: asyncio.TimerHandle | None = None
+        self._peer_has_ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -56,7 +57,7 @@ class LingeringTransport:
             later(self._linger, self._transport.close),
             later(_ABORT_AFTER * self._linger, self._transport.abort),
         )
-        if self._transport.can_write_eof():
+        if self._transport.can_write_eof() and not self._peer_has_ended:
             self._end_writing()
         else:
             self._transport.close()  # TLS cannot end one direction alone
@@ -72,10 +73,11 @@ class LingeringTransport:
         return True
 
     def abort_when_gone(self) -> None:
-        """Abort once a peer that has ended its side resets, or answers no probe of TCP.
+        """Abort once a peer, which has ended its side, resets or answers no probe of TCP.
 
         The loop does not notice either. Looks every `LOOK_INTERVAL` seconds until it is closing.
         """
+        self._peer_has_ended = True
         if self.is_closing():
             return
         if _is_gone(self._transport.get_extra_info("socket").fileno()):

@@ -14,8 +14,8 @@ from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.response_parser import ResponseParser
 from sidecar.exchange.basic_auth import AuthorizationError, read_authorization
 from sidecar.exchange.credentials import TokenRequest, check
-from sidecar.http_server import request_head
-from sidecar.http_server.connection import Connection
+from sidecar.http_server.http1 import request_head
+from sidecar.http_server.http1.refusal import Connection
 from sidecar.problems import ProblemError, to_status
 from sidecar.secret import Secret
 from sidecar.transcoding import media_type, percent, strict_json

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.http_server import request_head
-from sidecar.http_server.request_head import MAX_BYTES, MAX_FIELDS, MAX_LINE_BYTES, HeadError
+from sidecar.http_server.http1 import request_head
+from sidecar.http_server.http1.request_head import MAX_BYTES, MAX_FIELDS, MAX_LINE_BYTES, HeadError
 from tests.fuzz import targets
 from tests.properties import many
 
