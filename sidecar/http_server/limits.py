@@ -6,14 +6,12 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sidecar.http_server.counts import Refusal
+from sidecar.http_server.lingering_close import LingeringTransport
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.places import Places
-
-if TYPE_CHECKING:
-    from sidecar.http_server.protocol import HttpProtocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +43,21 @@ class Limits:
     backlog: int = 1024
 
 
+class Connection(Protocol):
+    """What a listener does with a connection."""
+
+    transport: LingeringTransport
+
+    def shutdown(self) -> None:
+        """Close with the current response; if none is due, after the linger time."""
+
+    def end(self) -> None:
+        """Close, unless a request is being served."""
+
+    def refuse_incomplete(self) -> None:
+        """Refuse the request of which a part is here."""
+
+
 @dataclass(slots=True)
 class ListenerState:
     """State that the connections of one listener share."""
@@ -55,10 +68,10 @@ class ListenerState:
     # The name of every client, where connections have no IP address.
     peer: str | None = None
     # All connections, and the tasks of their requests, which may end later.
-    connections: set["HttpProtocol"] = field(default_factory=set)
+    connections: set[Connection] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    # Connections that serve a plain request which came at once, and whose clients read.
-    begun: set["HttpProtocol"] = field(default_factory=set)
+    # Those that serve a plain request which came at once, and whose clients read.
+    begun: set[object] = field(default_factory=set)
     # What the lifespan of the application keeps for its requests.
     app_state: dict[str, Any] = field(default_factory=dict)
     # Whether each response closes its connection.

@@ -9,8 +9,8 @@ from contextlib import suppress
 from starlette.types import ASGIApp
 
 from sidecar.client_address import UNIX_PEER
+from sidecar.http_server.asgi.lifespan import Lifespan
 from sidecar.http_server.counts import Drop, ListenerCounts
-from sidecar.http_server.lifespan import Lifespan
 from sidecar.http_server.limits import Limits, ListenerState
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.protocol import HttpProtocol
@@ -101,8 +101,8 @@ class HttpListener:
         await self._lifespan.stop()
 
     async def _wait_for_the_end(self) -> None:
-        while self._state.connections or self._state.tasks:
-            await asyncio.sleep(_POLL)  # noqa: ASYNC110 an event would have to be set each time
+        while self._state.connections or self._state.tasks:  # noqa: ASYNC110 an event costs each call
+            await asyncio.sleep(_POLL)
 
     async def _close(self) -> None:
         """Stop listening, and serve the connections in the backlog: else they are reset."""

@@ -215,7 +215,9 @@ async def test_who_does_not_read_holds_no_place() -> None:
     ):
         one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport both ways
         await one.send(post("/parts", body=b"1"))
-        await eventually(lambda: any(not each.writable.is_set() for each in scene.connections))
+        await eventually(
+            lambda: any(not each.transport.writable.is_set() for each in scene.connections)
+        )
         assert len(scene.listener._state.tasks) == 1  # the answer is not out
         assert (await other.ask(post(body=b"2"))).body == b"2"
         assert room.begun == 0

@@ -971,7 +971,10 @@ async def no_app(_scope: Scope, receive: Receive, send: Send) -> None:
 async def test_an_application_that_does_not_start_is_told() -> None:
     """A listener whose application cannot start raises, and serves nothing."""
     bound = sockets.listen(Address("127.0.0.1", 0))
-    with closing(bound), pytest.raises(RuntimeError, match="the application did not complete its startup"):
+    with (
+        closing(bound),
+        pytest.raises(RuntimeError, match="the application did not complete its startup"),
+    ):
         await HttpListener(no_app, bound, grace=1).start()
 
 

@@ -9,27 +9,19 @@ from starlette.types import ASGIApp, Message, Scope
 from sidecar import logs
 from sidecar.http_server.http1.refusal import REFUSAL, RefusedError
 from sidecar.http_server.http1.response_writer import CONTINUE, FAILED, ResponseWriter
+from sidecar.http_server.lingering_close import LingeringTransport
 
 
 class Connection(Protocol):
-    """What a request needs of its connection.
+    """What a request needs of its connection."""
 
-    `writable` is set unless the client does not read what was written before.
-    """
-
-    writable: asyncio.Event
-
-    def write(self, data: bytes) -> None:
-        """Write `data`, unless the connection is ending."""
-
-    def resume_reading(self) -> None:
-        """Read more of the body."""
+    transport: LingeringTransport
 
     def is_last(self) -> bool:
         """Return whether the connection ends with this response."""
 
-    def response_complete(self) -> None:
-        """Go on after a response."""
+    def response_complete(self, *, closes: bool) -> None:
+        """Go on after a response. `closes`: the connection must end with it."""
 
     def close(self) -> None:
         """End the connection. What was written is still sent."""
@@ -56,12 +48,18 @@ class RequestCycle:
         self.has_begun = self.is_complete = False
         self.has_whole_body = False
         self._connection = connection
+        self._transport = connection.transport
         self._expects_continue = expects_continue
         self._refusal: RefusedError | None = scope.get(REFUSAL)
         self._body = b""
         self._is_disconnected = False
         self._news = asyncio.Event()
         self._start: Mapping[str, Any] | None = None
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the response has begun and not ended."""
+        return self.has_begun and not self.is_complete
 
     @property
     def unread(self) -> int:
@@ -102,7 +100,7 @@ class RequestCycle:
             self._connection.close()  # before its end, so that the client notices
             return
         self.response.closes = True
-        self._connection.write(FAILED)
+        self._transport.write(FAILED)
         self._complete()
 
     # Called by the application
@@ -112,8 +110,8 @@ class RequestCycle:
         if not self._news.is_set() and not self.is_complete:
             if self._expects_continue:
                 self._expects_continue = False
-                self._connection.write(CONTINUE)
-            self._connection.resume_reading()
+                self._transport.write(CONTINUE)
+            self._transport.resume_reading()
             await self._news.wait()
         self._news.clear()
         if self._refusal is not None:
@@ -125,8 +123,8 @@ class RequestCycle:
 
     async def send(self, message: Message) -> None:
         """Write a part of the response. Raises RuntimeError and ValueError for a wrong one."""
-        if not self._connection.writable.is_set():
-            await self._connection.writable.wait()
+        if not self._transport.writable.is_set():
+            await self._transport.writable.wait()
         if self._is_disconnected:
             return
         if message["type"] == "http.response.start" and self._start is None:
@@ -140,11 +138,11 @@ class RequestCycle:
         # ASGI lets the head wait for the first part of the body: both are one write.
         data = self.response.write(message.get("body", b""), is_last=is_last)
         self.has_begun = True
-        self._connection.write(data)
+        self._transport.write(data)
         if is_last:
             self._complete()
 
     def _complete(self) -> None:
         self.is_complete = True
         self._news.set()
-        self._connection.response_complete()
+        self._connection.response_complete(closes=self.response.closes)
