@@ -40,7 +40,10 @@ BODIES = {
     "one chunk": (CHUNKED + b"3\r\na=b\r\n0\r\n\r\n", b"a=b"),
     "no chunk": (CHUNKED + b"0\r\n\r\n", b""),
     "two chunks": (CHUNKED + b"1\r\na\r\n2\r\n=b\r\n0\r\n\r\n", b"a=b"),
-    "sizes of any form": (CHUNKED + b"0a\r\n0123456789\r\nA\r\n0123456789\r\n00\r\n\r\n", b"0123456789" * 2),
+    "sizes of any form": (
+        CHUNKED + b"0a\r\n0123456789\r\nA\r\n0123456789\r\n00\r\n\r\n",
+        b"0123456789" * 2,
+    ),
     "extensions": (CHUNKED + b'3;a;b=c;d="e f"\r\na=b\r\n0;x\r\n\r\n', b"a=b"),
     "ends of lines in a chunk": (CHUNKED + b"8\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n" * 4),
     "a last chunk in a chunk": (CHUNKED + b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", b"\r\n0\r\n\r\n"),
@@ -72,7 +75,7 @@ def test_a_body_ends_where_it_ends(data: bytes, body: bytes) -> None:
 
 
 def test_trailers_are_no_fields() -> None:
-    """A field behind the body, after all checks of the head, is dropped (RFC 9110 section 6.5.1)."""
+    """A field behind the body, after all checks, is dropped (RFC 9110 section 6.5.1)."""
     reader = RequestReader()
     trailers = b"X-Forwarded-For: 192.0.2.1\r\nAuthorization: Basic eDp5\r\nHost: b\r\n"
     reader.receive(CHUNKED + b"0\r\n" + trailers + b"\r\n" + NEXT)
@@ -151,7 +154,8 @@ def test_a_response_to_head_has_no_body() -> None:
 pieces = st.sampled_from(
     [
         *(CHUNKED, NEXT, HEAD + b"Content-Length: 4\r\n\r\n", b"0\r\n\r\n", b"\r\n", b"0\r\n"),
-        *(b"1\r\n", b"a", b"4\r\n\r\n\r\n\r\n", b"A: b\r\n", b"\n", b"\r", b"2;x\r\nab\r\n", b"0", b"\x00"),
+        *(b"1\r\n", b"a", b"4\r\n\r\n\r\n\r\n", b"A: b\r\n", b"\n", b"\r", b"2;x\r\nab\r\n"),
+        *(b"0", b"\x00"),
     ]
 )  # fmt: skip
 
