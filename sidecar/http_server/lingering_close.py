@@ -5,8 +5,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from typing import cast
 
 # A peer that does not read is aborted after this many times the linger time.
 _ABORT_AFTER = 10
@@ -20,35 +19,59 @@ LOOK_INTERVAL = 5.0
 class LingeringTransport:
     """Wraps a transport: `close` ends the writing, and reads on for `linger` seconds.
 
-    If `must_abort` is true, `close` resets the connection instead. Every other name is that of
-    the wrapped transport.
+    `writable` is set unless the peer does not read what was written.
     """
 
-    def __init__(
-        self, transport: asyncio.Transport, linger: float, must_abort: Callable[[], bool]
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, linger: float) -> None:
         transport.set_write_buffer_limits(_MAX_UNSENT)
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._transport = transport
         self._linger = linger
-        self._must_abort = must_abort
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self._unread: asyncio.TimerHandle | None = None
+        self._is_reading = True
+        self._peer_has_ended = False
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    @property
+    def socket(self) -> socket.socket:
+        """The socket of the connection."""
+        return cast("socket.socket", self._transport.get_extra_info("socket"))
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, unless nothing more will be written."""
+        if not self.is_closing():
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Let the peer wait with what it sends."""
+        if self._is_reading and not self.is_closing():
+            self._is_reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._is_reading:
+            self._is_reading = True
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         """Whether nothing more will be written."""
         return bool(self._timers) or self._transport.is_closing()
 
-    def close(self) -> None:
+    def close(self, *, resets: bool = False) -> None:
         """Write the rest and the end of the stream, read on for a while, and then close.
 
-        The connection of a peer that does not read is aborted.
+        The connection of a peer that does not read is aborted. `resets`: that of any peer is
+        reset instead.
         """
         if self.is_closing():
             return
-        if self._must_abort():
+        if resets:
             self._reset()
             return
         later = asyncio.get_running_loop().call_later
@@ -56,7 +79,7 @@ class LingeringTransport:
             later(self._linger, self._transport.close),
             later(_ABORT_AFTER * self._linger, self._transport.abort),
         )
-        if self._transport.can_write_eof():
+        if self._transport.can_write_eof() and not self._peer_has_ended:
             self._end_writing()
         else:
             self._transport.close()  # TLS cannot end one direction alone
@@ -72,31 +95,33 @@ class LingeringTransport:
         return True
 
     def abort_when_gone(self) -> None:
-        """Abort once a peer that has ended its side resets, or answers no probe of TCP.
+        """Abort once a peer, which has ended its side, resets or answers no probe of TCP.
 
         The loop does not notice either. Looks every `LOOK_INTERVAL` seconds until it is closing.
         """
+        self._peer_has_ended = True
         if self.is_closing():
             return
-        if _is_gone(self._transport.get_extra_info("socket").fileno()):
+        if _is_gone(self.socket.fileno()):
             self._transport.abort()
         else:
             asyncio.get_running_loop().call_later(LOOK_INTERVAL, self.abort_when_gone)
 
     def expect_reader(self, seconds: float, give_up: Callable[[], None]) -> None:
-        """Call `give_up` after `seconds`, unless `stop_expecting` is called before."""
+        """Clear `writable`; call `give_up` after `seconds`, unless `stop_expecting` comes first."""
+        self.writable.clear()
         self._unread = asyncio.get_running_loop().call_later(seconds, give_up)
 
     def stop_expecting(self) -> None:
-        """Note that the client reads, or that it need not."""
+        """Set `writable` again: the client reads, or need not."""
+        self.writable.set()
         if self._unread is not None:
             self._unread.cancel()
         self._unread = None
 
     def _reset(self) -> None:
-        connection = self._transport.get_extra_info("socket")
         # Without time to linger, closing sends RST (socket(7)).
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def _end_writing(self) -> None:
@@ -105,8 +130,7 @@ class LingeringTransport:
         except OSError:  # the peer has reset the connection, and the loop does not know yet
             self._transport.abort()
             return
-        with suppress(RuntimeError):  # reading was not paused
-            self._transport.resume_reading()
+        self.resume_reading()
 
     def forget(self) -> None:
         """Cancel the timers: the connection is gone."""

@@ -147,7 +147,7 @@ class Scene:
     @property
     def connections(self) -> set[Any]:
         """The connections that there are."""
-        return self.listener._server.server_state.connections
+        return self.listener._state.connections
 
     async def is_idle(self) -> None:
         """Wait until nothing is in flight."""
