@@ -20,7 +20,7 @@ class Limits:
 
     * `header_timeout`, `request_timeout`: from the first byte of a request to the end of
       its head, and of its body. A new connection begins with the first of them, which is
-      also the time of a TLS handshake. A client that does not read its response for the
+      also the time of a TLS handshake. A client that takes nothing of its response for the
       second is aborted.
     * `keep_alive`: how long a connection may idle between requests.
     * `age`: after about this time a connection is told to close, so that clients spread

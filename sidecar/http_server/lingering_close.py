@@ -1,9 +1,12 @@
 """A transport for peers that read late: its close does not destroy the last response."""
 
 import asyncio
+import fcntl
 import select
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from typing import cast
 
@@ -12,8 +15,10 @@ _ABORT_AFTER = 10
 # Bytes that are not sent yet from which the protocol must pause. It is the default of asyncio for
 # TCP; for TLS that is eight times as much.
 _MAX_UNSENT = 64 * 1024
-# Seconds between two looks at a connection whose peer has ended its side.
+# Seconds between two looks at a connection from which nothing is read.
 LOOK_INTERVAL = 5.0
+# How often it is looked whether a peer takes what was written, in the time that it has for it.
+_LOOKS = 10
 
 
 class LingeringTransport:
@@ -30,6 +35,7 @@ class LingeringTransport:
         self._linger = linger
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self._unread: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
         self._is_reading = True
         self._peer_has_ended = False
 
@@ -44,10 +50,11 @@ class LingeringTransport:
             self._transport.write(data)
 
     def pause_reading(self) -> None:
-        """Let the peer wait with what it sends."""
+        """Let the peer wait with what it sends. If it is gone meanwhile, the connection ends."""
         if self._is_reading and not self.is_closing():
             self._is_reading = False
             self._transport.pause_reading()
+            self._look_later()
 
     def resume_reading(self) -> None:
         """Read on."""
@@ -97,20 +104,50 @@ class LingeringTransport:
     def abort_when_gone(self) -> None:
         """Abort once a peer, which has ended its side, resets or answers no probe of TCP.
 
-        The loop does not notice either. Looks every `LOOK_INTERVAL` seconds until it is closing.
+        Looks every `LOOK_INTERVAL` seconds until it is closing.
         """
         self._peer_has_ended = True
-        if self.is_closing():
+        self._look()
+
+    def _look(self) -> None:
+        """Abort if the peer is gone. The loop notices neither way while it does not read."""
+        if self.is_closing() or (self._is_reading and not self._peer_has_ended):
             return
         if _is_gone(self.socket.fileno()):
             self._transport.abort()
         else:
-            asyncio.get_running_loop().call_later(LOOK_INTERVAL, self.abort_when_gone)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        loop = asyncio.get_running_loop()
+        self._next_look = loop.call_later(LOOK_INTERVAL, self._look)
 
     def expect_reader(self, seconds: float, give_up: Callable[[], None]) -> None:
-        """Clear `writable`; call `give_up` after `seconds`, unless `stop_expecting` comes first."""
+        """Clear `writable`; call `give_up` once the peer has taken nothing for `seconds`.
+
+        Ends with `stop_expecting`. A peer may be slow: the system tells how much it has taken.
+        """
         self.writable.clear()
-        self._unread = asyncio.get_running_loop().call_later(seconds, give_up)
+        loop = asyncio.get_running_loop()
+
+        def look(unsent: int, end: float) -> None:
+            left, now = self._count_unsent(), loop.time()
+            if left < unsent:
+                end = now + seconds
+            if now < end:
+                at = min(now + seconds / _LOOKS, end)
+                self._unread = loop.call_at(at, look, left, end)
+            else:
+                give_up()
+
+        look(self._count_unsent(), loop.time() + seconds)
+
+    def _count_unsent(self) -> int:
+        """Return how many bytes were written that the peer's system has not taken."""
+        kept = fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, bytes(4))  # tcp(7), unix(7)
+        return self._transport.get_write_buffer_size() + int.from_bytes(kept, sys.byteorder)
 
     def stop_expecting(self) -> None:
         """Set `writable` again: the client reads, or need not."""
@@ -135,8 +172,9 @@ class LingeringTransport:
     def forget(self) -> None:
         """Cancel the timers: the connection is gone."""
         self.stop_expecting()
-        for timer in self._timers:
-            timer.cancel()
+        for timer in (*self._timers, self._next_look):
+            if timer is not None:
+                timer.cancel()
 
 
 def _is_gone(descriptor: int) -> bool:

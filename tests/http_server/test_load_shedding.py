@@ -200,8 +200,8 @@ async def test_who_does_not_read_is_not_answered_for_ever() -> None:
         while not scene.app.seen:
             await client.send(post(body=b"a=b"))
             await scene.pass_time(0)
-        await scene.pass_time(WHOLE + 1)
-        await eventually(lambda: not scene.connections)
+        while scene.connections:  # its system may have taken a little more at first
+            await scene.pass_time(WHOLE + 1)
 
 
 @on_skipping_loop

@@ -165,6 +165,22 @@ async def test_a_client_that_ended_its_side_and_is_gone() -> None:
         await scene.is_idle()
 
 
+@on_skipping_loop
+async def test_a_client_that_resets_behind_what_it_sends_too_early() -> None:
+    """A client may send more than is read during a stream; its reset is noticed within 5 s."""
+    async with serving() as scene:
+        client = await scene.connect(ask("/v1/watch/wait") + 4000 * ask("/v1/watch/two"))
+        await client.head()
+        (connection,) = scene.connections
+        await eventually(lambda: not connection.transport._is_reading)
+        reset(client.writer)
+        await eventually(lambda: is_gone(connection))
+        assert scene.admission.counts.streams == 1
+        skip(LOOK_INTERVAL)
+        await scene.service.left.acquire()
+        await scene.is_idle()
+
+
 def is_gone(connection: Any) -> bool:
     """Whether the system knows that the peer of `connection` is gone."""
     accepted = connection.transport.socket
