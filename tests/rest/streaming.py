@@ -149,6 +149,11 @@ class Scene:
         """The connections that there are."""
         return self.listener._state.connections
 
+    async def is_unread(self) -> None:
+        """Wait until the one connection takes no more, because its client does not read."""
+        (connection,) = self.connections
+        await eventually(lambda: bool(connection.flow.write_paused))
+
     async def is_idle(self) -> None:
         """Wait until nothing is in flight."""
         await eventually(lambda: not self.admission.counts.streams)

@@ -80,8 +80,7 @@ async def hang(scene: Scene) -> Client:
     """Return a client that does not read an endless stream, whose handler waits for it."""
     client = await scene.connect(ask("/v1/files/endless"))
     await client.head()
-    (connection,) = scene.connections
-    await eventually(lambda: bool(connection.flow.write_paused))
+    await scene.is_unread()
     return client
 
 
@@ -133,8 +132,7 @@ async def test_a_client_leaves_over_tls(
         client = await scene.connect(ask(path, LINES), own)
         if path == "/v1/files/endless":
             await client.head()
-            (connection,) = scene.connections
-            await eventually(lambda: bool(connection.flow.write_paused))
+            await scene.is_unread()
         else:
             await scene.service.waiting.acquire()
         if how == "closes":
@@ -182,13 +180,17 @@ async def test_head_leaves_the_connection_open() -> None:
         reset(client.writer)
         old = ask("/v1/watch/two", LINES, b"Connection: keep-alive", method="HEAD", version="1.0")
         client = await scene.connect(old)
-        assert b"\r\nConnection: close\r\n" in await client.head()
+        assert b"\r\nconnection: close\r\n" in (await client.head()).lower()
         assert await client.reader.read() == b""
 
 
 def without_variable(head: bytes) -> list[bytes]:
-    """Return the lines of a header that do not differ between two requests."""
-    return [line for line in head.splitlines() if not line.startswith((b"date", b"x-request-id"))]
+    """Return the lines of a header that are the same for HEAD and GET.
+
+    HEAD may lack the coding of the body (RFC 9110 section 9.3.2).
+    """
+    variable = (b"date:", b"x-request-id:", b"transfer-encoding:")
+    return [line for line in head.splitlines() if not line.lower().startswith(variable)]
 
 
 @pytest.mark.timing("the service waits for ever, so the deadline passes whenever that is")
