@@ -152,7 +152,7 @@ class Scene:
     async def is_unread(self) -> None:
         """Wait until the one connection takes no more, because its client does not read."""
         (connection,) = self.connections
-        await eventually(lambda: bool(connection.flow.write_paused))
+        await eventually(lambda: not connection.transport.writable.is_set())
 
     async def is_idle(self) -> None:
         """Wait until nothing is in flight."""
