@@ -20,6 +20,7 @@ from tests.channels import in_process, over_a_socket
 from tests.properties import many
 from tests.transcoding.asgi import Wire
 from tests.transcoding.library import method, service
+from tests.transcoding.openapi.described import document_of, violations
 from tests.transcoding.samples import arguments, characters
 from tests.transcoding.serving import handler_of, render
 from tests.transcoding.streams.event_stream import read_events
@@ -37,6 +38,9 @@ SERVICE = service(
     method("Watch", HttpRule(get="/v1/watch"), gives="Book", streams="server"),
     method("Read", HttpRule(get="/v1/files"), gives="google.api.HttpBody", streams="server"),
 )
+# An error type that no message of ours looks like, so that a message is described as itself.
+API = document_of({SERVICE: Options()}, errors=[SERVICE.file.message_types_by_name["Note"]])
+DESCRIBED = API["paths"]["/v1/watch"]["get"]["responses"]["200"]["content"]
 Book = GetMessageClass(SERVICE.methods_by_name["Watch"].output_type)
 HttpBody = GetMessageClass(SERVICE.methods_by_name["Read"].output_type)
 
@@ -175,6 +179,9 @@ async def test_messages(stage: Stage, play: Play, accept: str) -> None:
     if problem is not None:
         assert items.pop()["code"] == problem
     assert list(map(comparable, items)) == [comparable(by_library(one)) for one in play.messages]
+    whole = items if accept == ARRAY else None
+    for value in items if whole is None else [whole]:
+        assert violations(API, DESCRIBED[accept]["schema"], value) == []
 
 
 @settings(many, max_examples=60)
