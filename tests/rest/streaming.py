@@ -175,7 +175,7 @@ async def serving(
     spans = (CallSpan(),) if tracer else ()
     channel = InProcessChannel(interceptors=(*spans, ErrorBoundary(PUBLIC_URL), admission))
     channel.add_generic_rpc_handlers((handler_of(handlers.handle, SERVICE),))
-    options = Options(metadata_headers=frozenset({"x-kind"}))
+    options = Options(metadata_headers=frozenset({"x-kind", "last-event-id"}))
     renderer = Renderer(PUBLIC_URL)
     app = Starlette()  # without the pages and the description, which take long to make
     app.router.default = Transcoder(

@@ -20,6 +20,7 @@ from tests.channels import in_process, over_a_socket
 from tests.properties import many
 from tests.transcoding.asgi import Wire
 from tests.transcoding.library import method, service
+from tests.transcoding.openapi.described import document_of, violations
 from tests.transcoding.samples import arguments, characters
 from tests.transcoding.serving import handler_of, render
 from tests.transcoding.streams.event_stream import read_events
@@ -37,6 +38,9 @@ SERVICE = service(
     method("Watch", HttpRule(get="/v1/watch"), gives="Book", streams="server"),
     method("Read", HttpRule(get="/v1/files"), gives="google.api.HttpBody", streams="server"),
 )
+# An error type that no message of ours looks like, so that a message is described as itself.
+API = document_of({SERVICE: Options()}, errors=[SERVICE.file.message_types_by_name["Note"]])
+DESCRIBED = API["paths"]["/v1/watch"]["get"]["responses"]["200"]["content"]
 Book = GetMessageClass(SERVICE.methods_by_name["Watch"].output_type)
 HttpBody = GetMessageClass(SERVICE.methods_by_name["Read"].output_type)
 
@@ -96,8 +100,8 @@ class Stage:
 
 
 def told(part: Any) -> Any:
-    """Return a part of a response in a form that can be compared."""
-    return {**part, "headers": sorted(part["headers"])} if "headers" in part else part
+    """Return a part of a response in a form that can be compared: maps have no order."""
+    return {**part, **{name: sorted(part[name]) for name in ("headers", "body") if name in part}}
 
 
 def noted(wire: Wire) -> tuple[Any, Any]:
@@ -121,15 +125,17 @@ pieces = st.builds(
 )
 
 
-def plays(messages: st.SearchStrategy[Message]) -> st.SearchStrategy[Play]:
-    """Return plays of `messages`, half of which fail."""
-    codes = [code for code in StatusCode if code is not StatusCode.OK]
+CODES = [code for code in StatusCode if code is not StatusCode.OK]
+
+
+def plays(messages: st.SearchStrategy[Message], *, fail: bool) -> st.SearchStrategy[Play]:
+    """Return plays of `messages`, which all end well, or all fail."""
     return st.builds(
         Play,
         initial=costs,
         trailing=costs,
         messages=st.lists(messages, max_size=4).map(tuple),
-        code=st.none() | st.sampled_from(codes),
+        code=st.sampled_from(CODES) if fail else st.none(),
         details=st.text(characters.filter(lambda each: each.isprintable()), max_size=8),
     )
 
@@ -159,10 +165,13 @@ def items_of(body: bytes, accept: str) -> list[Any]:
     return [json.loads(text) for text in texts]
 
 
-@settings(many, max_examples=60)
-@given(plays(books), st.sampled_from(FRAMINGS))
-async def test_messages(stage: Stage, play: Play, accept: str) -> None:
+@pytest.mark.parametrize("accept", FRAMINGS)
+@pytest.mark.parametrize("fail", [False, True], ids=["ends", "fails"])
+@settings(many, max_examples=15)
+@given(data=st.data())
+async def test_messages(stage: Stage, fail: bool, accept: str, data: st.DataObject) -> None:
     """A stream of messages is the same over both channels: each of them, and the status."""
+    play = data.draw(plays(books, fail=fail))
     wire = await stage.show(play, "/v1/watch", accept)
     answer = wire.answer
     assert is_ended(wire)
@@ -175,16 +184,21 @@ async def test_messages(stage: Stage, play: Play, accept: str) -> None:
     if problem is not None:
         assert items.pop()["code"] == problem
     assert list(map(comparable, items)) == [comparable(by_library(one)) for one in play.messages]
+    whole = items if accept == ARRAY else None
+    for value in items if whole is None else [whole]:
+        assert violations(API, DESCRIBED[accept]["schema"], value) == []
 
 
-@settings(many, max_examples=60)
-@given(plays(pieces), st.sampled_from(["", *FRAMINGS]))
-async def test_content(stage: Stage, play: Play, accept: str) -> None:
+@pytest.mark.parametrize("fail", [False, True], ids=["ends", "fails"])
+@settings(many, max_examples=30)
+@given(data=st.data(), accept=st.sampled_from(["", *FRAMINGS]))
+async def test_content(stage: Stage, fail: bool, data: st.DataObject, accept: str) -> None:
     """A stream of content is the same over both channels: its bytes, or all but the last piece."""
+    play = data.draw(plays(pieces, fail=fail))
     wire = await stage.show(play, "/v1/files", accept)
-    data = [piece.data for piece in play.messages]  # type: ignore[attr-defined] # made at run time
-    if play.code is None:
-        assert (wire.answer.status, wire.answer.body) == (200, b"".join(data))
-    elif data:
-        assert wire.answer.body == b"".join(data[:-1])
-    assert is_ended(wire) == (play.code is None or not data)
+    sent = [piece.data for piece in play.messages]  # type: ignore[attr-defined] # made at run time
+    if not fail:
+        assert (wire.answer.status, wire.answer.body) == (200, b"".join(sent))
+    elif sent:
+        assert wire.answer.body == b"".join(sent[:-1])
+    assert is_ended(wire) == (not fail or not sent)
