@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import logs
-from sidecar.http_server.connection import REFUSAL
+from sidecar.http_server.http1.refusal import REFUSAL
 
 Probe = Callable[[], bool]
 _NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}

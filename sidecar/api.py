@@ -7,7 +7,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from karmo.auth.v1 import token_service_pb2
 
 from sidecar.exchange import examples
-from sidecar.http_server import request_head
+from sidecar.http_server.http1 import request_head
 from sidecar.rest.openapi import Examples
 from sidecar.rest.pages import samples
 from sidecar.rest.pages.reference import Limit

@@ -14,7 +14,6 @@ import uvloop
 
 from sidecar import logs, probe
 from sidecar.exchange.client_hash import ClientHash
-from sidecar.http_server import foreign_names
 from sidecar.process import core_dumps, file_limits, sockets, startup_signals
 from sidecar.settings import commands, report
 from sidecar.settings.addresses import UnixAddress
@@ -25,9 +24,6 @@ from sidecar.settings.model import PREFIX, Settings, name_of
 from sidecar.settings.shutdown_margin import SHUTDOWN_MARGIN
 from sidecar.settings.sources import SettingsError, load
 
-_UNFIT = (
-    "is missing: this release of the library does not fit; install the versions in requirements.txt"
-)
 _NEEDS_REDIS = "needs the extra shared-limits, which is not installed"
 
 # The commands that need the URL of an auth-api.
@@ -36,7 +32,7 @@ _CALLING = frozenset({"serve", "check-config"})
 _SERVING = _CALLING | {"dev"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901 one branch for a command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status of the process."""
     known, unknown = commands.make_parser(probe.PROBES).parse_known_args(arguments)
     parsed = vars(known)
@@ -54,8 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901 one branc
         return _fail(*violations, *error.violations, status=failed)
     if command == "dev" and settings.auth_api_token_url:
         violations.append(f"{PREFIX}AUTH_API_TOKEN_URL: must not be set: dev has its own auth-api")
-    if not question:
-        violations += [f"{name} {_UNFIT}" for name in foreign_names.find_missing()]
     if command in _SERVING and settings.shared_limits_url and find_spec("redis") is None:
         violations.append(f"{name_of('shared_limits_url')}: {_NEEDS_REDIS}")
     if violations:

@@ -201,6 +201,4 @@ def configure(stream: TextIO | None, *, closing: float, level: str = "info") -> 
     ours = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[writer], level=max(ours, logging.WARNING), force=True)
     logging.getLogger(_OURS).setLevel(ours)
-    # uvicorn warns of every request that is not HTTP, and recommends unwanted packages.
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return writer

@@ -20,7 +20,6 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     "cli": (
         "api",
         "exchange.client_hash",
-        "http_server.foreign_names",
         "logs",
         "probe",
         "process",
@@ -93,20 +92,20 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     ),
     "api": (
         "exchange",
-        "http_server.request_head",
+        "http_server.http1.request_head",
         "rest.openapi",
         "rest.pages",
         "settings",
         "transcoding",
     ),
-    "admin_app": ("http_server.connection", "logs"),
+    "admin_app": ("http_server.http1.refusal", "logs"),
     "probe": ("settings",),
     "dev_auth_api": ("transcoding.percent",),
     "rest": (
         "call",
-        "http_server.connection",
+        "http_server.http1.refusal",
+        "http_server.http1.request_head",
         "http_server.load_shedding",
-        "http_server.request_head",
         "logs",
         "problems",
         "rest.fixed_content",
@@ -233,8 +232,7 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
 }
 # The only modules that may import a library. A package stands for all of its modules.
 USERS: Mapping[str, tuple[str, ...]] = {
-    "h11": ("http_server.connection", "http_server.protocol"),
-    "httptools": ("auth_api.transport.response_parser",),
+    "httptools": ("auth_api.transport.response_parser", "http_server.http1.chunked_body"),
     "httpx2": ("auth_api.client", "auth_api.transport.keep_alive"),
     "joserfc": ("dev_auth_api",),
     "opentelemetry": ("telemetry.tracing",),
@@ -246,7 +244,6 @@ USERS: Mapping[str, tuple[str, ...]] = {
         "exchange.shared_counts.redis_store",
     ),
     "requests": ("telemetry.tracing.exporter",),
-    "uvicorn": ("http_server.listener", "http_server.protocol"),
     "uvloop": ("cli",),
 }
 STARLETTE_USERS = tuple(

@@ -226,6 +226,8 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             {
                 "{{instance}}": gauge(f"{OURS}calls_in_flight"),
                 "{{instance}} limit": gauge(f"{OURS}calls_in_flight_limit"),
+                "{{instance}} streams": gauge(f"{OURS}streams_open"),
+                "{{instance}} limit of streams": gauge(f"{OURS}streams_limit"),
             },
         ),
         Panel(

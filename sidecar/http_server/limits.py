@@ -1,12 +1,15 @@
 """Limits of one HTTP listener, and the state that its connections share to keep them.
 
-`protocol` enforces them; `request_head` has the fixed sizes.
+`protocol` enforces them; `http1` has the fixed sizes.
 """
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from sidecar.http_server.counts import Refusal
+from sidecar.http_server.lingering_close import LingeringTransport
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.places import Places
 
@@ -17,7 +20,7 @@ class Limits:
 
     * `header_timeout`, `request_timeout`: from the first byte of a request to the end of
       its head, and of its body. A new connection begins with the first of them, which is
-      also the time of a TLS handshake. A client that does not read its response for the
+      also the time of a TLS handshake. A client that takes nothing of its response for the
       second is aborted.
     * `keep_alive`: how long a connection may idle between requests.
     * `age`: after about this time a connection is told to close, so that clients spread
@@ -40,6 +43,21 @@ class Limits:
     backlog: int = 1024
 
 
+class Connection(Protocol):
+    """What a listener does with a connection."""
+
+    transport: LingeringTransport
+
+    def shutdown(self) -> None:
+        """Close with the current response; if none is due, after the linger time."""
+
+    def end(self) -> None:
+        """Close, unless a request is being served."""
+
+    def refuse_incomplete(self) -> None:
+        """Refuse the request of which a part is here."""
+
+
 @dataclass(slots=True)
 class ListenerState:
     """State that the connections of one listener share."""
@@ -49,9 +67,13 @@ class ListenerState:
     places: Places
     # The name of every client, where connections have no IP address.
     peer: str | None = None
-    # Connections that serve a request for which `request_head.is_whole_post` is true, and whose
-    # clients read.
+    # All connections, and the tasks of their requests, which may end later.
+    connections: set[Connection] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    # Those that serve a plain request which came at once, and whose clients read.
     begun: set[object] = field(default_factory=set)
+    # What the lifespan of the application keeps for its requests.
+    app_state: dict[str, Any] = field(default_factory=dict)
     # Whether each response closes its connection.
     is_closing: bool = False
     # Whether requests that are incomplete are refused.

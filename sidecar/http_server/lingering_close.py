@@ -1,54 +1,84 @@
 """A transport for peers that read late: its close does not destroy the last response."""
 
 import asyncio
+import fcntl
 import select
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from typing import cast
 
 # A peer that does not read is aborted after this many times the linger time.
 _ABORT_AFTER = 10
 # Bytes that are not sent yet from which the protocol must pause. It is the default of asyncio for
 # TCP; for TLS that is eight times as much.
 _MAX_UNSENT = 64 * 1024
-# Seconds between two looks at a connection whose peer has ended its side.
+# Seconds between two looks at a connection from which nothing is read.
 LOOK_INTERVAL = 5.0
+# How often it is looked whether a peer takes what was written, in the time that it has for it.
+_LOOKS = 10
 
 
 class LingeringTransport:
     """Wraps a transport: `close` ends the writing, and reads on for `linger` seconds.
 
-    If `must_abort` is true, `close` resets the connection instead. Every other name is that of
-    the wrapped transport.
+    `writable` is set unless the peer does not read what was written.
     """
 
-    def __init__(
-        self, transport: asyncio.Transport, linger: float, must_abort: Callable[[], bool]
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, linger: float) -> None:
         transport.set_write_buffer_limits(_MAX_UNSENT)
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._transport = transport
         self._linger = linger
-        self._must_abort = must_abort
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self._unread: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
+        self._is_reading = True
+        self._peer_has_ended = False
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    @property
+    def socket(self) -> socket.socket:
+        """The socket of the connection."""
+        return cast("socket.socket", self._transport.get_extra_info("socket"))
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, unless nothing more will be written."""
+        if not self.is_closing():
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Let the peer wait with what it sends. If it is gone meanwhile, the connection ends."""
+        if self._is_reading and not self.is_closing():
+            self._is_reading = False
+            self._transport.pause_reading()
+            self._look_later()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._is_reading:
+            self._is_reading = True
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         """Whether nothing more will be written."""
         return bool(self._timers) or self._transport.is_closing()
 
-    def close(self) -> None:
+    def close(self, *, resets: bool = False) -> None:
         """Write the rest and the end of the stream, read on for a while, and then close.
 
-        The connection of a peer that does not read is aborted.
+        The connection of a peer that does not read is aborted. `resets`: that of any peer is
+        reset instead.
         """
         if self.is_closing():
             return
-        if self._must_abort():
+        if resets:
             self._reset()
             return
         later = asyncio.get_running_loop().call_later
@@ -56,7 +86,7 @@ class LingeringTransport:
             later(self._linger, self._transport.close),
             later(_ABORT_AFTER * self._linger, self._transport.abort),
         )
-        if self._transport.can_write_eof():
+        if self._transport.can_write_eof() and not self._peer_has_ended:
             self._end_writing()
         else:
             self._transport.close()  # TLS cannot end one direction alone
@@ -72,31 +102,63 @@ class LingeringTransport:
         return True
 
     def abort_when_gone(self) -> None:
-        """Abort once a peer that has ended its side resets, or answers no probe of TCP.
+        """Abort once a peer, which has ended its side, resets or answers no probe of TCP.
 
-        The loop does not notice either. Looks every `LOOK_INTERVAL` seconds until it is closing.
+        Looks every `LOOK_INTERVAL` seconds until it is closing.
         """
-        if self.is_closing():
+        self._peer_has_ended = True
+        self._look()
+
+    def _look(self) -> None:
+        """Abort if the peer is gone. The loop notices neither way while it does not read."""
+        if self.is_closing() or (self._is_reading and not self._peer_has_ended):
             return
-        if _is_gone(self._transport.get_extra_info("socket").fileno()):
+        if _is_gone(self.socket.fileno()):
             self._transport.abort()
         else:
-            asyncio.get_running_loop().call_later(LOOK_INTERVAL, self.abort_when_gone)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        loop = asyncio.get_running_loop()
+        self._next_look = loop.call_later(LOOK_INTERVAL, self._look)
 
     def expect_reader(self, seconds: float, give_up: Callable[[], None]) -> None:
-        """Call `give_up` after `seconds`, unless `stop_expecting` is called before."""
-        self._unread = asyncio.get_running_loop().call_later(seconds, give_up)
+        """Clear `writable`; call `give_up` once the peer has taken nothing for `seconds`.
+
+        Ends with `stop_expecting`. A peer may be slow: the system tells how much it has taken.
+        """
+        self.writable.clear()
+        loop = asyncio.get_running_loop()
+
+        def look(unsent: int, end: float) -> None:
+            left, now = self._count_unsent(), loop.time()
+            if left < unsent:
+                end = now + seconds
+            if now < end:
+                at = min(now + seconds / _LOOKS, end)
+                self._unread = loop.call_at(at, look, left, end)
+            else:
+                give_up()
+
+        look(self._count_unsent(), loop.time() + seconds)
+
+    def _count_unsent(self) -> int:
+        """Return how many bytes were written that the peer's system has not taken."""
+        kept = fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, bytes(4))  # tcp(7), unix(7)
+        return self._transport.get_write_buffer_size() + int.from_bytes(kept, sys.byteorder)
 
     def stop_expecting(self) -> None:
-        """Note that the client reads, or that it need not."""
+        """Set `writable` again: the client reads, or need not."""
+        self.writable.set()
         if self._unread is not None:
             self._unread.cancel()
         self._unread = None
 
     def _reset(self) -> None:
-        connection = self._transport.get_extra_info("socket")
         # Without time to linger, closing sends RST (socket(7)).
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def _end_writing(self) -> None:
@@ -105,14 +167,14 @@ class LingeringTransport:
         except OSError:  # the peer has reset the connection, and the loop does not know yet
             self._transport.abort()
             return
-        with suppress(RuntimeError):  # reading was not paused
-            self._transport.resume_reading()
+        self.resume_reading()
 
     def forget(self) -> None:
         """Cancel the timers: the connection is gone."""
         self.stop_expecting()
-        for timer in self._timers:
-            timer.cancel()
+        for timer in (*self._timers, self._next_look):
+            if timer is not None:
+                timer.cancel()
 
 
 def _is_gone(descriptor: int) -> bool:

@@ -1,17 +1,15 @@
-"""An HTTP listener: one ASGI application on its listening sockets, by an embedded uvicorn."""
+"""An HTTP listener: one ASGI application on its listening sockets."""
 
 import asyncio
 import math
 import socket
 import ssl
 from contextlib import suppress
-from typing import cast
 
-import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from sidecar.client_address import UNIX_PEER
-from sidecar.http_server.connection import REFUSAL, RefusedError
+from sidecar.http_server.asgi.lifespan import Lifespan
 from sidecar.http_server.counts import Drop, ListenerCounts
 from sidecar.http_server.limits import Limits, ListenerState
 from sidecar.http_server.load_shedding import LoadShedding
@@ -21,6 +19,7 @@ from sidecar.tls.handshake import Handshake
 _DEFAULTS = Limits()
 # At the cut: turns of the loop, of 5 ms or more, in which requests that have arrived are read.
 _TURNS, _TURN = 10, 0.005
+_POLL = 0.05  # seconds between two looks whether all connections have ended
 
 
 class HttpListener:
@@ -48,41 +47,23 @@ class HttpListener:
         self._state = ListenerState.of(
             limits, load_shedding, peer=UNIX_PEER if self._is_unix else None
         )
-        self._config = uvicorn.Config(
-            _raise_refusals(app),
-            http=HttpProtocol,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=limits.keep_alive,  # type: ignore[arg-type] # any number will do
-            timeout_graceful_shutdown=grace,  # type: ignore[arg-type] # as above
-        )
-        self._server = uvicorn.Server(self._config)
+        self._app = app
+        self._grace = grace
+        self._lifespan = Lifespan(app)
+        self._servers: list[asyncio.Server] = []
         self._cutting: asyncio.Task[None] | None = None
         self._ends_at = math.inf  # a time of the event loop: the end of the cut
 
     async def start(self) -> None:
-        """Start the application, and answer requests. Raises RuntimeError if it does not start.
-
-        `uvicorn.Server.serve` does the same, but it takes over the signals of the process
-        and has no hook for connections in the TLS handshake.
-        """
-        self._config.load()
+        """Start the application, and answer requests. Raises RuntimeError if it does not start."""
+        await self._lifespan.start()
+        self._state.app_state = self._lifespan.state
         loop = asyncio.get_running_loop()
-        lifespan = self._config.lifespan_class(self._config)
-        self._server.lifespan = lifespan
-        await lifespan.startup()
-        if lifespan.should_exit:
-            raise RuntimeError("the application did not start")
         create = loop.create_unix_server if self._is_unix else loop.create_server
-        self._server.servers = [
+        self._servers = [
             await create(self._accept, sock=each, backlog=self._limits.backlog)
             for each in self._bound
         ]
-        self._main_loop = asyncio.create_task(self._server.main_loop())
 
     @property
     def counts(self) -> ListenerCounts:
@@ -90,7 +71,7 @@ class HttpListener:
         state = self._state
         waiting = state.places.count_waiting()
         return ListenerCounts(
-            open=len(self._server.server_state.connections),
+            open=len(state.connections),
             idle=waiting.total() - waiting[Drop.HANDSHAKE],
             opening=waiting[Drop.HANDSHAKE],
             refused=dict(state.refused),
@@ -105,14 +86,23 @@ class HttpListener:
     async def stop(self) -> None:
         """Stop listening, let requests in flight end, then stop the application."""
         self.retire()
-        self._server.should_exit = True
         await self._close()
-        await self._main_loop
-        await self._server.shutdown(sockets=list(self._bound))
+        for connection in tuple(self._state.connections):
+            connection.shutdown()
+        try:
+            await asyncio.wait_for(self._wait_for_the_end(), self._grace)
+        except TimeoutError:
+            for task in tuple(self._state.tasks):
+                task.cancel()
         if self._cutting is not None:
             self._cutting.cancel()
         if self._state.load_shedding is not None:
             self._state.load_shedding.report()
+        await self._lifespan.stop()
+
+    async def _wait_for_the_end(self) -> None:
+        while self._state.connections or self._state.tasks:  # noqa: ASYNC110 an event costs each call
+            await asyncio.sleep(_POLL)
 
     async def _close(self) -> None:
         """Stop listening, and serve the connections in the backlog: else they are reset."""
@@ -121,8 +111,10 @@ class HttpListener:
             with suppress(OSError):  # no more connections, or no descriptors for them
                 while True:
                     late.append(bound.accept()[0])
-        for server in self._server.servers:
+        for server in self._servers:
             server.close()
+        for bound in self._bound:
+            bound.close()
         loop = asyncio.get_running_loop()
         for connection in late:
             connection.setblocking(False)
@@ -152,13 +144,12 @@ class HttpListener:
         )
 
     def _new_protocol(self) -> HttpProtocol:
-        state = self._server.server_state
-        return HttpProtocol(self._state, self._config, state, self._server.lifespan.state)
+        return HttpProtocol(self._state, self._app)
 
     def end_idle(self) -> None:
         """Close every idle connection at once."""
-        for connection in tuple(self._server.server_state.connections):
-            cast("HttpProtocol", connection).end()
+        for connection in tuple(self._state.connections):
+            connection.end()
 
     def cut(self, grace: float) -> None:
         """Make `stop` end: end the requests in flight, and refuse incomplete and later ones.
@@ -169,9 +160,9 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         self._ends_at = loop.time() + grace
         self._state.is_cut = True
-        for connection in self._connections():
+        for connection in tuple(self._state.connections):
             connection.refuse_incomplete()
-        for task in tuple(self._server.server_state.tasks):
+        for task in tuple(self._state.tasks):
             # In the next turn the task has begun. If it had not, it would end without a response.
             loop.call_soon(task.cancel)
         self._cutting = asyncio.create_task(self._end_connections())
@@ -183,28 +174,10 @@ class HttpListener:
         await asyncio.sleep(self._ends_at - asyncio.get_running_loop().time())
         await _pass_turns()  # on a busy machine the time may be over before
         self._end_handshakes()
-        for connection in self._connections():
+        for connection in tuple(self._state.connections):
             connection.transport.abort()
-
-    def _connections(self) -> tuple[HttpProtocol, ...]:
-        return cast("tuple[HttpProtocol, ...]", tuple(self._server.server_state.connections))
 
 
 async def _pass_turns() -> None:
     for _ in range(_TURNS):
         await asyncio.sleep(_TURN)
-
-
-def _raise_refusals(app: ASGIApp) -> ASGIApp:
-    """Raise RefusedError in `app` where it reads a request that the protocol has refused."""
-
-    async def read_on(scope: Scope, receive: Receive, send: Send) -> None:
-        async def receive_unless_refused() -> Message:
-            message = await receive()
-            if REFUSAL in scope:
-                raise cast("RefusedError", scope[REFUSAL])
-            return message
-
-        await app(scope, receive_unless_refused, send)
-
-    return read_on

@@ -8,14 +8,14 @@ A prepared response costs so little that the admitted calls are still served.
 import asyncio
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sidecar import logs
 from sidecar.call import UUID
 
 # Stands in the prepared response where its request id goes.
 NOBODY = str(uuid.UUID(int=0))
-_REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*(%s)[ \t]*\r" % UUID.encode(), re.IGNORECASE)
+_UUID = re.compile(UUID.encode(), re.IGNORECASE)
 _INTERVAL = 1.0  # seconds between two lines of the log
 
 
@@ -40,15 +40,16 @@ class LoadShedding:
         self._observe = observe
         self._count = 0
 
-    def respond(self, request: bytes) -> bytes:
-        """Return the response to `request`, and count it."""
+    def respond(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return the response to a request with these header fields, and count it."""
         if not self._count:
             asyncio.get_running_loop().call_later(_INTERVAL, self.report)
         self._count += 1
         self.total += 1
         self._observe()
-        match = _REQUEST_ID.search(request)
-        request_id = match[1] if match else str(uuid.uuid4()).encode()
+        request_id = dict(fields).get(b"x-request-id", b"")
+        if not _UUID.fullmatch(request_id):
+            request_id = str(uuid.uuid4()).encode()
         return self._response.replace(NOBODY.encode(), request_id)
 
     def report(self) -> None:

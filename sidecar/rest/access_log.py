@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import logs
 from sidecar.call import UNMATCHED, Call, current_call
-from sidecar.http_server.connection import REFUSAL
+from sidecar.http_server.http1.refusal import REFUSAL
 from sidecar.rest.problem_documents import Renderer
 from sidecar.settings.types import Address
 from sidecar.spans import Tracer
@@ -71,7 +71,7 @@ class AccessLog:
             except asyncio.CancelledError:
                 if "status" in call.notes:
                     raise
-                # uvicorn's grace is over. It would respond in plain text.
+                # The grace of the listener is over. It would respond without a document.
                 request = Request(scope, receive)
                 await self._renderer.render_stopping(request)(scope, receive, send_complete)
             except Exception as error:  # noqa: BLE001 its text must not leave the process

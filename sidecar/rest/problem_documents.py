@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.call import current_call
-from sidecar.http_server.connection import StoppingError
+from sidecar.http_server.http1.refusal import StoppingError
 from sidecar.problems import (
     CATALOGUE,
     FieldError,

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from google.protobuf.json_format import MessageToDict
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.http_server import request_head
-from sidecar.http_server.connection import RefusedError
+from sidecar.http_server.http1 import request_head
+from sidecar.http_server.http1.refusal import RefusedError
 from sidecar.problems import CATALOGUE, Problem, Reason, find_detail, to_status
 from sidecar.rest.problem_documents import problem_of
 from sidecar.transcoding.body import Shape
@@ -56,9 +56,9 @@ def _errors(max_body_bytes: int) -> Iterator[RequestError]:
         yield error
     for head in _TOO_LONG:
         try:
-            request_head.check(head)
-        except request_head.HeadError as error:
-            yield RefusedError(error.reason, error.status, error.detail)
+            request_head.read(head)
+        except RefusedError as error:
+            yield error
 
 
 def _document(problem: Problem, public_url: str) -> Mapping[str, JsonTree]:

@@ -1,12 +1,17 @@
 """Fuzz targets: each takes any bytes, and must return or raise only its own errors."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import MappingProxyType
+from dataclasses import replace
+from types import MappingProxyType, SimpleNamespace
+from typing import cast
 
 import h11
+import httptools
 
 from sidecar import client_address
+from sidecar.api import SERVICES
 from sidecar.auth_api.client_credentials import ClientCredentials
 from sidecar.auth_api.faults import UpstreamError
 from sidecar.auth_api.response import Response, interpret
@@ -14,14 +19,19 @@ from sidecar.auth_api.transport.errors import TransportError
 from sidecar.auth_api.transport.response_parser import ResponseParser
 from sidecar.exchange.basic_auth import AuthorizationError, read_authorization
 from sidecar.exchange.credentials import TokenRequest, check
-from sidecar.http_server import request_head
-from sidecar.http_server.connection import Connection
+from sidecar.http_server.http1 import request_head
+from sidecar.http_server.http1.refusal import RefusedError
+from sidecar.http_server.http1.request_reader import RequestReader
 from sidecar.problems import ProblemError, to_status
 from sidecar.secret import Secret
 from sidecar.transcoding import compression, media_type, percent, strict_json
 from sidecar.transcoding.errors import MalformedRequestError
+from sidecar.transcoding.explanation import http_request, report
+from sidecar.transcoding.explanation.explainer import Explainer
+from sidecar.transcoding.streams.framing import framing_of
 
 Target = Callable[[bytes], None]
+_EXPLAINER = Explainer(SERVICES)
 _SENT = ClientCredentials(
     client_id=Secret("client-canary"),
     client_secret=Secret("secret-canary"),
@@ -31,51 +41,90 @@ _SENT = ClientCredentials(
 
 
 def head(data: bytes) -> None:
-    """Check that h11 reads the same method and target in an accepted head."""
-    with suppress(request_head.HeadError):
-        request_head.check(data)
-        _read_head(data)
+    """Check that h11 and httptools read the same in an accepted head."""
+    with suppress(RefusedError):
+        read = request_head.read(data)
+        if read is not None:
+            parser = h11.Connection(h11.SERVER)
+            parser.receive_data(data[: read.size])
+            event = parser.next_event()
+            assert isinstance(event, h11.Request), "no request in what was accepted"
+            assert (event.method.decode(), event.target) == (read.method, read.target)
+            # It writes a coding in lower case.
+            assert [value.lower() for _, value in event.headers] == [
+                value.lower() for _, value in read.fields
+            ]
+            spaced = [(name, value.replace(b"\t", b" ")) for name, value in read.fields]
+            assert _read_by_httptools(data[: read.size]) == spaced
 
 
-def _read_head(data: bytes) -> None:
-    end = data.find(b"\r\n\r\n") + 4
-    if end < 4:
-        return
-    parser = h11.Connection(h11.SERVER)
-    parser.receive_data(data[:end])
-    with suppress(h11.RemoteProtocolError):
-        event = parser.next_event()
-        assert isinstance(event, h11.Request), "no request in what was accepted"
-        method, target, _ = data.split(b"\r\n", 1)[0].split(b" ")
-        assert (event.method, event.target) == (method, target)
+def _read_by_httptools(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the fields that httptools finds in a head.
 
-
-def whole(data: bytes) -> None:
-    """Check that h11 reads exactly one request where `is_whole_post` reports one."""
-    if request_head.is_whole_post(data):
-        parser = h11.Connection(h11.SERVER)
-        parser.receive_data(data)
-        with suppress(h11.RemoteProtocolError):
-            begun = parser.next_event()
-            assert isinstance(begun, h11.Request)
-            assert begun.method == b"POST"
-            while isinstance(event := parser.next_event(), h11.Data):
-                pass
-            assert isinstance(event, h11.EndOfMessage), "less than a request"
-            assert parser.trailing_data == (b"", False), "more than a request"
+    It knows fewer methods and targets than the RFC, does not strip a tab behind a coding, and ends
+    with an Upgrade field.
+    """
+    fields: list[tuple[bytes, bytes]] = []
+    callbacks = SimpleNamespace(
+        on_header=lambda name, value: fields.append((name.lower(), value.strip(b" ")))
+    )
+    _, _, rest = data.partition(b"\r\n")
+    with suppress(httptools.HttpParserUpgrade):
+        parser = httptools.HttpRequestParser(callbacks)
+        parser.feed_data(b"POST / HTTP/1.1\r\n" + rest.replace(b"\t", b" "))
+    return fields
 
 
 def connection(data: bytes) -> None:
-    """Check that a connection reads requests until it needs data, or refuses with a reason."""
-    parser = Connection(lambda: False, 0.0)
+    """Check that h11 finds the requests that a connection reads, however they are divided."""
+    requests, rest = _read_requests(data, len(data) or 1)
+    assert _read_requests(data, 7) == (requests, rest)
+    left = data
+    with suppress(h11.RemoteProtocolError):  # it knows shorter numbers
+        for request in requests:
+            found, left = _read_by_h11(left.lstrip(b"\r\n"))
+            assert found == request
+        assert rest is None or left.endswith(rest)
+
+
+_Request = tuple[str, bytes, bytes]
+
+
+def _read_requests(data: bytes, size: int) -> tuple[list[_Request], bytes | None]:
+    """Return the requests in `data`, read in parts of `size` bytes, and what is left of it.
+
+    That is None if it is refused.
+    """
+    reader = RequestReader()
+    requests: list[_Request] = []
+    body = b""
     try:
-        for start in range(0, len(data), 100):
-            parser.receive_data(data[start : start + 100])
-            while parser.next_event() not in (h11.NEED_DATA, h11.PAUSED):
-                pass
-    except h11.RemoteProtocolError:
-        assert parser.refusal is not None
-        assert parser.refusal.status in {400, 413, 414, 431}
+        for start in range(0, len(data), size):
+            reader.receive(data[start : start + size])
+            while reader.head is not None or reader.read_head():
+                body += reader.read_body()
+                if not reader.is_complete:
+                    break
+                head = cast("request_head.RequestHead", reader.head)
+                requests.append((head.method, head.target, body))
+                body = b""
+                reader.finish()
+    except RefusedError:
+        return requests, None
+    return requests, b"" if reader.head is not None else reader.rest
+
+
+def _read_by_h11(data: bytes) -> tuple[_Request, bytes]:
+    """Return the first request in `data`, and what follows it."""
+    parser = h11.Connection(h11.SERVER, 2**20)
+    parser.receive_data(data)
+    begun = parser.next_event()
+    assert isinstance(begun, h11.Request)
+    body = b""
+    while isinstance(event := parser.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(event, h11.EndOfMessage), "less than a request"
+    return (begun.method.decode(), begun.target, body), parser.trailing_data[0]
 
 
 def authorization(data: bytes) -> None:
@@ -167,6 +216,33 @@ def coding(data: bytes) -> None:
     assert for_little <= compression.chooses_gzip(fields, is_small=False)
 
 
+def accept(data: bytes) -> None:
+    """Check that a stream gets a framing that Accept fields do not refuse, if there is one."""
+    fields = data.decode("latin-1").split("\n")
+    framings = (media_type.JSON, media_type.NDJSON, media_type.EVENT_STREAM)
+    chosen = media_type.choose_json(fields, framings[1:])
+    possible = [each for each in framings if media_type.prefer(fields, [each])]
+    assert chosen in possible if chosen in framings else chosen is None or "+json" in chosen
+    assert chosen or not possible
+    # A client reads the type that it gets.
+    assert chosen is None or media_type.parse(chosen) is not None
+    # What is sent once may be read again: by the framing that it names.
+    assert framing_of(chosen).item(1, b"{}").count(b"{}") == 1
+
+
+def explained(data: bytes) -> None:
+    """Check that words of a command line are no request, or are explained in printable lines."""
+    words, _, body = data.partition(b"\n\n")
+    # As Python reads the arguments of a process.
+    texts = words.decode("utf-8", "surrogateescape").split("\n")
+    method, target, *headers = [*texts, "", ""][: max(len(texts), 2)]
+    with suppress(ValueError):
+        asked = http_request.parse(method, target, headers, None, max_body_bytes=0)
+        explanation = asyncio.run(_EXPLAINER.explain(replace(asked, body=body)))
+        assert all(line.isprintable() for line in report.describe(explanation))
+        assert (explanation.status is None) <= (explanation.rule is not None)
+
+
 def escapes(data: bytes) -> None:
     """Check that text is decoded or an error of the client."""
     with suppress(MalformedRequestError, ValueError):
@@ -184,7 +260,6 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         target.__name__: target
         for target in (
             head,
-            whole,
             connection,
             authorization,
             request,
@@ -193,6 +268,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             json,
             media,
             coding,
+            accept,
+            explained,
             escapes,
             forwarded,
         )

@@ -44,7 +44,7 @@ async def test_a_peer_that_is_gone(
     _, writer = await asyncio.open_connection(sock=theirs)
     writer.write_eof()
     await eventually(lambda: protocol.has_eof)
-    lingering = LingeringTransport(transport, linger=1.0, must_abort=lambda: False)
+    lingering = LingeringTransport(transport, linger=1.0)
     lingering.abort_when_gone()
     skip(LOOK_INTERVAL)
     await asyncio.sleep(0)  # what is due runs
@@ -60,7 +60,7 @@ async def test_a_connection_that_ends_is_not_looked_at() -> None:
     """A connection that is closing in another way is left alone."""
     ours, theirs = accepted()
     transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(Protocol, ours)
-    lingering = LingeringTransport(transport, linger=1.0, must_abort=lambda: False)
+    lingering = LingeringTransport(transport, linger=1.0)
     lingering.abort_when_gone()
     transport.close()
     theirs.close()

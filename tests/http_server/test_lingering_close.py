@@ -21,7 +21,7 @@ async def test_a_peer_that_has_reset_is_no_fault() -> None:
     transport, _ = await asyncio.get_running_loop().connect_accepted_socket(Protocol, ours)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     theirs.close()
-    lingering = LingeringTransport(transport, linger=1.0, must_abort=lambda: False)
+    lingering = LingeringTransport(transport, linger=1.0)
     lingering.close()
     assert lingering.is_closing()
     async with asyncio.timeout(20):

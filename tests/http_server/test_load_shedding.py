@@ -200,8 +200,8 @@ async def test_who_does_not_read_is_not_answered_for_ever() -> None:
         while not scene.app.seen:
             await client.send(post(body=b"a=b"))
             await scene.pass_time(0)
-        await scene.pass_time(WHOLE + 1)
-        await eventually(lambda: not scene.connections)
+        while scene.connections:  # its system may have taken a little more at first
+            await scene.pass_time(WHOLE + 1)
 
 
 @on_skipping_loop
@@ -215,8 +215,10 @@ async def test_who_does_not_read_holds_no_place() -> None:
     ):
         one.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport both ways
         await one.send(post("/parts", body=b"1"))
-        await eventually(lambda: any(each.flow.write_paused for each in scene.connections))
-        assert len(scene.listener._server.server_state.tasks) == 1  # the answer is not out
+        await eventually(
+            lambda: any(not each.transport.writable.is_set() for each in scene.connections)
+        )
+        assert len(scene.listener._state.tasks) == 1  # the answer is not out
         assert (await other.ask(post(body=b"2"))).body == b"2"
         assert room.begun == 0
 
@@ -238,29 +240,28 @@ async def test_a_call_after_head_has_its_body() -> None:
 # Whose answer it is
 
 
-@pytest.mark.parametrize("name", ["X-Request-Id", "x-request-id"])
-async def test_the_identity_is_kept(name: str) -> None:
+async def test_the_identity_is_kept() -> None:
     """A request id that is a UUID is in the answer, in every place."""
     identity = str(uuid.uuid4())
-    shed = answered(f"POST\r\n{name}: {identity}\r\n\r\n".encode())
+    shed = answered(identity)
     assert shed == ANSWER.replace(NOBODY.encode(), identity.encode())
 
 
 @pytest.mark.parametrize("value", ["", "canary", NOBODY + "0"])
 async def test_no_other_text_is_given_back(value: str) -> None:
     """Without a UUID each answer has a new one."""
-    answers = {answered(f"POST\r\nX-Request-Id: {value}\r\n\r\n".encode()) for _ in range(2)}
+    answers = {answered(value) for _ in range(2)}
     assert len(answers) == 2
     for answer in answers:
         identity = answer.split(b"X-Request-Id: ")[1][:36].decode()
         assert str(uuid.UUID(identity)) == identity != NOBODY
 
 
-def answered(request: bytes) -> bytes:
-    """Return the answer to `request`, and leave no line to be written later."""
+def answered(value: str) -> bytes:
+    """Return the answer to a request with this X-Request-Id, and leave no line behind."""
     shed = LoadShedding(Room().is_full, ANSWER)
     try:
-        return shed.respond(request)
+        return shed.respond([(b"x-request-id", value.encode())])
     finally:
         shed.report()
 
@@ -273,11 +274,11 @@ def test_those_of_a_second_have_one_line() -> None:
     shed = LoadShedding(Room().is_full, ANSWER)
     with recorded() as log, VirtualLoop() as loop:
         for _ in range(3):
-            loop.call_soon(shed.respond, b"")
+            loop.call_soon(shed.respond, ())
         loop.advance(0.9)
         assert "calls refused" not in log.text
         loop.advance(5)
-        loop.call_soon(shed.respond, b"")
+        loop.call_soon(shed.respond, ())
         loop.settle()
         shed.report()
         loop.advance(5)

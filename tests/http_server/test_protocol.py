@@ -13,7 +13,8 @@ import pytest
 import trustme
 from starlette.types import Receive, Scope, Send
 
-from sidecar.http_server.connection import MAX_CHUNKS, REFUSAL, RefusedError
+from sidecar.http_server.http1.chunked_body import MAX_CHUNKS
+from sidecar.http_server.http1.refusal import REFUSAL, RefusedError
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
 from sidecar.http_server.load_shedding import LoadShedding
@@ -209,7 +210,7 @@ class Scene:
     @property
     def connections(self) -> set[Any]:
         """The connections that there are."""
-        return self.listener._server.server_state.connections
+        return self.listener._state.connections
 
     def are_ending(self, ending: int) -> bool:
         """Whether so many connections, and no more, are ending."""
@@ -781,7 +782,7 @@ async def test_who_does_not_read_is_given_up(count: int) -> None:
         await scene.app.held.acquire()
         await scene.pass_time(WHOLE + 1)
         await eventually(lambda: not scene.connections)
-        await eventually(lambda: not scene.listener._server.server_state.tasks)
+        await eventually(lambda: not scene.listener._state.tasks)
 
 
 @on_each_loop
@@ -795,7 +796,7 @@ async def test_who_reads_in_time_goes_on() -> None:
         assert len((await one.answer()).body) == LARGE
         assert (await one.answer()).body == b"/next"
         (protocol,) = scene.connections
-        assert protocol._lingering._unread is None
+        assert protocol.transport._unread is None
 
 
 @on_skipping_loop
@@ -970,7 +971,10 @@ async def no_app(_scope: Scope, receive: Receive, send: Send) -> None:
 async def test_an_application_that_does_not_start_is_told() -> None:
     """A listener whose application cannot start raises, and serves nothing."""
     bound = sockets.listen(Address("127.0.0.1", 0))
-    with closing(bound), pytest.raises(RuntimeError, match="the application did not start"):
+    with (
+        closing(bound),
+        pytest.raises(RuntimeError, match="the application did not complete its startup"),
+    ):
         await HttpListener(no_app, bound, grace=1).start()
 
 

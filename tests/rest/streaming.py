@@ -1,27 +1,32 @@
 """The REST application over a real socket, with a service of streams behind the interceptors."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from google.api.http_pb2 import HttpRule
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from starlette.applications import Starlette
 
+from sidecar import logs
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.in_process import InProcessChannel
 from sidecar.interceptors.admission import Admission
+from sidecar.interceptors.call_span import CallSpan
 from sidecar.interceptors.error_boundary import ErrorBoundary
 from sidecar.process import sockets
 from sidecar.rest import app as rest_app
 from sidecar.rest.access_log import AccessLog
 from sidecar.rest.problem_documents import Renderer
 from sidecar.settings.types import Address
+from sidecar.spans import Tracer
 from sidecar.transcoding import Options, Transcoder
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
@@ -41,13 +46,15 @@ HttpBody = GetMessageClass(SERVICE.methods_by_name["Read"].output_type)
 # As large as a chunk that sockets like.
 PIECE = b"x" * 65_536
 LARGE = PIECE.decode()
+ENDLESS = frozenset({"endless", "stubborn"})
 
 
 class Service:
     """The handler of every method. The name in the request says what it does.
 
-    "two" yields two messages, "fail" fails after two; "wait" waits after one, "hold" before one,
-    and "endless" never stops. A unary method answers at once.
+    "two" yields two messages; "fail" fails after two, "fail at once" before one, and "deny" ends
+    with PERMISSION_DENIED; "wait" waits after one, "hold" before one; "stubborn" waits after each,
+    and goes on when it is cancelled; "endless" never stops. A unary method answers at once.
     """
 
     def __init__(self) -> None:
@@ -68,20 +75,28 @@ class Service:
     async def _stream(self, name: str, context: Any) -> AsyncIterator[Message]:
         is_content = "files" in dict(context.invocation_metadata()).get("x-kind", "")
         try:
+            if name == "fail at once":
+                raise ValueError("canary")
             if name == "hold":
                 self.waiting.release()
                 await self.release.wait()
-            for number in range(2**30 if name == "endless" else 2):
+            for number in range(2 if name not in ENDLESS else 2**30):
                 self.written += 1
                 if is_content:
                     yield HttpBody(content_type="text/x", data=PIECE)
                 else:
                     yield Receipt(name=LARGE if name == "endless" else str(number))
+                if name == "stubborn":
+                    self.waiting.release()
+                    with suppress(asyncio.CancelledError):
+                        await self.release.wait()
                 if name == "wait":
                     self.waiting.release()
                     await self.release.wait()
             if name == "fail":
                 raise ValueError("canary")
+            if name == "deny":
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "canary")
         finally:
             self.left.release()
 
@@ -128,9 +143,10 @@ class Scene:
     address: Address
     clients: list[Client] = field(default_factory=list)
 
-    async def connect(self, request: bytes) -> Client:
+    async def connect(self, request: bytes, tls: ssl.SSLContext | None = None) -> Client:
         """Connect, and send a request. The connection is reset with the end of the scene."""
-        client = Client(*await asyncio.open_connection(self.address.host, self.address.port))
+        host, port = self.address.host, self.address.port
+        client = Client(*await asyncio.open_connection(host, port, ssl=tls))
         self.clients.append(client)
         client.writer.write(request)
         return client
@@ -138,7 +154,12 @@ class Scene:
     @property
     def connections(self) -> set[Any]:
         """The connections that there are."""
-        return self.listener._server.server_state.connections
+        return self.listener._state.connections
+
+    async def is_unread(self) -> None:
+        """Wait until the one connection takes no more, because its client does not read."""
+        (connection,) = self.connections
+        await eventually(lambda: not connection.transport.writable.is_set())
 
     async def is_idle(self) -> None:
         """Wait until nothing is in flight."""
@@ -146,13 +167,22 @@ class Scene:
 
 
 @asynccontextmanager
-async def serving(*, calls: int = 8, streams: int = 8, **limits: float) -> AsyncIterator[Scene]:
-    """Serve, at most so many calls and streams at once."""
+async def serving(
+    *,
+    calls: int = 8,
+    streams: int = 8,
+    tracer: Tracer | None = None,
+    observe: logs.Observe | None = None,
+    tls: ssl.SSLContext | None = None,
+    **limits: float,
+) -> AsyncIterator[Scene]:
+    """Serve, at most so many calls and streams at once, as the process wires the parts."""
     handlers = Service()
     admission = Admission(calls, streams=streams)
-    channel = InProcessChannel(interceptors=(ErrorBoundary(PUBLIC_URL), admission))
+    spans = (CallSpan(),) if tracer else ()
+    channel = InProcessChannel(interceptors=(*spans, ErrorBoundary(PUBLIC_URL), admission))
     channel.add_generic_rpc_handlers((handler_of(handlers.handle, SERVICE),))
-    options = Options(metadata_headers=frozenset({"x-kind"}))
+    options = Options(metadata_headers=frozenset({"x-kind", "last-event-id"}))
     renderer = Renderer(PUBLIC_URL)
     app = Starlette()  # without the pages and the description, which take long to make
     app.router.default = Transcoder(
@@ -162,10 +192,11 @@ async def serving(*, calls: int = 8, streams: int = 8, **limits: float) -> Async
     chosen: Any = {"linger": 0.05, **limits}
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
         listener = HttpListener(
-            AccessLog(app, renderer, 0),
+            AccessLog(app, renderer, 0, tracer=tracer, observe=observe),
             bound,
             grace=20,
             limits=Limits(**chosen),
+            tls=tls,
             load_shedding=shedding,
         )
         await listener.start()

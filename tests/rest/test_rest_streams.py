@@ -152,7 +152,7 @@ async def test_a_client_that_ended_its_side_and_is_gone() -> None:
         await scene.service.waiting.acquire()
         client.writer.write_eof()
         (connection,) = scene.connections
-        await eventually(lambda: bool(connection.conn.has_eof))
+        await eventually(lambda: bool(connection._requests.has_eof))
         skip(LOOK_INTERVAL)
         await asyncio.sleep(0)  # what is due runs
         assert scene.admission.counts.streams == 1
@@ -164,9 +164,25 @@ async def test_a_client_that_ended_its_side_and_is_gone() -> None:
         await scene.is_idle()
 
 
+@on_skipping_loop
+async def test_a_client_that_resets_behind_what_it_sends_too_early() -> None:
+    """A client may send more than is read during a stream; its reset is noticed within 5 s."""
+    async with serving() as scene:
+        client = await scene.connect(ask("/v1/watch/wait") + 4000 * ask("/v1/watch/two"))
+        await client.head()
+        (connection,) = scene.connections
+        await eventually(lambda: not connection.transport._is_reading)
+        reset(client.writer)
+        await eventually(lambda: is_gone(connection))
+        assert scene.admission.counts.streams == 1
+        skip(LOOK_INTERVAL)
+        await scene.service.left.acquire()
+        await scene.is_idle()
+
+
 def is_gone(connection: Any) -> bool:
     """Whether the system knows that the peer of `connection` is gone."""
-    accepted = connection.transport.get_extra_info("socket")
+    accepted = connection.transport.socket
     return bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 7)
 
 
@@ -177,7 +193,7 @@ async def test_a_slow_client_slows_the_service() -> None:
         client = await scene.connect(ask("/v1/files/endless"))
         await client.head()
         (connection,) = scene.connections
-        await eventually(lambda: bool(connection.flow.write_paused))
+        await eventually(lambda: not connection.transport.writable.is_set())
         for _ in range(200):
             await asyncio.sleep(0)  # A turn of the loop, in which the handler could write.
         assert scene.service.written * len(PIECE) < BUFFERS
@@ -201,7 +217,7 @@ async def test_the_system_asks_whether_a_peer_is_there() -> None:
         await scene.connect(ask("/v1/watch/wait"))
         await scene.service.waiting.acquire()
         (connection,) = scene.connections
-        accepted = connection.transport.get_extra_info("socket")
+        accepted = connection.transport.socket
         assert {name: accepted.getsockopt(*name) for name in KEEP_ALIVE} == KEEP_ALIVE
 
 

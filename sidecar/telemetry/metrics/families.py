@@ -40,6 +40,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "karmo_sidecar_phase": _gauge("1 for the phase of the process, else 0.", "phase"),
         "karmo_sidecar_calls_in_flight": _gauge("Calls in flight, of both protocols."),
         "karmo_sidecar_calls_in_flight_limit": _gauge("The limit of calls in flight."),
+        "karmo_sidecar_streams_open": _gauge("Open streams of services, of both protocols."),
+        "karmo_sidecar_streams_limit": _gauge("The limit of open streams."),
         "karmo_sidecar_connections_open": _gauge("Open connections.", "listener"),
         "karmo_sidecar_connections_idle": _gauge(
             "Open connections that wait for their clients.", "listener"

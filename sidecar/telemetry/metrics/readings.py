@@ -27,6 +27,8 @@ def readings_of(counts: Counts) -> Iterator[Reading]:
         yield Reading(f"{_PREFIX}phase", phase == counts.phase, (phase,))
     yield Reading(f"{_PREFIX}calls_in_flight", counts.calls.in_flight)
     yield Reading(f"{_PREFIX}calls_in_flight_limit", counts.calls.limit)
+    yield Reading(f"{_PREFIX}streams_open", counts.calls.streams)
+    yield Reading(f"{_PREFIX}streams_limit", counts.calls.streams_limit)
     for name, listener in counts.http.items():
         yield from _of_listener(name, listener)
     if counts.throttle is not None:

@@ -140,7 +140,7 @@ class _HttpSpan(_Span):
     """The server span of an HTTP request."""
 
     def end(self, notes: Notes) -> None:
-        """End it with the status and the route."""
+        """End it with the status and the route. A stream that failed in band is an error too."""
         status = int(notes["status"] or 0)
         attributes: dict[str, Any] = {"http.response.status_code": status}
         route = notes.get("route")
@@ -148,7 +148,10 @@ class _HttpSpan(_Span):
             self._span.update_name(f"{_name_of(str(notes['method']))} {route}")
             attributes["http.route"] = route
         is_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        self._end(attributes, notes, error=str(status) if is_error else None)
+        # Of a stream that has begun: it may fail after its status was sent.
+        code = str(notes.get("code"))
+        error = code if code in _SERVER_ERRORS else None
+        self._end(attributes, notes, error=str(status) if is_error else error)
 
 
 class _RpcSpan(_Span):

@@ -90,17 +90,18 @@ _LINE_ENDS = (
     (b"\xe2\x80\xa8", b"\\u2028"),
     (b"\xe2\x80\xa9", b"\\u2029"),
 )
+# nginx would hold items back until it has many.
+_UNBUFFERED = MappingProxyType({"X-Accel-Buffering": "no"})
 _ARRAY = Framing(item=_element, failure=_last_element, end=b"]", empty=b"[]")
 _CONTENT = Framing(item=lambda _number, content: content, failure=None)
 _FRAMINGS: Mapping[str, Framing] = MappingProxyType(
     {
-        NDJSON: Framing(item=_line, failure=_last_line),
+        NDJSON: Framing(item=_line, failure=_last_line, headers=_UNBUFFERED),
         EVENT_STREAM: Framing(
             item=_event,
             failure=_last_event,
             keep_alive=b": keep-alive\n\n",
-            # nginx would hold events back until it has many.
-            headers={"X-Accel-Buffering": "no"},
+            headers=_UNBUFFERED,
             is_numbered=True,
         ),
     }

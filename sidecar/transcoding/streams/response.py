@@ -99,7 +99,8 @@ class StreamResponse(Response):
     """The response to a call that has had its first message.
 
     The scope holds the number of messages so far as `transcoding.messages`, and in the end the
-    name of the status code as `transcoding.code`: CANCELLED if the client has left.
+    name of the status code as `transcoding.code`: CANCELLED if the client has left, and INTERNAL
+    if the stream cannot be sent.
     """
 
     def __init__(self, streamer: Streamer, stream: _Stream) -> None:
@@ -126,12 +127,15 @@ class StreamResponse(Response):
         status = Status()
         try:
             await self._send_items(scope, body)
-        except ClientDisconnectedError:
+        except (ClientDisconnectedError, OSError):  # OSError: servers may tell by it (ASGI 2.4)
             return
         except grpc.aio.AioRpcError as error:
             status = read_status(error)
         except ResponseError as error:
             _LOG.error("a response at %s cannot be sent: %s", scope["transcoding.route"], error)
+            status = Status(code=code_pb2.INTERNAL)
+        except Exception:  # noqa: BLE001 - a fault of ours; its text must not leave the process
+            _LOG.exception("a stream at %s failed", scope["transcoding.route"])
             status = Status(code=code_pb2.INTERNAL)
         scope["transcoding.code"] = code_pb2.Code.Name(status.code)
         if status.code != code_pb2.OK:

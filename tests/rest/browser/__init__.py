@@ -1,7 +1,9 @@
-"""Runs Chromium and axe-core, which npm installs from the lock file, on pages."""
+"""Runs Chromium and axe-core, which npm installs from the lock file, on pages and streams."""
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 from tests.sidecar_process import find_tool, printed, run
 from tests.third_party import install_npm
@@ -15,7 +17,19 @@ async def faults_of(*urls: str) -> list[str]:
     Without Node.js, npm or Chromium the calling test is skipped, or fails if the environment has
     CI=true. Raises ToolError if a tool fails.
     """
+    return await _run("check.mjs", *urls)
+
+
+async def events_of(origin: str, *streams: str) -> list[Any]:
+    """Return what a page at `origin` sees of event streams, each a number of messages and a path.
+
+    Without the tools it does what `faults_of` does.
+    """
+    return [json.loads(line) for line in await _run("events.mjs", origin, *streams)]
+
+
+async def _run(script: str, *arguments: str) -> list[str]:
     chromium = find_tool("chromium")
     node = await asyncio.to_thread(install_npm, _HERE)
-    checked = await run(node, _HERE / "check.mjs", chromium, *urls)
-    return printed(checked).splitlines()
+    ended = await run(node, _HERE / script, chromium, *arguments)
+    return printed(ended).splitlines()

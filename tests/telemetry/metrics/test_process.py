@@ -20,7 +20,7 @@ from sidecar import logs
 from sidecar.auth_api.transport.connection import CloseReason
 from sidecar.grpc_server.server import GrpcCounts
 from sidecar.http_server.counts import Refusal
-from sidecar.interceptors.admission import Admission
+from sidecar.interceptors.admission import Admission, AdmissionCounts
 from sidecar.log_writer import DropCause, LogWriter
 from sidecar.process.drain import Phase
 from sidecar.telemetry.counts import Counts
@@ -130,6 +130,19 @@ async def test_a_file_with_two_uses_has_one_series(tmp_path: Path) -> None:
     assert sample.labels == {"listener": "grpc", "file": str(files.certificate)}
 
 
+COUNTS = Counts(
+    phase=Phase.SERVING,
+    calls=Admission(1, streams=1).counts,
+    http={},
+    grpc=GrpcCounts(calls=0, waiting=0, evicted=0),
+    auth_api=None,
+    throttle=None,
+    sharing=None,
+    certificates=(),
+    log_lines_dropped=dict.fromkeys(DropCause, 0),
+)
+
+
 def test_a_date_that_cannot_be_read_is_absent() -> None:
     """A certificate without a readable date has no reading: 0 would be a date."""
     end = datetime(2040, 1, 1, tzinfo=UTC)
@@ -142,19 +155,18 @@ def test_a_date_that_cannot_be_read_is_absent() -> None:
         is_early=False,
     )
     unread = replace(read, listener="rest", not_before=None, not_after=None, days_left=None)
-    counts = Counts(
-        phase=Phase.SERVING,
-        calls=Admission(1, streams=1).counts,
-        http={},
-        grpc=GrpcCounts(calls=0, waiting=0, evicted=0),
-        auth_api=None,
-        throttle=None,
-        sharing=None,
-        certificates=(unread, read),
-        log_lines_dropped=dict.fromkeys(DropCause, 0),
-    )
+    counts = replace(COUNTS, certificates=(unread, read))
     ends = [reading for reading in readings_of(counts) if reading.name == NOT_AFTER]
     assert ends == [Reading(NOT_AFTER, end.timestamp(), ("grpc", "tls.crt"))]
+
+
+def test_open_streams_are_shown_beside_their_limit() -> None:
+    """An operator sees how near the open streams are to their limit, apart from the calls."""
+    calls = AdmissionCounts(in_flight=1, limit=2, streams=3, streams_limit=4, watches=5, refused=6)
+    values = {name: value for name, value, _ in readings_of(replace(COUNTS, calls=calls))}
+    assert values["karmo_sidecar_calls_in_flight"] == 1
+    assert values["karmo_sidecar_streams_open"] == 3
+    assert values["karmo_sidecar_streams_limit"] == 4
 
 
 async def test_no_tls_has_no_date() -> None:

@@ -60,8 +60,12 @@ EXPLAINER = EXPLAINERS[OPTIONS[0]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a transcoder did with a request; for a call `message` is JSON."""
+    """What a transcoder did with a request; for a call `message` is JSON.
 
+    `route` is the template of the rule that took it.
+    """
+
+    route: str | None = None
     status: int | None = None
     detail: str = ""
     violations: tuple[Violation, ...] = ()
@@ -84,17 +88,18 @@ class Server:
         self._handler.calls.clear()
         self._errors.clear()
         answer = await exchange_of(case).run(self._transcoder)
+        taken = Verdict(route=answer.scope.get("transcoding.route"))
         if self._handler.calls:
             (call,) = self._handler.calls
-            return Verdict(method=call.method, message=call.message)
+            return replace(taken, method=call.method, message=call.message)
         match self._errors:
             case [RequestError() as error]:
-                return Verdict(
-                    status=error.status, detail=error.detail, violations=error.violations
+                return replace(
+                    taken, status=error.status, detail=error.detail, violations=error.violations
                 )
             case [Status()]:  # no error of a request: Fail was called, and failed
-                return Verdict(method="Fail")
-        return Verdict(status=answer.status)
+                return replace(taken, method="Fail")
+        return replace(taken, status=answer.status)
 
     def _render(self, _request: Request, error: RequestError | Status) -> Response:
         self._errors.append(error)
@@ -120,11 +125,13 @@ def exchange_of(case: Case) -> Exchange:
 def told(explanation: Explanation) -> Verdict:
     """Return the verdict in an explanation. Its message is made of the bindings alone."""
     rule = explanation.rule
+    route = rule.template.text if rule else None
     if explanation.status is None:
         assert rule
         message = rebuilt(explanation.bindings, rule.method)
-        return Verdict(method=rule.method.name, message=message)
+        return Verdict(route=route, method=rule.method.name, message=message)
     return Verdict(
+        route=route,
         status=explanation.status,
         detail=explanation.detail,
         violations=explanation.violations,
@@ -360,6 +367,50 @@ async def test_the_application_around_the_transcoder() -> None:
     assert (page.status, page.rule, page.headers, page.is_refused) == (200, None, {}, False)
     call = await explainer.explain(request("GET /other"))
     assert (call.status, call.rule) == (None, explainer.rules[0])
+
+
+STREAMS = service(
+    method("Watch", HttpRule(get="/v1/watch/{name}"), streams="server"),
+    method("Feed", post("/v1/feed"), streams="client"),
+    method("Talk", HttpRule(get="/v1/talk/{name}"), streams="client server"),
+    method("Again", HttpRule(get="/v1/watch/{theme}"), streams="client"),  # never reached
+    method("Get", HttpRule(get="/v1/{name=**}")),
+    method("Do", HttpRule(post="/v1/{name=**}", body="*")),
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "accept", "taken_by", "status"),
+    [
+        ("GET /v1/watch/a", "", "Watch", None),
+        ("HEAD /v1/watch/a", "", "Watch", None),
+        ("GET /v1/watch/a", "text/event-stream", "Watch", None),
+        ("GET /v1/watch/a", "text/html", "Watch", 406),
+        ("GET /v1/watch/a?nope=1", "", "Watch", 400),
+        ("POST /v1/feed", "", "Feed", 501),
+        ("GET /v1/feed", "", "Get", None),
+        ("GET /v1/talk/a", "text/event-stream", "Talk", 501),
+        ("POST /v1/talk/a", "", "Do", None),
+        ("DELETE /v1/feed", "", None, 405),
+    ],
+)
+async def test_streams(line: str, accept: str, taken_by: str | None, status: int | None) -> None:
+    """A stream of responses is called; one of requests keeps its route, and is refused by it."""
+    explanation = await Explainer({STREAMS: Options()}).explain(request(line, accept=accept))
+    rule = explanation.rule
+    assert (rule and rule.method.name, explanation.status) == (taken_by, status)
+    if status == 501:
+        assert explanation.detail == "This method takes a stream of requests. Call it by gRPC."
+
+
+async def test_all_routes_are_there() -> None:
+    """The rules are all that take requests, also to refuse them; and they can be near a path."""
+    explainer = Explainer({STREAMS: Options()})
+    names = [rule.method.name for rule in explainer.rules]
+    assert names == ["Watch", "Get", "Do", "Feed", "Talk"]
+    alone = Explainer({service(method("Feed", post("/v1/feed"), streams="client")): Options()})
+    explanation = await alone.explain(request("POST /v1/feed/"))
+    assert [near.rule.method.name for near in explanation.nearest] == ["Feed"]
 
 
 def test_a_wrong_schema() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from google.api.http_pb2 import HttpRule
 
 from sidecar.transcoding import Options, Violation
@@ -36,11 +37,19 @@ def test_list_routes() -> None:
     ]
 
 
-def test_a_stream_is_listed_as_one() -> None:
-    """The response of a method with a stream of responses is shown as a stream."""
-    library = service(method("Watch", streams="server"))
+@pytest.mark.parametrize(
+    ("streams", "cells"),
+    [
+        ("server", "-     stream of shelf"),
+        ("client", "stream of -  501"),
+        ("client server", "stream of -  501"),
+    ],
+)
+def test_a_stream_is_listed_as_one(streams: str, cells: str) -> None:
+    """A stream is shown as one; with a stream of requests the response is 501."""
+    library = service(method("Watch", streams=streams))
     rule = replace(RULES[0], method=library.methods_by_name["Watch"])
-    assert list(list_routes([rule]))[1].endswith("library.v1.Library/Watch  -     stream of shelf")
+    assert list(list_routes([rule]))[1].endswith(f"library.v1.Library/Watch  {cells}")
 
 
 def test_what_is_not_served_is_listed_as_such() -> None:

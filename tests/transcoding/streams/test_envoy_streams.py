@@ -1,6 +1,8 @@
 """Streams through this transcoder and through Envoy's, in front of the same service."""
 
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -10,7 +12,7 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 
 from sidecar.transcoding import Transcoder
-from tests.transcoding.asgi import Wire
+from tests.transcoding.asgi import Wire, with_body
 from tests.transcoding.envoy import envoy
 from tests.transcoding.library import image
 from tests.transcoding.serving import handler_of
@@ -36,16 +38,33 @@ OPTIONS: Mapping[str, Mapping[str, bool]] = {
 }
 # Without what Envoy refuses to serve: a part of each message.
 SCHEMA = image(*(method for method in METHODS if method.name != "Name"))
-# Without messages, with two, and failures before and after a message. By path: what Envoy
-# answers is also ours, or how ours differs.
-PATHS = {
-    "/v1/watch/0": "same",
-    "/v1/watch/2": "same",
-    "/v1/watch/0-fail": "status",
-    "/v1/watch/1-fail": "more",
-    "/v1/files/2": "same",
-    "/v1/files/2-fail": "less",
+# Without messages, with few, many and large ones, and failures before and after a message. By
+# method, path, and theme of the messages: what Envoy answers is also ours, or how ours differs.
+REQUESTS = {
+    ("GET", "/v1/watch/0", ""): "same",
+    ("GET", "/v1/watch/2", ""): "same",
+    ("GET", "/v1/watch/500", ""): "same",
+    ("GET", "/v1/watch/3", "large"): "same",
+    ("GET", "/v1/watch/6", "odd"): "same items",
+    ("GET", "/v1/watch/0-fail", ""): "status",
+    ("GET", "/v1/watch/1-fail", ""): "more",
+    ("POST", "/v1/search", ""): "same",
+    ("GET", "/v1/files/1", "content"): "same",
+    ("GET", "/v1/files/2", "content"): "same",
+    ("GET", "/v1/files/500", "content"): "same",
+    ("GET", "/v1/files/0-fail", "content"): "status",
+    ("GET", "/v1/files/2-fail", "content"): "less",
 }
+SEARCH = b'{"name":"2"}'
+# Text that ends a line for some readers, and what JSON escapes; numbers at their limits; bytes.
+ODD: Sequence[Mapping[str, Any]] = (
+    {"name": 'a\r\nb\u0085\u2028\u2029\t"\\\0'},
+    {"name": "\U0001f600é\ufeff", "tags": ["", "data: x\n\nid: 9"]},
+    {"copies": 2**63 - 1, "pages": -(2**31)},
+    {"cover": bytes(range(256)), "mood": 2},
+    {"shelf": {"name": "[", "theme": "]"}},
+    {"mood": 7, "lent": True},
+)
 
 
 async def answer(request: Any, context: Context) -> AsyncIterator[Message]:
@@ -54,8 +73,10 @@ async def answer(request: Any, context: Context) -> AsyncIterator[Message]:
     for number in range(int(count)):
         if request.theme == "content":
             yield HttpBody(content_type="text/x", data=b"%d;" % number)
+        elif request.theme == "odd":
+            yield Receipt(**ODD[number])
         else:
-            yield Receipt(name=f"é{number}")
+            yield Receipt(name=f"é{number}" * (20_000 if request.theme else 1))
     if fails:
         await context.abort(StatusCode.NOT_FOUND, "none such")
 
@@ -63,6 +84,35 @@ async def answer(request: Any, context: Context) -> AsyncIterator[Message]:
 def data_of(body: bytes, framing: str) -> list[str] | bytes:
     """Return the data of events, because Envoy has no ids; any other body as it is."""
     return [event.data for event in read_events(body)] if framing == EVENTS else body
+
+
+async def ask_envoy(
+    client: httpx2.AsyncClient, method: str, path: str, theme: str
+) -> httpx2.Response:
+    """Return the response of an Envoy."""
+    body = SEARCH if method == "POST" else None
+    headers = {"Content-Type": ARRAY} if body else None
+    query = {"theme": theme} if theme else None
+    return await client.request(method, path, content=body, headers=headers, params=query)
+
+
+async def ask_ours(app: Transcoder, framing: str, method: str, path: str, theme: str) -> Wire:
+    """Return the response of our transcoder."""
+    exchange = get(path, framing)
+    if method == "POST":
+        exchange = with_body(SEARCH, path=path, headers=exchange.headers)
+    wire = Wire(replace(exchange, query=f"theme={theme}".encode() if theme else b""))
+    await wire.serve(app)
+    return wire
+
+
+def items_of(data: list[str] | bytes) -> list[Any]:
+    """Return the items of an array or of lines, or those in the data of events."""
+    if isinstance(data, list):
+        return [json.loads(text) for text in data]
+    if data.startswith(b"["):
+        return list(json.loads(data))
+    return [json.loads(line) for line in data.split(b"\n")[:-1]]
 
 
 def begins_with(own: list[str] | bytes, other: list[str] | bytes) -> bool:
@@ -87,16 +137,15 @@ async def test_beside_envoy(framing: str) -> None:
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         ):
             ours = Transcoder([STREAMS], channel)
-            for path, expected in PATHS.items():
-                query = "theme=content" if "files" in path else ""
-                theirs = await client.get(path, params=query)
-                wire = Wire(get(path, framing))
-                wire.scope["query_string"] = query.encode()
-                await wire.serve(ours)
-                assert (path, wire.answer.status) == (path, theirs.status_code)
+            for sent, expected in REQUESTS.items():
+                theirs = await ask_envoy(client, *sent)
+                wire = await ask_ours(ours, framing, *sent)
+                assert (sent, wire.answer.status) == (sent, theirs.status_code)
                 own, other = data_of(wire.answer.body, framing), data_of(theirs.content, framing)
                 if expected == "same":
-                    assert (path, own) == (path, other)
+                    assert (sent, own) == (sent, other)
+                elif expected == "same items":
+                    assert items_of(own) == items_of(other)
                 elif expected == "more":
                     assert begins_with(own, other)
                     assert b"none such" in wire.answer.body

@@ -14,6 +14,7 @@ from tests.transcoding.streams.event_stream import Event, read_events
 
 ARRAY, LINES, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
 VENDOR = "application/vnd.example+json"
+NO_BUFFER = {"X-Accel-Buffering": "no"}
 PROBLEM = {"title": "é\r\n\u0085\u2028\u2029", "status": 500}
 
 
@@ -59,10 +60,17 @@ def test_content_has_no_form_for_a_problem() -> None:
 
 
 @pytest.mark.parametrize("media_type", [ARRAY, LINES, None])
-def test_only_events_have_more(media_type: str | None) -> None:
-    """Only events have something to send between messages, and a header field of their own."""
-    framing = framing_of(media_type)
-    assert (framing.keep_alive, dict(framing.headers)) == (b"", {})
+def test_only_events_have_comments(media_type: str | None) -> None:
+    """Only events have something to send between messages."""
+    assert framing_of(media_type).keep_alive == b""
+
+
+@pytest.mark.parametrize(
+    ("media_type", "expected"), [(ARRAY, {}), (LINES, NO_BUFFER), (EVENTS, NO_BUFFER), (None, {})]
+)
+def test_proxies_do_not_hold_items_back(media_type: str | None, expected: dict[str, str]) -> None:
+    """Lines and events are for readers that take one at a time, so nginx is told not to wait."""
+    assert dict(framing_of(media_type).headers) == expected
 
 
 def test_a_comment_is_no_event() -> None:
@@ -71,7 +79,6 @@ def test_a_comment_is_no_event() -> None:
     assert framing.keep_alive
     body = framing.item(1, b"{}") + framing.keep_alive + framing.item(2, b"[]")
     assert read_events(body) == [Event(data="{}", id="1"), Event(data="[]", id="2")]
-    assert dict(framing.headers) == {"X-Accel-Buffering": "no"}
 
 
 # With everything that some reader takes for the end of a line.

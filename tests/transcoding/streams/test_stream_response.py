@@ -12,6 +12,7 @@ from grpc import StatusCode
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from sidecar.in_process import InProcessChannel
 from sidecar.transcoding import Transcoder
 from sidecar.transcoding.streams.body_writer import MAX_HELD
 from sidecar.transcoding.streams.response import KEEP_ALIVE
@@ -72,7 +73,7 @@ async def test_messages(serve: Serve, accept: str) -> None:
     answer = wire.answer
     assert (answer.status, is_ended(wire)) == (200, True)
     assert items_of(answer.body, accept) == [receipt("a"), receipt("é\u2028")]
-    assert answer.headers.pop("x-accel-buffering", "") == ("no" if accept == EVENTS else "")
+    assert answer.headers.pop("x-accel-buffering", "") == ("" if accept == ARRAY else "no")
     assert answer.headers == {"content-type": accept, "vary": "Accept"}
     assert answer.scope["transcoding.route"] == "/v1/watch/{name}"
     assert OK.items() <= answer.scope.items()
@@ -301,6 +302,66 @@ async def test_bytes_that_are_no_message() -> None:
         transcoder = Transcoder([STREAMS], channel, render_error=render)
         answer = await get().run(transcoder)
     assert names_in(answer.body) == ["a", "13"]
+
+
+class BuggyCall:
+    """A call with a stream of one message, after which it raises what no caller expects."""
+
+    def __init__(self) -> None:
+        self._messages = [Receipt(name="a")]
+
+    async def read(self) -> Message:
+        """Return the message; raise after it."""
+        if not self._messages:
+            raise LookupError("canary")
+        return self._messages.pop()
+
+    def cancel(self) -> bool:
+        """Say that it has ended."""
+        return False
+
+
+class BuggyStreams(InProcessChannel):
+    """A channel whose streams are buggy calls."""
+
+    def unary_stream(self, *_arguments: Any, **_options: Any) -> Any:
+        """Return a callable that starts one."""
+        return lambda *_arguments, **_options: BuggyCall()
+
+
+@pytest.mark.parametrize("accept", FRAMINGS)
+async def test_a_fault_of_ours_is_told_in_band(
+    accept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that an unexpected error ends has INTERNAL as its last item, and as its code."""
+    wire = Wire(get(accept=accept))
+    await wire.serve(Transcoder([STREAMS], BuggyStreams(), render_error=render))
+    problem = {"code": 13, "message": "", "details": []}
+    assert items_of(wire.answer.body, accept) == [receipt("a"), problem]
+    assert is_ended(wire)
+    assert wire.scope["transcoding.code"] == "INTERNAL"
+    assert [record.getMessage() for record in caplog.records] == [
+        "a stream at /v1/watch/{name} failed"
+    ]
+
+
+async def test_a_server_that_tells_by_an_error_that_the_client_has_left(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server may raise OSError in `send`: it is no fault, and the call is cancelled."""
+    silent, wire = Silent(1), Wire(get())
+
+    async def send(message: Any) -> None:
+        wire.sent.append(message)
+        if message["type"] == "http.response.body":
+            raise BrokenPipeError
+
+    app = await serve(silent.serve, library=STREAMS)
+    async with asyncio.timeout(GUARD):
+        await app(wire.scope, wire._receive, send)
+        await silent.cancelled.wait()
+    assert (len(wire.sent), wire.scope["transcoding.code"]) == (2, "CANCELLED")
+    assert caplog.records == []
 
 
 RENDERED: Mapping[str, tuple[Response, object]] = {

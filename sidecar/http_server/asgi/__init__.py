@@ -1,0 +1,1 @@
+"""An ASGI application as the HTTP listener serves it: its lifespan, and its requests."""

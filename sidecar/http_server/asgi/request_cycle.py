@@ -1,0 +1,148 @@
+"""One HTTP request and its response, for an ASGI application (HTTP, specification 2.3)."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from starlette.types import ASGIApp, Message, Scope
+
+from sidecar import logs
+from sidecar.http_server.http1.refusal import REFUSAL, RefusedError
+from sidecar.http_server.http1.response_writer import CONTINUE, FAILED, ResponseWriter
+from sidecar.http_server.lingering_close import LingeringTransport
+
+
+class Connection(Protocol):
+    """What a request needs of its connection."""
+
+    transport: LingeringTransport
+
+    def is_last(self) -> bool:
+        """Return whether the connection ends with this response."""
+
+    def response_complete(self, *, closes: bool) -> None:
+        """Go on after a response. `closes`: the connection must end with it."""
+
+    def close(self) -> None:
+        """End the connection. What was written is still sent."""
+
+
+class RequestCycle:
+    """Gives a request to an application, and its response to the connection.
+
+    If it `expects_continue`, `100 Continue` is sent once the application wants the body and
+    nothing of it has come. `has_begun`: a part of
+    the response is written. `is_complete`: all of it is. `has_whole_body`: so is the request.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        connection: Connection,
+        response: ResponseWriter,
+        *,
+        expects_continue: bool,
+    ) -> None:
+        self.scope = scope
+        self.response = response
+        self.has_begun = self.is_complete = False
+        self.has_whole_body = False
+        self._connection = connection
+        self._transport = connection.transport
+        self._expects_continue = expects_continue
+        self._refusal: RefusedError | None = scope.get(REFUSAL)
+        self._body = b""
+        self._is_disconnected = False
+        self._news = asyncio.Event()
+        self._start: Mapping[str, Any] | None = None
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the response has begun and not ended."""
+        return self.has_begun and not self.is_complete
+
+    @property
+    def unread(self) -> int:
+        """The bytes of the body that the application has not received yet."""
+        return len(self._body)
+
+    # Called by the connection
+
+    def add(self, body: bytes, *, is_last: bool) -> None:
+        """Add a part of the body."""
+        self._body += body
+        self.has_whole_body = is_last
+        if body:
+            self._expects_continue = False
+        self._news.set()
+
+    def refuse(self, refusal: RefusedError) -> None:
+        """Raise `refusal` in the application where it reads the body."""
+        self._refusal = self.scope[REFUSAL] = refusal
+        self._news.set()
+
+    def disconnect(self) -> None:
+        """Tell the application that its client is gone."""
+        self._is_disconnected = True
+        self._news.set()
+
+    async def run(self, app: ASGIApp) -> None:
+        """Serve the request by `app`. An exception becomes a 500, or ends the connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            pass  # by the listener, which stops
+        except Exception as error:  # noqa: BLE001 nobody else would know
+            logs.failure("the application failed", error)
+        if self.is_complete or self._is_disconnected:
+            return
+        if self.has_begun:
+            self._connection.close()  # before its end, so that the client notices
+            return
+        self.response.closes = True
+        self._transport.write(FAILED)
+        self._complete()
+
+    # Called by the application
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or the end of the connection."""
+        if not self._news.is_set() and not self.is_complete:
+            if self._expects_continue:
+                self._expects_continue = False
+                self._transport.write(CONTINUE)
+            self._transport.resume_reading()
+            await self._news.wait()
+        self._news.clear()
+        if self._refusal is not None:
+            raise self._refusal
+        if self.is_complete or self._is_disconnected:
+            return {"type": "http.disconnect"}
+        body, self._body = self._body, b""
+        return {"type": "http.request", "body": body, "more_body": not self.has_whole_body}
+
+    async def send(self, message: Message) -> None:
+        """Write a part of the response. Raises RuntimeError and ValueError for a wrong one."""
+        if not self._transport.writable.is_set():
+            await self._transport.writable.wait()
+        if self._is_disconnected:
+            return
+        if message["type"] == "http.response.start" and self._start is None:
+            self._start = message
+            closes = self._connection.is_last()
+            self.response.start(message["status"], message.get("headers", ()), closes=closes)
+            return
+        if message["type"] != "http.response.body" or self._start is None or self.is_complete:
+            raise RuntimeError(f"{message['type']} is not what comes next in a response")
+        is_last = not message.get("more_body", False)
+        # ASGI lets the head wait for the first part of the body: both are one write.
+        data = self.response.write(message.get("body", b""), is_last=is_last)
+        self.has_begun = True
+        self._transport.write(data)
+        if is_last:
+            self._complete()
+
+    def _complete(self) -> None:
+        self.is_complete = True
+        self._news.set()
+        self._connection.response_complete(closes=self.response.closes)

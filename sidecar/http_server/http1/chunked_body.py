@@ -1,0 +1,84 @@
+"""The chunked transfer coding of a request's body (RFC 9112 section 7.1), read by httptools."""
+
+import httptools
+
+from sidecar.http_server.counts import Refusal
+from sidecar.http_server.http1.refusal import BadHttpError, RefusedError
+
+# Each chunk costs time, however small it is. Clients send far fewer.
+MAX_CHUNKS = 1024
+# Bytes that are no content: sizes, extensions and trailer fields.
+MAX_OVERHEAD = 16 * 1024
+# The parser reads whole messages. The head that the client sent is read elsewhere, more strictly;
+# and one with an Upgrade field would make this parser drop the body.
+_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+# Each chunked body ends so, with trailer fields or without.
+_END = b"\r\n\r\n"
+
+
+class ChunkedBody:
+    """Reads one chunked body. Extensions and trailer fields are dropped.
+
+    A trailer must not become a header field: it comes after all checks of the head (RFC 9110
+    section 6.5.1).
+    """
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(_HEAD)
+        self._content = bytearray()
+        self._chunks = 0
+        self._overhead = 0
+        self._is_new_chunk = False
+        self._tail = b""
+
+    def read(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return the content in `data`, and what comes behind the end of the body.
+
+        Raises RefusedError for a body that is not chunked as the RFC has it, or in too many chunks.
+        """
+        self._content.clear()
+        # The parser does not say where a body ends. So it gets no byte beyond a possible end.
+        data = self._tail + data
+        start, end = len(self._tail), 0
+        while start < len(data) and not self.is_complete:
+            found = data.find(_END, end)
+            end = found + 1 if found >= 0 else len(data)
+            stop = found + len(_END) if found >= 0 else len(data)
+            self._feed(data[start:stop])
+            start = stop
+        self._tail = data[max(start - len(_END) + 1, 0) : start]
+        return bytes(self._content), data[start:]
+
+    def _feed(self, data: bytes) -> None:
+        size = len(self._content)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            raise BadHttpError from None
+        self._overhead += len(data) - (len(self._content) - size)
+        if self._overhead > MAX_OVERHEAD:
+            raise BadHttpError
+        if self._chunks > MAX_CHUNKS:
+            raise RefusedError(
+                Refusal.TOO_MANY_CHUNKS,
+                413,
+                f"The body must not come in more than {MAX_CHUNKS} chunks.",
+            )
+
+    # Called by httptools
+
+    def on_chunk_header(self) -> None:
+        """Note the beginning of a chunk, or of the last one, which is empty."""
+        self._is_new_chunk = True
+
+    def on_body(self, data: bytes) -> None:
+        """Keep the content of a chunk, or of a part of one."""
+        self._content += data
+        self._chunks += self._is_new_chunk
+        self._is_new_chunk = False
+
+    def on_message_complete(self) -> None:
+        """Note the end of the body."""
+        self.is_complete = True

@@ -1,0 +1,75 @@
+"""Reads the requests of one connection, one after the other. Without I/O."""
+
+import re
+
+from sidecar.http_server.http1 import request_head
+from sidecar.http_server.http1.chunked_body import ChunkedBody
+from sidecar.http_server.http1.request_head import RequestHead
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+
+
+class RequestReader:
+    """Reads one request, then `finish` lets it read the next one.
+
+    `head` is that of the request, None before it has come. `is_complete`: its body has come too.
+    `rest` are the bytes that are not read yet.
+    """
+
+    def __init__(self) -> None:
+        self.head: RequestHead | None = None
+        self.is_complete = False
+        self.rest = b""
+        self._left = 0  # bytes of a body with a length
+        self._chunked: ChunkedBody | None = None
+
+    @property
+    def has_part(self) -> bool:
+        """Whether a part of a request is here, and not all of it."""
+        return bool(self.rest) if self.head is None else not self.is_complete
+
+    @property
+    def is_head_method(self) -> bool:
+        """Whether the method of the request is HEAD, whose response has no body.
+
+        Its line may be all that is here (RFC 9110 section 9.3.2).
+        """
+        if self.head is None:
+            return self.rest.startswith(b"HEAD ")
+        return self.head.method == "HEAD"
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the connection."""
+        self.rest += data
+
+    def read_head(self) -> RequestHead | None:
+        """Return the head of the next request, or None if it is not here.
+
+        Raises RefusedError.
+        """
+        lines = _EMPTY_LINES.match(self.rest)
+        if lines:  # RFC 9112 section 2.2
+            self.rest = self.rest[lines.end() :]
+        head = request_head.read(self.rest) if self.rest else None
+        if head is not None:
+            self.head = head
+            self.rest = self.rest[head.size :]
+            self._left = head.length or 0
+            self._chunked = ChunkedBody() if head.length is None else None
+        return head
+
+    def read_body(self) -> bytes:
+        """Return what has come of the body since the last call. Raises RefusedError."""
+        if self._chunked is not None:
+            body, self.rest = self._chunked.read(self.rest)
+            self.is_complete = self._chunked.is_complete
+            return body
+        body, self.rest = self.rest[: self._left], self.rest[self._left :]
+        self._left -= len(body)
+        self.is_complete = self._left == 0
+        return body
+
+    def finish(self) -> None:
+        """Begin with the next request."""
+        self.head = self._chunked = None
+        self.is_complete = False
