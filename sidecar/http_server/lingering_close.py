@@ -45,7 +45,7 @@ class LingeringTransport:
 
     def pause_reading(self) -> None:
         """Let the peer wait with what it sends."""
-        if self._is_reading and not self.is_closing():
+        if not self.is_closing():  # then nothing may stop it
             self._is_reading = False
             self._transport.pause_reading()
 

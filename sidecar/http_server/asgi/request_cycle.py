@@ -106,8 +106,12 @@ class RequestCycle:
     # Called by the application
 
     async def receive(self) -> Message:
-        """Return the next part of the body, or the end of the connection."""
-        if not self._news.is_set() and not self.is_complete:
+        """Return the next part of the body, or the end of the connection.
+
+        Raises RefusedError if the rest of the request is refused.
+        """
+        is_over = self.is_complete or self._is_disconnected or self._refusal is not None
+        if not (is_over or self._news.is_set()):
             if self._expects_continue:
                 self._expects_continue = False
                 self._transport.write(CONTINUE)
