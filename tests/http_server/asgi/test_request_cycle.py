@@ -23,7 +23,7 @@ Handler = Callable[[Receive, Send], Awaitable[None]]
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, grace: float = 20.0
+    handler: Handler, *, grace: float = 20.0, linger: float = 0.01
 ) -> AsyncIterator[tuple[HttpListener, Address]]:
     """Serve each request by `handler`."""
 
@@ -36,8 +36,7 @@ async def serving(
             await handler(receive, send)
 
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
-        # Nothing here waits for a limit.
-        listener = HttpListener(app, bound, grace=grace, limits=Limits(linger=0.01))
+        listener = HttpListener(app, bound, grace=grace, limits=Limits(linger=linger))
         await listener.start()
         try:
             yield listener, sockets.address_of(bound)
@@ -169,6 +168,31 @@ async def test_content_after_the_end() -> None:
         received = await answer_to(goes_on)
     assert received.endswith(b"\r\n\r\na")
     assert log.text.count("the application failed") == 1
+
+
+@on_uvloop
+async def test_a_body_that_is_bad_within_the_response() -> None:
+    """The connection ends; what the application still sends is dropped without an error."""
+    is_bad, ended = asyncio.Event(), asyncio.Event()
+
+    async def waits(_receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"abc", more=True))
+        await is_bad.wait()
+        await send(body(b"def"))
+        ended.set()
+
+    with recorded() as log:
+        async with serving(waits, linger=20.0) as (_, address):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            with closing(writer):
+                writer.write(GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
+                await reader.readuntil(b"abc\r\n")
+                writer.write(b"canary\r\n")
+                assert await reader.read() == b""
+                is_bad.set()
+                await ended.wait()
+    assert log.entries == []
 
 
 @on_uvloop
