@@ -51,7 +51,7 @@ class LingeringTransport:
 
     def pause_reading(self) -> None:
         """Let the peer wait with what it sends. If it is gone meanwhile, the connection ends."""
-        if self._is_reading and not self.is_closing():
+        if not self.is_closing():  # then nothing may stop it
             self._is_reading = False
             self._transport.pause_reading()
             self._look_later()

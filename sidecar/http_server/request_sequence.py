@@ -7,6 +7,7 @@ application logs it and renders the response.
 import asyncio
 import random
 from collections.abc import Callable
+from typing import cast
 
 from starlette.types import ASGIApp, Scope
 
@@ -126,8 +127,7 @@ class RequestSequence:
 
     def end_with_response(self) -> None:
         """Close with the response that is due."""
-        if self._cycle is not None:
-            self._cycle.response.closes = True
+        cast("RequestCycle", self._cycle).response.closes = True
 
     def disconnect(self) -> None:
         """Tell the application that its client is gone."""
@@ -174,7 +174,7 @@ class RequestSequence:
         """Read what is here, up to the end of a request that waits for its response."""
         reader = self._reader
         try:
-            while not self.is_over:
+            while True:
                 if reader.head is None and not self._read_head(may_shed=may_shed):
                     break
                 if not reader.is_complete:

@@ -55,6 +55,8 @@ def head(data: bytes) -> None:
                 value.lower() for _, value in read.fields
             ]
             spaced = [(name, value.replace(b"\t", b" ")) for name, value in read.fields]
+            if (read.length or 0) >= 2**64:
+                return  # more than httptools can count
             assert _read_by_httptools(data[: read.size]) == spaced
 
 

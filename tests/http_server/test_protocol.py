@@ -521,6 +521,18 @@ async def test_an_answer_is_not_followed_by_a_refusal() -> None:
             assert await one.end() == b""
 
 
+@on_each_loop
+async def test_the_end_reads_on() -> None:
+    """A client that sends much behind a bad body, whose answer is out, is read from to the end."""
+    async with listening(linger=0.1) as scene, scene.client() as one:
+        await one.send(get("/early", b"Transfer-Encoding: chunked"))
+        assert (await one.answer()).status == 413
+        (protocol,) = scene.connections
+        protocol.data_received(b"canary\r\n" + b"x" * 2**17)
+        await one.send(b"x" * 2**20)
+        assert await one.end() == b""
+
+
 @on_uvloop
 async def test_a_body_that_nobody_reads_is_passed_over() -> None:
     """The rest of a body whose answer came early does not become the next request."""

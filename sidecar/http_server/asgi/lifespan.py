@@ -41,4 +41,5 @@ class Lifespan:
             return
         reply.cancel()
         cause = task.exception() if task.done() else None
+        task.cancel()
         raise RuntimeError(f"the application did not complete its {phase}") from cause

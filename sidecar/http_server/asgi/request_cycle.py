@@ -1,8 +1,7 @@
 """One HTTP request and its response, for an ASGI application (HTTP, specification 2.3)."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
@@ -31,8 +30,10 @@ class RequestCycle:
     """Gives a request to an application, and its response to the connection.
 
     If it `expects_continue`, `100 Continue` is sent once the application wants the body and
-    nothing of it has come. `has_begun`: a part of
-    the response is written. `is_complete`: all of it is. `has_whole_body`: so is the request.
+    nothing of it has come.
+
+    `has_begun`: a part of the response is written. `is_complete`: all of it is.
+    `has_whole_body`: all of the body has come.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class RequestCycle:
         self._body = b""
         self._is_disconnected = False
         self._news = asyncio.Event()
-        self._start: Mapping[str, Any] | None = None
+        self._is_started = False
 
     @property
     def is_streaming(self) -> bool:
@@ -106,8 +107,12 @@ class RequestCycle:
     # Called by the application
 
     async def receive(self) -> Message:
-        """Return the next part of the body, or the end of the connection."""
-        if not self._news.is_set() and not self.is_complete:
+        """Return the next part of the body, or the end of the connection.
+
+        Raises RefusedError if the rest of the request is refused.
+        """
+        is_over = self.is_complete or self._is_disconnected or self._refusal is not None
+        if not (is_over or self._news.is_set()):
             if self._expects_continue:
                 self._expects_continue = False
                 self._transport.write(CONTINUE)
@@ -127,12 +132,12 @@ class RequestCycle:
             await self._transport.writable.wait()
         if self._is_disconnected:
             return
-        if message["type"] == "http.response.start" and self._start is None:
-            self._start = message
+        if message["type"] == "http.response.start" and not self._is_started:
+            self._is_started = True
             closes = self._connection.is_last()
             self.response.start(message["status"], message.get("headers", ()), closes=closes)
             return
-        if message["type"] != "http.response.body" or self._start is None or self.is_complete:
+        if message["type"] != "http.response.body" or not self._is_started or self.is_complete:
             raise RuntimeError(f"{message['type']} is not what comes next in a response")
         is_last = not message.get("more_body", False)
         # ASGI lets the head wait for the first part of the body: both are one write.

@@ -57,15 +57,15 @@ class ChunkedBody:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             raise BadHttpError from None
-        self._overhead += len(data) - (len(self._content) - size)
-        if self._overhead > MAX_OVERHEAD:
-            raise BadHttpError
         if self._chunks > MAX_CHUNKS:
             raise RefusedError(
                 Refusal.TOO_MANY_CHUNKS,
                 413,
                 f"The body must not come in more than {MAX_CHUNKS} chunks.",
             )
+        self._overhead += len(data) - (len(self._content) - size)
+        if self._overhead > MAX_OVERHEAD:
+            raise BadHttpError
 
     # Called by httptools
 

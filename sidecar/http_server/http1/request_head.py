@@ -14,8 +14,8 @@ from sidecar.http_server.http1.refusal import BadHttpError, RefusedError
 MAX_BYTES = 16 * 1024
 MAX_LINE_BYTES = 8 * 1024
 MAX_FIELDS = 64
-# A length of more digits is no size of a body, and other parsers could overflow.
-_MAX_DIGITS = 18
+# More digits of a length are no size of anything, and cost time.
+_MAX_DIGITS = 20
 
 # RFC 9110 section 5.6.2.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
@@ -112,7 +112,7 @@ def _read_length(framing: _Framing, *, is_1_1: bool) -> int | None:
     codings = [coding.lower() for coding in framing.get(b"transfer-encoding", ())]
     lengths = framing.get(b"content-length", ())
     # RFC 9112 sections 6.1 to 6.3: two lengths of one body may be an attack.
-    if len(lengths) + len(codings) > 1 or not all(map(_is_size, lengths)):
+    if len(lengths) + len(codings) > 1 or not all(map(bytes.isdigit, lengths)):
         raise RefusedError(
             Refusal.LENGTH,
             400,
@@ -124,11 +124,11 @@ def _read_length(framing: _Framing, *, is_1_1: bool) -> int | None:
             400,
             "The only Transfer-Encoding must be chunked, in HTTP/1.1.",
         )
-    return None if codings else int(lengths[0]) if lengths else 0
-
-
-def _is_size(value: bytes) -> bool:
-    return value.isdigit() and len(value) <= _MAX_DIGITS
+    if not lengths:
+        return None if codings else 0
+    if len(lengths[0]) > _MAX_DIGITS:
+        raise BadHttpError
+    return int(lengths[0])
 
 
 def _options(framing: _Framing) -> set[bytes]:

@@ -10,7 +10,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # RFC 9110 sections 15.3.5 and 15.4.5: these have no content.
 _WITHOUT_CONTENT = frozenset({204, 304})
-_CLOSE = (b"connection", b"close")
+_CLOSE = (b"Connection", b"close")
 
 
 class ResponseWriter:

@@ -161,6 +161,8 @@ BAD = [
     *each(
         NO_HTTP,
         [
+            ("a length of 21 digits", head(b"Content-Length: " + b"1" * 21)),
+            ("a length of 5,000 digits", head(b"Content-Length: " + b"1" * 5000)),
             ("a space before the colon", head(b"Content-Length : 1")),
             ("a tab before the colon", head(b"Transfer-Encoding\t: chunked")),
             ("no name", head(b": a")),
@@ -224,8 +226,6 @@ BAD = [
             ("a coding and a length", head(b"Transfer-Encoding: chunked", b"Content-Length: 1")),
             ("chunked twice", head(*[b"Transfer-Encoding: chunked"] * 2)),
             ("two codings", head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: x")),
-            ("a length of 19 digits", head(b"Content-Length: " + b"1" * 19)),
-            ("a length of 5,000 digits", head(b"Content-Length: " + b"1" * 5000)),
             ("a length and an unknown coding", head(b"Content-Length: 1", b"Transfer-Encoding: x")),
         ],
     ),
@@ -351,7 +351,7 @@ def found(data: bytes) -> request_head.RequestHead:
 LENGTHS = {
     "no body": (head(), 0),
     "a length": (head(b"Content-Length: 10"), 10),
-    "a length of 18 digits": (head(b"Content-Length: " + b"9" * 18), 10**18 - 1),
+    "a length of 20 digits": (head(b"Content-Length: " + b"9" * 20), 10**20 - 1),
     "chunks": (head(b"Transfer-Encoding: chunked"), None),
 }
 

@@ -48,7 +48,7 @@ RESPONSES = {
         OK + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         False,
     ),
-    "HTTP/1.0": (write(b"a", b"b", version="1.0"), OK + b"connection: close\r\n\r\nab", True),
+    "HTTP/1.0": (write(b"a", b"b", version="1.0"), OK + b"Connection: close\r\n\r\nab", True),
     "HTTP/1.0 with a length": (
         write(b"abc", fields=LENGTH, version="1.0"),
         OK + b"content-length: 3\r\n\r\nabc",
@@ -66,12 +66,12 @@ RESPONSES = {
         b"HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n", False),
     "the last one": (
         write(b"abc", fields=LENGTH, closes=True),
-        OK + b"content-length: 3\r\nconnection: close\r\n\r\nabc",
+        OK + b"content-length: 3\r\nConnection: close\r\n\r\nabc",
         True,
     ),
     "the last one, to the application": (
         write(b"abc", fields=[(b"Connection", b"Close"), *LENGTH]),
-        OK + b"content-length: 3\r\nconnection: close\r\n\r\nabc",
+        OK + b"content-length: 3\r\nConnection: close\r\n\r\nabc",
         True,
     ),
     "a coding of the application": (

@@ -1,0 +1,72 @@
+"""The lifespan of applications: those that start, and those that do not."""
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sidecar.http_server.asgi.lifespan import Lifespan
+
+
+async def test_an_application_lives_once() -> None:
+    """It is started, keeps a state for its requests, and is stopped, once."""
+    events: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["kept"] = True
+        for phase in ("startup", "shutdown"):
+            events.append((await receive())["type"])
+            await send({"type": f"lifespan.{phase}.complete"})
+
+    lifespan = Lifespan(app)
+    await lifespan.start()
+    assert (events, lifespan.state) == (["lifespan.startup"], {"kept": True})
+    await lifespan.stop()
+    await lifespan.stop()
+    assert events == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_an_application_that_never_started_is_not_stopped() -> None:
+    """A listener that could not start is stopped like any other."""
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("called")
+
+    lifespan = Lifespan(app)
+    await lifespan.stop()
+    assert lifespan.state == {}
+
+
+@pytest.mark.parametrize("phase", ["startup", "shutdown"])
+async def test_an_application_that_says_that_it_failed(phase: str) -> None:
+    """It is told by the phase, without the message of the application."""
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        message: Message = {"type": ""}
+        while message["type"] != "lifespan.shutdown":
+            message = await receive()
+            outcome = "failed" if message["type"] == f"lifespan.{phase}" else "complete"
+            await send({"type": f"{message['type']}.{outcome}", "message": "canary"})
+
+    with pytest.raises(RuntimeError, match=f"^the application did not complete its {phase}$"):
+        await live(app)
+
+
+@pytest.mark.parametrize("phase", ["startup", "shutdown"])
+async def test_an_application_that_raises(phase: str) -> None:
+    """The exception is the cause."""
+    error = LookupError("canary")
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != f"lifespan.{phase}":
+            await send({"type": "lifespan.startup.complete"})
+        raise error
+
+    with pytest.raises(RuntimeError, match=phase) as caught:
+        await live(app)
+    assert caught.value.__cause__ is error
+
+
+async def live(app: ASGIApp) -> None:
+    """Start and stop an application."""
+    lifespan = Lifespan(app)
+    await lifespan.start()
+    await lifespan.stop()

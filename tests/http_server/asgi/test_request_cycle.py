@@ -1,0 +1,244 @@
+"""An application that does what ASGI forbids, or fails, over real sockets: what its client gets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from sidecar.http_server.limits import Limits
+from sidecar.http_server.listener import HttpListener
+from sidecar.process import sockets
+from sidecar.settings.types import Address
+from tests.faults.wire import reset
+from tests.loops import on_uvloop
+from tests.raw_http import next_answer
+from tests.recorded import recorded
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+Handler = Callable[[Receive, Send], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(
+    handler: Handler, *, grace: float = 20.0, linger: float = 0.01
+) -> AsyncIterator[tuple[HttpListener, Address]]:
+    """Serve each request by `handler`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
+        else:
+            await handler(receive, send)
+
+    with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
+        listener = HttpListener(app, bound, grace=grace, limits=Limits(linger=linger))
+        await listener.start()
+        try:
+            yield listener, sockets.address_of(bound)
+        finally:
+            await listener.stop()
+
+
+async def answer_to(handler: Handler, request: bytes = GET) -> bytes:
+    """Return all that the client of `handler` gets for `request`, up to the end."""
+    async with serving(handler) as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        with closing(writer):
+            writer.write(request)
+            return await reader.read()
+
+
+def start(*fields: tuple[bytes, bytes]) -> dict[str, Any]:
+    """Return the start of a response."""
+    return {"type": "http.response.start", "status": 200, "headers": fields}
+
+
+def body(content: bytes, *, more: bool = False) -> dict[str, Any]:
+    """Return a part of the content of a response."""
+    return {"type": "http.response.body", "body": content, "more_body": more}
+
+
+async def raises(_receive: Receive, _send: Send) -> None:
+    """Fail at once."""
+    raise LookupError("canary")
+
+
+async def returns(_receive: Receive, _send: Send) -> None:
+    """Respond with nothing."""
+
+
+async def raises_after_the_start(_receive: Receive, send: Send) -> None:
+    """Fail before the content."""
+    await send(start())
+    raise LookupError("canary")
+
+
+async def starts_twice(_receive: Receive, send: Send) -> None:
+    """Begin a second time."""
+    await send(start())
+    await send(start())
+
+
+async def begins_with_content(_receive: Receive, send: Send) -> None:
+    """Send content before the start."""
+    await send(body(b"canary"))
+
+
+async def forges(_receive: Receive, send: Send) -> None:
+    """Put a line end into a field."""
+    await send(start((b"x-a", b"b\r\nx-canary: c")))
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [raises, returns, raises_after_the_start, starts_twice, begins_with_content, forges],
+)
+@on_uvloop
+async def test_a_failure_before_the_content(handler: Handler) -> None:
+    """The client gets a 500 without content, and the connection ends."""
+    with recorded() as log:
+        received = await answer_to(handler)
+    assert received == (
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    assert "canary" not in log.text
+    failures = [entry["message"] for entry in log.entries if entry["level"] == "error"]
+    assert failures == ([] if handler is returns else ["the application failed"])
+
+
+async def raises_later(_receive: Receive, send: Send) -> None:
+    """Fail within the content."""
+    await send(start())
+    await send(body(b"abc", more=True))
+    raise LookupError("canary")
+
+
+async def returns_later(_receive: Receive, send: Send) -> None:
+    """Leave the rest of the content out."""
+    await send(start())
+    await send(body(b"abc", more=True))
+
+
+async def is_too_long(_receive: Receive, send: Send) -> None:
+    """Send more than was announced."""
+    await send(start((b"content-length", b"4")))
+    await send(body(b"abc", more=True))
+    await send(body(b"de"))
+
+
+async def is_too_short(_receive: Receive, send: Send) -> None:
+    """Send less than was announced."""
+    await send(start((b"content-length", b"4")))
+    await send(body(b"abc", more=True))
+    await send(body(b""))
+
+
+@pytest.mark.parametrize("handler", [raises_later, returns_later, is_too_long, is_too_short])
+@on_uvloop
+async def test_a_failure_within_the_content(handler: Handler) -> None:
+    """The connection ends before the content, so that the client notices (RFC 9112 section 8)."""
+    received = await answer_to(handler)
+    head, _, content = received.partition(b"\r\n\r\n")
+    is_sized = b"content-length: 4" in head
+    assert content == (b"abc" if is_sized else b"3\r\nabc\r\n")
+
+
+@on_uvloop
+async def test_a_failure_within_the_content_of_http_1_0() -> None:
+    """Where only the end of the connection ends the content, it is reset (RFC 9112 section 8)."""
+    with pytest.raises(ConnectionResetError):
+        await answer_to(raises_later, b"GET / HTTP/1.0\r\n\r\n")
+
+
+@on_uvloop
+async def test_content_after_the_end() -> None:
+    """More content than there is to a response is a failure of the application alone."""
+
+    async def goes_on(_receive: Receive, send: Send) -> None:
+        await send(start((b"content-length", b"1"), (b"connection", b"close")))
+        await send(body(b"a"))
+        await send(body(b"b"))
+
+    with recorded() as log:
+        received = await answer_to(goes_on)
+    assert received.endswith(b"\r\n\r\na")
+    assert log.text.count("the application failed") == 1
+
+
+@on_uvloop
+async def test_a_body_that_is_bad_within_the_response() -> None:
+    """The connection ends; what the application still sends is dropped without an error."""
+    is_bad, ended = asyncio.Event(), asyncio.Event()
+
+    async def waits(_receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"abc", more=True))
+        await is_bad.wait()
+        await send(body(b"def"))
+        ended.set()
+
+    with recorded() as log:
+        async with serving(waits, linger=20.0) as (_, address):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            with closing(writer):
+                writer.write(GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
+                await reader.readuntil(b"abc\r\n")
+                writer.write(b"canary\r\n")
+                assert await reader.read() == b""
+                is_bad.set()
+                await ended.wait()
+    assert log.entries == []
+
+
+@on_uvloop
+async def test_a_client_that_is_gone() -> None:
+    """The application hears of it, and what it still sends is dropped without an error."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+    messages = []
+
+    async def waits(receive: Receive, send: Send) -> None:
+        messages.append(await receive())
+        begun.set()
+        messages.append(await receive())
+        await send(start())
+        await send(body(b"abc"))
+        messages.append(await receive())
+        ended.set()
+
+    with recorded() as log:
+        async with serving(waits) as (_, address):
+            _, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(GET)
+            await begun.wait()
+            reset(writer)
+            await ended.wait()
+    assert [message["type"] for message in messages] == [
+        "http.request",
+        "http.disconnect",
+        "http.disconnect",
+    ]
+    assert log.entries == []
+
+
+@on_uvloop
+async def test_a_request_that_outlasts_the_grace() -> None:
+    """Beyond the grace of `stop` a request is cancelled: its client gets a 500."""
+    begun = asyncio.Event()
+
+    async def waits(_receive: Receive, _send: Send) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with serving(waits, grace=0.01) as (listener, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(GET)
+        await begun.wait()
+        await listener.stop()
+        received = await next_answer(reader)
+        writer.close()
+    assert (received.status, received.headers["connection"]) == (500, "close")
