@@ -36,7 +36,7 @@ check: .venv/complete
 	python docs/settings_table.py --check
 	python deploy/grafana/dashboard.py --check
 
-# About four minutes; what it prints depends on the machine, the ratios less so.
+# About five minutes; what it prints depends on the machine, the ratios less so.
 # `make bench BASE=<commit>` measures the sidecar of that commit too.
 bench: .venv/complete
 	python -m benchmarks.peers $(if $(BASE),--base $(BASE))
