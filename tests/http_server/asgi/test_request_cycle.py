@@ -13,9 +13,10 @@ from sidecar.http_server.listener import HttpListener
 from sidecar.process import sockets
 from sidecar.settings.types import Address
 from tests.faults.wire import reset
-from tests.loops import on_uvloop
+from tests.loops import on_skipping_loop, on_uvloop
 from tests.raw_http import next_answer
 from tests.recorded import recorded
+from tests.virtual_time import skip_until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 Handler = Callable[[Receive, Send], Awaitable[None]]
@@ -23,7 +24,7 @@ Handler = Callable[[Receive, Send], Awaitable[None]]
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, grace: float = 20.0, linger: float = 0.01
+    handler: Handler, *, linger: float = 0.01
 ) -> AsyncIterator[tuple[HttpListener, Address]]:
     """Serve each request by `handler`."""
 
@@ -36,7 +37,7 @@ async def serving(
             await handler(receive, send)
 
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
-        listener = HttpListener(app, bound, grace=grace, limits=Limits(linger=linger))
+        listener = HttpListener(app, bound, grace=20.0, limits=Limits(linger=linger))
         await listener.start()
         try:
             yield listener, sockets.address_of(bound)
@@ -225,7 +226,7 @@ async def test_a_client_that_is_gone() -> None:
     assert log.entries == []
 
 
-@on_uvloop
+@on_skipping_loop
 async def test_a_request_that_outlasts_the_grace() -> None:
     """Beyond the grace of `stop` a request is cancelled: its client gets a 500."""
     begun = asyncio.Event()
@@ -234,11 +235,13 @@ async def test_a_request_that_outlasts_the_grace() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    async with serving(waits, grace=0.01) as (listener, address):
+    async with serving(waits) as (listener, address):
         reader, writer = await asyncio.open_connection(address.host, address.port)
         writer.write(GET)
         await begun.wait()
-        await listener.stop()
+        stopping = asyncio.create_task(listener.stop())
+        await skip_until(stopping.done)
+        await stopping
         received = await next_answer(reader)
         writer.close()
     assert (received.status, received.headers["connection"]) == (500, "close")
