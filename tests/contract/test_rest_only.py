@@ -37,8 +37,6 @@ from tests.servicers import RaisingServicer
 from tests.upstream import TOKEN
 from tests.ways import PUBLIC_URL, Deployment, Outcome, basic
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 # Header fields that only some problems have.
 PROBLEM_HEADERS = ("allow", "accept", "accept-encoding", "connection")
 FORM_FIELD = f"Content-Type: {FORM}".encode()

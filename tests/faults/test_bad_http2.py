@@ -15,8 +15,6 @@ from tests.faults import http2_abuse as abuse
 from tests.faults.bad_http2 import OPENING, connected
 from tests.ways import Deployment
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 PREFIX = 5  # bytes of a message of gRPC before its data
 ENHANCE_YOUR_CALM = 11  # of RFC 9113 section 7
 

@@ -18,8 +18,6 @@ from tests.faults.front import haproxy, nginx
 from tests.faults.wire import host_and_port, reset
 from tests.raw_http import Received, answer_to, next_answer
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 CLOSE = b"Connection: close"
 # What is given to one client, to be sent at once, around the request that it hides.
 Attack = Callable[[bytes], bytes]

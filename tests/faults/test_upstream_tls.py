@@ -36,8 +36,6 @@ from tests.faults.wire import LOOPBACK
 from tests.tls.test_reloading import Mount, leaf_of, pair, trust
 from tests.upstream import TOKEN, Hold, Script, Upstream, answer
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 OURS, OTHERS = trustme.CA(), trustme.CA()
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
