@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 import pytest_asyncio
@@ -41,9 +42,22 @@ def _coverage() -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def measured(_coverage: Mapping[str, str]) -> Iterator[None]:
     """Let coverage measure the processes of a module that tests what runs in a process only."""
-    os.environ.update(_coverage)
+    with _measuring(_coverage):
+        yield
+
+
+@pytest.fixture
+def measured_once(_coverage: Mapping[str, str]) -> Iterator[None]:
+    """Let coverage measure the processes of one test, in a module that starts many more."""
+    with _measuring(_coverage):
+        yield
+
+
+@contextmanager
+def _measuring(variables: Mapping[str, str]) -> Iterator[None]:
+    os.environ.update(variables)
     yield
-    for name in _coverage:
+    for name in variables:
         del os.environ[name]
 
 
