@@ -11,7 +11,6 @@ from sidecar.log_writer import LineHandler
 from sidecar.logs import JsonFormatter
 
 Line = Mapping[str, Any]
-_ACCESS = '"logger": "sidecar.access"'
 # Time limit for a line to be written, in seconds.
 GUARD = 20
 
@@ -23,7 +22,6 @@ class Log(LineHandler):
         super().__init__(logging.DEBUG)
         self.setFormatter(JsonFormatter())
         self.lines: list[str] = []
-        self._calls = 0
         self._more = asyncio.Event()
 
     @property
@@ -33,16 +31,12 @@ class Log(LineHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
-        self._keep(self.format(record))
+        self.lines.append(self.format(record))
 
     def write_soon(self, line: str) -> None:
         """Keep one access line."""
-        self._keep(line)
-        self._more.set()
-
-    def _keep(self, line: str) -> None:
         self.lines.append(line)
-        self._calls += _ACCESS in line
+        self._more.set()
 
     @property
     def entries(self) -> Sequence[Line]:
@@ -51,13 +45,16 @@ class Log(LineHandler):
 
     def find(self, request_id: str) -> Sequence[Line]:
         """Return the access lines of the call `request_id` so far."""
-        lines = (line for line in self.lines if _ACCESS in line and request_id in line)
-        return [entry for entry in map(json.loads, lines) if entry["request_id"] == request_id]
+        return [
+            entry
+            for entry in self.entries
+            if entry["logger"] == "sidecar.access" and entry["request_id"] == request_id
+        ]
 
     async def wait_for(self, count: int) -> None:
         """Wait until there are `count` access lines, of any calls."""
         async with asyncio.timeout(GUARD):
-            while self._calls < count:
+            while self.text.count('"logger": "sidecar.access"') < count:
                 self._more.clear()
                 await self._more.wait()
 

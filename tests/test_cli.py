@@ -20,8 +20,7 @@ from tests.tls.test_reloading import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Upstream
 from tests.ways import Sent, basic, open_ways
 
-# For tests whose processes reach lines that nothing else does.
-measured_once = pytest.mark.usefixtures("measured_once")
+pytestmark = pytest.mark.usefixtures("measured")
 
 CANARY = "canary-5f1c"
 SETTINGS = tuple(Settings.model_fields)
@@ -77,7 +76,6 @@ async def test_right_settings_are_right() -> None:
     assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
 
 
-@measured_once
 async def test_the_settings_in_force_are_printed(tmp_path: Path) -> None:
     """`check-config --print` has a line for each setting with its source, and nothing secret."""
     file = tmp_path / "key"
@@ -97,7 +95,6 @@ async def test_the_settings_in_force_are_printed(tmp_path: Path) -> None:
     assert CANARY not in end.stdout
 
 
-@measured_once
 async def test_the_settings_are_printed_before_a_bad_certificate() -> None:
     """The settings in force are shown even if a file that they name is bad."""
     flags = as_flags({"auth_api_token_url": "https://a.test/", "auth_api_tls_ca": "/no/file"})
@@ -116,7 +113,6 @@ SERVED = {name: value for name, value in BAD.items() if not name.startswith("dev
 RIGHT_NAMES = {f"SIDECAR_{name.upper()}": "127.0.0.1:0" for name in SERVED}
 
 
-@measured_once
 @pytest.mark.parametrize(
     ("command", "flags", "env"),
     [
@@ -136,7 +132,6 @@ async def test_every_fault_is_told_at_once(
     assert CANARY not in end.stderr
 
 
-@measured_once
 async def test_serve_needs_an_upstream() -> None:
     """Without a token URL `serve` refuses to start, and names the missing setting."""
     end = await run(*SIDECAR, "serve", *free())
@@ -150,7 +145,6 @@ async def test_a_variable_that_is_no_setting_is_a_fault() -> None:
     assert CANARY not in end.stderr
 
 
-@measured_once
 @pytest.mark.parametrize("command", ["check-config", "check-config --print", "openapi"])
 async def test_output_that_cannot_be_written(command: str) -> None:
     """A full disk ends a command with status 74 and one line, not with a traceback."""
@@ -162,7 +156,6 @@ async def test_output_that_cannot_be_written(command: str) -> None:
     assert end == Ended(status=74, stdout="", stderr=line)
 
 
-@measured_once
 async def test_version() -> None:
     """`--version` prints only the version."""
     end = await run(*SIDECAR, "--version")
@@ -170,7 +163,6 @@ async def test_version() -> None:
     assert end.stdout == f"{version('karmo-sidecar')}\n"
 
 
-@measured_once
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -185,7 +177,6 @@ async def test_what_is_not_understood_is_refused(arguments: tuple[str, ...]) -> 
     assert end.stderr.startswith("usage: karmo-sidecar")
 
 
-@measured_once
 async def test_unknown_flags_are_faults_and_keep_their_values() -> None:
     """Every unknown or abbreviated flag is reported by name with status 78."""
     secret = "https://user:canary@auth.example.test/token"
@@ -202,7 +193,6 @@ async def test_unknown_flags_are_faults_and_keep_their_values() -> None:
     assert "canary" not in end.stderr
 
 
-@measured_once
 async def test_arguments_that_are_no_flags_are_refused() -> None:
     """An argument that is neither a command nor a flag is refused without quoting it."""
     end = await run(*SIDECAR, "dev", "canary")
@@ -211,7 +201,6 @@ async def test_arguments_that_are_no_flags_are_refused() -> None:
     assert end.stderr == f"karmo-sidecar: {usage}\n"
 
 
-@measured_once
 async def test_dev_takes_no_other_auth_api() -> None:
     """`dev` has its own auth-api, and refuses the setting of another one."""
     end = await run(*SIDECAR, "dev", *free(auth_api_token_url="http://127.0.0.1:1/"))
@@ -253,7 +242,6 @@ async def test_the_lines_of_the_banner_work_when_pasted(path: str) -> None:
     assert [record["by"] for record in log if "by" in record] == ["SIGTERM"]
 
 
-@measured_once
 async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
     """With certificates of a developer the lines that `dev` prints give a token, too."""
     files = Mount(tmp_path, pair(leaf_of(trustme.CA()))).files("tls")
@@ -270,7 +258,6 @@ async def test_the_lines_of_the_banner_work_over_tls(tmp_path: Path) -> None:
     assert [token["token_type"] for token in tokens] == ["Bearer", "Bearer"]
 
 
-@measured_once
 async def test_the_lines_of_the_banner_work_over_unix_sockets() -> None:
     """On Unix sockets the lines that `dev` prints have their paths, and give a token, too."""
     with TemporaryDirectory(prefix="karmo-") as folder:
@@ -332,7 +319,6 @@ async def paste_the_banner(sidecar: sidecar_process.Sidecar) -> list[Mapping[str
     return [json.loads(end.stdout) for end in pasted]
 
 
-@measured_once
 async def test_a_check_that_is_stopped_is_no_success() -> None:
     """After Ctrl-C during the check, the settings are not reported as right."""
     code = (
@@ -346,7 +332,6 @@ async def test_a_check_that_is_stopped_is_no_success() -> None:
     assert "right" not in end.stdout
 
 
-@measured_once
 @pytest.mark.parametrize("command", ["dev", "check-config"])
 async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
     """Its demo clients are not reachable from the network, unless a setting allows it."""
@@ -358,14 +343,12 @@ async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
     assert (await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL), env=allowed)).status == 0
 
 
-@measured_once
 async def test_dev_tells_what_it_lacks() -> None:
     """Without the extra `dev`, `dev` only says how to install it."""
     end = await run(*without("joserfc"), "dev", *free())
     assert is_refusal(end, "the embedded auth-api needs the extra dev, which is not installed"), end
 
 
-@measured_once
 @pytest.mark.parametrize("command", ["serve", "dev", "check-config"])
 async def test_a_store_needs_its_extra(command: str) -> None:
     """Without the extra `shared-limits`, the URL of a store is a fault that names the extra."""
@@ -396,7 +379,6 @@ async def test_the_store_is_not_asked_by_a_check() -> None:
     assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
 
 
-@measured_once
 async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:
     """An unexpected exception ends it with status 70; the log has its type, never its text."""
     broken = tmp_path / "joserfc"

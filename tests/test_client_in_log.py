@@ -13,8 +13,7 @@ from tests.sidecar_process import SIDECAR, Ended, as_flags, log_lines, run, serv
 from tests.upstream import Upstream, answer
 from tests.ways import Sent, basic, open_ways
 
-# For tests whose processes reach lines that nothing else does.
-measured_once = pytest.mark.usefixtures("measured_once")
+pytestmark = pytest.mark.usefixtures("measured")
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
 VARIABLE = {"SIDECAR_LOG_CLIENT_KEY": KEY}
@@ -80,7 +79,6 @@ async def test_each_call_names_its_client() -> None:
     assert await clients_of(sidecar) == expected
 
 
-@measured_once
 async def test_refused_calls_name_their_client() -> None:
     """A wrong secret, and a call that the throttle refuses after it, have the hash too."""
     async with (
@@ -125,7 +123,6 @@ async def hash_client(*arguments: str, env: Mapping[str, str] | None = None) -> 
     return await run(*SIDECAR, "hash-client", *arguments, env=env)
 
 
-@measured_once
 async def test_hash_client(tmp_path: Path) -> None:
     """The command prints the hash of the log, whatever source the key is from."""
     file = tmp_path / "key"
@@ -139,7 +136,6 @@ async def test_hash_client(tmp_path: Path) -> None:
         assert end == Ended(status=0, stdout=f"{HASH}\n", stderr="")
 
 
-@measured_once
 async def test_hash_client_of_standard_input() -> None:
     """Without an argument the client is a line of standard input, so that no history keeps it."""
     command = " ".join((*SIDECAR, "hash-client"))
@@ -148,7 +144,6 @@ async def test_hash_client_of_standard_input() -> None:
         assert end == Ended(status=0, stdout=f"{HASH}\n", stderr="")
 
 
-@measured_once
 async def test_hash_client_needs_the_key() -> None:
     """Without the key the command is refused, because its hash would be in no log."""
     end = await hash_client(CLIENT)
@@ -159,7 +154,6 @@ async def test_hash_client_needs_the_key() -> None:
     )
 
 
-@measured_once
 async def test_hash_client_needs_a_client() -> None:
     """An empty client is refused: no line has its hash."""
     for arguments in ((), ("",)):

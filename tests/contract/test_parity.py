@@ -18,8 +18,6 @@ from tests.properties import any_text, many, vschar
 from tests.upstream import TOKEN, answer
 from tests.ways import Deployment, Outcome, Sent, basic
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 by_every_way = settings(
     many,
     max_examples=50,

@@ -23,8 +23,6 @@ from tests.tls.test_reloading import EXPIRED, ME, OLD, STRANGER, Mount, ancient,
 from tests.upstream import TOKEN, Hold
 from tests.ways import Deployment, Sent, basic
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 CONNECTIONS = 100
 CLOSE = b"Connection: close"
 

@@ -42,8 +42,6 @@ from tests.sidecar_process import Sidecar, started
 from tests.upstream import TOKEN, answer
 from tests.ways import Sent, open_deployment
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 NAME = "auth-api.test"
 DOWN = "fail_fast"
 

@@ -11,8 +11,6 @@ from tests.openapi.described import Tree
 from tests.openapi.fuzzing import Result, fuzz
 from tests.openapi.scene import Scene
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 both = pytest.mark.parametrize("has_credentials", [False, True], ids=["anonymous", "basic"])
 
 
