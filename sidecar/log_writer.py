@@ -39,7 +39,7 @@ class LineHandler(logging.Handler):
     """A handler that takes finished lines too, without the cost of a record."""
 
     def write_soon(self, line: str) -> None:
-        """Write `line`, which has no newline, now or in a moment."""
+        """Write `line`, which has no newline, at once or a few milliseconds later."""
         raise NotImplementedError
 
 
@@ -51,9 +51,9 @@ class LogWriter(LineHandler):
     wait already, if it cannot be formatted, or if it cannot be written. A record with the
     `count` of the dropped lines precedes the next lines that can be written.
 
-    To wake the thread costs as much as to format a line, and Python runs only one of the threads at
-    a time. So the lines of `write_soon` wait 10 ms for others, and wake it once. A record does not
-    wait, nor do the lines before it.
+    To wake the thread costs as much as to format a line, and Python runs only one thread at a
+    time. So the lines of `write_soon` wait up to 10 ms for others, and wake it once together. A
+    record does not wait, nor do the lines before it.
 
     The caller closes the descriptor. Nothing is raised or printed: the default error
     handling of `logging` would print the arguments of the record.
@@ -99,7 +99,7 @@ class LogWriter(LineHandler):
             self._queue.put(line)
 
     def write_soon(self, line: str) -> None:
-        """Queue `line` for the thread in 10 ms; drop it if too many bytes wait."""
+        """Queue `line` for the thread within 10 ms; drop it if too many bytes wait."""
         data = f"{line}\n".encode()
         self.acquire()
         try:
@@ -111,17 +111,18 @@ class LogWriter(LineHandler):
             self.release()
 
     def _gather(self) -> None:
+        """Have the running event loop hand the gathered lines over; without one, do it now."""
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # nothing would call
+        except RuntimeError:  # no loop, so nothing would call later
             self._hand_over()
             return
-        if self._gathering is not loop:  # a loop that has ended calls no more
+        if self._gathering is not loop:  # another loop may have ended before its call
             self._gathering = loop
             loop.call_later(_GATHERING, self._hand_over)
 
     def _accept(self, line: bytes) -> bool:
-        """Count `line`, as waiting or as dropped."""
+        """Count `line` as waiting, or as dropped. Returns whether it waits."""
         if self._accepted - self._settled + len(line) > MAX_WAITING:
             self._unread += 1
             return False

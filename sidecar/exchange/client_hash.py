@@ -20,8 +20,8 @@ class ClientHash:
     """
 
     def __init__(self, key: Secret[str] | None = None) -> None:
-        # Copying it costs less than making one with the key. And `hmac.digest` would let another
-        # thread run, such as the one of the log, which the event loop would then wait for.
+        # To copy a keyed hash costs less than to make one. `hmac.digest` would also let another
+        # thread run, such as that of the log, and the event loop would wait for it.
         self._keyed = hmac.new(
             key.reveal().encode() if key else secrets.token_bytes(32), digestmod="sha256"
         )

@@ -1,4 +1,4 @@
-"""A deadline that moves often, on one timer."""
+"""A deadline that moves often, with one timer of the event loop."""
 
 import asyncio
 import math
@@ -8,8 +8,8 @@ from collections.abc import Callable
 class Deadline:
     """Calls `expire` at a time of the event loop, which `set` moves.
 
-    To move a timer of the loop costs more than most requests may. So a later time leaves the
-    timer alone: when it fires too early, it is set anew.
+    A deadline moves several times in each request, and moving a timer of the loop takes long. So
+    a later deadline leaves the timer alone: when it fires too early, it is set anew.
     """
 
     def __init__(self, expire: Callable[[], None]) -> None:
@@ -20,7 +20,7 @@ class Deadline:
         self._fires_at = math.inf
 
     def set(self, time: float | None) -> None:
-        """Move the deadline to this time of the loop in seconds; None: there is none."""
+        """Move the deadline to `time`, in seconds of the loop's clock. None removes it."""
         self._time = time
         if time is not None and time < self._fires_at:
             self.cancel()
@@ -28,7 +28,7 @@ class Deadline:
             self._timer = self._loop.call_at(time, self._fire)
 
     def cancel(self) -> None:
-        """Release the timer."""
+        """Remove the deadline and its timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._time, self._timer, self._fires_at = None, None, math.inf

@@ -1,6 +1,6 @@
 """Limits of one HTTP listener, and the state that its connections share to keep them.
 
-`protocol` enforces them; `http1` has the fixed sizes.
+`protocol` and `places` enforce them. The sizes in `http1` are fixed.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from sidecar.http_server.places import Places
 class Limits:
     """Limits of one listener; times are in seconds.
 
-    * `header_timeout`, `request_timeout`: from the first byte of a request to the end of
-      its head, and of its body. A new connection begins with the first of them, which is
-      also the time of a TLS handshake. A client that takes nothing of its response for the
-      second is aborted.
+    * `header_timeout`: from the start of a connection, or the first byte of a later request,
+      to the end of the head. A TLS handshake has the same time.
+    * `request_timeout`: from the same time to the end of the body. Also how long a client
+      may take nothing of its response; then its connection is aborted.
     * `keep_alive`: how long a connection may idle between requests.
-    * `age`: after about this time a connection is told to close, so that clients spread
+    * `age`: after about this time a response closes its connection, so that clients spread
       over replicas again.
     * `linger`: how long a connection is read from after its last response. Data that
       nobody reads causes a reset, which can destroy the response (RFC 9112 section 9.6).
@@ -44,7 +44,7 @@ class Limits:
 
 
 class Connection(Protocol):
-    """What a listener does with a connection."""
+    """A connection, as its listener controls it."""
 
     transport: LingeringTransport
 
@@ -70,9 +70,10 @@ class ListenerState:
     # All connections, and the tasks of their requests, which may end later.
     connections: set[Connection] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    # Those that serve a plain request which came at once, and whose clients read.
+    # The request sequences with a plain request that is not answered, for `load_shedding`. One
+    # whose client does not read is left out.
     begun: set[object] = field(default_factory=set)
-    # What the lifespan of the application keeps for its requests.
+    # The state that the application made in its lifespan for its requests.
     app_state: dict[str, Any] = field(default_factory=dict)
     # Whether each response closes its connection.
     is_closing: bool = False

@@ -12,12 +12,12 @@ from typing import cast
 
 # A peer that does not read is aborted after this many times the linger time.
 _ABORT_AFTER = 10
-# Bytes that are not sent yet from which the protocol must pause. It is the default of asyncio for
-# TCP; for TLS that is eight times as much.
+# At this many unsent bytes the protocol must pause. It is asyncio's default for TCP; its default
+# for TLS is eight times as much.
 _MAX_UNSENT = 64 * 1024
 # Seconds between two looks at a connection from which nothing is read.
 LOOK_INTERVAL = 5.0
-# How often it is looked whether a peer takes what was written, in the time that it has for it.
+# How often, within its time limit, a peer is checked for whether it takes what was written.
 _LOOKS = 10
 
 
@@ -50,14 +50,14 @@ class LingeringTransport:
             self._transport.write(data)
 
     def pause_reading(self) -> None:
-        """Let the peer wait with what it sends. If it is gone meanwhile, the connection ends."""
-        if not self.is_closing():  # then nothing may stop it
+        """Stop reading until `resume_reading`. If the peer goes away meanwhile, abort."""
+        if not self.is_closing():  # then reading must go on
             self._is_reading = False
             self._transport.pause_reading()
             self._look_later()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Read again after `pause_reading`."""
         if not self._is_reading:
             self._is_reading = True
             self._transport.resume_reading()
@@ -102,7 +102,7 @@ class LingeringTransport:
         return True
 
     def abort_when_gone(self) -> None:
-        """Abort once a peer, which has ended its side, resets or answers no probe of TCP.
+        """Abort once a peer that has ended its side resets, or answers no TCP probe.
 
         Looks every `LOOK_INTERVAL` seconds until it is closing.
         """
@@ -110,7 +110,7 @@ class LingeringTransport:
         self._look()
 
     def _look(self) -> None:
-        """Abort if the peer is gone. The loop notices neither way while it does not read."""
+        """Abort if the peer is gone: while the loop does not read, it does not notice."""
         if self.is_closing() or (self._is_reading and not self._peer_has_ended):
             return
         if _is_gone(self.socket.fileno()):
@@ -127,7 +127,8 @@ class LingeringTransport:
     def expect_reader(self, seconds: float, give_up: Callable[[], None]) -> None:
         """Clear `writable`; call `give_up` once the peer has taken nothing for `seconds`.
 
-        Ends with `stop_expecting`. A peer may be slow: the system tells how much it has taken.
+        `stop_expecting` ends this. A peer may be slow: each time it takes something, it has
+        `seconds` again.
         """
         self.writable.clear()
         loop = asyncio.get_running_loop()

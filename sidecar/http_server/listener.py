@@ -67,7 +67,7 @@ class HttpListener:
 
     @property
     def counts(self) -> ListenerCounts:
-        """The counts of now."""
+        """The current counts."""
         state = self._state
         waiting = state.places.count_waiting()
         return ListenerCounts(
@@ -101,7 +101,7 @@ class HttpListener:
         await self._lifespan.stop()
 
     async def _wait_for_the_end(self) -> None:
-        while self._state.connections or self._state.tasks:  # noqa: ASYNC110 an event costs each call
+        while self._state.connections or self._state.tasks:  # noqa: ASYNC110 an event would slow each call
             await asyncio.sleep(_POLL)
 
     async def _close(self) -> None:
@@ -163,7 +163,7 @@ class HttpListener:
         for connection in tuple(self._state.connections):
             connection.refuse_incomplete()
         for task in tuple(self._state.tasks):
-            # In the next turn the task has begun. If it had not, it would end without a response.
+            # Not now: a task that is cancelled before it has begun ends without a response.
             loop.call_soon(task.cancel)
         self._cutting = asyncio.create_task(self._end_connections())
 

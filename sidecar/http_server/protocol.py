@@ -81,13 +81,13 @@ class HttpProtocol(asyncio.Protocol):
         if requests.is_waiting:
             return self.transport.close_if_unsent()
         if requests.has_part:
-            self.transport.abort()  # to close it could wait for ever until responses are read
+            self.transport.abort()  # a close would wait until the client reads, perhaps for ever
             return False
         requests.has_eof = True
         self.transport.abort_when_gone()
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 the end is all it needs
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 the cause does not matter
         """Tell the application, and release timers and shared state."""
         self._listener.connections.discard(self)
         self._listener.begun.discard(self._requests)
@@ -155,7 +155,7 @@ class HttpProtocol(asyncio.Protocol):
         return Drop.IDLE if requests.is_waiting else None
 
     def _find_deadline(self) -> float | None:
-        """Return when the client must have done that, None if there is no limit."""
+        """Return the time of the loop by which the client must do that, None without a limit."""
         requests, limits = self._requests, self._limits
         if requests.is_over:
             return None

@@ -20,8 +20,8 @@ from sidecar.http_server.http1.response_writer import ResponseWriter
 from sidecar.http_server.limits import ListenerState
 from sidecar.http_server.lingering_close import LingeringTransport
 
-# Bytes of a body that the application has not received, or of requests that follow, from which
-# the client must wait.
+# Reading is paused beyond this many bytes of a body that the application has not received, or of
+# requests that follow.
 _MAX_UNREAD = 64 * 1024
 
 
@@ -29,11 +29,11 @@ class RequestSequence:
     """Reads requests from a connection, and has each served by `app`.
 
     `common` is what the scopes of all its requests have in common. `changed` is called after each
-    step. `busy` is why the listener has no place for the connection, which is then refused with
-    its first request.
+    step. `busy` refuses the first request if the listener has no place for the connection, else
+    it is None.
 
-    `began` is the time of the loop at which the client began with what it does now. `is_idle`: that
-    is nothing, after a response. `has_eof`: the client sends no more.
+    `began` is the time of the loop at which the connection, the current request or the idle time
+    began. `is_idle`: no byte has come since the last response. `has_eof`: the client sends no more.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RequestSequence:
         self._cycle: RequestCycle | None = None
         self._refusal: RefusedError | None = None
         age = listener.limits.age * random.uniform(0.9, 1.1)  # noqa: S311 spreads load; protects nothing
-        self._end_of_life = self._loop.time() + age
+        self._expires_at = self._loop.time() + age
 
     # What the client does now
 
@@ -90,7 +90,7 @@ class RequestSequence:
 
     @property
     def has_head(self) -> bool:
-        """Whether the head of a request is here, which is not answered or not whole."""
+        """Whether the head of a request is here, whose body or response is not complete."""
         return self._reader.head is not None
 
     # Called by the protocol
@@ -145,7 +145,7 @@ class RequestSequence:
             or head.closes
             or self._listener.is_closing
             or (self.has_eof and not self._reader.rest)
-            or self._loop.time() > self._end_of_life
+            or self._loop.time() > self._expires_at
         )
 
     def response_complete(self, *, closes: bool) -> None:
@@ -160,8 +160,7 @@ class RequestSequence:
     def close(self) -> None:
         """Close the connection. What was written is still sent.
 
-        Where the end of the connection would look like that of the response (HTTP/1.0), it is
-        reset.
+        It is reset instead where its end would look like the end of the response (HTTP/1.0).
         """
         cycle = self._cycle
         resets = cycle is not None and cycle.is_streaming and cycle.response.ends_by_close
@@ -191,7 +190,7 @@ class RequestSequence:
 
     def _read_head(self, *, may_shed: bool) -> bool:
         """Read a head, and serve or shed its request. Returns whether it is here."""
-        # Not before its line: only then is it known whether the response may have a body.
+        # The request line must be here: it says whether the response may have a body.
         if self._busy is not None and b"\n" in self._reader.rest:
             raise self._busy
         head = self._reader.read_head()
@@ -207,7 +206,7 @@ class RequestSequence:
         body = self._reader.read_body()
         cycle = self._cycle
         if cycle is None or cycle.is_complete:
-            return  # the response did not wait for it
+            return  # the response was complete before the body
         cycle.add(body, is_last=self._reader.is_complete)
         if cycle.unread > _MAX_UNREAD:
             self.transport.pause_reading()
@@ -218,7 +217,7 @@ class RequestSequence:
         if shedding is None or self.is_last() or not self.transport.writable.is_set():
             return False
         if not shedding.is_full(len(self._listener.begun)):
-            # Many requests may be read before the first one is a call in flight.
+            # Counted here, because many requests may be read before one is a call in flight.
             self._listener.begun.add(self)
             return False
         self._reader.read_body()

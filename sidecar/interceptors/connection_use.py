@@ -38,7 +38,7 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._used: dict[Peer, float] = {}  # time of the last begin or end of a call
-        self._calls: dict[Peer, int] = {}  # all that have a handler and are not sent
+        self._calls: dict[Peer, int] = {}  # calls and streams whose handler or response is not done
         self._busy: dict[Peer, int] = {}  # those in flight: their message has arrived
         # The connection and the time of each response that is not sent, the oldest first. A call
         # sends one at a time.
@@ -46,7 +46,7 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
 
     @property
     def known(self) -> int:
-        """The number of connections that are remembered: those with a call since `idle`."""
+        """The number of remembered connections: those open at the last `idle`, or used since."""
         return len(self._used)
 
     def unread(self, *, before: float, capacity: int) -> set[Peer]:
@@ -93,10 +93,10 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
             call = _Call(use=self, peer=peer_of(context.peer()), task=task, is_stream=is_stream)
             self._count(self._calls, call.peer, 1)
             task.add_done_callback(partial(self._ended, call.peer))
-            whole = cast("Context", _Observed(context, call))
+            observed = cast("Context", _Observed(context, call))
             self.touch(call.peer)
             try:
-                return await behavior(request, whole)
+                return await behavior(request, observed)
             finally:
                 self.count_in_flight(call.peer, -call.in_flight)
                 # grpc.aio sends what the handler returns, in the same task.
@@ -136,7 +136,7 @@ class ConnectionUse(grpc.aio.ServerInterceptor):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Call:
-    """A call, as its context and its handler report it."""
+    """One call, whose context and handler report to `use`."""
 
     use: ConnectionUse
     peer: Peer

@@ -13,10 +13,9 @@ from sidecar.interceptors.handlers import Continuation, Handler
 class HandlerCache(grpc.aio.ServerInterceptor):
     """Runs `interceptors`, outermost first, at the first call of each served method.
 
-    Their handlers are kept by the name of the method. So a handler must depend on nothing else
-    of the call that it was made for: it finds the rest in the context of each call. A method
-    that is not served is not kept, because its name is any text of the caller; the interceptors
-    run for each of its calls.
+    Their handlers are kept by the name of the method. So a handler must depend on the method only;
+    it reads the rest of a call from its context. A method that is not served is not kept, because
+    its name is any text of the caller: the interceptors run for each of its calls.
     """
 
     def __init__(self, *interceptors: grpc.aio.ServerInterceptor) -> None:
@@ -31,7 +30,7 @@ class HandlerCache(grpc.aio.ServerInterceptor):
         if method in self._handlers:
             return self._handlers[method]
         served = await continuation(handler_call_details)
-        find = _giving(served)
+        find = _continuation_to(served)
         for interceptor in reversed(self._interceptors):
             find = partial(interceptor.intercept_service, find)
         handler = await find(handler_call_details)
@@ -40,8 +39,10 @@ class HandlerCache(grpc.aio.ServerInterceptor):
         return handler
 
 
-def _giving(handler: "Handler | None") -> Continuation:
-    async def give(_details: grpc.HandlerCallDetails) -> "Handler | None":
+def _continuation_to(handler: "Handler | None") -> Continuation:
+    """Return a continuation that returns `handler`."""
+
+    async def find(_details: grpc.HandlerCallDetails) -> "Handler | None":
         return handler
 
-    return give
+    return find

@@ -1,9 +1,9 @@
 """An interceptor that limits the metadata of a call.
 
-gRPC core has limits of its own, which must be higher than this one: between them it refuses by
-chance, and without details. It enforces them once a client has acknowledged the settings with
-them (RFC 9113 section 6.5.3). From a client that never does, it accepts 16 MiB: for example a
-thousand references of one byte to one large field (RFC 7541).
+gRPC core has limits of its own, which must be higher than this one, because its refusals have no
+details. It enforces them once a client has acknowledged the settings that contain them (RFC 9113
+section 6.5.3). From a client that never does, it accepts 16 MiB: for example a thousand
+references of one byte to one large field (RFC 7541).
 """
 
 from typing import Any

@@ -71,7 +71,7 @@ class AccessLog:
             except asyncio.CancelledError:
                 if "status" in call.notes:
                     raise
-                # The grace of the listener is over. It would respond without a document.
+                # The grace period of the listener is over. Its own response would have no document.
                 request = Request(scope, receive)
                 await self._renderer.render_stopping(request)(scope, receive, send_complete)
             except Exception as error:  # noqa: BLE001 its text must not leave the process
@@ -138,11 +138,11 @@ def _peer(scope: Scope) -> str | None:
     if not scope.get("client"):
         return None
     host, port = scope["client"]
-    return _shown(host, port) if port else host
+    return _format_address(host, port) if port else host
 
 
 @lru_cache(maxsize=1024)  # a connection has many requests
-def _shown(host: str, port: int) -> str:
+def _format_address(host: str, port: int) -> str:
     return str(Address(host, port))
 
 

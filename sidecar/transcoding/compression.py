@@ -21,13 +21,13 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 def compress(response: Response, request: Request, min_bytes: int) -> None:
-    """Compress the content of `response` if it may be, and the client accepts gzip.
+    """Compress the content of `response` in place if it may be, and the client accepts gzip.
 
-    A response of less than `min_bytes` is compressed only for a client that refuses identity, which
-    is the name of no coding.
+    A response of less than `min_bytes` is compressed only for a client that refuses identity, the
+    name for no coding.
 
     It may be compressed if it has a Cache-Control field without no-store and no-transform. A
-    response that must not be stored may hold a secret, and the length of a compressed text tells
+    response that must not be stored may hold a secret, and the length of a compressed text reveals
     something about a secret in it. A response without the field may still get no-store from an
     outer application. With no-transform a gateway must leave the content as it is (RFC 9111
     section 5.2.2.6).

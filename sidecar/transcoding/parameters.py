@@ -6,7 +6,7 @@ messages have no text, so they cannot be parameters; the fields of a message can
 
 Names in a query that begin with $ and are no fields are system parameters
 (https://cloud.google.com/apis/docs/system-parameters), which the clients that Google generates
-send. They are passed over, but for $alt, the format of the response.
+send. They are ignored, except $alt, the format of the response.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ Parameters: TypeAlias = dict[str, Parameter]
 
 
 def label(chain: Sequence[Parameter]) -> str:
-    """Return the name of the parameter for the field at the end of `chain`."""
+    """Return the name of the parameter for `chain`, of JSON names that have no dot in them."""
     names = (each.name if "." in each.json_name else each.json_name for each in chain)
     return ".".join(names)
 
@@ -113,7 +113,7 @@ class ParameterReader:
         violations: Violations,
         report: Report,
     ) -> Iterator[tuple[str, str | None]]:
-        """Yield the parameters in `pairs` that are no system parameters; add to `violations`."""
+        """Yield all of `pairs` that are no system parameters; add a violation if $alt is wrong."""
         formats = []
         for name, text in pairs:
             if not _is_system(fields, name):

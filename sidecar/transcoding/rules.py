@@ -38,8 +38,8 @@ class Rule:
 
     `name` identifies the rule in messages. `http_method` is "*" for every method. `variables`
     are the field paths of the template's variables, in their order. `body` and `response_body`
-    are the field paths of the bodies: () is the whole message, None is no body. A rule that is not
-    `is_served` keeps its requests from other rules.
+    are the field paths of the bodies: () is the whole message, None is no body. The requests of
+    a rule that is not `is_served` are answered with 501, and match no other rule.
     """
 
     name: str
@@ -57,10 +57,10 @@ def read_rules(
     violations: SchemaViolations,
     unserved: Collection[str] = (),
 ) -> list[Rule]:
-    """Return the rules of all methods with one request; add each violation to `violations`.
+    """Return the rules of all methods with one request whose full names are not in `unserved`.
 
-    A warning names each method that is left out because its full name is in `unserved`; one names
-    all methods with a stream of requests that have rules.
+    Adds to `violations` what is wrong with a rule, and each name in `unserved` that no method has.
+    Warnings name the methods that are left out.
     """
     services = tuple(services)
     rules: list[Rule] = []
@@ -85,8 +85,8 @@ def read_unserved(
 ) -> list[Rule]:
     """Return the rules of all methods with a stream of requests, and of those in `unserved`.
 
-    One whose fields or bodies are wrong has none. If its HTTP method or path is wrong, it is left
-    out, and a warning names it: its requests may match another rule.
+    A rule whose HTTP method or path is wrong is left out, and a warning names it: its requests may
+    match another rule.
     """
     violations = SchemaViolations()
     rules = [
@@ -94,6 +94,7 @@ def read_unserved(
         for method, http_rule in _annotated(services)
         if method.client_streaming or method.full_name in unserved
         for name, binding in _bindings(method, http_rule)
+        # Without its fields and bodies if any of them is wrong.
         for rule in [*_read_rule(name, method, binding, SchemaViolations())]
         or _read_route(name, method, binding, violations)
     ]

@@ -1,7 +1,7 @@
 """Status of a gRPC call, and its mapping to an HTTP status.
 
-The status of a failed call is that of the service, or one that gRPC core makes itself: it does so
-with the codes of services, and only its texts show the difference (grpcio 1.85).
+The status of a failed call is that of the service, or one that gRPC core makes itself. Core uses
+the codes of services too, so only its texts show the difference (grpcio 1.85).
 """
 
 import logging
@@ -67,11 +67,12 @@ def phrase(status: int) -> str:
 
 
 def failure_of(error: AioRpcError) -> AioRpcError | ResponseError | RequestError:
-    """Return the error of a failed call as it is to be raised.
+    """Return the error to raise for a failed call.
 
-    The status of a service is returned as it is. Otherwise the error has no text, and only a code
-    that says nothing of the service or its caller: UNAVAILABLE in place of others. For a message
-    or metadata beyond a limit it is a RequestError or a ResponseError.
+    * `error` itself if it has the status of the service.
+    * RequestError or ResponseError if a message or metadata is beyond a limit of gRPC.
+    * Else an error without a text. It has the code of core if that blames nobody; any other code
+      is logged with its text, and becomes UNAVAILABLE.
     """
     code, text = error.code(), error.details() or ""
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -80,7 +81,7 @@ def failure_of(error: AioRpcError) -> AioRpcError | ResponseError | RequestError
                 return failure()
     if not _OF_CORE.match(text):
         return error
-    if code not in _CODES_OF_CORE:
+    if code not in _NEUTRAL_CODES:
         _LOG.error("a call ended without a status of the service (%s): %s", code.name, text)
         code = grpc.StatusCode.UNAVAILABLE
     return AioRpcError(code, error.initial_metadata(), error.trailing_metadata())
@@ -94,7 +95,7 @@ def _large_metadata() -> ResponseError:
     return ResponseError("its metadata is larger than the channel accepts")
 
 
-# A server has limits too, and answers so before its handler runs.
+# By the texts of core: in this process, or in a server before its handler runs.
 _BEYOND_LIMITS: Mapping[re.Pattern[str], Callable[[], ResponseError | RequestError]] = (
     MappingProxyType(
         {
@@ -114,7 +115,8 @@ _BEYOND_LIMITS: Mapping[re.Pattern[str], Callable[[], ResponseError | RequestErr
 _OF_CORE = re.compile(
     r"Stream removed \(|Received http2 header with status: |No status received$|Deadline Exceeded$"
 )
-_CODES_OF_CORE = frozenset(
+# The codes that blame neither the service nor its caller.
+_NEUTRAL_CODES = frozenset(
     {
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.INTERNAL,

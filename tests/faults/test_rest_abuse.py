@@ -151,7 +151,7 @@ async def pour(writer: asyncio.StreamWriter, piece: bytes) -> None:
 
 JSON = b"Content-Type: application/json"
 TOO_LARGE = (413, "The body must not be larger than 16384 bytes.")
-BAD_LENGTH = (400, "The length of the body must be told once, by a number or by chunks.")
+BAD_LENGTH = (400, "The length of the body must be given once, by a number or by chunks.")
 LENGTHS: Mapping[str, tuple[bytes, tuple[int, str]]] = {
     "10 GiB": (exchange(length=10 * 2**30), TOO_LARGE),
     "10 GiB, expecting 100": (exchange(b"Expect: 100-continue", length=10 * 2**30), TOO_LARGE),

@@ -1,1 +1,1 @@
-"""An ASGI application as the HTTP listener serves it: its lifespan, and its requests."""
+"""The ASGI side of the HTTP listener: the lifespan of the application, scopes and requests."""

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message
 
 
 class Lifespan:
-    """Starts and stops `app`. `state` is what it keeps for its requests."""
+    """Starts and stops `app`. `state` is filled by the application, and copied to each request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.state: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from sidecar.http_server.lingering_close import LingeringTransport
 
 
 class Connection(Protocol):
-    """What a request needs of its connection."""
+    """The connection of a request, as its cycle uses it."""
 
     transport: LingeringTransport
 
@@ -20,7 +20,7 @@ class Connection(Protocol):
         """Return whether the connection ends with this response."""
 
     def response_complete(self, *, closes: bool) -> None:
-        """Go on after a response. `closes`: the connection must end with it."""
+        """Continue after a complete response. `closes`: the connection must end with it."""
 
     def close(self) -> None:
         """End the connection. What was written is still sent."""
@@ -30,7 +30,7 @@ class RequestCycle:
     """Gives a request to an application, and its response to the connection.
 
     If it `expects_continue`, `100 Continue` is sent once the application wants the body and
-    nothing of it has come.
+    no part of it has come.
 
     `has_begun`: a part of the response is written. `is_complete`: all of it is.
     `has_whole_body`: all of the body has come.
@@ -54,7 +54,7 @@ class RequestCycle:
         self._refusal: RefusedError | None = scope.get(REFUSAL)
         self._body = b""
         self._is_disconnected = False
-        self._news = asyncio.Event()
+        self._can_receive = asyncio.Event()
         self._is_started = False
 
     @property
@@ -75,17 +75,17 @@ class RequestCycle:
         self.has_whole_body = is_last
         if body:
             self._expects_continue = False
-        self._news.set()
+        self._can_receive.set()
 
     def refuse(self, refusal: RefusedError) -> None:
         """Raise `refusal` in the application where it reads the body."""
         self._refusal = self.scope[REFUSAL] = refusal
-        self._news.set()
+        self._can_receive.set()
 
     def disconnect(self) -> None:
         """Tell the application that its client is gone."""
         self._is_disconnected = True
-        self._news.set()
+        self._can_receive.set()
 
     async def run(self, app: ASGIApp) -> None:
         """Serve the request by `app`. An exception becomes a 500, or ends the connection."""
@@ -93,12 +93,12 @@ class RequestCycle:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             pass  # by the listener, which stops
-        except Exception as error:  # noqa: BLE001 nobody else would know
+        except Exception as error:  # noqa: BLE001 nothing else would log it
             logs.failure("the application failed", error)
         if self.is_complete or self._is_disconnected:
             return
         if self.has_begun:
-            self._connection.close()  # before its end, so that the client notices
+            self._connection.close()  # without the end of the response, so that the client notices
             return
         self.response.closes = True
         self._transport.write(FAILED)
@@ -112,13 +112,13 @@ class RequestCycle:
         Raises RefusedError if the rest of the request is refused.
         """
         is_over = self.is_complete or self._is_disconnected or self._refusal is not None
-        if not (is_over or self._news.is_set()):
+        if not (is_over or self._can_receive.is_set()):
             if self._expects_continue:
                 self._expects_continue = False
                 self._transport.write(CONTINUE)
             self._transport.resume_reading()
-            await self._news.wait()
-        self._news.clear()
+            await self._can_receive.wait()
+        self._can_receive.clear()
         if self._refusal is not None:
             raise self._refusal
         if self.is_complete or self._is_disconnected:
@@ -127,7 +127,11 @@ class RequestCycle:
         return {"type": "http.request", "body": body, "more_body": not self.has_whole_body}
 
     async def send(self, message: Message) -> None:
-        """Write a part of the response. Raises RuntimeError and ValueError for a wrong one."""
+        """Write a part of the response.
+
+        Raises RuntimeError for a message out of order, and ValueError for one that HTTP cannot
+        express.
+        """
         if not self._transport.writable.is_set():
             await self._transport.writable.wait()
         if self._is_disconnected:
@@ -149,5 +153,5 @@ class RequestCycle:
 
     def _complete(self) -> None:
         self.is_complete = True
-        self._news.set()
+        self._can_receive.set()
         self._connection.response_complete(closes=self.response.closes)

@@ -1,4 +1,4 @@
-"""The scope of a request, as ASGI has it (HTTP, specification 2.3)."""
+"""The ASGI scope of a request (HTTP, specification 2.3)."""
 
 import asyncio
 from typing import Any
@@ -43,7 +43,7 @@ def of_request(connection: Scope, head: RequestHead, state: dict[str, Any]) -> S
 
 
 def of_refusal(connection: Scope, refusal: RefusedError, state: dict[str, Any]) -> Scope:
-    """Return the scope of a request that could not be read."""
+    """Return the scope of a request that could not be read, with `refusal` under REFUSAL."""
     return {
         **connection,
         "http_version": "1.1",

@@ -5,12 +5,12 @@ import httptools
 from sidecar.http_server.counts import Refusal
 from sidecar.http_server.http1.refusal import BadHttpError, RefusedError
 
-# Each chunk costs time, however small it is. Clients send far fewer.
+# Each chunk costs time, however small it is. Real clients send far fewer chunks.
 MAX_CHUNKS = 1024
 # Bytes that are no content: sizes, extensions and trailer fields.
 MAX_OVERHEAD = 16 * 1024
-# The parser reads whole messages. The head that the client sent is read elsewhere, more strictly;
-# and one with an Upgrade field would make this parser drop the body.
+# The parser needs a head before the body. It does not get that of the client: `request_head` reads
+# it more strictly, and an Upgrade field in it would make this parser drop the body.
 _HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 # Each chunked body ends so, with trailer fields or without.
 _END = b"\r\n\r\n"
@@ -34,18 +34,18 @@ class ChunkedBody:
         self._tail = b""
 
     def read(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return the content in `data`, and what comes behind the end of the body.
+        """Return the content in `data`, and the bytes after the end of the body.
 
-        Raises RefusedError for a body that is not chunked as the RFC has it, or in too many chunks.
+        Raises RefusedError for a body that is malformed or has too many chunks.
         """
         self._content.clear()
         # The parser does not say where a body ends. So it gets no byte beyond a possible end.
         data = self._tail + data
         start, end = len(self._tail), 0
         while start < len(data) and not self.is_complete:
-            found = data.find(_END, end)
-            end = found + 1 if found >= 0 else len(data)
-            stop = found + len(_END) if found >= 0 else len(data)
+            position = data.find(_END, end)
+            end = position + 1 if position >= 0 else len(data)
+            stop = position + len(_END) if position >= 0 else len(data)
             self._feed(data[start:stop])
             start = stop
         self._tail = data[max(start - len(_END) + 1, 0) : start]

@@ -1,4 +1,4 @@
-"""A request that the listener refuses: how the application finds it, and responds to it."""
+"""Errors of requests that the listener refuses. The application renders the responses."""
 
 from sidecar.http_server.counts import Refusal
 from sidecar.transcoding.errors import RequestError
@@ -8,7 +8,10 @@ REFUSAL = "sidecar.refusal"
 
 
 class RefusedError(RequestError):
-    """A request that the listener refuses. Its connection closes with the response."""
+    """A request that the listener refuses. Its connection closes with the response.
+
+    `reason` is counted; `status` and `detail` are for the response.
+    """
 
     def __init__(self, reason: Refusal, status: int, detail: str) -> None:
         super().__init__(detail, headers={"Connection": "close"})

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1 request: its grammar, read strictly. Without I/O.
+"""A strict reader of the head of an HTTP/1 request, without I/O.
 
 RFC 9112 lets parsers accept some broken heads, and parsers differ in which. Where a proxy
 and the server behind it differ, one request can hide another (request smuggling). So
@@ -14,14 +14,14 @@ from sidecar.http_server.http1.refusal import BadHttpError, RefusedError
 MAX_BYTES = 16 * 1024
 MAX_LINE_BYTES = 8 * 1024
 MAX_FIELDS = 64
-# More digits of a length are no size of anything, and cost time.
+# A length with more digits is no real size, and takes time to convert.
 _MAX_DIGITS = 20
 
 # RFC 9110 section 5.6.2.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 # RFC 9112 section 3, with the characters of RFC 3986.
 _LINE = rb"(%s) ([\x21-\x7e]++) HTTP/1\.([01])\r\n" % _TOKEN
-# RFC 9112 section 5, and RFC 9110 section 5.5. Nothing here goes back: time is linear.
+# RFC 9112 section 5, and RFC 9110 section 5.5. It never backtracks, so its time is linear.
 _HEAD = re.compile(rb"%s((?:%s:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n" % (_LINE, _TOKEN))
 # The white space around a value is stripped afterwards: a pattern for it takes time that
 # grows with the square of its length.
@@ -41,9 +41,9 @@ _FRAMING = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
 )
 _Framing = dict[bytes, list[bytes]]
-# What a plain request may have of these, and of the options of its connection.
+# The fields among these, and the options of its connection, that a plain request may have.
 _PLAIN = frozenset({b"host", b"content-length", b"connection"})
-_KEEP = frozenset({b"keep-alive"})
+_PLAIN_OPTIONS = frozenset({b"keep-alive"})
 _CONTINUE = b"100-continue"
 
 
@@ -79,12 +79,13 @@ def read(data: bytes) -> RequestHead | None:
     method, target, minor, lines = match.groups()
     fields = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(lines)]
     if len(fields) > MAX_FIELDS or match.start(4) > MAX_LINE_BYTES:
-        _check_part(data)
+        _check_part(data)  # raises the error of the limit
     framing: _Framing = {}
     for name, value in fields:
         if name in _FRAMING:
             framing.setdefault(name, []).append(value)
     is_1_1 = minor == b"1"
+    _check_host(framing, is_1_1=is_1_1)
     options = _options(framing)
     return RequestHead(
         size=match.end(),
@@ -100,15 +101,19 @@ def read(data: bytes) -> RequestHead | None:
         and is_1_1
         and b"content-length" in framing
         and framing.keys() <= _PLAIN
-        and options <= _KEEP,
+        and options <= _PLAIN_OPTIONS,
     )
 
 
-def _read_length(framing: _Framing, *, is_1_1: bool) -> int | None:
+def _check_host(framing: _Framing, *, is_1_1: bool) -> None:
+    """Raise RefusedError unless the Host field is as in RFC 9112 section 3.2."""
     hosts = framing.get(b"host", ())
-    # RFC 9112 section 3.2.
     if len(hosts) > 1 or (is_1_1 and not hosts) or not all(map(_HOST.fullmatch, hosts)):
         raise RefusedError(Refusal.HOST, 400, "There must be one Host field, which names a host.")
+
+
+def _read_length(framing: _Framing, *, is_1_1: bool) -> int | None:
+    """Return the length of the body, or None if it is chunked. Raises RefusedError."""
     codings = [coding.lower() for coding in framing.get(b"transfer-encoding", ())]
     lengths = framing.get(b"content-length", ())
     # RFC 9112 sections 6.1 to 6.3: two lengths of one body may be an attack.
@@ -116,7 +121,7 @@ def _read_length(framing: _Framing, *, is_1_1: bool) -> int | None:
         raise RefusedError(
             Refusal.LENGTH,
             400,
-            "The length of the body must be told once, by a number or by chunks.",
+            "The length of the body must be given once, by a number or by chunks.",
         )
     if codings and (codings != [b"chunked"] or not is_1_1):
         raise RefusedError(

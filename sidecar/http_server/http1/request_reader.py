@@ -10,7 +10,7 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
 class RequestReader:
-    """Reads one request, then `finish` lets it read the next one.
+    """Reads one request. `finish` makes it ready for the next one.
 
     `head` is that of the request, None before it has come. `is_complete`: its body has come too.
     `rest` are the bytes that are not read yet.
@@ -43,9 +43,9 @@ class RequestReader:
         self.rest += data
 
     def read_head(self) -> RequestHead | None:
-        """Return the head of the next request, or None if it is not here.
+        """Return the head of the next request, or None if it is not complete.
 
-        Raises RefusedError.
+        Raises RefusedError for a head, or a part of one, that no client may send.
         """
         lines = _EMPTY_LINES.match(self.rest)
         if lines:  # RFC 9112 section 2.2
@@ -70,6 +70,6 @@ class RequestReader:
         return body
 
     def finish(self) -> None:
-        """Begin with the next request."""
+        """Forget the request, to read the next one from `rest`."""
         self.head = self._chunked = None
         self.is_complete = False

@@ -1,4 +1,4 @@
-"""Writes one response as HTTP/1.1. Without I/O."""
+"""A writer of HTTP/1 responses, without I/O."""
 
 import time
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class ResponseWriter:
         self._head = b""
 
     def start(self, status: int, fields: Sequence[tuple[bytes, bytes]], *, closes: bool) -> None:
-        """Begin with this status and these fields. `closes` ends the connection with it."""
+        """Begin with this status and these fields. `closes`: the connection ends with it."""
         kept = []
         for name, value in fields:
             lower = name.lower()
@@ -42,7 +42,7 @@ class ResponseWriter:
             elif lower == b"content-length":
                 self._left = int(value)
                 kept.append((name, value))
-            elif lower != b"transfer-encoding":  # how the connection works is for the server
+            elif lower != b"transfer-encoding":  # the framing is chosen here
                 kept.append((name, value))
         if status in _WITHOUT_CONTENT:
             self._has_content = False

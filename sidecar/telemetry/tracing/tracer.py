@@ -148,7 +148,7 @@ class _HttpSpan(_Span):
             self._span.update_name(f"{_name_of(str(notes['method']))} {route}")
             attributes["http.route"] = route
         is_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        # Of a stream that has begun: it may fail after its status was sent.
+        # Only a stream that has begun has a code: it may fail after its status was sent.
         code = str(notes.get("code"))
         error = code if code in _SERVER_ERRORS else None
         self._end(attributes, notes, error=str(status) if is_error else error)

@@ -57,11 +57,10 @@ def describe(
     """Return the document of the methods of `services` that have an HTTP rule and are served.
 
     `info` is its Info Object. `comments` become descriptions, and `constraints` keywords of the
-    schemas. `errors` are messages that error responses have without their empty fields, and that
-    are the last item of a stream that fails; each has a component schema. What descriptors do not
-    say is given as JSON merge patches (RFC 7396): `patch` returns that of each Operation Object,
-    and `additions` is that of the document. Raises SchemaError with every rule that OpenAPI cannot
-    describe, and every fault of a constraint.
+    schemas. `errors` are the types of error responses, which leave out empty fields; a stream that
+    fails ends with one of them. Each has a component schema. Merge patches (RFC 7396) add what
+    descriptors do not say: `patch` to each Operation Object, `additions` to the document. Raises
+    SchemaError with every rule that OpenAPI cannot describe, and every fault of a constraint.
     """
     violations, components = SchemaViolations(), Components()
     rules = read_rules(services, violations, unserved_by(services.values()))
@@ -82,11 +81,9 @@ def describe(
     operations = _operations(places, violations)
     components.complete()
     violations.check()
-    ids = names.operation_ids([each.rule.method for each in places.values()], tags)
-    paths = _paths(places, operations, ids, patch or _unpatched)
-    resolved = components.resolve(dict(paths))
-    described = [_tag(service, tag, comments) for service, tag in tags.items()]
-    return merge_patch.apply(additions, _document(info, described, *resolved))
+    paths = _paths(places, operations, tags, patch or _unpatched)
+    document = _document(info, _tags(tags, comments), *components.resolve(dict(paths)))
+    return merge_patch.apply(additions, document)
 
 
 def _with_builders(
@@ -94,7 +91,7 @@ def _with_builders(
     formats: Mapping[ServiceDescriptor, JsonFormat],
     builders: Mapping[JsonFormat, Operations],
 ) -> Sequence[_Described]:
-    """Return each rule with what describes it in the format of its service."""
+    """Return each rule with its path and the builder of its operation, in its service's format."""
     described = []
     for rule in rules:
         json_format = formats[rule.method.containing_service]
@@ -197,10 +194,11 @@ def _methods(rule: Rule, violations: SchemaViolations) -> Sequence[str]:
 def _paths(
     places: Mapping[_Place, _Described],
     operations: Mapping[str, Schema],
-    ids: Sequence[str],
+    tags: Mapping[ServiceDescriptor, str],
     patch: Patch,
 ) -> Mapping[str, Schema]:
     """Return each path and its Path Item Object. `operations` are by the name of their rule."""
+    ids = names.operation_ids([each.rule.method for each in places.values()], tags)
     items: dict[str, Schema] = {}
     texts: dict[str, str] = {}
     for (place, described), id_ in zip(places.items(), ids, strict=True):
@@ -231,6 +229,9 @@ def _operations(
     return operations
 
 
-def _tag(service: ServiceDescriptor, tag: str, comments: Comments) -> Schema:
-    comment = comments.get(service.full_name)
-    return {"name": tag, **({"description": comment} if comment else {})}
+def _tags(tags: Mapping[ServiceDescriptor, str], comments: Comments) -> Sequence[Schema]:
+    """Return the Tag Object of each service."""
+    described = [(tag, comments.get(service.full_name)) for service, tag in tags.items()]
+    return [
+        {"name": tag, **({"description": comment} if comment else {})} for tag, comment in described
+    ]

@@ -49,8 +49,8 @@ Names: TypeAlias = Mapping[Key, str]
 class Components:
     """The component schemas of a document.
 
-    Until `resolve`, a reference to one holds its key instead of a name: which names are free is
-    known only once all schemas are.
+    Until `resolve`, a reference holds the key of a schema instead of its name, because names can be
+    chosen only when all schemas are known.
     """
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ class _Member:
 
 
 # A field as MessagePlan.read_valid needs it: its name, and of its element `leaf`, `read_valid`
-# and `takes_null`. Attributes would take longer.
+# and `takes_null`. It is a tuple, because attributes would take longer.
 _ValidMember: TypeAlias = tuple[str, Leaf | None, ReadValid, bool]
 
 
@@ -174,7 +174,7 @@ class ListPlan:
         if element.leaf is not None:
             return list(map(element.leaf, value))
         read_valid, inner_depth = element.read_valid, depth + 1
-        return [read_valid(element, inner_depth) for element in value]
+        return [read_valid(item, inner_depth) for item in value]
 
     def read(self, value: JsonValue, location: Location, violations: Violations) -> list[Any]:
         """Return the elements; add to `violations`."""

@@ -1,6 +1,6 @@
-"""Format of the JSON that is written: the options of the protobuf mapping.
+"""Format of the JSON that is written: the options of the protobuf mapping, and one more.
 
-https://protobuf.dev/programming-guides/json/#json-options has these options, but for the last.
+https://protobuf.dev/programming-guides/json/#json-options does not have `int64_numbers`.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonFormat:
-    """Format of the JSON of messages. Readers accept each of them, in any mixture.
+    """Format of the JSON of messages. Readers accept every format, in any mixture.
 
-    The defaults are the mapping without options, with all fields that have no presence.
+    The default is the mapping without options, but fields without presence are always written.
 
     `enum_numbers`: an enum value is its number, not its name. NullValue stays null.
     `proto_names`: a member has the name of its field in the schema, not the JSON name. See
@@ -31,8 +31,8 @@ class JsonFormat:
     def name_of(self, field: FieldDescriptor) -> str:
         """Return the name of the member for `field`.
 
-        With `proto_names` it is still the JSON name if the other one is the JSON name of another
-        field, for which readers would take the member.
+        With `proto_names` it is the name in the schema, unless that is the JSON name of another
+        field: readers would take the member for that field.
         """
         if not self.proto_names or field.name == field.json_name:
             return field.json_name

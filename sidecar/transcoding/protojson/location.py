@@ -15,8 +15,8 @@ Arguments: TypeAlias = dict[str, Any]
 # Reads the value at a location. The result is not used if it adds violations.
 Read: TypeAlias = Callable[[JsonValue, "Location", Violations], Any]
 # Returns what `Read` returns, for a value and the number of values around it. Raises
-# InvalidValueError if anything in the value is wrong: without locations and violations reading
-# takes half the time.
+# InvalidValueError if anything in the value is wrong. It takes half the time, because it makes no
+# locations and no violations.
 ReadValid: TypeAlias = Callable[[JsonValue, int], Any]
 
 

@@ -126,7 +126,7 @@ def _container(plan: MessagePlan | ListPlan | MapPlan | AnyReader) -> Element:
 
 
 def _entry(element: Element) -> Read:
-    """Return the reader of a value that may have anything wrong in it, and often has nothing."""
+    """Return a reader that tries `read_valid`, and finds the violations by `read` if that fails."""
     read_valid, read = element.read_valid, element.read
 
     def read_at(value: JsonValue, location: Location, violations: Violations) -> Any:
@@ -156,6 +156,8 @@ def _assembled(element: Element, descriptor: Descriptor) -> Element:
 
 
 def _at_depth(read: Callable[[JsonValue, int], Any], *, takes_null: bool) -> Element:
+    """Return the readers of a well-known type, whose `read` takes the depth of its messages."""
+
     def read_at(value: JsonValue, location: Location, violations: Violations) -> object:
         try:
             return read(value, location.depth + 1)

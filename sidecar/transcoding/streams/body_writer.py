@@ -1,16 +1,16 @@
-"""Body of a streamed response, in parts of several messages where these are ready together.
+"""A writer of the body of a stream, which joins pieces that are ready together to one part.
 
-A part costs more than a message: HTTP/1 frames it, the system sends it, and the client wakes up.
+A part costs more than a piece: HTTP/1 frames it, the system sends it, and the client wakes up.
 """
 
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, TypeAlias
 
-# Takes an event of ASGI.
+# Takes an ASGI event.
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
-# Pieces are held up to this many bytes, and this long in seconds.
+# Pieces are held up to this many bytes, and for this many seconds.
 MAX_HELD = 16 * 1024
 MAX_DELAY = 0.005
 
@@ -18,14 +18,14 @@ MAX_DELAY = 0.005
 class BodyWriter:
     """Sends the pieces of a body by `send` (ASGI).
 
-    It holds a piece until `flush` or `end`, or until the pieces that it holds are 16 KiB or 5 ms
-    old.
+    It holds pieces until `flush` or `end`, or until a `write` after which they have 16 KiB, or the
+    first of them is 5 ms old.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._held = bytearray()
-        self._since = 0.0  # when the first piece came, by the monotonic clock
+        self._since = 0.0  # time of the first held piece, by the monotonic clock
 
     async def write(self, piece: bytes) -> None:
         """Hold `piece`, or send it with the pieces before it."""

@@ -26,8 +26,8 @@ from sidecar.transcoding.streams.framing import Framing, framing_of
 
 Render: TypeAlias = Callable[[Request, RequestError | Status], Response]
 
-# Seconds without a message after which the client is sent something that is none, if the
-# framing has it. Proxies often end a connection that is silent for 30 or 60 s.
+# Seconds without a message after which a keep-alive is sent, if the framing has one. Proxies
+# often end a connection that is silent for 30 or 60 s.
 KEEP_ALIVE = 15.0
 _NUMBER = re.compile("[0-9]{1,18}")
 _LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Streamer:
     """Responds to calls of one method with a stream of responses.
 
     `writer` writes each message, and `render_error` the problem of a stream that fails. If
-    `resumes`, the service gets Last-Event-ID and goes on after that event; so do the ids.
+    `resumes`, the service gets Last-Event-ID and continues after that event, and so do the ids.
     """
 
     writer: ResponseWriter
@@ -127,7 +127,7 @@ class StreamResponse(Response):
         status = Status()
         try:
             await self._send_items(scope, body)
-        except (ClientDisconnectedError, OSError):  # OSError: servers may tell by it (ASGI 2.4)
+        except (ClientDisconnectedError, OSError):  # OSError: the same, in servers of ASGI 2.4
             return
         except grpc.aio.AioRpcError as error:
             status = read_status(error)
@@ -178,7 +178,7 @@ class StreamResponse(Response):
             reading.cancel()
 
     async def _send_failure(self, status: Status, body: BodyWriter) -> None:
-        # Also if it is not sent: a renderer may note what has failed.
+        # Rendered even if it cannot be sent: a renderer may record the failure.
         problem = self._streamer.render_error(self._stream.request, status)
         failure = self._stream.framing.failure
         if failure is None:

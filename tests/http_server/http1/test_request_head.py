@@ -94,7 +94,7 @@ LARGE = (431, "The header fields must not be larger than 16384 bytes.")
 MANY = (431, "There must not be more than 64 header fields.")
 LINE_END = (400, "Each header field must be one line that ends with CR LF.")
 NO_HOST = (400, "There must be one Host field, which names a host.")
-LENGTH = (400, "The length of the body must be told once, by a number or by chunks.")
+LENGTH = (400, "The length of the body must be given once, by a number or by chunks.")
 CODING = (400, "The only Transfer-Encoding must be chunked, in HTTP/1.1.")
 NO_HTTP = (400, "The request must be HTTP/1.1 as RFC 9112 has it.")
 
