@@ -140,16 +140,23 @@ class RequestCycle:
             self._is_started = True
             closes = self._connection.is_last()
             self.response.start(message["status"], message.get("headers", ()), closes=closes)
+            # Content of this turn goes with the head, in one write. The head of a stream does not
+            # wait for more: only by a write is it noticed that the client is gone.
+            asyncio.get_running_loop().call_soon(self._write_head)
             return
         if message["type"] != "http.response.body" or not self._is_started or self.is_complete:
             raise RuntimeError(f"{message['type']} is not what comes next in a response")
         is_last = not message.get("more_body", False)
-        # ASGI lets the head wait for the first part of the body: both are one write.
         data = self.response.write(message.get("body", b""), is_last=is_last)
         self.has_begun = True
         self._transport.write(data)
         if is_last:
             self._complete()
+
+    def _write_head(self) -> None:
+        if not (self.has_begun or self.is_complete):
+            self.has_begun = True
+            self._transport.write(self.response.write(b"", is_last=False))
 
     def _complete(self) -> None:
         self.is_complete = True

@@ -157,6 +157,25 @@ async def test_a_failure_within_the_content_of_http_1_0() -> None:
 
 
 @on_uvloop
+async def test_a_head_does_not_wait_for_content() -> None:
+    """The head of a stream that is silent at first comes at once."""
+    has_head = asyncio.Event()
+
+    async def waits(_receive: Receive, send: Send) -> None:
+        await send(start())
+        await has_head.wait()
+        await send(body(b""))
+
+    async with serving(waits) as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        with closing(writer):
+            writer.write(GET)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+            has_head.set()
+            assert await reader.readexactly(5) == b"0\r\n\r\n"
+
+
+@on_uvloop
 async def test_content_after_the_end() -> None:
     """More content than there is to a response is a failure of the application alone."""
 
