@@ -80,7 +80,7 @@ class HttpProtocol(asyncio.Protocol):
             return False
         if requests.is_waiting:
             return self.transport.close_if_unsent()
-        if requests.has_part:
+        if requests.has_part and not requests.is_refused:
             self.transport.abort()  # a close would wait until the client reads, perhaps for ever
             return False
         requests.has_eof = True

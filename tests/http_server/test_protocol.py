@@ -564,6 +564,28 @@ async def test_nobody_is_asked_to_go_on_in_vain() -> None:
         assert (await other.ask(b"1")).body == b"1"
 
 
+@on_uvloop
+async def test_a_body_that_may_not_come_ends_the_connection() -> None:
+    """Who waits for `100 Continue` and gets a response may send a body or not: it is the last."""
+    asked = get("/early", b"Expect: 100-continue", b"Content-Length: 9")
+    async with listening() as scene, scene.client() as one:
+        answer = await one.ask(asked)
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        await one.send(get("/next"))
+        assert await one.end() == b""
+        assert scene.app.seen == ["/early"]
+
+
+@on_each_loop
+async def test_a_refusal_outlasts_the_end_of_the_client() -> None:
+    """A client that ends its direction behind a bad request is told what is wrong with it."""
+    async with listening() as scene, scene.client() as one:
+        await one.send(get() + b"canary\r\n\r\n")
+        one.writer.write_eof()
+        assert [(await one.answer()).status for _ in range(2)] == [200, 400]
+        assert await one.end() == b""
+
+
 HEADS = {
     "two hosts": b"HEAD / HTTP/1.1\r\n" + HOST * 2 + b"\r\n",
     "a target too long": b"HEAD /" + b"a" * 9000,

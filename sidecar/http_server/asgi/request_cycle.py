@@ -75,7 +75,8 @@ class RequestCycle:
         self.has_whole_body = is_last
         if body:
             self._expects_continue = False
-        self._can_receive.set()
+        if body or is_last:
+            self._can_receive.set()
 
     def refuse(self, refusal: RefusedError) -> None:
         """Raise `refusal` in the application where it reads the body."""
@@ -137,9 +138,10 @@ class RequestCycle:
         if self._is_disconnected:
             return
         if message["type"] == "http.response.start" and not self._is_started:
-            self._is_started = True
-            closes = self._connection.is_last()
+            # A client that waits for 100 Continue may or may not send the body now.
+            closes = self._expects_continue or self._connection.is_last()
             self.response.start(message["status"], message.get("headers", ()), closes=closes)
+            self._is_started, self._expects_continue = True, False
             # Content of this turn goes with the head, in one write. The head of a stream does not
             # wait for more: only by a write is it noticed that the client is gone.
             asyncio.get_running_loop().call_soon(self._write_head)

@@ -1,5 +1,7 @@
 """The chunked transfer coding of a request's body (RFC 9112 section 7.1), read by httptools."""
 
+import re
+
 import httptools
 
 from sidecar.http_server.counts import Refusal
@@ -12,8 +14,10 @@ MAX_OVERHEAD = 16 * 1024
 # The parser needs a head before the body. It does not get that of the client: `request_head` reads
 # it more strictly, and an Upgrade field in it would make this parser drop the body.
 _HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-# Each chunked body ends so, with trailer fields or without.
-_END = b"\r\n\r\n"
+# Each chunked body ends so, with trailer fields or without: its last line is not empty.
+_END = re.compile(rb"(?<!\n)\r\n\r\n")
+# Bytes before the next ones that may be a part of an end, with the one that it looks back at.
+_TAIL = 4
 
 
 class ChunkedBody:
@@ -43,12 +47,11 @@ class ChunkedBody:
         data = self._tail + data
         start, end = len(self._tail), 0
         while start < len(data) and not self.is_complete:
-            position = data.find(_END, end)
-            end = position + 1 if position >= 0 else len(data)
-            stop = position + len(_END) if position >= 0 else len(data)
-            self._feed(data[start:stop])
-            start = stop
-        self._tail = data[max(start - len(_END) + 1, 0) : start]
+            match = _END.search(data, end)
+            end = match.end() if match else len(data)
+            self._feed(data[start:end])
+            start = end
+        self._tail = data[max(start - _TAIL, 0) : start]
         return bytes(self._content), data[start:]
 
     def _feed(self, data: bytes) -> None:

@@ -86,6 +86,7 @@ def read(data: bytes) -> RequestHead | None:
             framing.setdefault(name, []).append(value)
     is_1_1 = minor == b"1"
     _check_host(framing, is_1_1=is_1_1)
+    length = _read_length(framing, is_1_1=is_1_1)
     options = _options(framing)
     return RequestHead(
         size=match.end(),
@@ -93,10 +94,12 @@ def read(data: bytes) -> RequestHead | None:
         target=target,
         version="1.1" if is_1_1 else "1.0",
         fields=fields,
-        length=_read_length(framing, is_1_1=is_1_1),
+        length=length,
         # HTTP/1.0 has no connections to keep: RFC 9112 section 9.3 leaves it to the server.
         closes=b"close" in options or not is_1_1,
-        expects_continue=is_1_1 and _CONTINUE in map(bytes.lower, framing.get(b"expect", ())),
+        expects_continue=is_1_1
+        and length != 0
+        and _CONTINUE in map(bytes.lower, framing.get(b"expect", ())),
         is_plain=method == b"POST"
         and is_1_1
         and b"content-length" in framing

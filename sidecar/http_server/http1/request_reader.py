@@ -20,6 +20,7 @@ class RequestReader:
         self.head: RequestHead | None = None
         self.is_complete = False
         self.rest = b""
+        self._seen = 0  # bytes of `rest` that hold no whole head
         self._left = 0  # bytes of a body with a length
         self._chunked: ChunkedBody | None = None
 
@@ -49,14 +50,25 @@ class RequestReader:
         """
         lines = _EMPTY_LINES.match(self.rest)
         if lines:  # RFC 9112 section 2.2
-            self.rest = self.rest[lines.end() :]
+            self.rest, self._seen = self.rest[lines.end() :], 0
+        if self._is_known():
+            return None
         head = request_head.read(self.rest) if self.rest else None
+        self._seen = len(self.rest) if head is None else 0
         if head is not None:
             self.head = head
             self.rest = self.rest[head.size :]
             self._left = head.length or 0
             self._chunked = ChunkedBody() if head.length is None else None
         return head
+
+    def _is_known(self) -> bool:
+        """Whether no line has ended since the last look, and no limit is passed."""
+        if not self._seen or self.rest.find(b"\n", self._seen) >= 0:
+            return False
+        has_line = b"\n" in self.rest
+        limit = request_head.MAX_BYTES if has_line else request_head.MAX_LINE_BYTES
+        return len(self.rest) <= limit
 
     def read_body(self) -> bytes:
         """Return what has come of the body since the last call. Raises RefusedError."""

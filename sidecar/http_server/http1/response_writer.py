@@ -27,13 +27,17 @@ class ResponseWriter:
         self.closes = False
         self.ends_by_close = False
         self._is_1_1 = version == "1.1"
-        self._has_content = not is_head
+        self._is_head = is_head
+        self._has_content = True
         self._is_chunked = False
         self._left: int | None = None  # bytes of content that must follow
         self._head = b""
 
     def start(self, status: int, fields: Sequence[tuple[bytes, bytes]], *, closes: bool) -> None:
         """Begin with this status and these fields. `closes`: the connection ends with it."""
+        # A start before this one may have failed.
+        self._left, self._is_chunked, self.ends_by_close = None, False, False
+        self._has_content = not self._is_head
         kept = []
         for name, value in fields:
             lower = name.lower()
@@ -62,13 +66,14 @@ class ResponseWriter:
 
     def write(self, content: bytes, *, is_last: bool) -> bytes:
         """Return the bytes for a part of the content. `is_last`: no more follows."""
+        if self._left is not None and self._has_content:
+            left = self._left - len(content)
+            if left < 0 or (is_last and left):
+                raise ValueError("the content is not as long as Content-Length says")
+            self._left = left
         head, self._head = self._head, b""
         if not self._has_content:
             return head
-        if self._left is not None:
-            self._left -= len(content)
-            if self._left < 0 or (is_last and self._left):
-                raise ValueError("the content is not as long as Content-Length says")
         if not self._is_chunked:
             return head + content
         # An empty chunk would be the last one.

@@ -176,6 +176,42 @@ async def test_a_head_does_not_wait_for_content() -> None:
 
 
 @on_uvloop
+async def test_nothing_comes_between_the_parts_of_a_response() -> None:
+    """Once the response has begun, the body is read without `100 Continue`."""
+
+    async def reads_late(receive: Receive, send: Send) -> None:
+        await send(start((b"content-length", b"6")))
+        await send(body(b"abc", more=True))
+        assert (await receive())["body"] == b"x"
+        await send(body(b"def"))
+
+    async with serving(reads_late) as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        with closing(writer):
+            writer.write(GET[:-2] + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\nabc")
+            writer.write(b"x")
+            assert await reader.read() == b"def"
+
+
+@on_uvloop
+async def test_a_bad_start_can_be_replaced() -> None:
+    """After a start that is none, a good one begins the response."""
+
+    async def tries_again(_receive: Receive, send: Send) -> None:
+        with pytest.raises(ValueError, match="line end"):
+            await send(start((b"x-a", b"b\r\nc")))
+        await send(start((b"content-length", b"3"), (b"connection", b"close")))
+        with pytest.raises(ValueError, match="as long as"):
+            await send(body(b"abcd"))
+        await send(body(b"abc"))
+
+    received = await answer_to(tries_again)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(b"\r\n\r\nabc")
+
+
+@on_uvloop
 async def test_content_after_the_end() -> None:
     """More content than there is to a response is a failure of the application alone."""
 

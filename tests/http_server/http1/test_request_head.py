@@ -382,16 +382,18 @@ def test_whether_the_connection_closes(data: bytes, *, closes: bool) -> None:
 
 EXPECTS = {
     "nothing": (head(), False),
-    "100-continue": (head(b"Expect: 100-continue"), True),
-    "in capitals": (head(b"EXPECT: 100-Continue"), True),
-    "something else": (head(b"Expect: 200-ok"), False),
+    "100-continue": (head(b"Content-Length: 1", b"Expect: 100-continue"), True),
+    "in capitals": (head(b"Content-Length: 1", b"EXPECT: 100-Continue"), True),
+    "before chunks": (head(b"Transfer-Encoding: chunked", b"Expect: 100-continue"), True),
+    "without a body": (head(b"Expect: 100-continue"), False),
+    "something else": (head(b"Content-Length: 1", b"Expect: 200-ok"), False),
     "in HTTP/1.0": (head(b"Expect: 100-continue", line=b"GET / HTTP/1.0\r\n"), False),
 }
 
 
 @pytest.mark.parametrize(("data", "expects"), EXPECTS.values(), ids=EXPECTS)
 def test_what_is_expected(data: bytes, *, expects: bool) -> None:
-    """`100-continue` is an expectation in HTTP/1.1 alone (RFC 9110 section 10.1.1)."""
+    """`100-continue` is one in HTTP/1.1 alone, before a body (RFC 9110 section 10.1.1)."""
     assert found(data).expects_continue == expects
 
 
