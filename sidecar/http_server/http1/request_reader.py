@@ -7,6 +7,7 @@ from sidecar.http_server.http1.chunked_body import ChunkedBody
 from sidecar.http_server.http1.request_head import RequestHead
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+_LINE_END = re.compile(rb"[\r\n]")
 
 
 class RequestReader:
@@ -63,8 +64,8 @@ class RequestReader:
         return head
 
     def _is_known(self) -> bool:
-        """Whether no line has ended since the last look, and no limit is passed."""
-        if not self._seen or self.rest.find(b"\n", self._seen) >= 0:
+        """Whether no line has ended or begun since the last look, and no limit is passed."""
+        if not self._seen or _LINE_END.search(self.rest, self._seen - 1):
             return False
         has_line = b"\n" in self.rest
         limit = request_head.MAX_BYTES if has_line else request_head.MAX_LINE_BYTES
