@@ -5,6 +5,7 @@ application logs it and renders the response.
 """
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable
 from typing import cast
@@ -55,6 +56,7 @@ class RequestSequence:
         self._common = common
         self._changed = changed
         self._busy = busy
+        self._context = contextvars.copy_context()
         self._reader = RequestReader()
         self._cycle: RequestCycle | None = None
         self._refusal: RefusedError | None = None
@@ -229,6 +231,7 @@ class RequestSequence:
         response = ResponseWriter(version, is_head=self._reader.is_head_method)
         cycle = RequestCycle(request, self, response, expects_continue=expects_continue)
         self._cycle = cycle
-        task = self._loop.create_task(cycle.run(self._app))
+        # Not the context of now: that may be the one of the request before.
+        task = self._loop.create_task(cycle.run(self._app), context=self._context.copy())
         self._listener.tasks.add(task)
         task.add_done_callback(self._listener.tasks.discard)

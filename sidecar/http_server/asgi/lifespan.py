@@ -8,6 +8,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
+# Seconds that an application has to return after it has stopped.
+_RETURN = 1.0
+
 
 class Lifespan:
     """Starts and stops `app`. `state` is filled by the application, and copied to each request."""
@@ -27,11 +30,18 @@ class Lifespan:
         await self._pass("startup", self._task)
 
     async def stop(self) -> None:
-        """Stop the application, once. Raises RuntimeError, with its cause, if it fails."""
+        """Stop the application, once. Raises RuntimeError, with its cause, if it fails.
+
+        An application that does not return a second after it has stopped is cancelled.
+        """
         task, self._task = self._task, None
         if task is not None:
             await self._pass("shutdown", task)
-            await task
+            await asyncio.wait((task,), timeout=_RETURN)
+            error = task.exception() if task.done() else None
+            task.cancel()
+            if error is not None:
+                raise RuntimeError("the application failed after its shutdown") from error
 
     async def _pass(self, phase: str, task: asyncio.Future[None]) -> None:
         self._events.put_nowait({"type": f"lifespan.{phase}"})

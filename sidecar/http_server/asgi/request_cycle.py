@@ -1,7 +1,7 @@
 """One HTTP request and its response, for an ASGI application (HTTP, specification 2.3)."""
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from starlette.types import ASGIApp, Message, Scope
 
@@ -92,10 +92,10 @@ class RequestCycle:
         """Serve the request by `app`. An exception becomes a 500, or ends the connection."""
         try:
             await app(self.scope, self.receive, self.send)
-        except asyncio.CancelledError:
-            pass  # by the listener, which stops
-        except Exception as error:  # noqa: BLE001 nothing else would log it
-            logs.failure("the application failed", error)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 nothing else would log it
+            # The listener cancels it when it stops. Any other cancellation is a failure.
+            if not cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
+                logs.failure("the application failed", error)
         if self.is_complete or self._is_disconnected:
             return
         if self.has_begun:

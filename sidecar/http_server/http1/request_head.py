@@ -19,7 +19,7 @@ _MAX_DIGITS = 20
 
 # RFC 9110 section 5.6.2.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-# RFC 9112 section 3, with the characters of RFC 3986.
+# RFC 9112 section 3. A target may have any visible character: the router reads it strictly.
 _LINE = rb"(%s) ([\x21-\x7e]++) HTTP/1\.([01])\r\n" % _TOKEN
 # RFC 9112 section 5, and RFC 9110 section 5.5. It never backtracks, so its time is linear.
 _HEAD = re.compile(rb"%s((?:%s:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n" % (_LINE, _TOKEN))

@@ -41,17 +41,15 @@ class RequestReader:
         return self.head.method == "HEAD"
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the connection."""
+        """Take bytes from the connection. Empty lines before a request are dropped."""
         self.rest += data
+        self._drop_empty_lines()
 
     def read_head(self) -> RequestHead | None:
         """Return the head of the next request, or None if it is not complete.
 
         Raises RefusedError for a head, or a part of one, that no client may send.
         """
-        lines = _EMPTY_LINES.match(self.rest)
-        if lines:  # RFC 9112 section 2.2
-            self.rest, self._seen = self.rest[lines.end() :], 0
         if self._is_known():
             return None
         head = request_head.read(self.rest) if self.rest else None
@@ -62,6 +60,11 @@ class RequestReader:
             self._left = head.length or 0
             self._chunked = ChunkedBody() if head.length is None else None
         return head
+
+    def _drop_empty_lines(self) -> None:
+        lines = _EMPTY_LINES.match(self.rest) if self.head is None else None
+        if lines:  # RFC 9112 section 2.2
+            self.rest, self._seen = self.rest[lines.end() :], 0
 
     def _is_known(self) -> bool:
         """Whether no line has ended or begun since the last look, and no limit is passed."""
@@ -86,3 +89,4 @@ class RequestReader:
         """Forget the request, to read the next one from `rest`."""
         self.head = self._chunked = None
         self.is_complete = False
+        self._drop_empty_lines()

@@ -1,5 +1,6 @@
 """A writer of HTTP/1 responses, without I/O."""
 
+import re
 import time
 from collections.abc import Sequence
 from email.utils import formatdate
@@ -11,6 +12,11 @@ FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection
 # RFC 9110 sections 15.3.5 and 15.4.5: these have no content.
 _WITHOUT_CONTENT = frozenset({204, 304})
 _CLOSE = (b"Connection", b"close")
+_CHUNKED = (b"transfer-encoding", b"chunked")
+# How the connection works is decided here, not by the application.
+_OF_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
+# RFC 9110 sections 5.1 and 5.5: a line end in a value would begin a field of its own.
+_FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: [\t\x20-\x7e\x80-\xff]*+\r\n)*+")
 
 
 class ResponseWriter:
@@ -35,34 +41,23 @@ class ResponseWriter:
 
     def start(self, status: int, fields: Sequence[tuple[bytes, bytes]], *, closes: bool) -> None:
         """Begin with this status and these fields. `closes`: the connection ends with it."""
-        # A start before this one may have failed.
-        self._left, self._is_chunked, self.ends_by_close = None, False, False
-        self._has_content = not self._is_head
-        kept = []
-        for name, value in fields:
-            lower = name.lower()
-            if lower == b"connection":
-                closes = closes or value.lower() == b"close"
-            elif lower == b"content-length":
-                self._left = int(value)
-                kept.append((name, value))
-            elif lower != b"transfer-encoding":  # the framing is chosen here
-                kept.append((name, value))
-        if status in _WITHOUT_CONTENT:
-            self._has_content = False
-        elif self._left is None and self._has_content:
-            self._frame(kept)
-        self.closes = self.closes or closes or self.ends_by_close
+        named = [(name.lower(), name, value) for name, value in fields]
+        kept = [(name, value) for lower, name, value in named if lower not in _OF_CONNECTION]
+        asks_close = any(
+            lower == b"connection" and value.lower() == b"close" for lower, _, value in named
+        )
+        self._left = _length_of([value for lower, _, value in named if lower == b"content-length"])
+        self._has_content = not self._is_head and status not in _WITHOUT_CONTENT
+        # How a client finds the end of the content (RFC 9112 section 6.3).
+        is_unsized = self._has_content and self._left is None
+        self._is_chunked = is_unsized and self._is_1_1
+        self.ends_by_close = is_unsized and not self._is_1_1
+        if self._is_chunked:
+            kept.append(_CHUNKED)
+        self.closes = self.closes or closes or asks_close or self.ends_by_close
         if self.closes:
             kept.append(_CLOSE)
         self._head = _serialize(status, kept)
-
-    def _frame(self, fields: list[tuple[bytes, bytes]]) -> None:
-        """Choose how a client finds the end of the content (RFC 9112 section 6.3)."""
-        self._is_chunked = self._is_1_1
-        self.ends_by_close = not self._is_1_1
-        if self._is_chunked:
-            fields.append((b"transfer-encoding", b"chunked"))
 
     def write(self, content: bytes, *, is_last: bool) -> bytes:
         """Return the bytes for a part of the content. `is_last`: no more follows."""
@@ -82,16 +77,18 @@ class ResponseWriter:
 
 
 def _serialize(status: int, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
-    lines = [_status_line(status), b"date: ", _date(int(time.time())), b"\r\n"]
-    for name, value in fields:
-        lines += (name, b": ", value, b"\r\n")
-    lines.append(b"\r\n")
-    head = b"".join(lines)
-    count = len(fields) + 3
-    # RFC 9110 section 5.5: a line end in a value would begin a field of its own.
-    if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
-        raise ValueError("a header field holds a line end or NUL")
-    return head
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+    # The count finds a value with a line end and a whole field behind it.
+    if not _FIELDS.fullmatch(lines) or lines.count(b"\n") != len(fields):
+        raise ValueError("a header field has a name or a value that HTTP does not allow")
+    return b"%bdate: %b\r\n%b\r\n" % (_status_line(status), _date(int(time.time())), lines)
+
+
+def _length_of(values: Sequence[bytes]) -> int | None:
+    """Return the length of the content that the application gives. Raises ValueError."""
+    if len(values) > 1 or not all(map(bytes.isdigit, values)):
+        raise ValueError("Content-Length must be one number")
+    return int(values[0]) if values else None
 
 
 @lru_cache

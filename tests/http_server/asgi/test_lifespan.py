@@ -1,5 +1,7 @@
 """The lifespan of applications: those that start, and those that do not."""
 
+import asyncio
+
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,6 +65,36 @@ async def test_an_application_that_raises(phase: str) -> None:
     with pytest.raises(RuntimeError, match=phase) as caught:
         await live(app)
     assert caught.value.__cause__ is error
+
+
+async def test_an_application_that_stays() -> None:
+    """One that has stopped and does not return is cancelled, which nobody waits for long."""
+    left = asyncio.Event()
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    await live(app)
+    await left.wait()
+
+
+async def test_an_application_that_raises_after_its_end() -> None:
+    """A failure behind the last reply is told like any other."""
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+        raise LookupError("canary")
+
+    with pytest.raises(RuntimeError, match="failed after its shutdown"):
+        await live(app)
 
 
 async def live(app: ASGIApp) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -69,6 +70,13 @@ async def raises(_receive: Receive, _send: Send) -> None:
     raise LookupError("canary")
 
 
+async def cancels_itself(_receive: Receive, _send: Send) -> None:
+    """Wait for what something else has cancelled."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
 async def returns(_receive: Receive, _send: Send) -> None:
     """Respond with nothing."""
 
@@ -97,7 +105,15 @@ async def forges(_receive: Receive, send: Send) -> None:
 
 @pytest.mark.parametrize(
     "handler",
-    [raises, returns, raises_after_the_start, starts_twice, begins_with_content, forges],
+    [
+        raises,
+        cancels_itself,
+        returns,
+        raises_after_the_start,
+        starts_twice,
+        begins_with_content,
+        forges,
+    ],
 )
 @on_uvloop
 async def test_a_failure_before_the_content(handler: Handler) -> None:
@@ -199,7 +215,7 @@ async def test_a_bad_start_can_be_replaced() -> None:
     """After a start that is none, a good one begins the response."""
 
     async def tries_again(_receive: Receive, send: Send) -> None:
-        with pytest.raises(ValueError, match="line end"):
+        with pytest.raises(ValueError, match="HTTP does not allow"):
             await send(start((b"x-a", b"b\r\nc")))
         await send(start((b"content-length", b"3"), (b"connection", b"close")))
         with pytest.raises(ValueError, match="as long as"):
@@ -209,6 +225,26 @@ async def test_a_bad_start_can_be_replaced() -> None:
     received = await answer_to(tries_again)
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert received.endswith(b"\r\n\r\nabc")
+
+
+_kept: ContextVar[str] = ContextVar("kept", default="nothing")
+
+
+@on_uvloop
+async def test_requests_share_no_context() -> None:
+    """What one request keeps in a context variable is not seen by the next, sent with it."""
+
+    async def tells(_receive: Receive, send: Send) -> None:
+        content = _kept.get().encode()
+        _kept.set("canary")
+        await send(start((b"content-length", b"%d" % len(content))))
+        await send(body(content))
+
+    async with serving(tells) as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        with closing(writer):
+            writer.write(GET * 2)
+            assert [(await next_answer(reader)).body for _ in range(2)] == [b"nothing"] * 2
 
 
 @on_uvloop

@@ -124,8 +124,24 @@ def test_content_of_another_length_is_no_response(parts: tuple[bytes, ...]) -> N
 def test_no_field_brings_another(bad: bytes) -> None:
     """A name or value with a line end or NUL is no field (RFC 9110 section 5.5)."""
     for field in ((b"x-a", bad), (b"x" + bad, b"a")):
-        with pytest.raises(ValueError, match="holds a line end or NUL"):
+        with pytest.raises(ValueError, match="HTTP does not allow"):
             write(b"", fields=[field])
+
+
+@pytest.mark.parametrize("name", [b"", b" x", b"x ", b"x y", b"x:y", b"x\ty", b"\xe9", b"(x)"])
+def test_a_name_is_a_token(name: bytes) -> None:
+    """A name that is no token is no field (RFC 9110 section 5.1)."""
+    with pytest.raises(ValueError, match="HTTP does not allow"):
+        write(b"", fields=[(name, b"a")])
+
+
+@pytest.mark.parametrize(
+    "values", [[b"+3"], [b"-3"], [b"1_0"], [b""], [b"3, 3"], [b"3", b"3"], [b"3", b"4"]]
+)
+def test_a_length_is_one_number(values: list[bytes]) -> None:
+    """Two lengths, or what is no number, would be read differently (RFC 9112 section 6.3)."""
+    with pytest.raises(ValueError, match="one number"):
+        write(b"abc", fields=[(b"Content-Length", value) for value in values])
 
 
 names = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1).map(str.encode)
