@@ -8,8 +8,9 @@ import asyncio
 import http.client
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -80,14 +81,23 @@ async def _compare(messages: int, rounds: int, seconds: float) -> None:
         ours = await stack.enter_async_context(our_system(measured))
         divided = await stack.enter_async_context(our_divided_system(measured))
         for name, framing in FRAMINGS.items():
-            systems = {"ours": ours, "divided": divided}
-            async with AsyncExitStack() as of_framing:
-                if shutil.which("envoy", path=str(BIN)):
-                    started = envoys_system(measured, framing.envoy)
-                    systems[turns.ENVOY] = await of_framing.enter_async_context(started)
+            alone = {"ours": ours, "divided": divided}
+            async with _with_envoy(alone, measured, framing) as systems:
                 with on_cores(measuring):
                     rates = await _rates(systems, framing, messages, rounds, seconds)
-                print(f"{name:>11} {turns.row(rates, unit=messages)}")
+            print(f"{name:>11} {turns.row(rates, unit=messages)}")
+
+
+@asynccontextmanager
+async def _with_envoy(
+    systems: Mapping[str, Address], cores: AbstractSet[int], framing: Framing
+) -> AsyncIterator[Mapping[str, Address]]:
+    """Yield `systems`, with an Envoy that has this framing if it is installed."""
+    if not shutil.which("envoy", path=str(BIN)):
+        yield systems
+        return
+    async with envoys_system(cores, framing.envoy) as envoy:
+        yield {**systems, turns.ENVOY: envoy}
 
 
 async def _rates(

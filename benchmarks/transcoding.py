@@ -10,7 +10,7 @@ import http.client
 import json
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from importlib.metadata import version
 from typing import Any, TypeAlias
@@ -92,11 +92,17 @@ async def _compare(bodies: Sequence[bytes], rounds: int, seconds: float) -> None
         print("to Envoy: ours (min, median, max), and divided")
         with on_cores(measuring):
             for body in bodies:
-                for address in systems.values():
-                    await asyncio.to_thread(_check, address, body)
-                request = load.post(sample.PATH, body)
-                rates = await turns.rates(systems, request, rounds=rounds, seconds=seconds)
+                rates = await _rates(systems, body, rounds, seconds)
                 print(f"{_kib(body)} {turns.row(rates)}")
+
+
+async def _rates(
+    systems: Mapping[str, Address], body: bytes, rounds: int, seconds: float
+) -> Mapping[str, Sequence[float]]:
+    for address in systems.values():
+        await asyncio.to_thread(_check, address, body)
+    request = load.post(sample.PATH, body)
+    return await turns.rates(systems, request, rounds=rounds, seconds=seconds)
 
 
 def _check(address: Address, body: bytes) -> None:

@@ -43,8 +43,7 @@ _UNDERSTOOD_WITH_ERROR = frozenset({400, 401, 403, 409, 422})
 # Statuses whose required header field is about the auth-api and not about this service
 # (RFC 9110 sections 15.5.6, 15.5.8 and 15.5.22).
 _OF_ITSELF = frozenset({405, 407, 426})
-# A problem document with 404 is about something in the request, not about the token URL. One with
-# 501 is a fault of the auth-api: NOT_IMPLEMENTED would blame the method that was called here.
+# With a problem document, 404 is about the request and not the token URL; 501 blames the auth-api.
 _REASONS: Mapping[int, Reason] = MappingProxyType(
     {404: pb.PROBLEM_REASON_RESOURCE_NOT_FOUND, 501: pb.PROBLEM_REASON_INTERNAL}
 )

@@ -147,16 +147,10 @@ class GrpcServer:
         self._health = Health(service.full_name for service in services)
         served = [*services, _HEALTH, *(reflection.SERVICES if reflects else ())]
         self._log = AccessLog(served, trusted_proxies, tracer=tracer, observe=observe)
-        interceptors = HandlerCache(
-            use,
-            self._log,
-            ErrorBoundary(public_url),
-            MetadataLimit(_MAX_METADATA),
-            self._message,
-            admission,
-        )
+        boundary, metadata = ErrorBoundary(public_url), MetadataLimit(_MAX_METADATA)
+        chain = HandlerCache(use, self._log, boundary, metadata, self._message, admission)
         options = (*_OPTIONS, *limits.options())
-        self.server = grpc.aio.server(interceptors=(interceptors,), options=options)
+        self.server = grpc.aio.server(interceptors=(chain,), options=options)
         self._add_tools(served, reflects=reflects)
 
     def _add_tools(self, served: Collection[ServiceDescriptor], *, reflects: bool) -> None:

@@ -73,7 +73,9 @@ def read_rules(
         else:
             rules.extend(_read_bindings(method, http_rule, violations))
     if streaming:
-        _LOG.warning("streaming methods are not served over HTTP: %s", ", ".join(streaming))
+        _LOG.warning(
+            "methods with a stream of requests are not served over HTTP: %s", ", ".join(streaming)
+        )
     known = {method.full_name for service in services for method in service.methods}
     for name in sorted(set(unserved) - known):
         violations.add(name, "unserved_methods names it, but no service has this method")

@@ -123,7 +123,7 @@ def test_streaming_methods(caplog: pytest.LogCaptureFixture) -> None:
     assert [rule.method.name for rule in rules_of(*methods)] == ["Open", "Watch"]
     (record,) = caplog.records
     told = "library.v1.Library.Feed, library.v1.Library.Talk"
-    expected = ("WARNING", f"streaming methods are not served over HTTP: {told}")
+    expected = ("WARNING", f"methods with a stream of requests are not served over HTTP: {told}")
     assert (record.levelname, record.getMessage()) == expected
     # Their rules are known all the same, but for one whose path is wrong.
     assert [rule.template.text for rule in read_unserved([service(*methods)])] == ["/c"]

@@ -801,7 +801,10 @@ async def test_streams_of_requests_are_named(
     """One warning names the methods with a stream of requests, and the others are served."""
     Transcoder([SHOP], channel)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "streaming methods are not served over HTTP: library.v1.Library.Feed")
+        (
+            "WARNING",
+            "methods with a stream of requests are not served over HTTP: library.v1.Library.Feed",
+        )
     ]
 
 
