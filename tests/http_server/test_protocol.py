@@ -632,6 +632,19 @@ async def test_a_head_beyond_the_limit_of_connections_has_no_body() -> None:
         scene.app.release.set()
 
 
+@on_skipping_loop
+async def test_a_connection_beyond_the_limit_is_refused_with_its_line() -> None:
+    """Before the request line it is not known whether the 503 may have content: it waits for it."""
+    async with listening(connections=1) as scene, held(scene, 1):
+        async with scene.client() as one:
+            for part in (b"HE", b"AD / HTTP/1.1\r\n"):
+                await one.send(part)
+                await scene.pass_time(0)
+            head, _, content = (await one.end()).partition(b"\r\n\r\n")
+            assert (head[:13], content) == (b"HTTP/1.1 503 ", b"")
+        scene.app.release.set()
+
+
 # Lines that mean nothing
 
 
@@ -711,6 +724,19 @@ async def test_a_pipeline_is_answered_in_order() -> None:
         await one.send(b"".join(post(body=b"%d" % number) for number in range(1, 101)))
         answers = [await one.answer() for _ in range(100)]
         assert [int(received.body) for received in answers] == [*range(1, 101)]
+
+
+@on_each_loop
+async def test_a_pipeline_waits_in_the_network() -> None:
+    """Of requests behind one that is served, no more is read than 64 KiB and what came with it."""
+    async with listening() as scene, scene.client() as one:
+        await one.send(get("/hold"))
+        await scene.app.held.acquire()
+        (protocol,) = scene.connections
+        await one.send(get() * 5000)
+        await eventually(lambda: not protocol.transport._is_reading)
+        scene.app.release.set()
+        assert [(await one.answer()).status for _ in range(5001)] == [200] * 5001
 
 
 @on_uvloop

@@ -156,7 +156,7 @@ class RequestCycle:
             self._complete()
 
     def _write_head(self) -> None:
-        if not (self.has_begun or self.is_complete):
+        if not self.has_begun:
             self.has_begun = True
             self._transport.write(self.response.write(b"", is_last=False))
 

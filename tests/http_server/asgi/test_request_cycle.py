@@ -13,6 +13,7 @@ from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
 from sidecar.process import sockets
 from sidecar.settings.types import Address
+from tests.faults.conditions import eventually
 from tests.faults.wire import reset
 from tests.loops import on_skipping_loop, on_uvloop
 from tests.raw_http import next_answer
@@ -245,6 +246,33 @@ async def test_requests_share_no_context() -> None:
         with closing(writer):
             writer.write(GET * 2)
             assert [(await next_answer(reader)).body for _ in range(2)] == [b"nothing"] * 2
+
+
+@on_uvloop
+async def test_a_body_waits_in_the_network() -> None:
+    """Of a body that the application does not read, no more is read than 64 KiB and a part."""
+    goes_on = asyncio.Event()
+    size = 8 * 2**20
+
+    async def reads_late(receive: Receive, send: Send) -> None:
+        await goes_on.wait()
+        count, more = 0, True
+        while more:
+            message = await receive()
+            count, more = count + len(message["body"]), message["more_body"]
+        content = b"%d" % count
+        await send(start((b"content-length", b"%d" % len(content))))
+        await send(body(content))
+
+    async with serving(reads_late) as (listener, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        with closing(writer):
+            writer.write(GET[:-2] + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+            await eventually(lambda: bool(listener._state.connections))
+            (connection,) = listener._state.connections
+            await eventually(lambda: not connection.transport._is_reading)
+            goes_on.set()
+            assert (await next_answer(reader)).body == b"%d" % size
 
 
 @on_uvloop

@@ -139,6 +139,7 @@ BAD = [
         LONG_LINE,
         [
             ("a line of one byte too many", long_line(MAX_LINE_BYTES + 1)),
+            ("a whole head with such a line", long_line(MAX_LINE_BYTES + 1) + HOST + b"\r\n"),
             ("a line that does not end", b"a" * (MAX_LINE_BYTES + 1)),
             ("a method that does not end", b"A" * 10 * 1024),
         ],

@@ -114,6 +114,39 @@ def test_a_head_behind_chunks_is_checked() -> None:
         read_all([CHUNKED + b"0\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"])
 
 
+BAD_PARTS = {
+    "a bare CR": HEAD + b"A: b\rc",
+    "two CR": HEAD + b"A: b\r\r",
+    "a bare LF": HEAD + b"A: b\nC",
+    "a folded line": HEAD + b"A: b\r\n ",
+    "no request line": b"canary\r\n",
+}
+
+
+@pytest.mark.parametrize("data", BAD_PARTS.values(), ids=BAD_PARTS)
+def test_a_bad_part_is_refused_at_its_last_byte(data: bytes) -> None:
+    """What no head may begin with is refused as soon as it is here, wherever it is divided."""
+    for start in range(1, len(data)):
+        with pytest.raises(RefusedError):
+            read_all([data[:start], *(bytes((byte,)) for byte in data[start:])])
+
+
+LONG_PARTS = {
+    "a line": (b"", 8 * 1024, 414),
+    "a field": (HEAD + b"A: ", 16 * 1024, 431),
+}
+
+
+@pytest.mark.parametrize(("start", "most", "status"), LONG_PARTS.values(), ids=LONG_PARTS)
+def test_a_limit_is_kept_in_parts(start: bytes, most: int, status: int) -> None:
+    """A line or a field that goes on in small parts is refused at its limit."""
+    size = most - len(start)
+    assert read_all([start, *[b"a" * 16] * (size // 16)]) == ([], start + b"a" * (size // 16 * 16))
+    with pytest.raises(RefusedError) as caught:
+        read_all([start, *[b"a" * 16] * (size // 16 + 1)])
+    assert caught.value.status == status
+
+
 OVERHEADS = {
     "an extension": b"1;" + b"a" * MAX_OVERHEAD,
     "a size": b"0" * MAX_OVERHEAD + b"1\r\n",
