@@ -419,6 +419,7 @@ async def test_each_request_has_its_own_time() -> None:
                 await one.send(bytes((byte,)))
                 await scene.pass_time((HEADER - 1) / len(data))
             assert (await one.answer()).body == b"piecemeal"
+            await scene.pass_time(HEADER - 1)
 
 
 @on_skipping_loop
