@@ -1,6 +1,7 @@
 """Tests of the addresses of a whole sidecar: one meaning for every listener, told as it is."""
 
 import json
+import random
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from sidecar import runtime
@@ -42,6 +44,8 @@ FORMS: Mapping[str, Sequence[str]] = {
     "[::]": (IPV4, IPV6),
     "localhost": (IPV4, IPV6),
 }
+# Other addresses of a listener that accepts at these, as the system tells them.
+ALL = {IPV4: ("::ffff:127.0.0.1", "0.0.0.0", "::"), IPV6: ("::",)}  # noqa: S104 as above
 needs_ipv6 = pytest.mark.skipif(not ipv6_works(), reason="no IPv6 here")
 
 
@@ -54,14 +58,21 @@ async def listening(**flags: str) -> AsyncIterator[Addresses]:
         yield addresses
 
 
+def accepts(host: str, port: int) -> bool:
+    """Return whether some process accepts connections at an address."""
+    with closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as client:
+        return client.connect_ex((host, port)) == 0
+
+
 def accepting(port: int) -> Sequence[str]:
-    """Return the loopback addresses at which something listens on `port`."""
-    hosts = []
-    for host, family in ((IPV4, socket.AF_INET), (IPV6, socket.AF_INET6)):
-        with closing(socket.socket(family)) as client:
-            if client.connect_ex((host, port)) == 0:
-                hosts.append(host)
-    return hosts
+    """Return the loopback addresses at which this process accepts connections on `port`.
+
+    Another process may have the same port of an address that is not ours.
+    """
+    sockets = psutil.Process().net_connections("tcp")
+    listeners = (each.laddr for each in sockets if each.status == psutil.CONN_LISTEN)
+    own = {address.ip for address in listeners if address.port == port}
+    return [host for host in (IPV4, IPV6) if own & {host, *ALL[host]} and accepts(host, port)]
 
 
 def at(host: str, port: int) -> str:
@@ -98,10 +109,16 @@ async def test_an_address_has_one_meaning(host: str, accepted: Sequence[str]) ->
 
 @contextmanager
 def holding(host: str) -> Iterator[int]:
-    """Listen on a port of `host` as another process would, and yield it."""
+    """Listen on a port of `host` as another process would, and yield it.
+
+    The system gives that port to nobody, so it stays free at the other address.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    ports = random.sample(range(first // 2, first), 100)
+    port = next(port for port in ports if not accepts(IPV4, port) and not accepts(IPV6, port))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
-        yield server.getsockname()[1]
+    with socket.create_server((host, port), family=family):
+        yield port
 
 
 # Hosts as written, the address of which another process has the port, and what is then told.

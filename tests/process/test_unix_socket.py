@@ -86,10 +86,7 @@ def datagram(path: Path) -> None:
     """Make a datagram socket that lives as long as the process."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     server.bind(str(path))
-    _KEPT.append(server)
-
-
-_KEPT: list[socket.socket] = []
+    server.detach()  # nobody closes it
 
 
 def link_to_a_socket(path: Path) -> None:
