@@ -1,7 +1,6 @@
 """Tests of the addresses of a whole sidecar: one meaning for every listener, told as it is."""
 
 import json
-import random
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from sidecar import runtime
 from sidecar.process.sockets import Addresses
 from sidecar.settings.sources import load
 from tests.faults.namespaces import enter
-from tests.faults.wire import ipv6_works
+from tests.faults.wire import free_port, ipv6_works
 from tests.patience import HANG, PATIENT
 from tests.process.test_listen_addresses import HOSTS, NAMES, WITHOUT_IPV6
 from tests.sidecar_process import SIDECAR, Ended, as_flags, free, run, serving, started
@@ -111,11 +110,9 @@ async def test_an_address_has_one_meaning(host: str, accepted: Sequence[str]) ->
 def holding(host: str) -> Iterator[int]:
     """Listen on a port of `host` as another process would, and yield it.
 
-    The system gives that port to nobody, so it stays free at the other address.
+    Nothing else has that port, of this address and of others.
     """
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
-    ports = random.sample(range(first // 2, first), 100)
-    port = next(port for port in ports if not accepts(IPV4, port) and not accepts(IPV6, port))
+    port = free_port()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family):
         yield port

@@ -11,6 +11,7 @@ import pytest
 
 from sidecar import probe
 from sidecar.settings.types import Address
+from tests.faults.wire import free_port
 from tests.sidecar_process import SIDECAR, Ended, Sidecar, run, serving
 from tests.ways import open_deployment
 
@@ -75,13 +76,6 @@ async def test_wrong_settings(arguments: tuple[str, ...], line: str) -> None:
     end = await run(*SIDECAR, "probe", *arguments)
     assert (end.status, end.stdout) == (1, "")
     assert end.stderr.startswith(f"karmo-sidecar: {line}")
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextmanager

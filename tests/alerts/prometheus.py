@@ -2,9 +2,8 @@
 
 import json
 import signal
-import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import httpx2
 
 from tests.alerts.expressions import JOB
-from tests.faults.wire import LOOPBACK
+from tests.faults.wire import LOOPBACK, free_port
 from tests.patience import HANG
 from tests.sidecar_process import find_tool, printed, run, started
 
@@ -50,13 +49,6 @@ def _texts(parameters: Mapping[str, object]) -> Mapping[str, str]:
     return {name: str(value) for name, value in parameters.items()}
 
 
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def serving(directory: Path, *admins: object) -> AsyncIterator[Prometheus]:
     """Run Prometheus, which scrapes the admin listeners at `admins` every second."""
@@ -64,7 +56,7 @@ async def serving(directory: Path, *admins: object) -> AsyncIterator[Prometheus]
     file = directory / "prometheus.yaml"
     # JSON is YAML.
     file.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
-    address = f"{LOOPBACK}:{_free_port()}"
+    address = f"{LOOPBACK}:{free_port()}"
     command = (
         find_tool("prometheus"),
         f"--config.file={file}",

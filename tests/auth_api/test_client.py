@@ -28,7 +28,7 @@ from sidecar.call import Call, entered
 from sidecar.problems import Problem, ProblemError, Reason
 from sidecar.secret import Secret
 from tests.faults.test_upstream_faults import full
-from tests.faults.wire import held_port, reset
+from tests.faults.wire import free_port, held_port, reset
 from tests.loops import on_skipping_loop, on_uvloop
 from tests.upstream import TOKEN, Script, Upstream, answer, within
 from tests.virtual_time import skip
@@ -352,13 +352,6 @@ async def test_a_broken_connection_is_a_lost_one(
     assert reason_of(await exchange(api)) == LOST
     upstream.reset()
     assert_works(await exchange(api))
-
-
-def free_port() -> int:
-    """Return a port at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "no-such-host.invalid"])

@@ -1,12 +1,12 @@
 """A real Redis server in a process of its own, which tests stop, fill and start again."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from redis.asyncio import Redis
 
+from tests.faults.wire import free_port
 from tests.sidecar_process import Sidecar, find_tool, started
 
 
@@ -17,8 +17,7 @@ class RedisServer:
     """
 
     def __init__(self, folder: Path, *arguments: str, tls: bool = False) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._command: tuple[str | Path, ...] = (
             *(find_tool("redis-server"), "--bind", "127.0.0.1", "--dir", folder, "--save", ""),
             *("--appendonly", "no", "--port", "0" if tls else str(self.port)),

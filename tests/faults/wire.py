@@ -1,10 +1,12 @@
 """What all of the kit does with sockets: addresses as texts, ports, resets, drips."""
 
 import asyncio
+import random
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 # SO_LINGER with no time to linger: closing sends RST, and drops what is not sent yet.
@@ -15,6 +17,16 @@ def host_and_port(address: str) -> tuple[str, int]:
     """Return the two parts of "host:port". Raises ValueError if the port is no number."""
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+def free_port() -> int:
+    """Return a port at which nothing listens on this host.
+
+    It is below those that the system gives to whoever asks for any port, so it stays free.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    ports = random.sample(range(first // 2, first), 100)
+    return next(port for port in ports if not accepts(f"{LOOPBACK}:{port}"))
 
 
 @contextmanager
