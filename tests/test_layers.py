@@ -238,7 +238,7 @@ USERS: Mapping[str, tuple[str, ...]] = {
     "opentelemetry": ("telemetry.tracing",),
     "prometheus_client": ("telemetry.metrics",),
     "pydantic": ("settings",),
-    "pydantic_core": ("settings.sources",),
+    "pydantic_core": ("settings.sources", "transcoding.protojson.writer"),
     "redis": (
         "exchange.shared_counts.redis_connection",
         "exchange.shared_counts.redis_store",

