@@ -24,6 +24,9 @@ from sidecar.http_server.lingering_close import LingeringTransport
 # Reading is paused beyond this many bytes of a body that the application has not received, or of
 # requests that follow.
 _MAX_UNREAD = 64 * 1024
+# At most this many bytes of a body are read whose response came before them. To read and drop them
+# keeps the connection for the next request; a new connection costs less than more of them.
+_MAX_DISCARDED = 256 * 1024
 
 
 class RequestSequence:
@@ -60,6 +63,7 @@ class RequestSequence:
         self._reader = RequestReader()
         self._cycle: RequestCycle | None = None
         self._refusal: RefusedError | None = None
+        self._discarded = 0  # bytes of the current body
         age = listener.limits.age * random.uniform(0.9, 1.1)  # noqa: S311 spreads load; protects nothing
         self._expires_at = self._loop.time() + age
 
@@ -183,6 +187,7 @@ class RequestSequence:
                 if not (reader.is_complete and self.is_waiting):
                     break
                 reader.finish()
+                self._discarded = 0
                 self.began, self.is_idle = self._loop.time(), not reader.rest
         except RefusedError as refusal:
             self.refuse(refusal)
@@ -207,8 +212,11 @@ class RequestSequence:
     def _read_body(self) -> None:
         body = self._reader.read_body()
         cycle = self._cycle
-        if cycle is None or cycle.is_complete:
-            return  # the response was complete before the body
+        if cycle is None or cycle.is_complete:  # the response was complete before the body
+            self._discarded += len(body)
+            if self._discarded > _MAX_DISCARDED and not self._reader.is_complete:
+                self.close()
+            return
         cycle.add(body, is_last=self._reader.is_complete)
         if cycle.unread > _MAX_UNREAD:
             self.transport.pause_reading()

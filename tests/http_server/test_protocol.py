@@ -545,6 +545,19 @@ async def test_a_body_that_nobody_reads_is_passed_over() -> None:
 
 
 @on_each_loop
+async def test_only_so_much_is_passed_over() -> None:
+    """Of a body that nobody reads 256 KiB are read; who sends more must connect again."""
+    kept = 256 * 1024
+    async with listening() as scene, scene.client() as one, scene.client() as other:
+        assert (await one.ask(post("/early", length=kept))).status == 413
+        assert (await one.ask(b"x" * kept + get("/next"))).body == b"/next"
+        assert (await other.ask(post("/early", length=kept + 2))).status == 413
+        await other.send(b"x" * (kept + 1))
+        assert await other.end() == b""
+        assert scene.app.seen == ["/early", "/next", "/early"]
+
+
+@on_each_loop
 async def test_a_refusal_of_an_upload_is_read() -> None:
     """Who sends 10 GiB, and reads but after the first MiB, can read that it is too large."""
     async with listening() as scene, scene.client() as one:
