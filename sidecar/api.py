@@ -5,19 +5,25 @@ from importlib.resources import files
 
 from google.protobuf.descriptor import ServiceDescriptor
 from karmo.auth.v1 import token_service_pb2
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 
 from sidecar.exchange import examples
+from sidecar.exchange.credentials import TokenRequest, find_problem
 from sidecar.http_server.http1 import request_head
+from sidecar.problems import Problem
 from sidecar.rest.openapi import Examples
 from sidecar.rest.pages import samples
 from sidecar.rest.pages.reference import Limit
 from sidecar.rest.pages.samples import Sample
+from sidecar.rest.request_explainer import Check
 from sidecar.settings.model import Settings
 from sidecar.transcoding import Options
+from sidecar.transcoding.metadata import Metadata
 
 # The largest body of a REST request, and the largest message of a gRPC call.
 MAX_REQUEST_BYTES = 16 * 1024
 _TOKEN_SERVICE = token_service_pb2.DESCRIPTOR.services_by_name["TokenService"]
+_EXCHANGE_TOKEN = _TOKEN_SERVICE.methods_by_name["ExchangeToken"]
 # The services of the API, with the options of the transcoder for each.
 SERVICES: Mapping[ServiceDescriptor, Options] = {
     _TOKEN_SERVICE: Options(
@@ -30,10 +36,19 @@ SERVICES: Mapping[ServiceDescriptor, Options] = {
 }
 # The examples in the description of the API, by the full name of their method.
 EXAMPLES: Mapping[str, Examples] = {
-    _TOKEN_SERVICE.methods_by_name["ExchangeToken"].full_name: Examples(
+    _EXCHANGE_TOKEN.full_name: Examples(
         requests=examples.REQUESTS, response=examples.RESPONSE, problems=examples.PROBLEMS
     ),
 }
+
+
+def _find_refusal(message: ExchangeTokenRequest, metadata: Metadata) -> Problem | None:
+    return find_problem(TokenRequest.received(message, metadata))
+
+
+# Finds the problem of a call that its method refuses without asking the auth-api, by the full name
+# of the method.
+CHECKS: Mapping[str, Check] = {_EXCHANGE_TOKEN.full_name: _find_refusal}
 
 
 def read_samples() -> Sequence[Sample]:

@@ -131,11 +131,11 @@ def _describe(settings: Settings) -> int:
 
 def _explain(command: str, arguments: Mapping[str, Any]) -> int:
     """List the routes, or explain the request that `arguments` describe."""
-    from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES  # noqa: PLC0415 as above
+    from sidecar.api import CHECKS, EXAMPLES, MAX_REQUEST_BYTES, SERVICES  # noqa: PLC0415 as above
     from sidecar.rest.request_explainer import RequestExplainer  # noqa: PLC0415 as above
     from sidecar.transcoding.explanation import http_request  # noqa: PLC0415 as above
 
-    explainer = RequestExplainer(SERVICES, EXAMPLES)
+    explainer = RequestExplainer(SERVICES, EXAMPLES, CHECKS)
     if command == "routes":
         return _write(*explainer.list_routes())
     try:
