@@ -237,7 +237,7 @@ Try it:
 
   {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {base}/v1/oauth/token
 
-  {grpcurl} -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
+  {grpcurl} -rpc-header 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
 -d '{{"grant_type":"client_credentials"}}' {target} karmo.auth.v1.TokenService/ExchangeToken
 
 Stop it with Ctrl-C.
