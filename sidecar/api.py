@@ -2,23 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from types import MappingProxyType
 
 from google.protobuf.descriptor import ServiceDescriptor
 from karmo.auth.v1 import token_service_pb2
-from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 
 from sidecar.exchange import examples
-from sidecar.exchange.credentials import TokenRequest, find_problem
+from sidecar.exchange.credentials import find_refusal
 from sidecar.http_server.http1 import request_head
-from sidecar.problems import Problem
 from sidecar.rest.openapi import Examples
 from sidecar.rest.pages import samples
 from sidecar.rest.pages.reference import Limit
 from sidecar.rest.pages.samples import Sample
-from sidecar.rest.request_explainer import Check
 from sidecar.settings.model import Settings
 from sidecar.transcoding import Options
-from sidecar.transcoding.metadata import Metadata
 
 # The largest body of a REST request, and the largest message of a gRPC call.
 MAX_REQUEST_BYTES = 16 * 1024
@@ -42,13 +39,9 @@ EXAMPLES: Mapping[str, Examples] = {
 }
 
 
-def _find_refusal(message: ExchangeTokenRequest, metadata: Metadata) -> Problem | None:
-    return find_problem(TokenRequest.received(message, metadata))
-
-
-# Finds the problem of a call that its method refuses without asking the auth-api, by the full name
-# of the method.
-CHECKS: Mapping[str, Check] = {_EXCHANGE_TOKEN.full_name: _find_refusal}
+# What finds the problem of a call that its method refuses without asking the auth-api, by the full
+# name of the method.
+CHECKS = MappingProxyType({_EXCHANGE_TOKEN.full_name: find_refusal})
 
 
 def read_samples() -> Sequence[Sample]:

@@ -93,10 +93,8 @@ PERMITTED: Mapping[str, tuple[str, ...]] = {
     "api": (
         "exchange",
         "http_server.http1.request_head",
-        "problems",
         "rest.openapi",
         "rest.pages",
-        "rest.request_explainer",
         "settings",
         "transcoding",
     ),

@@ -108,6 +108,13 @@ def find_problem(request: TokenRequest) -> Problem | None:
     return _find_problem(request, _read_header(request, must_decode=False))
 
 
+def find_refusal(
+    message: ExchangeTokenRequest, metadata: Iterable[tuple[str, str | bytes]]
+) -> Problem | None:
+    """Return the problem of a call, if it has one, by its message and its metadata."""
+    return find_problem(TokenRequest.received(message, metadata))
+
+
 def _find_problem(request: TokenRequest, header: Header) -> Problem | None:
     violations = [violation for check_part in _CHECKS for violation in check_part(request, header)]
     return _to_problem(violations) if violations else None

@@ -51,7 +51,7 @@ _SERVED = "(?!dev_).*"
 # sidecar and its health check. `routes` and `explain` read no settings and have no flags of them.
 COMMANDS: Mapping[str, Command] = {
     "serve": Command(purpose="serve the API, calling the auth-api", accepted=_SERVED),
-    "dev": Command(purpose="serve the API and an embedded auth-api for it, with the client demo-partner"),
+    "dev": Command(purpose="serve the API and an embedded auth-api for it, with demo clients"),
     "check-config": Command(
         purpose="check the settings that serve would use, and serve nothing",
         usage=" [--print]",

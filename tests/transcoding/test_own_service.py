@@ -15,14 +15,14 @@ from tests.patience import HANG
 from tests.sidecar_process import BIN, ROOT, path_of_a_terminal, run, started
 
 PAGE = (ROOT / "docs/transcoding.md").read_text("utf-8")
-SECTION = PAGE.partition("### Your own service\n")[2].partition("\n### ")[0]
 # The addresses of the server and of the application on the page.
 SERVER, APPLICATION = "127.0.0.1:50052", "127.0.0.1:8090"
 
 
-def blocks(language: str) -> Sequence[str]:
-    """Return the blocks of `language` in the section, in their order."""
-    return re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)
+def blocks(language: str, section: str = "Your own service") -> Sequence[str]:
+    """Return the blocks of `language` in a section, in their order."""
+    text = PAGE.partition(f"### {section}\n")[2].partition("\n### ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 async def pasted(command: str, folder: Path) -> str:
@@ -54,6 +54,7 @@ async def test_the_walk_through(tmp_path: Path) -> None:
         server = f"127.0.0.1:{port}"
         write_files(tmp_path, server)
         await pasted(compile_, tmp_path)
+        await check_explanation(tmp_path)
         python, *arguments = transcode.replace("8090", "0").split()
         async with started(BIN / python, *arguments, cwd=tmp_path) as application:
             said = await application.stderr.find("running on http://")
@@ -64,6 +65,15 @@ async def test_the_walk_through(tmp_path: Path) -> None:
                     output = await pasted(call.replace(APPLICATION, address), tmp_path)
                     assert output == shown.strip()
             await check_restart(f"http://{address}/v1/people/Ada:greet", server, tmp_path)
+
+
+async def check_explanation(folder: Path) -> None:
+    """Check that the explanation of a request is as shown, without a running service."""
+    (program,), (command,), (shown,) = (
+        blocks(language, "Explanations") for language in ("python", "sh", "text")
+    )
+    (folder / "explain.py").write_text(program, "utf-8")
+    assert await pasted(command, folder) == shown
 
 
 async def check_restart(url: str, server: str, folder: Path) -> None:
