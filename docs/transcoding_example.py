@@ -15,6 +15,8 @@ def app() -> Transcoder:
     for file in FileDescriptorSet.FromString(image.read_bytes()).file:
         pool.AddSerializedFile(file.SerializeToString())
     service = pool.FindServiceByName("karmo.auth.v1.TokenService")
-    channel = grpc.aio.insecure_channel("127.0.0.1:50051")
+    channel = grpc.aio.insecure_channel(
+        "127.0.0.1:50051", options=[("grpc.max_reconnect_backoff_ms", 1000)]
+    )
     options = Options(metadata_headers=frozenset({"authorization"}))
     return Transcoder([service], channel, options=options)

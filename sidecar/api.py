@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from types import MappingProxyType
 
 from google.protobuf.descriptor import ServiceDescriptor
 from karmo.auth.v1 import token_service_pb2
 
 from sidecar.exchange import examples
+from sidecar.exchange.credentials import find_refusal
 from sidecar.http_server.http1 import request_head
 from sidecar.rest.openapi import Examples
 from sidecar.rest.pages import samples
@@ -18,6 +20,7 @@ from sidecar.transcoding import Options
 # The largest body of a REST request, and the largest message of a gRPC call.
 MAX_REQUEST_BYTES = 16 * 1024
 _TOKEN_SERVICE = token_service_pb2.DESCRIPTOR.services_by_name["TokenService"]
+_EXCHANGE_TOKEN = _TOKEN_SERVICE.methods_by_name["ExchangeToken"]
 # The services of the API, with the options of the transcoder for each.
 SERVICES: Mapping[ServiceDescriptor, Options] = {
     _TOKEN_SERVICE: Options(
@@ -30,10 +33,15 @@ SERVICES: Mapping[ServiceDescriptor, Options] = {
 }
 # The examples in the description of the API, by the full name of their method.
 EXAMPLES: Mapping[str, Examples] = {
-    _TOKEN_SERVICE.methods_by_name["ExchangeToken"].full_name: Examples(
+    _EXCHANGE_TOKEN.full_name: Examples(
         requests=examples.REQUESTS, response=examples.RESPONSE, problems=examples.PROBLEMS
     ),
 }
+
+
+# What finds the problem of a call that its method refuses without asking the auth-api, by the full
+# name of the method.
+CHECKS = MappingProxyType({_EXCHANGE_TOKEN.full_name: find_refusal})
 
 
 def read_samples() -> Sequence[Sample]:

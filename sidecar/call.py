@@ -17,7 +17,7 @@ _UUID = re.compile(UUID, re.IGNORECASE)
 _TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 Note = str | int | float | bool | None
-# The note `route` of a request that no route matches.
+# The note `route` of a request whose path no template matches.
 UNMATCHED = "unmatched"
 
 

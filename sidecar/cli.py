@@ -131,11 +131,11 @@ def _describe(settings: Settings) -> int:
 
 def _explain(command: str, arguments: Mapping[str, Any]) -> int:
     """List the routes, or explain the request that `arguments` describe."""
-    from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES, SERVICES  # noqa: PLC0415 as above
+    from sidecar.api import CHECKS, EXAMPLES, MAX_REQUEST_BYTES, SERVICES  # noqa: PLC0415 as above
     from sidecar.rest.request_explainer import RequestExplainer  # noqa: PLC0415 as above
     from sidecar.transcoding.explanation import http_request  # noqa: PLC0415 as above
 
-    explainer = RequestExplainer(SERVICES, EXAMPLES)
+    explainer = RequestExplainer(SERVICES, EXAMPLES, CHECKS)
     if command == "routes":
         return _write(*explainer.list_routes())
     try:
@@ -237,7 +237,7 @@ Try it:
 
   {curl} -u demo-partner:demo-secret -d grant_type=client_credentials {base}/v1/oauth/token
 
-  {grpcurl} -H 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
+  {grpcurl} -rpc-header 'authorization: Basic ZGVtby1wYXJ0bmVyOmRlbW8tc2VjcmV0' \
 -d '{{"grant_type":"client_credentials"}}' {target} karmo.auth.v1.TokenService/ExchangeToken
 
 Stop it with Ctrl-C.

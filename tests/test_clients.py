@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import pytest
@@ -174,6 +176,42 @@ async def test_a_client_tells_why_it_is_refused(client: Client, sidecar: Sidecar
     with pytest.raises(client.error) as refusal:
         await client.exchange(sidecar.addresses, "wrong")
     assert "invalid_client" in client.reason(refusal.value)
+
+
+def fetch_by_authlib(session: AuthlibSession, url: str) -> None:
+    """Request a token with a wrong secret."""
+    session.fetch_token(url, grant_type="client_credentials")
+
+
+def fetch_by_requests_oauthlib(session: OAuth2Session, url: str) -> None:
+    """Request a token with a wrong secret."""
+    session.fetch_token(url, client_id=CLIENT_ID, client_secret="wrong")
+
+
+@pytest.mark.parametrize(
+    ("session", "fetch"),
+    [
+        pytest.param(AuthlibSession(CLIENT_ID, "wrong"), fetch_by_authlib, id="Authlib"),
+        pytest.param(
+            OAuth2Session(client=BackendApplicationClient(client_id=CLIENT_ID)),
+            fetch_by_requests_oauthlib,
+            id="requests-oauthlib",
+        ),
+    ],
+)
+async def test_the_hook_of_the_page_has_the_problem(
+    session: Any, fetch: Callable[[Any, str], None], sidecar: Sidecar
+) -> None:
+    """The hook in docs/rest-api.md gives the whole problem document, in either library."""
+    page = (ROOT / "docs/rest-api.md").read_text("utf-8")
+    (shown,) = re.findall(r"```python\n(class .*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"session": session}
+    exec(shown, names)  # noqa: S102 our own page
+    with session, pytest.raises(names["TokenRefusedError"]) as refusal:
+        await asyncio.to_thread(fetch, session, token_url(sidecar.addresses))
+    assert str(refusal.value) == "invalid_client"
+    problem = vars(refusal.value)["problem"]
+    assert (problem["status"], problem["karmoCode"]) == (401, "40120001")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
+import httpx2
 import pytest
 import pytest_asyncio
 import trustme
@@ -97,7 +98,12 @@ class Reader:
         return Ended(status=status, stdout="".join(outputs), stderr="")
 
     async def _write_log(self, ids: Sequence[str]) -> None:
-        for identity in ids:
+        """Write the log so far: the lines of the calls `ids`, and those before a new request."""
+        last = str(uuid.uuid4())
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            url = f"http://{self.sidecar.addresses['rest']}/problems"
+            await client.get(url, headers={"X-Request-Id": last})
+        for identity in (*ids, last):
             await self.sidecar.log.find(identity)
         (self.folder / LOG).write_text("".join(self.sidecar.log.seen), "utf-8")
 

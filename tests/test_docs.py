@@ -8,12 +8,12 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import pytest_asyncio
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.protobuf.descriptor_pool import DescriptorPool
 
 from sidecar.auth_api.faults import FAULTS
+from sidecar.dev_auth_api import DEMO_CLIENTS
 from sidecar.problems import CATALOGUE
 from sidecar.transcoding import Options
 from tests import sidecar_process
@@ -64,6 +64,37 @@ def test_commands_are_found() -> None:
     assert sum("grpcurl" in command for command in commands) >= 3
 
 
+async def test_the_demo_clients_are_those_of_the_readme(sidecar: sidecar_process.Sidecar) -> None:
+    """README.md has every client of the embedded auth-api, with its secret and its outcome."""
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| `([\w-]+)` \| (\d+)(?: `(\w+)`)?",
+        (ROOT / "README.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert [name for name, *_ in rows] == [client.client_id for client in DEMO_CLIENTS]
+    url = f"http://{sidecar.addresses['rest']}/v1/oauth/token"
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        for name, secret, status, error in rows:
+            form = {"grant_type": "client_credentials"}
+            response = await client.post(url, auth=(name, secret), data=form)
+            outcome = (response.status_code, response.json().get("error", ""))
+            assert outcome == (int(status), error)
+
+
+def test_git_ignores_the_files_of_the_documents() -> None:
+    """What a shown command writes into the working tree, such as a key, is not committed."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    written = {
+        name
+        for page in pages
+        for name in re.findall(
+            r"(?:\w .*[^-=2&<]> ?|_out=)([a-z]\w+\.\w+)\b", page.read_text("utf-8")
+        )
+    }
+    assert {"sidecar.log", "client.key"} <= written
+    assert written <= set((ROOT / ".gitignore").read_text("utf-8").splitlines())
+
+
 async def test_the_python_example_runs(sidecar: sidecar_process.Sidecar) -> None:
     """The script that docs/grpc.md names gets a token, and decodes the details of a failure."""
     assert "python docs/exchange_token.py`" in (ROOT / "docs/grpc.md").read_text("utf-8")
@@ -106,19 +137,6 @@ async def test_the_openapi_example_runs() -> None:
     end = await sidecar_process.run(sys.executable, "docs/openapi_example.py", cwd=ROOT)
     assert end.status == 0, end.stderr
     assert list(json.loads(end.stdout)["paths"]) == ["/v1/oauth/token"]
-
-
-async def test_the_descriptor_set_is_made_as_shown(tmp_path: Path) -> None:
-    """The commands for a descriptor set run as pasted, and it contains all imports."""
-    (shown,) = re.findall(r"```sh\n(site=.*?)```", TRANSCODING, re.DOTALL)
-    end = await sidecar_process.run(
-        "bash", "-ec", shown.replace("library.binpb", f"{tmp_path}/x.binpb")
-    )
-    assert end.status == 0, end.stderr
-    pool = DescriptorPool()
-    for file in FileDescriptorSet.FromString((tmp_path / "x.binpb").read_bytes()).file:
-        pool.AddSerializedFile(file.SerializeToString())
-    assert len(pool.FindServiceByName("library.v1.Rules").methods) > 30
 
 
 def test_the_options_table_is_complete() -> None:

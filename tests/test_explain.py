@@ -35,12 +35,23 @@ def test_a_call(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A request that would be a call has status 0; no secret is in the output."""
     body = tmp_path / "body"
     body.write_text(f"grant_type=client_credentials&client_id=a&client_secret={CANARY}")
-    header = ("-H", f"Authorization: Basic {CANARY}")
-    end = explained(capfd, "POST", f"{TOKEN}?x={CANARY}", *FORM, *header, "--body", str(body))
+    end = explained(capfd, "POST", f"{TOKEN}?x={CANARY}", *FORM, "--body", str(body))
     assert (end.status, end.stderr) == (0, "")
     assert 'client_id = "a" from the body' in end.stdout
     assert 'client_secret = "***" from the body' in end.stdout
+    assert CANARY not in end.stdout
+
+
+def test_a_refusal_of_the_method(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A request that the method would refuse has status 1; no secret is in the output."""
+    body = tmp_path / "body"
+    body.write_text(f"grant_type=client_credentials&client_secret={CANARY}")
+    header = ("-H", f"Authorization: Basic {CANARY}")
+    end = explained(capfd, "POST", TOKEN, *FORM, *header, "--body", str(body))
+    assert (end.status, end.stderr) == (1, "")
+    assert end.stdout.startswith("result    refused: 400 Bad Request\n")
     assert "authorization: ***" in end.stdout
+    assert "problem   invalid-request, karmoCode 40010001\n" in end.stdout
     assert CANARY not in end.stdout
 
 
@@ -102,10 +113,11 @@ def test_other_arguments(
 async def test_the_body_comes_from_standard_input_and_no_setting_matters() -> None:
     """The process reads a body by `-`, and none of the settings, so a wrong one is no fault."""
     arguments = " ".join((f"POST {TOKEN}", f"-H '{FORM[1]}'", "--body -"))
-    line = f"printf 'grant_type=a&client_secret={CANARY}' | {' '.join(SIDECAR)} explain {arguments}"
+    form = f"grant_type=client_credentials&client_id=a&client_secret={CANARY}"
+    line = f"printf '{form}' | {' '.join(SIDECAR)} explain {arguments}"
     end = await run("bash", "-c", line, env={"SIDECAR_REST_LISTEN": "wrong", "SIDECAR_NO": "x"})
     assert (end.status, end.stderr) == (0, "")
-    assert 'grant_type = "a" from the body' in end.stdout
+    assert 'client_id = "a" from the body' in end.stdout
     assert CANARY not in end.stdout
 
 

@@ -5,9 +5,10 @@ or into a problem.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from karmo.auth.v1.token_service_pb2 import ExchangeTokenRequest
 from karmo.problem.v1.problem_details_pb2 import (
     PROBLEM_REASON_INVALID_CLIENT as INVALID_CLIENT,
 )
@@ -39,6 +40,20 @@ class TokenRequest:
     client_id: Secret[str]
     client_secret: Secret[str]
     authorization: tuple[Secret[str], ...]
+
+    @classmethod
+    def received(
+        cls, message: ExchangeTokenRequest, metadata: Iterable[tuple[str, str | bytes]]
+    ) -> "TokenRequest":
+        """Return the request of a call, from its message and its metadata."""
+        return cls(
+            grant_type=message.grant_type,
+            client_id=Secret(message.client_id),
+            client_secret=Secret(message.client_secret),
+            authorization=tuple(
+                Secret(str(value)) for name, value in metadata if name == "authorization"
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +106,13 @@ def find_problem(request: TokenRequest) -> Problem | None:
     every violation of a field.
     """
     return _find_problem(request, _read_header(request, must_decode=False))
+
+
+def find_refusal(
+    message: ExchangeTokenRequest, metadata: Iterable[tuple[str, str | bytes]]
+) -> Problem | None:
+    """Return the problem of a call, if it has one, by its message and its metadata."""
+    return find_problem(TokenRequest.received(message, metadata))
 
 
 def _find_problem(request: TokenRequest, header: Header) -> Problem | None:

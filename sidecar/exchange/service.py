@@ -36,14 +36,8 @@ class TokenService(TokenServiceServicer):
         self, request: ExchangeTokenRequest, context: Context
     ) -> ExchangeTokenResponse:
         """Return an access token for the credentials in `request` or in its metadata."""
-        credentials = self._check(
-            TokenRequest(
-                grant_type=request.grant_type,
-                client_id=Secret(request.client_id),
-                client_secret=Secret(request.client_secret),
-                authorization=_authorization(context),
-            )
-        )
+        metadata = context.invocation_metadata() or ()
+        credentials = self._check(TokenRequest.received(request, metadata))
         with self.throttle.attempt(current_call().address, credentials):
             token = await self.auth_api.exchange(credentials, deadline=_deadline(context))
         return ExchangeTokenResponse(
@@ -65,11 +59,6 @@ class TokenService(TokenServiceServicer):
     def _name(self, client_id: Secret[str]) -> None:
         if client_id.reveal():
             current_call().note(client=self._hashes.of(client_id.reveal()))
-
-
-def _authorization(context: Context) -> tuple[Secret[str], ...]:
-    metadata = context.invocation_metadata() or ()
-    return tuple(Secret(str(value)) for key, value in metadata if key == "authorization")
 
 
 def _deadline(context: Context) -> float | None:

@@ -128,7 +128,7 @@ def complete_headers(headers: Collection[Field], call: Call) -> list[Field]:
 
 
 def _route(scope: Scope) -> str:
-    """Return the template that the path matches, or UNMATCHED."""
+    """Return the template that the path matches, whatever the method, or UNMATCHED."""
     route = scope.get("transcoding.route") or getattr(scope.get("route"), "path", None)
     return route or UNMATCHED
 

@@ -47,7 +47,7 @@ def documents(
 
 def _errors(max_body_bytes: int) -> Iterator[RequestError]:
     yield PathNotFoundError()
-    yield MethodNotAllowedError("POST, OPTIONS")
+    yield MethodNotAllowedError("POST, OPTIONS", template="/v1/oauth/token")
     yield NotServedError(takes_stream=True)
     yield ContentTooLargeError(max_body_bytes, is_last=True)
     try:

@@ -157,13 +157,15 @@ class PathNotFoundError(RequestError):
 class MethodNotAllowedError(RequestError):
     """A template matches, but under other methods (RFC 9110 section 15.5.6).
 
-    `allow` is the value of the Allow field.
+    `allow` is the value of the Allow field. `template` is the text of the template; of several
+    that match, that of the one which is tried first.
     """
 
     status = 405
 
-    def __init__(self, allow: str) -> None:
+    def __init__(self, allow: str, *, template: str) -> None:
         super().__init__(f"Use one of the methods {allow}.", headers={"Allow": allow})
+        self.template = template
 
 
 class NotAcceptableError(RequestError):

@@ -90,14 +90,16 @@ class Router(Generic[Target]):
         # RFC 9110 section 9.3.2: HEAD is GET without the content.
         wanted = (method, "GET", "*") if method == "HEAD" else (method, "*")
         allowed: set[str] = set()
+        first: _Route[Target] | None = None
         for raw, methods in self._matches(path):
             route = next((methods[name] for name in wanted if name in methods), None)
             if route is not None:
                 return Match(target=route.target, variables=route.rule.template.capture(raw))
             allowed |= methods.keys()
-        if not allowed:
+            first = first or next(iter(methods.values()))
+        if first is None:
             raise PathNotFoundError
-        raise MethodNotAllowedError(_allow(allowed))
+        raise MethodNotAllowedError(_allow(allowed), template=first.rule.template.text)
 
     def _ends(self, segments: tuple[Segment, ...]) -> _Ends[Target]:
         node = self._root

@@ -77,7 +77,7 @@ class Transcoder:
     all services, or by the full name of a service, with defaults for the others. `render_error`
     renders errors; the default is a problem document (RFC 9457). Raises SchemaError with every
     violation if rules cannot be served. While a request is served, the scope holds the template
-    of its rule as `transcoding.route`.
+    that its path matches as `transcoding.route`, also if the response is 405.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class Transcoder:
         try:
             match = self._router.find(request.method, raw_path(request.scope))
         except MethodNotAllowedError as error:
+            request.scope["transcoding.route"] = error.template
             if request.method != "OPTIONS":
                 raise
             return Response(status_code=204, headers=error.headers)  # RFC 9110 section 9.3.7

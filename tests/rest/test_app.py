@@ -104,13 +104,17 @@ LINES: Mapping[str, tuple[bytes, Line]] = {
     ),
     "wrong method": (
         request("GET", f"{TOKEN}?canary"),
-        line_of(method="GET", status=405, **NOT_ALLOWED),
+        line_of(method="GET", route=TOKEN, status=405, **NOT_ALLOWED),
     ),
     "unknown method": (
         request("CANARY"),
-        line_of(method="other", status=405, **NOT_ALLOWED),
+        line_of(method="other", route=TOKEN, status=405, **NOT_ALLOWED),
     ),
-    "options": (request("OPTIONS"), line_of(method="OPTIONS", status=204)),
+    "wrong method of a page": (
+        request("POST", "/problems/canary"),
+        line_of(route="/problems/{slug}", status=405, **NOT_ALLOWED),
+    ),
+    "options": (request("OPTIONS"), line_of(method="OPTIONS", route=TOKEN, status=204)),
     "page": (
         request("GET", "/problems/not-found?canary"),
         line_of(method="GET", route="/problems/{slug}", status=200),

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.samples.programs import HERE, RUNTIMES, URL, Program, text_of
-from tests.sidecar_process import Ended, Sidecar, serving
+from tests.sidecar_process import ROOT, Ended, Sidecar, serving
 from tests.upstream import TOKEN, Upstream, answer
 
 CLIENT_ID, SECRET = "demo-partner", "demo-secret"
@@ -123,6 +123,12 @@ async def test_a_sample_tells_why_it_is_refused(program: Program, sidecar: Sidec
     assert [secret for secret in (wrong, quote_plus(wrong), encoded) if secret in end.stderr] == []
 
 
+async def test_a_sample_tells_why_a_client_is_forbidden(program: Program, sidecar: Sidecar) -> None:
+    """A refusal without a challenge (403) is shown by the same members of the problem."""
+    end = await program.run(sidecar.addresses["rest"], "disabled-partner", "disabled-secret")
+    check_refusal(end, "access_denied", "40320001", "The client is disabled")
+
+
 async def test_a_sample_tells_that_the_service_is_unavailable(
     program: Program, front: Sidecar, upstream: Upstream
 ) -> None:
@@ -181,6 +187,13 @@ def test_a_sample_fits_the_page(name: str) -> None:
     code = [line for line in source.splitlines() if line.strip()]
     assert len(code) <= 42
     assert max(map(len, code)) <= 100
+
+
+def test_the_page_has_the_function_of_the_sample() -> None:
+    """docs/rest-api.md reads the errors of openid-client as the tested sample does."""
+    function = re.compile(r"^async function problemOf.*?^}\n", re.DOTALL | re.MULTILINE)
+    (shown,) = function.findall((ROOT / "docs/rest-api.md").read_text("utf-8"))
+    assert function.findall(text_of("token.mjs")) == [shown]
 
 
 @pytest.mark.parametrize("name", PINNED)

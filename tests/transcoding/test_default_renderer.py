@@ -92,7 +92,7 @@ def test_problem_of_a_request() -> None:
 
 REQUESTS: Mapping[str, tuple[RequestError, str, Mapping[str, str]]] = {
     "path": (PathNotFoundError(), "Not Found", {}),
-    "method": (MethodNotAllowedError("GET"), "Method Not Allowed", {"allow": "GET"}),
+    "method": (MethodNotAllowedError("GET", template="/a"), "Method Not Allowed", {"allow": "GET"}),
     "accept": (NotAcceptableError(JSON), "Not Acceptable", {}),
     "size": (ContentTooLargeError(1, is_last=True), "Content Too Large", {"connection": "close"}),
     "media type": (

@@ -31,7 +31,7 @@ ERRORS: Mapping[str, tuple[RequestError, int, str, Mapping[str, str]]] = {
         {},
     ),
     "method": (
-        MethodNotAllowedError("POST, OPTIONS"),
+        MethodNotAllowedError("POST, OPTIONS", template="/a"),
         405,
         "Use one of the methods POST, OPTIONS.",
         {"Allow": "POST, OPTIONS"},

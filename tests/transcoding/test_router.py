@@ -210,6 +210,24 @@ def test_method_not_allowed(sent: str, allow: str) -> None:
     assert raised.value.headers == {"Allow": allow}
 
 
+@pytest.mark.parametrize(
+    ("sent", "template"),
+    [
+        ("DELETE /a", "/a"),
+        ("GET /b", "/b"),
+        ("GET /q", "/{name}"),
+        ("GET /e", "/e"),
+        ("GET /x:drop", "/{name}:drop"),
+    ],
+)
+def test_method_not_allowed_at_the_best_template(sent: str, template: str) -> None:
+    """The error has the template that wins, of all that match the path."""
+    name, _, path = sent.partition(" ")
+    with pytest.raises(MethodNotAllowedError) as raised:
+        METHODS.find(name, path)
+    assert raised.value.template == template
+
+
 # From the best to the worst, for the one path that all of them match.
 PRECEDENCE: Mapping[str, tuple[str, ...]] = {
     "/a/b/c": (

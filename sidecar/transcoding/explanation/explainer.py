@@ -17,6 +17,7 @@ from sidecar.transcoding.errors import (
 from sidecar.transcoding.explanation.bindings import MASK, Binding, read_bindings
 from sidecar.transcoding.explanation.decision import (
     Application,
+    Call,
     Decision,
     build_transcoder,
     decide,
@@ -40,7 +41,8 @@ class Explanation:
 
     * `rule` takes the request; None if no rule does.
     * For a call `status` is None. `bindings`, `metadata` and `timeout` (seconds) are what the
-      method would get; secrets in them are masked.
+      method would get; secrets in them are masked. `call` is the same with its secrets, for code
+      that knows the method: never show it.
     * For a response without a call `status` is its HTTP status. `detail`, `violations` and
       `headers` are those of the error.
     * `ignored` are violations that the options of the service allow.
@@ -49,6 +51,7 @@ class Explanation:
 
     rule: Rule | None
     status: int | None
+    call: Call | None = field(default=None, repr=False)
     bindings: tuple[Binding, ...] = ()
     metadata: Metadata = ()
     timeout: float | None = None
@@ -122,6 +125,7 @@ def _with_call(explanation: Explanation, decision: Decision) -> Explanation:
         return explanation
     return replace(
         explanation,
+        call=call,
         bindings=read_bindings(call.message, rule),
         metadata=tuple((name, _mask(name, value)) for name, value in call.metadata),
         timeout=call.timeout,

@@ -288,14 +288,15 @@ async def test_requests_that_are_no_calls(ours: Scene) -> None:
     spans = await ours.collector.wait_for(5)
     assert {span.name for span in spans} == {
         "GET",
-        "HTTP",
+        "HTTP /v1/oauth/token",
         "HTTP /problems",
         "grpc",
         "GET /problems",
     }
     assert b"canary" not in b"".join(ours.collector.requests)
-    brew = next(span for span in spans if span.name == "HTTP")
+    brew = next(span for span in spans if span.name == "HTTP /v1/oauth/token")
     assert brew.attributes["http.request.method"] == "_OTHER"
+    assert brew.attributes["http.route"] == "/v1/oauth/token"  # though it is 405
     unknown = next(span for span in spans if span.name == "grpc")
     assert unknown.attributes["rpc.method"] == "_OTHER"
     assert unknown.attributes["rpc.response.status_code"] == "UNIMPLEMENTED"

@@ -28,7 +28,7 @@ from sidecar.transcoding import (
     Violation,
     strict_json,
 )
-from sidecar.transcoding.errors import Violations
+from sidecar.transcoding.errors import MethodNotAllowedError, Violations
 from sidecar.transcoding.explanation.bindings import Binding
 from sidecar.transcoding.explanation.explainer import Explainer, Explanation
 from sidecar.transcoding.explanation.http_request import HttpRequest
@@ -93,13 +93,15 @@ class Server:
             (call,) = self._handler.calls
             return replace(taken, method=call.method, message=call.message)
         match self._errors:
+            case [MethodNotAllowedError() as error]:  # the path has a template, but no rule
+                return Verdict(status=error.status, detail=error.detail)
             case [RequestError() as error]:
                 return replace(
                     taken, status=error.status, detail=error.detail, violations=error.violations
                 )
             case [Status()]:  # no error of a request: Fail was called, and failed
                 return replace(taken, method="Fail")
-        return replace(taken, status=answer.status)
+        return Verdict(status=answer.status)  # OPTIONS
 
     def _render(self, _request: Request, error: RequestError | Status) -> Response:
         self._errors.append(error)
