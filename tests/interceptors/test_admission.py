@@ -25,7 +25,6 @@ from sidecar.api import SERVICES
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
-from sidecar.interceptors.handlers import Handler
 from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason, find_detail
 from tests.faults.conditions import eventually
 from tests.in_process.test_channel import Open, method_of, open_in_process, open_socket, serving
@@ -384,14 +383,16 @@ async def test_nothing_is_kept_of_a_call_that_is_ended(admission: Admission) -> 
         await eventually(is_free)
 
 
-def echo_until_ended(waiting: Waiting) -> Handler:
-    """Return a stream that gives its request back, and waits."""
+async def open_stream_method(open_channel: Open, waiting: Waiting) -> Any:
+    """Return a method whose stream gives its request back, and waits."""
 
     async def answer(request: StringValue, context: Any) -> AsyncIterator[StringValue]:
         yield request
         await waiting.handle(request, context)
 
-    return grpc.unary_stream_rpc_method_handler(answer, *MESSAGES)
+    handler = grpc.unary_stream_rpc_method_handler(answer, *MESSAGES)
+    channel = await open_channel(register(handler))
+    return channel.unary_stream(PATH, MESSAGES[1], MESSAGES[0])
 
 
 async def test_streams_that_are_open_are_ended_with_a_reason(
@@ -399,10 +400,7 @@ async def test_streams_that_are_open_are_ended_with_a_reason(
 ) -> None:
     """Streams are not counted, and not ended with the calls; ended, they tell why."""
     waiting = Waiting()
-    handler = echo_until_ended(waiting)
-    method = getattr(await open_channel(register(handler)), kind_of(handler))(
-        PATH, MESSAGES[1], MESSAGES[0]
-    )
+    method = await open_stream_method(open_channel, waiting)
     streams = [method(HI) for _ in range(MOST + 1)]
     for stream in streams:
         assert (await stream.read()).value == "hi"
@@ -421,10 +419,7 @@ async def test_a_stream_whose_caller_leaves_is_cancelled(
 ) -> None:
     """The handler of a stream is cancelled with its caller, and then nothing is left to end."""
     waiting = Waiting()
-    handler = echo_until_ended(waiting)
-    method = getattr(await open_channel(register(handler)), kind_of(handler))(
-        PATH, MESSAGES[1], MESSAGES[0]
-    )
+    method = await open_stream_method(open_channel, waiting)
     stream = method(HI)
     await times(waiting.called, 1)
     stream.cancel()
@@ -439,10 +434,7 @@ async def test_one_stream_too_many_is_refused_at_once(
 ) -> None:
     """Streams have places of their own: with all taken one more fails, and calls are served."""
     waiting = Waiting()
-    handler = echo_until_ended(waiting)
-    method = getattr(await open_channel(register(handler)), kind_of(handler))(
-        PATH, MESSAGES[1], MESSAGES[0]
-    )
+    method = await open_stream_method(open_channel, waiting)
     streams = [method(HI) for _ in range(STREAMS)]
     for stream in streams:
         assert (await stream.read()).value == "hi"
