@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from docs.generated_file import write_or_check
 from docs.layout_boxes import LINE, PADDING, Box, Graph, read_box, read_graph
 from docs.layout_rows import MARGIN, WIDTH, Link, Slot, arrange, place, read_links
 
@@ -126,11 +127,7 @@ def _draw_legend(y: int) -> Iterator[str]:
 
 def main() -> int:
     """Write the picture, or check it; return the exit status."""
-    picture = draw(read_graph())
-    if "--check" in sys.argv:
-        return int(not PICTURE.exists() or PICTURE.read_text("utf-8") != picture)
-    PICTURE.write_text(picture, "utf-8")
-    return 0
+    return write_or_check(PICTURE, draw(read_graph()))
 
 
 if __name__ == "__main__":

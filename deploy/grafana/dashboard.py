@@ -12,6 +12,7 @@ from typing import Any
 
 from deploy.grafana.panels import ROWS, Panel
 from deploy.grafana.queries import OURS
+from docs.generated_file import write_or_check
 
 FILE = Path(__file__).with_name("karmo-sidecar.json")
 COLUMNS, WIDTH, HEIGHT = 24, 8, 8
@@ -88,11 +89,7 @@ def dashboard() -> Mapping[str, Any]:
 
 def main() -> int:
     """Write the dashboard, or check it; return the exit status."""
-    text = json.dumps(dashboard(), indent=2) + "\n"
-    if "--check" in sys.argv:
-        return int(not FILE.exists() or FILE.read_text("utf-8") != text)
-    FILE.write_text(text, "utf-8")
-    return 0
+    return write_or_check(FILE, json.dumps(dashboard(), indent=2) + "\n")
 
 
 if __name__ == "__main__":
