@@ -104,7 +104,7 @@ async def running(
         state = State(addresses.by_name(), parts.counts)
         on_state(state)
         await _serve_auxiliary(stack, bound, parts, [state.route(), metrics.route(parts.counts)])
-        rest = await _build_front(stack, assembly, parts, bound.rest, addresses.token_url)
+        rest = await _build_rest(stack, assembly, parts, bound.rest, addresses.token_url)
         await rest.start()
         stack.callback(tracing.finish)
         stack.push_async_callback(_stop, drain, rest, server, assembly.admission)
@@ -165,7 +165,7 @@ async def _serve_auxiliary(
         parts.http["dev_auth_api"] = await _serve(stack, embedded, bound.embedded)
 
 
-async def _build_front(
+async def _build_rest(
     stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: Bound, token_url: str
 ) -> HttpListener:
     """Return the REST listener on `bound`, after the servicer was added to both protocols."""

@@ -83,6 +83,13 @@ async def times(semaphore: asyncio.Semaphore, count: int) -> None:
             await semaphore.acquire()
 
 
+async def fill(method: Any, waiting: Waiting) -> list[Any]:
+    """Return as many calls of `method` as there are places, which `waiting` handles."""
+    calls = [method(HI) for _ in range(MOST)]
+    await times(waiting.called, MOST)
+    return calls
+
+
 async def failure_of(call: Awaitable[object]) -> Outcome:
     """Return how `call` failed."""
     with pytest.raises(AioRpcError) as caught:
@@ -111,8 +118,7 @@ async def test_one_call_too_many_is_refused_at_once(
     """With every place taken a call fails before its handler; each that ends makes room for one."""
     waiting = Waiting()
     method = method_of(await open_channel(serving(Call=waiting.handle)))
-    calls = [method(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method, waiting)
     assert admission.in_flight == MOST
     outcome = await failure_of(method(HI))
     assert_refused(outcome)
@@ -221,8 +227,7 @@ async def test_the_health_is_told_whatever_happens(
         health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
 
     channel = await open_channel(register_both)
-    calls = [method_of(channel)(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method_of(channel), waiting)
     stub: Any = health_pb2_grpc.HealthStub(channel)  # it names the types of none of its methods
     watches = [stub.Watch(HealthCheckRequest()) for _ in range(MOST + 1)]
     for watch in watches:
@@ -239,8 +244,7 @@ async def test_what_is_not_served_takes_no_place(open_channel: Open, admission: 
     """A method that there is not is refused as such, though no place is free."""
     waiting = Waiting()
     channel = await open_channel(serving(Call=waiting.handle))
-    calls = [method_of(channel)(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method_of(channel), waiting)
     outcome = await failure_of(method_of(channel, "/test.Case/Other")(HI))
     assert outcome.code is StatusCode.UNIMPLEMENTED
     assert admission.in_flight == MOST
@@ -258,8 +262,7 @@ async def test_calls_that_run_are_ended_with_a_reason(
     """Who is ended by the drain hears that the service stops, and so does whoever calls then."""
     waiting = Waiting()
     method = method_of(await open_channel(serving(Call=waiting.handle)))
-    calls = [method(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method, waiting)
     admission.end_streams()  # no call is one
     admission.end_calls()
     admission.end_calls()  # a second time ends nothing twice
