@@ -53,7 +53,11 @@ def draw(graph: Graph) -> str:
             for slot in sorted(slots)
             if slot.width
             for element in _draw_box(
-                boxes[slot.name], slot.width, centers[slot], tops[slot.row], heights[slot.row]
+                boxes[slot.name],
+                slot.width,
+                centers[slot],
+                top=tops[slot.row],
+                height=heights[slot.row],
             )
         ),
         *_draw_legend(y),
@@ -102,7 +106,7 @@ def _ports(links: Sequence[Link], centers: Mapping[Slot, float], end: int) -> Ma
     return ports
 
 
-def _draw_box(box: Box, width: int, center: float, top: int, height: int) -> Iterator[str]:
+def _draw_box(box: Box, width: int, center: float, *, top: int, height: int) -> Iterator[str]:
     yield (
         f'<rect class="{box.kind}" x="{center - width / 2:.0f}" y="{top}"'
         f' width="{width}" height="{height}" rx="6"/>'

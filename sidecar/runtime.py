@@ -95,7 +95,9 @@ async def running(
         stack.push_async_callback(tracing.finished, SHUTDOWN_MARGIN.admin_listener)
         metrics = Metrics()
         stack.enter_context(metrics.measuring_loop())
-        assembly = _assemble(settings, bound.rest, certificates, metrics, tracing)
+        assembly = _assemble(
+            settings, bound.rest, certificates=certificates, metrics=metrics, tracing=tracing
+        )
         server, endpoint = _bind_server(stack, assembly)
         addresses = bound.addresses(endpoint, settings.auth_api_token_url)
         parts = Parts(
@@ -117,6 +119,7 @@ async def running(
 def _assemble(
     settings: Settings,
     bound: Bound,
+    *,
     certificates: Certificates,
     metrics: Metrics,
     tracing: setup.Tracing,
