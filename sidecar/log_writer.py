@@ -16,6 +16,7 @@ from threading import Thread
 
 # The most bytes that may wait to be written, about ten thousand lines; more are dropped.
 MAX_WAITING = 4 * 2**20
+# The message of the record that counts them.
 DROPPED = "log lines dropped"
 
 # Seconds that finished lines wait for others.
@@ -174,7 +175,7 @@ class LogWriter(LineHandler):
         data = b"".join((b"\n" if self._is_within_line else b"", report, *lines))
         sent = self._send(data)
         unsent = data[sent:].count(b"\n")
-        if unsent <= len(lines):
+        if unsent <= len(lines):  # the report before them was written
             self._reported += dropped
         self._unwritable += min(unsent, len(lines))
         if sent:

@@ -95,7 +95,9 @@ async def running(
         stack.push_async_callback(tracing.finished, SHUTDOWN_MARGIN.admin_listener)
         metrics = Metrics()
         stack.enter_context(metrics.measuring_loop())
-        assembly = _assemble(settings, bound.rest, certificates, metrics, tracing)
+        assembly = _assemble(
+            settings, bound.rest, certificates=certificates, metrics=metrics, tracing=tracing
+        )
         server, endpoint = _bind_server(stack, assembly)
         addresses = bound.addresses(endpoint, settings.auth_api_token_url)
         parts = Parts(
@@ -104,7 +106,7 @@ async def running(
         state = State(addresses.by_name(), parts.counts)
         on_state(state)
         await _serve_auxiliary(stack, bound, parts, [state.route(), metrics.route(parts.counts)])
-        rest = await _build_front(stack, assembly, parts, bound.rest, addresses.token_url)
+        rest = await _build_rest(stack, assembly, parts, bound.rest, addresses.token_url)
         await rest.start()
         stack.callback(tracing.finish)
         stack.push_async_callback(_stop, drain, rest, server, assembly.admission)
@@ -117,6 +119,7 @@ async def running(
 def _assemble(
     settings: Settings,
     bound: Bound,
+    *,
     certificates: Certificates,
     metrics: Metrics,
     tracing: setup.Tracing,
@@ -165,7 +168,7 @@ async def _serve_auxiliary(
         parts.http["dev_auth_api"] = await _serve(stack, embedded, bound.embedded)
 
 
-async def _build_front(
+async def _build_rest(
     stack: AsyncExitStack, assembly: Assembly, parts: Parts, bound: Bound, token_url: str
 ) -> HttpListener:
     """Return the REST listener on `bound`, after the servicer was added to both protocols."""

@@ -1,6 +1,7 @@
 """Shared fixtures: one sidecar with a scripted upstream, which each test finds reset."""
 
 import os
+import uuid
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 
 import pytest
@@ -51,3 +52,9 @@ def deployment(_deployment: Deployment) -> Deployment:
 def way(request: pytest.FixtureRequest, deployment: Deployment) -> Way:
     """Return each way into the sidecar in turn."""
     return deployment.ways[request.param]
+
+
+@pytest.fixture
+def request_id() -> str:
+    """Return a new request id."""
+    return str(uuid.uuid4())

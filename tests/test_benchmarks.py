@@ -53,30 +53,24 @@ async def test_every_cost_of_metrics_is_printed() -> None:
     """The measurement of metrics succeeds and prints a row for each cost."""
     program = (sys.executable, ROOT / "benchmarks" / "metrics.py")
     brief = ("--rounds", "3", "--calls", "1000", "--budget", "1000")
-    printed_text = printed(await run(*program, *brief))
-    assert (
-        len(re.findall(r"^a \w+ call, with its exchange +[0-9.]+$", printed_text, re.MULTILINE))
-        == 2
-    )
-    assert len(re.findall(r"^.+ [0-9.]+ (?:us|ms)$", printed_text, re.MULTILINE)) == 3
+    text = printed(await run(*program, *brief))
+    assert len(re.findall(r"^a \w+ call, with its exchange +[0-9.]+$", text, re.MULTILINE)) == 2
+    assert len(re.findall(r"^.+ [0-9.]+ (?:us|ms)$", text, re.MULTILINE)) == 3
 
 
-async def test_every_cost_of_the_throttle_is_printed() -> None:
-    """The measurement of the throttle prints a row for each outcome; its budget can fail it."""
-    program = (sys.executable, ROOT / "benchmarks" / "throttle.py", "--rounds", "1")
-    rows = r"^an? .+ [0-9.]+$"
+# The rows that a measurement prints, and their number.
+COSTS = {
+    "throttle.py": (r"^an? .+ [0-9.]+$", 6),
+    "access_line.py": (r"^(?:REST|gRPC).* [0-9.]+$", 4),
+}
+
+
+@pytest.mark.parametrize(("script", "rows", "count"), [(name, *row) for name, row in COSTS.items()])
+async def test_every_cost_is_printed(script: str, rows: str, count: int) -> None:
+    """The measurements of costs print a row for each case; their budget can fail them."""
+    program = (sys.executable, ROOT / "benchmarks" / script, "--rounds", "1")
     text = printed(await run(*program, "--calls", "10", "--budget", "1000"))
-    assert len(re.findall(rows, text, re.MULTILINE)) == 6
-    failed = await run(*program, "--calls", "1", "--budget", "0")
-    assert failed.status == 1
-
-
-async def test_every_cost_of_the_access_log_is_printed() -> None:
-    """The measurement of the access log prints a row for each case; its budget can fail it."""
-    program = (sys.executable, ROOT / "benchmarks" / "access_line.py", "--rounds", "1")
-    rows = r"^(?:REST|gRPC).* [0-9.]+$"
-    text = printed(await run(*program, "--calls", "10", "--budget", "1000"))
-    assert len(re.findall(rows, text, re.MULTILINE)) == 4
+    assert len(re.findall(rows, text, re.MULTILINE)) == count
     failed = await run(*program, "--calls", "1", "--budget", "0")
     assert failed.status == 1
 

@@ -76,10 +76,6 @@ def start(channel: grpc.aio.Channel, **options: Any) -> Call:
     return TokenServiceStub(channel).ExchangeToken(ExchangeTokenRequest(**FIELDS), **options)
 
 
-# Deadlines in milliseconds; the first is long enough except on a busy machine.
-SHORT_TIMES = (300, 3000, 15_000)
-
-
 async def code_of(call: Call) -> StatusCode:
     """Return the code that a call ends with."""
     async with asyncio.timeout(GUARD):

@@ -9,20 +9,20 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx2
 import jwt
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from sidecar import dev_auth_api
 from sidecar.dev_auth_api import DEMO_CLIENTS, Client
+from sidecar.http_server.listener import HttpListener
 
 TOKEN = "/v1/oauth/token"
 JWKS = "/.well-known/jwks.json"
@@ -31,6 +31,7 @@ GRANT = b"grant_type=client_credentials"
 DEMO = GRANT + b"&client_id=demo-partner&client_secret=demo-secret"
 BASIC_DEMO = "Basic " + base64.b64encode(b"demo-partner:demo-secret").decode()
 CHALLENGE = 'Basic realm="auth-api", charset="UTF-8"'
+GRACE = 5.0  # seconds for calls in flight at the end
 ERROR_TEXT = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")
 
 # Clients whose credentials need decoding, unlike those of the demo clients.
@@ -46,11 +47,11 @@ AWKWARD = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A running auth-api: its base URL, a client of it, and its uvicorn server."""
+    """A running auth-api: its base URL, a client of it, and its listener."""
 
     url: str
     http: httpx2.AsyncClient
-    server: uvicorn.Server
+    listener: HttpListener
 
     async def post(self, body: bytes, **headers: str) -> httpx2.Response:
         """Post `body` to the token endpoint, by default as a form."""
@@ -71,24 +72,17 @@ class Running:
         return answer
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # signals belong to pytest
-
-
 @asynccontextmanager
 async def serve(*extra: Client) -> AsyncIterator[Running]:
     """Serve the demo clients and `extra` on a free port of this loop."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    bound = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     app = dev_auth_api.build(url, (*DEMO_CLIENTS, *extra))
-    server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    running = asyncio.create_task(server.serve([listener]))
+    listener = HttpListener(app, bound, grace=GRACE)
+    await listener.start()
     async with httpx2.AsyncClient(base_url=url, trust_env=False) as http:
-        yield Running(url=url, http=http, server=server)
-    server.should_exit = True
-    await running
+        yield Running(url=url, http=http, listener=listener)
+    await listener.stop()
 
 
 @pytest.fixture(scope="module")
@@ -413,9 +407,9 @@ async def test_client_that_leaves_early_raises_nothing(
     """A connection that ends inside the body leaves no traceback in the log."""
     whole = token_request(body=DEMO)
     assert await api.raw(whole[:-10], half_close=True) == b""
-    if tasks := set(api.server.server_state.tasks):
+    if tasks := set(api.listener._state.tasks):
         await asyncio.wait(tasks, timeout=20)
-    assert not api.server.server_state.tasks
+    assert not api.listener._state.tasks
     assert [record for record in caplog.records if record.exc_info] == []
 
 

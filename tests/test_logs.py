@@ -25,8 +25,6 @@ from tests.recorded import Log, recorded
 
 CANARY = "canary-91c3"
 ID = "4a1b0c6e-2f0d-4a53-8d2e-0f6c7b9a1d3e"
-UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # Time limit for a task or callback to run, in seconds.
 GUARD = 20
 

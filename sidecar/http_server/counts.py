@@ -36,7 +36,7 @@ class Drop(StrEnum):
     IDLE = "idle"
     # Part of a request has come.
     INCOMPLETE = "incomplete"
-    # The client does not read. It is also ended after the request timeout, for no other.
+    # The client does not read. After the request timeout its connection is ended in any case.
     UNREAD = "unread"
     # The last response is written, and the client has not closed the connection yet.
     ENDING = "ending"

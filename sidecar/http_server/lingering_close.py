@@ -1,4 +1,7 @@
-"""A transport for peers that read late: its close does not destroy the last response."""
+"""A transport for peers that read late, or that are gone.
+
+Its close does not destroy the last response (RFC 9112 section 9.6).
+"""
 
 import asyncio
 import fcntl
@@ -17,14 +20,15 @@ _ABORT_AFTER = 10
 _MAX_UNSENT = 64 * 1024
 # Seconds between two looks at a connection from which nothing is read.
 LOOK_INTERVAL = 5.0
-# How often, within its time limit, a peer is checked for whether it takes what was written.
-_LOOKS = 10
+# How often the bytes that a peer has not taken are counted within its time limit.
+_COUNTS = 10
 
 
 class LingeringTransport:
     """Wraps a transport: `close` ends the writing, and reads on for `linger` seconds.
 
-    `writable` is set unless the peer does not read what was written.
+    `writable` is set unless the peer does not read what was written. A peer that takes nothing
+    for too long, and one that goes away while nothing is read from it, are noticed.
     """
 
     def __init__(self, transport: asyncio.Transport, linger: float) -> None:
@@ -34,7 +38,7 @@ class LingeringTransport:
         self._transport = transport
         self._linger = linger
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
-        self._unread: asyncio.TimerHandle | None = None
+        self._next_count: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
         self._is_reading = True
         self._peer_has_ended = False
@@ -104,7 +108,7 @@ class LingeringTransport:
     def abort_when_gone(self) -> None:
         """Abort once a peer that has ended its side resets, or answers no TCP probe.
 
-        Looks every `LOOK_INTERVAL` seconds until it is closing.
+        Looks every `LOOK_INTERVAL` seconds until the transport is closing.
         """
         self._peer_has_ended = True
         self._look()
@@ -133,17 +137,17 @@ class LingeringTransport:
         self.writable.clear()
         loop = asyncio.get_running_loop()
 
-        def look(unsent: int, end: float) -> None:
+        def count(unsent: int, end: float) -> None:
             left, now = self._count_unsent(), loop.time()
             if left < unsent:
                 end = now + seconds
             if now < end:
-                at = min(now + seconds / _LOOKS, end)
-                self._unread = loop.call_at(at, look, left, end)
+                at = min(now + seconds / _COUNTS, end)
+                self._next_count = loop.call_at(at, count, left, end)
             else:
                 give_up()
 
-        look(self._count_unsent(), loop.time() + seconds)
+        count(self._count_unsent(), loop.time() + seconds)
 
     def _count_unsent(self) -> int:
         """Return how many bytes were written that the peer's system has not taken."""
@@ -151,11 +155,11 @@ class LingeringTransport:
         return self._transport.get_write_buffer_size() + int.from_bytes(kept, sys.byteorder)
 
     def stop_expecting(self) -> None:
-        """Set `writable` again: the client reads, or need not."""
+        """Set `writable` again: the peer reads, or need not."""
         self.writable.set()
-        if self._unread is not None:
-            self._unread.cancel()
-        self._unread = None
+        if self._next_count is not None:
+            self._next_count.cancel()
+        self._next_count = None
 
     def _reset(self) -> None:
         # Without time to linger, closing sends RST (socket(7)).

@@ -147,7 +147,7 @@ class HttpListener:
         return HttpProtocol(self._state, self._app)
 
     def end_idle(self) -> None:
-        """Close every idle connection at once."""
+        """Close every connection that waits for a request, or for the rest of one."""
         for connection in tuple(self._state.connections):
             connection.end()
 
@@ -168,7 +168,10 @@ class HttpListener:
         self._cutting = asyncio.create_task(self._end_connections())
 
     async def _end_connections(self) -> None:
-        """End idle connections, and at the end of the cut all. First read what has arrived."""
+        """Read what has arrived, then end the connections that wait.
+
+        All others are aborted at the end of the cut.
+        """
         await _pass_turns()
         self.end_idle()
         await asyncio.sleep(self._ends_at - asyncio.get_running_loop().time())

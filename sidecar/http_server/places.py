@@ -37,10 +37,10 @@ class Places:
         # If addresses make no difference, there is one group, and no need to compare.
         self._ranking = _Ranking() if per_address else None
         self._refused = _Group("", None)
-        few = "There must not be more than"
+        rule = "There must not be more than"
         self._details = {
-            Refusal.TOO_MANY_CONNECTIONS: f"{few} {limit} connections.",
-            Refusal.TOO_MANY_CONNECTIONS_OF_ADDRESS: f"{few} {per_address} connections from one "
+            Refusal.TOO_MANY_CONNECTIONS: f"{rule} {limit} connections.",
+            Refusal.TOO_MANY_CONNECTIONS_OF_ADDRESS: f"{rule} {per_address} connections from one "
             "IP address.",
         }
 
@@ -125,7 +125,8 @@ class Place:
         self.abort = abort
         if self._group is None:
             self.end(Drop.ABORTED)
-        self.wait(reason)
+        else:
+            self.wait(reason)
 
     def wait(self, reason: Drop) -> None:
         """Say that the client must act. `reason` is what it must do.

@@ -14,15 +14,7 @@ from typing import Any, cast
 import grpc
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.interceptors.handlers import (
-    Behavior,
-    Context,
-    Continuation,
-    Handler,
-    finish,
-    parse,
-    rewrap,
-)
+from sidecar.interceptors.handlers import Behavior, Context, Continuation, Handler, rewrap, run
 from sidecar.problems import Problem, ProblemError
 
 _CHECK_HEALTH = "/grpc.health.v1.Health/Check"
@@ -133,7 +125,7 @@ class Admission(grpc.aio.ServerInterceptor):
                 self._refused += 1
                 raise ProblemError(self.overloaded)
             with self._calls.joined():
-                return await behavior(parse(request, handler), context)
+                return await run(behavior, handler, request, context)
 
         return counted
 
@@ -142,14 +134,14 @@ class Admission(grpc.aio.ServerInterceptor):
             if self._streams.size >= self._streams_limit and not self._streams.has_ended:
                 raise ProblemError(self._too_many_streams)
             with self._streams.joined():
-                return await _write_whole(behavior, parse(request, handler), context)
+                return await run(behavior, handler, request, _whole_writes_of(context))
 
         return streamed
 
     def _watch(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def watched(request: Any, context: Context) -> Any:
             with self._one_more(context.peer()), self._watches.joined():
-                return await _write_whole(behavior, parse(request, handler), context)
+                return await run(behavior, handler, request, _whole_writes_of(context))
 
         return watched
 
@@ -206,10 +198,9 @@ class _Group:
             task.cancel()
 
 
-async def _write_whole(behavior: Behavior, request: Any, context: Context) -> Any:
-    """Run the handler of a stream; a cancellation interrupts none of its writes."""
-    whole = cast("Context", _UninterruptedWrites(context))  # it forwards every other name
-    return await finish(behavior(request, whole), whole)
+def _whole_writes_of(context: Context) -> Context:
+    """Return `context`, for the handler of a stream, with writes that are not interrupted."""
+    return cast("Context", _UninterruptedWrites(context))  # it forwards every other name
 
 
 class _UninterruptedWrites:

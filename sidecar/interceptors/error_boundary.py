@@ -24,10 +24,9 @@ from sidecar.interceptors.handlers import (
     Context,
     Continuation,
     Handler,
-    finish,
     is_being_cancelled,
-    parse,
     rewrap,
+    run,
 )
 from sidecar.problems import Problem, ProblemError, find_detail, to_status
 
@@ -52,7 +51,7 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
     def _wrap(self, behavior: Behavior, handler: Handler) -> Behavior:
         async def bounded(request: Any, context: Context) -> Any:
             try:
-                return await finish(behavior(parse(request, handler), context), context)
+                return await run(behavior, handler, request, context)
             except AbortError:
                 raise
             except ProblemError as error:

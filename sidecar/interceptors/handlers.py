@@ -51,8 +51,13 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def finish(result: Any, context: Context) -> Any:
-    """Await the response that a handler returned, or write its stream of responses."""
+async def run(behavior: Behavior, handler: Handler, request: Any, context: Context) -> Any:
+    """Run `behavior` of `handler`, be it as a servicer has it or rewrapped.
+
+    It gets the message of `request`, which may be bytes. Returns a single response. Those that it
+    yields are written to `context`. Raises ProblemError for bytes that are no message.
+    """
+    result = behavior(parse(request, handler), context)
     if not inspect.isasyncgen(result):
         return await result
     async with aclosing(result):

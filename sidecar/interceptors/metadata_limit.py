@@ -11,15 +11,7 @@ from typing import Any
 import grpc
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.interceptors.handlers import (
-    Behavior,
-    Context,
-    Continuation,
-    Handler,
-    finish,
-    parse,
-    rewrap,
-)
+from sidecar.interceptors.handlers import Behavior, Context, Continuation, Handler, rewrap, run
 from sidecar.problems import Problem, ProblemError
 
 # Bytes that a field counts beside its name and its value (RFC 9113 section 6.5.2).
@@ -53,6 +45,6 @@ class MetadataLimit(grpc.aio.ServerInterceptor):
                 size += len(key) + len(value) + _FIELD_OVERHEAD
             if size > self._limit:
                 raise ProblemError(self._too_large)
-            return await finish(behavior(parse(request, handler), context), context)
+            return await run(behavior, handler, request, context)
 
         return limited

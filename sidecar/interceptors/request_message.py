@@ -17,9 +17,8 @@ from sidecar.interceptors.handlers import (
     Context,
     Continuation,
     Handler,
-    finish,
-    parse,
     refuse_unknown,
+    run,
 )
 from sidecar.problems import Problem, ProblemError
 
@@ -99,8 +98,7 @@ class RequestMessage(grpc.aio.ServerInterceptor):
         behavior: Behavior = getattr(handler, name)
 
         async def received(_requests: Any, context: Context) -> Any:
-            request = parse(await self._receive(context), handler)
-            return await finish(behavior(request, context), context)
+            return await run(behavior, handler, await self._receive(context), context)
 
         return make(received, None, handler.response_serializer)
 

@@ -82,9 +82,7 @@ def read_rules(
     return rules
 
 
-def read_unserved(
-    services: Iterable[ServiceDescriptor], unserved: Collection[str] = ()
-) -> list[Rule]:
+def read_unserved(services: Iterable[ServiceDescriptor], unserved: Collection[str]) -> list[Rule]:
     """Return the rules of all methods with a stream of requests, and of those in `unserved`.
 
     A rule whose HTTP method or path is wrong is left out, and a warning names it: its requests may

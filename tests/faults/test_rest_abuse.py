@@ -149,7 +149,6 @@ async def pour(writer: asyncio.StreamWriter, piece: bytes) -> None:
 # Row R4: lengths.
 
 
-JSON = b"Content-Type: application/json"
 TOO_LARGE = (413, "The body must not be larger than 16384 bytes.")
 BAD_LENGTH = (400, "The length of the body must be given once, by a number or by chunks.")
 LENGTHS: Mapping[str, tuple[bytes, tuple[int, str]]] = {

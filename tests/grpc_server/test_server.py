@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -30,6 +29,7 @@ from tests.running_server import (
     LARGE,
     LOOPBACK,
     SERVICE,
+    Call,
     Running,
     Stub,
     open_server,
@@ -43,12 +43,6 @@ async def running() -> AsyncIterator[Running]:
     """Run a server on a free port."""
     async with open_server() as opened:
         yield opened
-
-
-@pytest.fixture
-def request_id() -> str:
-    """Return a new request id."""
-    return str(uuid.uuid4())
 
 
 # Health
@@ -201,15 +195,21 @@ async def test_a_stream_that_is_being_written_ends_after_that() -> None:
         await server.stop(GUARD)
 
 
+async def receive_calls(running: Running, request_id: str) -> list[Call]:
+    """Return calls that gRPC has received, and whose handlers have not started."""
+    await running.call("at once", request_id)
+    calls = [running.call("at once", request_id) for _ in range(90)]
+    for _ in range(3):
+        await asyncio.sleep(0)  # the calls are sent
+    time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
+    return calls
+
+
 @pytest.mark.soak
 async def test_what_was_received_is_served(running: Running, request_id: str) -> None:
     """Calls that gRPC has received are served, even if no handler has started yet."""
     async with asyncio.timeout(GUARD):
-        await running.call("at once", request_id)
-        calls = [running.call("at once", request_id) for _ in range(90)]
-        for _ in range(3):
-            await asyncio.sleep(0)  # the calls are sent
-        time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
+        calls = await receive_calls(running, request_id)
         await running.server.stop(GUARD)
         assert {(await call).access_token for call in calls} == {"token"}
 
@@ -219,11 +219,7 @@ async def test_what_was_received_is_refused_at_the_cut(running: Running, request
     """Calls that gRPC has received before a cut hear that the service stops, all of them."""
     admission = running.server._admission
     async with asyncio.timeout(GUARD):
-        await running.call("at once", request_id)
-        calls = [running.call("at once", request_id) for _ in range(90)]
-        for _ in range(3):
-            await asyncio.sleep(0)  # the calls are sent
-        time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
+        calls = await receive_calls(running, request_id)
         admission.end_calls()
         stopping = asyncio.create_task(running.server.stop(GUARD))
         running.server.cut(0.5)

@@ -870,7 +870,7 @@ async def test_who_reads_in_time_goes_on() -> None:
         assert len((await one.answer()).body) == LARGE
         assert (await one.answer()).body == b"/next"
         (protocol,) = scene.connections
-        assert protocol.transport._unread is None
+        assert protocol.transport._next_count is None
 
 
 @on_skipping_loop

@@ -46,12 +46,6 @@ async def running() -> AsyncIterator[Running]:
         yield opened
 
 
-@pytest.fixture
-def request_id() -> str:
-    """Give a new request id."""
-    return str(uuid.uuid4())
-
-
 # Access lines
 
 

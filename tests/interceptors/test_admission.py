@@ -25,7 +25,6 @@ from sidecar.api import SERVICES
 from sidecar.interceptors.access_log import AccessLog
 from sidecar.interceptors.admission import Admission
 from sidecar.interceptors.error_boundary import ErrorBoundary
-from sidecar.interceptors.handlers import Handler
 from sidecar.problems import CATALOGUE, Problem, ProblemError, Reason, find_detail
 from tests.faults.conditions import eventually
 from tests.in_process.test_channel import Open, method_of, open_in_process, open_socket, serving
@@ -84,6 +83,13 @@ async def times(semaphore: asyncio.Semaphore, count: int) -> None:
             await semaphore.acquire()
 
 
+async def fill(method: Any, waiting: Waiting) -> list[Any]:
+    """Return as many calls of `method` as there are places, which `waiting` handles."""
+    calls = [method(HI) for _ in range(MOST)]
+    await times(waiting.called, MOST)
+    return calls
+
+
 async def failure_of(call: Awaitable[object]) -> Outcome:
     """Return how `call` failed."""
     with pytest.raises(AioRpcError) as caught:
@@ -112,8 +118,7 @@ async def test_one_call_too_many_is_refused_at_once(
     """With every place taken a call fails before its handler; each that ends makes room for one."""
     waiting = Waiting()
     method = method_of(await open_channel(serving(Call=waiting.handle)))
-    calls = [method(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method, waiting)
     assert admission.in_flight == MOST
     outcome = await failure_of(method(HI))
     assert_refused(outcome)
@@ -222,8 +227,7 @@ async def test_the_health_is_told_whatever_happens(
         health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
 
     channel = await open_channel(register_both)
-    calls = [method_of(channel)(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method_of(channel), waiting)
     stub: Any = health_pb2_grpc.HealthStub(channel)  # it names the types of none of its methods
     watches = [stub.Watch(HealthCheckRequest()) for _ in range(MOST + 1)]
     for watch in watches:
@@ -240,8 +244,7 @@ async def test_what_is_not_served_takes_no_place(open_channel: Open, admission: 
     """A method that there is not is refused as such, though no place is free."""
     waiting = Waiting()
     channel = await open_channel(serving(Call=waiting.handle))
-    calls = [method_of(channel)(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method_of(channel), waiting)
     outcome = await failure_of(method_of(channel, "/test.Case/Other")(HI))
     assert outcome.code is StatusCode.UNIMPLEMENTED
     assert admission.in_flight == MOST
@@ -259,8 +262,7 @@ async def test_calls_that_run_are_ended_with_a_reason(
     """Who is ended by the drain hears that the service stops, and so does whoever calls then."""
     waiting = Waiting()
     method = method_of(await open_channel(serving(Call=waiting.handle)))
-    calls = [method(HI) for _ in range(MOST)]
-    await times(waiting.called, MOST)
+    calls = await fill(method, waiting)
     admission.end_streams()  # no call is one
     admission.end_calls()
     admission.end_calls()  # a second time ends nothing twice
@@ -384,14 +386,16 @@ async def test_nothing_is_kept_of_a_call_that_is_ended(admission: Admission) -> 
         await eventually(is_free)
 
 
-def echo_until_ended(waiting: Waiting) -> Handler:
-    """Return a stream that gives its request back, and waits."""
+async def open_stream_method(open_channel: Open, waiting: Waiting) -> Any:
+    """Return a method whose stream gives its request back, and waits."""
 
     async def answer(request: StringValue, context: Any) -> AsyncIterator[StringValue]:
         yield request
         await waiting.handle(request, context)
 
-    return grpc.unary_stream_rpc_method_handler(answer, *MESSAGES)
+    handler = grpc.unary_stream_rpc_method_handler(answer, *MESSAGES)
+    channel = await open_channel(register(handler))
+    return channel.unary_stream(PATH, MESSAGES[1], MESSAGES[0])
 
 
 async def test_streams_that_are_open_are_ended_with_a_reason(
@@ -399,10 +403,7 @@ async def test_streams_that_are_open_are_ended_with_a_reason(
 ) -> None:
     """Streams are not counted, and not ended with the calls; ended, they tell why."""
     waiting = Waiting()
-    handler = echo_until_ended(waiting)
-    method = getattr(await open_channel(register(handler)), kind_of(handler))(
-        PATH, MESSAGES[1], MESSAGES[0]
-    )
+    method = await open_stream_method(open_channel, waiting)
     streams = [method(HI) for _ in range(MOST + 1)]
     for stream in streams:
         assert (await stream.read()).value == "hi"
@@ -421,10 +422,7 @@ async def test_a_stream_whose_caller_leaves_is_cancelled(
 ) -> None:
     """The handler of a stream is cancelled with its caller, and then nothing is left to end."""
     waiting = Waiting()
-    handler = echo_until_ended(waiting)
-    method = getattr(await open_channel(register(handler)), kind_of(handler))(
-        PATH, MESSAGES[1], MESSAGES[0]
-    )
+    method = await open_stream_method(open_channel, waiting)
     stream = method(HI)
     await times(waiting.called, 1)
     stream.cancel()
@@ -439,10 +437,7 @@ async def test_one_stream_too_many_is_refused_at_once(
 ) -> None:
     """Streams have places of their own: with all taken one more fails, and calls are served."""
     waiting = Waiting()
-    handler = echo_until_ended(waiting)
-    method = getattr(await open_channel(register(handler)), kind_of(handler))(
-        PATH, MESSAGES[1], MESSAGES[0]
-    )
+    method = await open_stream_method(open_channel, waiting)
     streams = [method(HI) for _ in range(STREAMS)]
     for stream in streams:
         assert (await stream.read()).value == "hi"

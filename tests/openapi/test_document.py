@@ -16,7 +16,6 @@ from tests.ways import PUBLIC_URL, Deployment
 
 PATH = "/v1/oauth/token"
 OPERATION = DOCUMENT["paths"][PATH]["post"]
-SCHEMAS = DOCUMENT["components"]["schemas"]
 FORM, JSON, PROBLEM_JSON = (
     "application/x-www-form-urlencoded",
     "application/json",

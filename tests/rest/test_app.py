@@ -48,12 +48,6 @@ BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
 FIELDS = {"grant_type": "client_credentials", "client_id": "partner", "client_secret": "secret"}
 
 
-@pytest.fixture
-def request_id() -> str:
-    """Give a new request id."""
-    return str(uuid.uuid4())
-
-
 @asynccontextmanager
 async def client_of(
     channel: grpc.aio.Channel, services: Mapping[ServiceDescriptor, Options] = SERVICES

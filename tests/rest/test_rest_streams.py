@@ -20,7 +20,7 @@ from tests.recorded import Line, recorded
 from tests.rest.streaming import PIECE, ask, serving
 from tests.virtual_time import skip
 
-EVENTS, LINES = b"Accept: text/event-stream", b"Accept: application/x-ndjson"
+LINES = b"Accept: application/x-ndjson"
 LAST_CHUNK = b"0\r\n\r\n"
 INTERNAL = CATALOGUE[pb.PROBLEM_REASON_INTERNAL]
 # Bytes that the buffers between a handler and a client may take.

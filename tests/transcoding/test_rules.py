@@ -126,7 +126,7 @@ def test_streaming_methods(caplog: pytest.LogCaptureFixture) -> None:
     expected = ("WARNING", f"methods with a stream of requests are not served over HTTP: {told}")
     assert (record.levelname, record.getMessage()) == expected
     # Their rules are known all the same, but for one whose path is wrong.
-    assert [rule.template.text for rule in read_unserved([service(*methods)])] == ["/c"]
+    assert [rule.template.text for rule in read_unserved([service(*methods)], ())] == ["/c"]
     assert [record.getMessage() for record in caplog.records[1:]] == [
         (
             "the route of an unserved method cannot be kept: library.v1.Library.Feed:"

@@ -44,6 +44,7 @@ class Lifespan:
                 raise RuntimeError("the application failed after its shutdown") from error
 
     async def _pass(self, phase: str, task: asyncio.Future[None]) -> None:
+        """Have the application do `phase`. Raises RuntimeError, with its cause, if it does not."""
         self._events.put_nowait({"type": f"lifespan.{phase}"})
         reply = asyncio.ensure_future(self._replies.get())
         await asyncio.wait((reply, task), return_when=asyncio.FIRST_COMPLETED)

@@ -33,7 +33,6 @@ class RequestCycle:
     no part of it has come.
 
     `has_begun`: a part of the response is written. `is_complete`: all of it is.
-    `has_whole_body`: all of the body has come.
     """
 
     def __init__(
@@ -44,18 +43,18 @@ class RequestCycle:
         *,
         expects_continue: bool,
     ) -> None:
-        self.scope = scope
+        self._scope = scope
         self.response = response
         self.has_begun = self.is_complete = False
-        self.has_whole_body = False
         self._connection = connection
         self._transport = connection.transport
         self._expects_continue = expects_continue
         self._refusal: RefusedError | None = scope.get(REFUSAL)
         self._body = b""
+        self._has_whole_body = False
         self._is_disconnected = False
         self._can_receive = asyncio.Event()
-        self._is_started = False
+        self._is_started = False  # the application has sent the start, which may not be written
 
     @property
     def is_streaming(self) -> bool:
@@ -72,7 +71,7 @@ class RequestCycle:
     def add(self, body: bytes, *, is_last: bool) -> None:
         """Add a part of the body."""
         self._body += body
-        self.has_whole_body = is_last
+        self._has_whole_body = is_last
         if body:
             self._expects_continue = False
         if body or is_last:
@@ -80,7 +79,7 @@ class RequestCycle:
 
     def refuse(self, refusal: RefusedError) -> None:
         """Raise `refusal` in the application where it reads the body."""
-        self._refusal = self.scope[REFUSAL] = refusal
+        self._refusal = self._scope[REFUSAL] = refusal
         self._can_receive.set()
 
     def disconnect(self) -> None:
@@ -89,9 +88,13 @@ class RequestCycle:
         self._can_receive.set()
 
     async def run(self, app: ASGIApp) -> None:
-        """Serve the request by `app`. An exception becomes a 500, or ends the connection."""
+        """Serve the request by `app`.
+
+        A failure of the application, or an end without a whole response, becomes a 500. If a part
+        of the response is written, it ends the connection.
+        """
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(self._scope, self.receive, self.send)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 nothing else would log it
             # The listener cancels it when it stops. Any other cancellation is a failure.
             if not cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
@@ -125,7 +128,7 @@ class RequestCycle:
         if self.is_complete or self._is_disconnected:
             return {"type": "http.disconnect"}
         body, self._body = self._body, b""
-        return {"type": "http.request", "body": body, "more_body": not self.has_whole_body}
+        return {"type": "http.request", "body": body, "more_body": not self._has_whole_body}
 
     async def send(self, message: Message) -> None:
         """Write a part of the response.

@@ -78,7 +78,7 @@ def _list(document: Document, entries: list[Definition]) -> _Page:
             ),
         ]
     )
-    return _page(document, "Problems", content, "problems", {"problems": described})
+    return _page(document, "Problems", content, path="problems", tree={"problems": described})
 
 
 def _row(entry: Definition) -> Markup:
@@ -116,7 +116,7 @@ def _one(document: Document, entry: Definition) -> _Page:
         _facts(grpc),
         element("p", *_LINKS, class_="more"),
     ]
-    return _page(document, entry.title, join(parts), f"problems/{entry.slug}", members)
+    return _page(document, entry.title, join(parts), path=f"problems/{entry.slug}", tree=members)
 
 
 def _facts(facts: Mapping[str, str]) -> Markup:
@@ -125,7 +125,7 @@ def _facts(facts: Mapping[str, str]) -> Markup:
 
 
 def _page(
-    document: Document, title: str, content: Markup, path: str, tree: Mapping[str, object]
+    document: Document, title: str, content: Markup, *, path: str, tree: Mapping[str, object]
 ) -> _Page:
     data = json.dumps(tree, ensure_ascii=False).encode()
     return {

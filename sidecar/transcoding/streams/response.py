@@ -79,7 +79,11 @@ class Streamer:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """A call that has had its first message, whose content is `first`."""
+    """A call that has had its first message, whose content is `first`.
+
+    `chosen` is the media type of the response; None stands for content. `first_number` is that of
+    the first event.
+    """
 
     responses: Responses
     request: Request
@@ -104,6 +108,7 @@ class StreamResponse(Response):
     """
 
     def __init__(self, streamer: Streamer, stream: _Stream) -> None:
+        # Without the constructor of Response, which takes the whole body and gives its length.
         self.status_code = 200
         self.init_headers()
         self._streamer = streamer

@@ -126,12 +126,6 @@ async def _clear(_shared: Scene) -> Scene:
     return replace(_shared, before=len(_shared.sidecar.log.seen))
 
 
-def of_kind(spans: list[Span], kind: str) -> Span:
-    """Return the only span of `kind`."""
-    (span,) = (span for span in spans if span.kind == kind)
-    return span
-
-
 def traceparent_of(span: Span) -> str:
     """Return what the next server must receive."""
     # The flag "random" of level 2 says nothing of sampling.

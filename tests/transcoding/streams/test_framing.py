@@ -15,7 +15,6 @@ from tests.transcoding.streams.event_stream import Event, read_events
 ARRAY, LINES, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
 VENDOR = "application/vnd.example+json"
 NO_BUFFER = {"X-Accel-Buffering": "no"}
-PROBLEM = {"title": "é\r\n\u0085\u2028\u2029", "status": 500}
 
 
 def body_of(framing: Framing, items: Sequence[bytes], problem: bytes | None = None) -> bytes:
