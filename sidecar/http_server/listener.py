@@ -11,7 +11,8 @@ from starlette.types import ASGIApp
 from sidecar.client_address import UNIX_PEER
 from sidecar.http_server.asgi.lifespan import Lifespan
 from sidecar.http_server.counts import Drop, ListenerCounts
-from sidecar.http_server.limits import Limits, ListenerState
+from sidecar.http_server.limits import Limits
+from sidecar.http_server.listener_state import ListenerState
 from sidecar.http_server.load_shedding import LoadShedding
 from sidecar.http_server.protocol import HttpProtocol
 from sidecar.tls.handshake import Handshake

@@ -14,7 +14,7 @@ from sidecar import logs
 from sidecar.call import UUID
 
 # Stands in the prepared response where its request id goes.
-NOBODY = str(uuid.UUID(int=0))
+NO_REQUEST_ID = str(uuid.UUID(int=0))
 _UUID = re.compile(UUID.encode(), re.IGNORECASE)
 _INTERVAL = 1.0  # seconds between two lines of the log
 
@@ -23,7 +23,7 @@ class LoadShedding:
     """Gives a prepared response to each request for which `is_full` is true.
 
     `is_full` takes the number of requests that the listener has begun and not answered.
-    `response` is a whole HTTP response, with NOBODY for the request id. Shed requests have
+    `response` is a whole HTTP response, with NO_REQUEST_ID for the request id. Shed requests have
     no access lines; one line of the log counts those of a second. `observe` is called for each
     of them. `total` is their number so far.
     """
@@ -50,7 +50,7 @@ class LoadShedding:
         request_id = dict(fields).get(b"x-request-id", b"")
         if not _UUID.fullmatch(request_id):
             request_id = str(uuid.uuid4()).encode()
-        return self._response.replace(NOBODY.encode(), request_id)
+        return self._response.replace(NO_REQUEST_ID.encode(), request_id)
 
     def report(self) -> None:
         """Write a line with the number of requests shed since the last line, if any."""

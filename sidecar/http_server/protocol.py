@@ -11,8 +11,8 @@ from sidecar.http_server.asgi import scope
 from sidecar.http_server.counts import Drop, Refusal
 from sidecar.http_server.deadline import Deadline
 from sidecar.http_server.http1.refusal import RefusedError
-from sidecar.http_server.limits import ListenerState
-from sidecar.http_server.lingering_close import LingeringTransport
+from sidecar.http_server.lingering_transport import LingeringTransport
+from sidecar.http_server.listener_state import ListenerState
 from sidecar.http_server.places import Place
 from sidecar.http_server.request_sequence import RequestSequence
 
@@ -69,9 +69,11 @@ class HttpProtocol(asyncio.Protocol):
         self._requests.receive(data)
 
     def eof_received(self) -> bool:
-        """Return whether a whole request waits for its response. TLS has no half-close: False.
+        """Return whether the connection stays open: its client sends no more.
 
-        A client that ends its side during a response does not want the rest.
+        It does if a response is due, or the rest of one is not sent yet. A stream ends: who ends a
+        connection during one does not want the rest. So does an incomplete request. TLS has no
+        half-close.
         """
         requests = self._requests
         if requests.is_streaming:
@@ -97,7 +99,7 @@ class HttpProtocol(asyncio.Protocol):
         self._requests.disconnect()
 
     def pause_writing(self) -> None:
-        """Abort a client that does not read its responses within the request timeout.
+        """Abort a client that takes nothing of its response for the request timeout.
 
         Meanwhile its call does not count as begun: its response is ready.
         """
@@ -164,6 +166,7 @@ class HttpProtocol(asyncio.Protocol):
         return requests.began + (limits.keep_alive if requests.is_idle else limits.header_timeout)
 
     def _expire(self) -> None:
+        """Refuse the request that is not complete, or close an idle connection."""
         requests, limits = self._requests, self._limits
         if requests.has_head:
             detail = f"The request must be complete in {limits.request_timeout:g} s."

@@ -18,14 +18,13 @@ from sidecar.http_server.http1.refusal import RefusedError, StoppingError
 from sidecar.http_server.http1.request_head import RequestHead
 from sidecar.http_server.http1.request_reader import RequestReader
 from sidecar.http_server.http1.response_writer import ResponseWriter
-from sidecar.http_server.limits import ListenerState
-from sidecar.http_server.lingering_close import LingeringTransport
+from sidecar.http_server.lingering_transport import LingeringTransport
+from sidecar.http_server.listener_state import ListenerState
 
 # Reading is paused beyond this many bytes of a body that the application has not received, or of
 # requests that follow.
 _MAX_UNREAD = 64 * 1024
-# At most this many bytes of a body are read whose response came before them. To read and drop them
-# keeps the connection for the next request; a new connection costs less than more of them.
+# Of a body whose response came first at most so many bytes are dropped, to keep the connection.
 _MAX_DISCARDED = 256 * 1024
 
 
@@ -65,7 +64,7 @@ class RequestSequence:
         self._refusal: RefusedError | None = None
         self._discarded = 0  # bytes of the current body
         age = listener.limits.age * random.uniform(0.9, 1.1)  # noqa: S311 spreads load; protects nothing
-        self._expires_at = self._loop.time() + age
+        self._expires_at = self.began + age
 
     # What the client does now
 
@@ -113,7 +112,10 @@ class RequestSequence:
             self.refuse_incomplete()
 
     def refuse(self, refusal: RefusedError) -> None:
-        """Have the application respond with `refusal`; close if a response has begun."""
+        """Have the application respond with `refusal`; close if a response has begun.
+
+        The refusal takes the place of a request that cannot be read, or of the rest of a body.
+        """
         self._refusal = refusal
         self._listener.refused[refusal.reason] += 1
         if self._reader.head is None or self._cycle is None:
@@ -140,7 +142,7 @@ class RequestSequence:
         if self._cycle is not None:
             self._cycle.disconnect()
 
-    # Called by the request cycle
+    # The end of a response, and of the connection
 
     def is_last(self) -> bool:
         """Return whether the connection ends with the response to the current request."""
@@ -222,7 +224,10 @@ class RequestSequence:
             self.transport.pause_reading()
 
     def _shed(self, head: RequestHead) -> bool:
-        """Write the prepared 503 if there are too many calls. Returns whether it did."""
+        """Write the prepared 503 if there are too many calls; else count the request as begun.
+
+        Returns whether it was shed.
+        """
         shedding = self._listener.load_shedding
         if shedding is None or self.is_last() or not self.transport.writable.is_set():
             return False

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from sidecar import logs
 from sidecar.call import Call, entered
-from sidecar.http_server.load_shedding import NOBODY
+from sidecar.http_server.load_shedding import NO_REQUEST_ID
 from sidecar.problems import Problem
 from sidecar.rest import openapi
 from sidecar.rest.access_log import AccessLog, complete_headers
@@ -87,9 +87,9 @@ def pages(
 
 
 def serialize(problem: Problem, public_url: str) -> bytes:
-    """Return the whole HTTP response with `problem`, with NOBODY for the request id."""
+    """Return the whole HTTP response with `problem`, with NO_REQUEST_ID for the request id."""
     request = Request({"type": "http", "headers": []})
-    call = Call(request_id=NOBODY)
+    call = Call(request_id=NO_REQUEST_ID)
     with entered(call):
         response = Renderer(public_url).render_problem(request, problem)
     headers = complete_headers(response.raw_headers, call)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.http_server import lingering_close
-from sidecar.http_server.lingering_close import LOOK_INTERVAL, LingeringTransport
+from sidecar.http_server import lingering_transport
+from sidecar.http_server.lingering_transport import LOOK_INTERVAL, LingeringTransport
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
-from tests.http_server.test_lingering_close import accepted
+from tests.http_server.test_lingering_transport import accepted
 from tests.loops import on_skipping_loop
 from tests.virtual_time import skip
 
@@ -50,7 +50,7 @@ async def test_a_peer_that_is_gone(
     await asyncio.sleep(0)  # what is due runs
     assert not transport.is_closing()
     reset(writer)
-    await eventually(lambda: lingering_close._is_gone(ours.fileno()))
+    await eventually(lambda: lingering_transport._is_gone(ours.fileno()))
     skip(LOOK_INTERVAL)
     await eventually(lambda: protocol.is_lost)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sidecar.http_server.load_shedding import NOBODY, LoadShedding
+from sidecar.http_server.load_shedding import NO_REQUEST_ID, LoadShedding
 from tests.faults.conditions import eventually
 from tests.faults.wire import host_and_port, reset
 from tests.http_server.test_protocol import (
@@ -32,7 +32,9 @@ from tests.upstream import Hold
 from tests.virtual_time import VirtualLoop
 from tests.ways import Deployment, open_deployment
 
-ANSWER = f"HTTP/1.1 503 No\r\nX-Request-Id: {NOBODY}\r\nContent-Length: 4\r\n\r\nfull".encode()
+ANSWER = (
+    f"HTTP/1.1 503 No\r\nX-Request-Id: {NO_REQUEST_ID}\r\nContent-Length: 4\r\n\r\nfull".encode()
+)
 BODY = b"grant_type=client_credentials&client_id=partner&client_secret=secret"
 
 
@@ -244,17 +246,17 @@ async def test_the_identity_is_kept() -> None:
     """A request id that is a UUID is in the answer, in every place."""
     identity = str(uuid.uuid4())
     shed = answered(identity)
-    assert shed == ANSWER.replace(NOBODY.encode(), identity.encode())
+    assert shed == ANSWER.replace(NO_REQUEST_ID.encode(), identity.encode())
 
 
-@pytest.mark.parametrize("value", ["", "canary", NOBODY + "0"])
+@pytest.mark.parametrize("value", ["", "canary", NO_REQUEST_ID + "0"])
 async def test_no_other_text_is_given_back(value: str) -> None:
     """Without a UUID each answer has a new one."""
     answers = {answered(value) for _ in range(2)}
     assert len(answers) == 2
     for answer in answers:
         identity = answer.split(b"X-Request-Id: ")[1][:36].decode()
-        assert str(uuid.UUID(identity)) == identity != NOBODY
+        assert str(uuid.UUID(identity)) == identity != NO_REQUEST_ID
 
 
 def answered(value: str) -> bytes:

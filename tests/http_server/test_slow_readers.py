@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.http_server.lingering_close import LOOK_INTERVAL, LingeringTransport
+from sidecar.http_server.lingering_transport import LOOK_INTERVAL, LingeringTransport
 from tests.faults.conditions import eventually
 from tests.http_server.test_half_close import Protocol
-from tests.http_server.test_lingering_close import accepted
+from tests.http_server.test_lingering_transport import accepted
 from tests.loops import on_skipping_loop
 from tests.virtual_time import skip
 

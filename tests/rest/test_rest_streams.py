@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from karmo.problem.v1 import problem_details_pb2 as pb
 
-from sidecar.http_server.lingering_close import LOOK_INTERVAL
+from sidecar.http_server.lingering_transport import LOOK_INTERVAL
 from sidecar.problems import CATALOGUE
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Scope
 from sidecar import logs
 from sidecar.http_server.http1.refusal import REFUSAL, RefusedError
 from sidecar.http_server.http1.response_writer import CONTINUE, FAILED, ResponseWriter
-from sidecar.http_server.lingering_close import LingeringTransport
+from sidecar.http_server.lingering_transport import LingeringTransport
 
 
 class Connection(Protocol):

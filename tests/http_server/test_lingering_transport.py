@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 
-from sidecar.http_server.lingering_close import LingeringTransport
+from sidecar.http_server.lingering_transport import LingeringTransport
 
 
 async def test_a_peer_that_has_reset_is_no_fault() -> None:
