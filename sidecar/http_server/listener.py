@@ -26,7 +26,8 @@ _POLL = 0.05  # seconds between two looks whether all connections have ended
 class HttpListener:
     """Serves `app` on the sockets `bound`, all of TCP or all Unix, from `start` to `stop`.
 
-    `grace` is the time in seconds that `stop` gives to requests in flight. With `tls` the
+    `grace` is the time in seconds that `stop` gives to requests in flight, and then to the end of
+    the application. With `tls` the
     listener speaks TLS only. While `load_shedding` is full, the listener answers each plain
     POST itself and keeps the connection; every other request is for `app`.
     """
@@ -56,7 +57,10 @@ class HttpListener:
         self._ends_at = math.inf  # a time of the event loop: the end of the cut
 
     async def start(self) -> None:
-        """Start the application, and answer requests. Raises RuntimeError if it does not start."""
+        """Start the application, and answer requests.
+
+        Raises RuntimeError if it does not start, as one without a lifespan does not.
+        """
         await self._lifespan.start()
         self._state.app_state = self._lifespan.state
         loop = asyncio.get_running_loop()
@@ -99,7 +103,7 @@ class HttpListener:
             self._cutting.cancel()
         if self._state.load_shedding is not None:
             self._state.load_shedding.report()
-        await self._lifespan.stop()
+        await self._lifespan.stop(self._grace)
 
     async def _wait_for_the_end(self) -> None:
         while self._state.connections or self._state.tasks:  # noqa: ASYNC110 an event would slow each call

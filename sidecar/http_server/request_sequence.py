@@ -21,10 +21,9 @@ from sidecar.http_server.http1.response_writer import ResponseWriter
 from sidecar.http_server.lingering_transport import LingeringTransport
 from sidecar.http_server.listener_state import ListenerState
 
-# Reading is paused beyond this many bytes of a body that the application has not received, or of
-# requests that follow.
+# Reading is paused beyond so many bytes of a body that are not received, or of later requests.
 _MAX_UNREAD = 64 * 1024
-# Of a body whose response came first at most so many bytes are dropped, to keep the connection.
+# A connection ends with a response that comes before more than so many bytes of the body.
 _MAX_DISCARDED = 256 * 1024
 
 
@@ -32,8 +31,7 @@ class RequestSequence:
     """Reads requests from a connection, and has each served by `app`.
 
     `common` is what the scopes of all its requests have in common. `changed` is called after each
-    step. `busy` refuses the first request if the listener has no place for the connection, else
-    it is None.
+    step. `busy`, unless None, refuses the first request: there is no place for the connection.
 
     `began` is the time of the loop at which the connection, the current request or the idle time
     began. `is_idle`: no byte has come since the last response. `has_eof`: the client sends no more.
@@ -62,7 +60,6 @@ class RequestSequence:
         self._reader = RequestReader()
         self._cycle: RequestCycle | None = None
         self._refusal: RefusedError | None = None
-        self._discarded = 0  # bytes of the current body
         age = listener.limits.age * random.uniform(0.9, 1.1)  # noqa: S311 spreads load; protects nothing
         self._expires_at = self.began + age
 
@@ -81,11 +78,11 @@ class RequestSequence:
     @property
     def is_waiting(self) -> bool:
         """Whether no response is due: no request has come, or the last one is answered."""
-        return self._cycle is None or self._cycle.is_complete
+        return self._cycle is None
 
     @property
     def is_streaming(self) -> bool:
-        """Whether a response has begun and not ended."""
+        """Whether a response has begun, or is expected to be a stream, and has not ended."""
         return self._cycle is not None and self._cycle.is_streaming
 
     @property
@@ -112,16 +109,13 @@ class RequestSequence:
             self.refuse_incomplete()
 
     def refuse(self, refusal: RefusedError) -> None:
-        """Have the application respond with `refusal`; close if a response has begun.
-
-        The refusal takes the place of a request that cannot be read, or of the rest of a body.
-        """
+        """Have the application respond with `refusal`; close if a response has begun."""
         self._refusal = refusal
         self._listener.refused[refusal.reason] += 1
-        if self._reader.head is None or self._cycle is None:
+        if self._reader.head is None:
             request = scope.of_refusal(self._common, refusal, self._listener.app_state)
             self._serve(request, version="1.1", expects_continue=False)
-        elif self._cycle.has_begun:
+        elif self._cycle is None or self._cycle.has_begun:
             self.close()
         else:
             self._cycle.refuse(refusal)
@@ -129,7 +123,7 @@ class RequestSequence:
 
     def refuse_incomplete(self) -> None:
         """Refuse the request of which a part is here, if no response has begun."""
-        has_begun = self.has_head and self._cycle is not None and self._cycle.has_begun
+        has_begun = self.has_head and (self._cycle is None or self._cycle.has_begun)
         if self.has_part and not has_begun and not self.is_over:
             self.refuse(StoppingError())
 
@@ -152,18 +146,25 @@ class RequestSequence:
             or head is None
             or head.closes
             or self._listener.is_closing
-            or (self.has_eof and not self._reader.rest)
+            or self._reader.left > _MAX_DISCARDED
+            or self._has_all
             or self._loop.time() > self._expires_at
         )
 
     def response_complete(self, *, closes: bool) -> None:
         """Continue with the next request if it is here, else wait for it."""
         self._listener.begun.discard(self)
-        if closes or self._refusal is not None:
+        self._cycle = None  # it holds the request
+        if closes or self._refusal is not None or self._has_all:
             self.close()
         else:
             self.transport.resume_reading()
             self._read_on()
+
+    @property
+    def _has_all(self) -> bool:
+        """Whether the client sends no more, and no further request is here."""
+        return self.has_eof and not self._reader.rest.strip(b"\r\n")
 
     def close(self) -> None:
         """Close the connection. What was written is still sent.
@@ -171,8 +172,9 @@ class RequestSequence:
         It is reset instead where its end would look like the end of the response (HTTP/1.0).
         """
         cycle = self._cycle
-        resets = cycle is not None and cycle.is_streaming and cycle.response.ends_by_close
-        self.transport.close(resets=resets)
+        self.transport.close(
+            resets=cycle is not None and cycle.has_begun and cycle.response.ends_by_close
+        )
         self._changed()
 
     # Reading and serving
@@ -189,7 +191,6 @@ class RequestSequence:
                 if not (reader.is_complete and self.is_waiting):
                     break
                 reader.finish()
-                self._discarded = 0
                 self.began, self.is_idle = self._loop.time(), not reader.rest
         except RefusedError as refusal:
             self.refuse(refusal)
@@ -214,11 +215,8 @@ class RequestSequence:
     def _read_body(self) -> None:
         body = self._reader.read_body()
         cycle = self._cycle
-        if cycle is None or cycle.is_complete:  # the response was complete before the body
-            self._discarded += len(body)
-            if self._discarded > _MAX_DISCARDED and not self._reader.is_complete:
-                self.close()
-            return
+        if cycle is None:
+            return  # the response was complete before the body
         cycle.add(body, is_last=self._reader.is_complete)
         if cycle.unread > _MAX_UNREAD:
             self.transport.pause_reading()

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from starlette.types import Receive, Scope, Send
 
+from sidecar.http_server.asgi.request_cycle import RequestCycle
 from sidecar.http_server.http1.chunked_body import MAX_CHUNKS
 from sidecar.http_server.http1.refusal import REFUSAL, RefusedError
 from sidecar.http_server.limits import Limits
@@ -51,7 +52,8 @@ def post(path: str = "/", *, length: int = 0, body: bytes = b"") -> bytes:
 class App:
     """An application of one answer to each path; it notes the paths that it was asked for.
 
-    "/" answers with the body, "/hold" when it is released, "/wait" never, "/large"
+    "/" answers with the body, "/hold" when it is released, "/late" then with the content behind
+    the head, "/wait" never, "/large"
     with 8 MiB, "/parts" with it in two; "/early" and "/last" before they read, the one as
     a last answer.
     What is refused has status and detail.
@@ -78,6 +80,13 @@ class App:
     async def _serve(self, path: str, receive: Receive, send: Send) -> None:
         if path in EARLY:
             await _reply(send, 413, b"too large", *EARLY[path])
+            return
+        if path == "/late":
+            length = [(b"content-length", b"2")]
+            await send({"type": "http.response.start", "status": 200, "headers": length})
+            self.held.release()
+            await self.release.wait()
+            await send({"type": "http.response.body", "body": b"ok"})
             return
         body = await self._read(receive)
         if path == "/hold":
@@ -546,15 +555,30 @@ async def test_a_body_that_nobody_reads_is_passed_over() -> None:
 
 @on_each_loop
 async def test_only_so_much_is_passed_over() -> None:
-    """Of a body that nobody reads 256 KiB are read; who sends more must connect again."""
+    """Of a body that nobody reads up to 256 KiB are dropped; else the answer is the last."""
     kept = 256 * 1024
-    async with listening() as scene, scene.client() as one, scene.client() as other:
+    async with listening() as scene, scene.client() as one:
         assert (await one.ask(post("/early", length=kept))).status == 413
         assert (await one.ask(b"x" * kept + get("/next"))).body == b"/next"
-        assert (await other.ask(post("/early", length=kept + 2))).status == 413
-        await other.send(b"x" * (kept + 1))
-        assert await other.end() == b""
-        assert scene.app.seen == ["/early", "/next", "/early"]
+        for request in (
+            post("/early", length=kept + 1),
+            get("/early", b"Transfer-Encoding: chunked"),
+        ):
+            async with scene.client() as other:
+                answer = await other.ask(request)
+                assert (answer.status, answer.headers["connection"]) == (413, "close")
+                assert await other.end() == b""
+
+
+@on_each_loop
+async def test_an_idle_connection_keeps_no_request() -> None:
+    """What a client has sent is gone with its answer, though nobody has read its body."""
+    async with listening() as scene, scene.client() as one:
+        assert (await one.ask(post("/early", body=b"canary" * 10_000))).status == 413
+        (connection,) = scene.connections
+        gc.collect()
+        cycles = [each for each in gc.get_objects() if isinstance(each, RequestCycle)]
+        assert not [each for each in cycles if each._connection is connection._requests]
 
 
 @on_each_loop
@@ -793,6 +817,20 @@ async def test_who_has_said_all_is_answered() -> None:
         assert [received.status for received in answers] == [200] * 5
         last = [received.headers.get("connection") for received in answers]
         assert last == [None] * 4 + ["close"]
+        assert await one.end() == b""
+
+
+@pytest.mark.parametrize("behind", [b"", b"\r\n"], ids=["nothing", "an empty line"])
+@pytest.mark.parametrize("path", ["/hold", "/late"])
+@on_each_loop
+async def test_who_has_said_all_waits_for_no_more(path: str, behind: bytes) -> None:
+    """After its last answer the connection ends, also if the head of that came before the end."""
+    async with listening() as scene, scene.client() as one:
+        await one.send(get(path) + behind)
+        one.writer.write_eof()
+        await scene.app.held.acquire()
+        scene.app.release.set()
+        assert (await one.answer()).status == 200
         assert await one.end() == b""
 
 

@@ -29,25 +29,29 @@ class Lifespan:
         self._task = asyncio.ensure_future(self._app(scope, self._events.get, self._replies.put))
         await self._pass("startup", self._task)
 
-    async def stop(self) -> None:
+    async def stop(self, limit: float) -> None:
         """Stop the application, once. Raises RuntimeError, with its cause, if it fails.
 
-        An application that does not return a second after it has stopped is cancelled.
+        It is cancelled, too, if it does not stop within `limit` seconds. If it does not return a
+        second after it has stopped, it is cancelled without an error.
         """
         task, self._task = self._task, None
         if task is not None:
-            await self._pass("shutdown", task)
+            await self._pass("shutdown", task, limit)
             await asyncio.wait((task,), timeout=_RETURN)
             error = task.exception() if task.done() else None
             task.cancel()
             if error is not None:
                 raise RuntimeError("the application failed after its shutdown") from error
 
-    async def _pass(self, phase: str, task: asyncio.Future[None]) -> None:
+    async def _pass(
+        self, phase: str, task: asyncio.Future[None], limit: float | None = None
+    ) -> None:
         """Have the application do `phase`. Raises RuntimeError, with its cause, if it does not."""
         self._events.put_nowait({"type": f"lifespan.{phase}"})
         reply = asyncio.ensure_future(self._replies.get())
-        await asyncio.wait((reply, task), return_when=asyncio.FIRST_COMPLETED)
+        both = (reply, task)
+        await asyncio.wait(both, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if reply.done() and reply.result()["type"] == f"lifespan.{phase}.complete":
             return
         reply.cancel()

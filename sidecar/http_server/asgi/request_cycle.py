@@ -10,11 +10,16 @@ from sidecar.http_server.http1.refusal import REFUSAL, RefusedError
 from sidecar.http_server.http1.response_writer import CONTINUE, FAILED, ResponseWriter
 from sidecar.http_server.lingering_transport import LingeringTransport
 
+# The key of the scope for `RequestCycle.expect_stream`, an extension of ours to ASGI.
+STREAM = "sidecar.stream"
+
 
 class Connection(Protocol):
     """The connection of a request, as its cycle uses it."""
 
     transport: LingeringTransport
+
+    has_eof: bool
 
     def is_last(self) -> bool:
         """Return whether the connection ends with this response."""
@@ -51,15 +56,16 @@ class RequestCycle:
         self._expects_continue = expects_continue
         self._refusal: RefusedError | None = scope.get(REFUSAL)
         self._body = b""
-        self._has_whole_body = False
+        self._has_whole_body = self._expects_stream = False
+        scope[STREAM] = self.expect_stream
         self._is_disconnected = False
         self._can_receive = asyncio.Event()
         self._is_started = False  # the application has sent the start, which may not be written
 
     @property
     def is_streaming(self) -> bool:
-        """Whether the response has begun and not ended."""
-        return self.has_begun and not self.is_complete
+        """Whether the response has begun, or is expected to be a stream, and has not ended."""
+        return (self.has_begun or self._expects_stream) and not self.is_complete
 
     @property
     def unread(self) -> int:
@@ -95,10 +101,14 @@ class RequestCycle:
         """
         try:
             await app(self._scope, self.receive, self.send)
+            if not (self.has_begun or self.is_complete or self._is_disconnected):
+                logs.warning("the application returned without a response")
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 nothing else would log it
             # The listener cancels it when it stops. Any other cancellation is a failure.
             if not cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
                 logs.failure("the application failed", error)
+        finally:
+            self._scope = {}  # it holds this cycle
         if self.is_complete or self._is_disconnected:
             return
         if self.has_begun:
@@ -109,6 +119,16 @@ class RequestCycle:
         self._complete()
 
     # Called by the application
+
+    def expect_stream(self) -> None:
+        """Expect a stream: who ends a connection while it waits for one has left.
+
+        Else such a client gets its response. But nobody may see for long that a client of a stream
+        without a message is gone.
+        """
+        self._expects_stream = True
+        if self._connection.has_eof:
+            self._transport.abort()
 
     async def receive(self) -> Message:
         """Return the next part of the body, or the end of the connection.

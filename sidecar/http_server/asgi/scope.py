@@ -9,6 +9,8 @@ from starlette.types import Scope
 from sidecar.http_server.http1.refusal import REFUSAL, RefusedError
 from sidecar.http_server.http1.request_head import RequestHead
 
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
 
 def of_connection(transport: asyncio.Transport, peer: str | None) -> Scope:
     """Return what the scopes of all requests of a connection have in common.
@@ -19,7 +21,6 @@ def of_connection(transport: asyncio.Transport, peer: str | None) -> Scope:
     named = (peer, 0) if peer is not None else client
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "scheme": "http" if transport.get_extra_info("sslcontext") is None else "https",
         "server": (server, None) if isinstance(server, str) else server and server[:2],
         "client": named and named[:2],
@@ -32,6 +33,7 @@ def of_request(connection: Scope, head: RequestHead, state: dict[str, Any]) -> S
     path, _, query = head.target.partition(b"?")
     return {
         **connection,
+        "asgi": _ASGI.copy(),
         "http_version": head.version,
         "method": head.method,
         "path": unquote(path.decode("ascii")),
@@ -46,6 +48,7 @@ def of_refusal(connection: Scope, refusal: RefusedError, state: dict[str, Any]) 
     """Return the scope of a request that could not be read, with `refusal` under REFUSAL."""
     return {
         **connection,
+        "asgi": _ASGI.copy(),
         "http_version": "1.1",
         "method": "",
         "path": "",

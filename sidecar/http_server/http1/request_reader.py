@@ -1,5 +1,6 @@
 """Reads the requests of one connection, one after the other. Without I/O."""
 
+import math
 import re
 
 from sidecar.http_server.http1 import request_head
@@ -29,6 +30,11 @@ class RequestReader:
     def has_part(self) -> bool:
         """Whether a part of a request is here, and not all of it."""
         return bool(self.rest) if self.head is None else not self.is_complete
+
+    @property
+    def left(self) -> float:
+        """How many bytes of the body have not come; infinite if only its end will tell."""
+        return self._left if self._chunked is None or self.is_complete else math.inf
 
     @property
     def is_head_method(self) -> bool:

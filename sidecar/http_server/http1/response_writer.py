@@ -2,15 +2,21 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import TypeAlias
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+# RFC 9110 section 15: the statuses of final responses.
+_STATUSES = range(200, 600)
 # RFC 9110 sections 15.3.5 and 15.4.5: these have no content.
 _WITHOUT_CONTENT = frozenset({204, 304})
+# Sections 8.6 and 15.3.6: no length and an empty content, whatever the application says.
+_NO_CONTENT, _RESET_CONTENT = 204, 205
+_EMPTY = (b"content-length", b"0")
 _CLOSE = (b"Connection", b"close")
 _CHUNKED = (b"transfer-encoding", b"chunked")
 # How the connection works is decided here, not by the application.
@@ -41,12 +47,10 @@ class ResponseWriter:
 
     def start(self, status: int, fields: Sequence[tuple[bytes, bytes]], *, closes: bool) -> None:
         """Begin with this status and these fields. `closes`: the connection ends with it."""
-        named = [(name.lower(), name, value) for name, value in fields]
-        kept = [(name, value) for lower, name, value in named if lower not in _OF_CONNECTION]
-        asks_close = any(
-            lower == b"connection" and value.lower() == b"close" for lower, _, value in named
-        )
-        self._left = _length_of([value for lower, _, value in named if lower == b"content-length"])
+        if status not in _STATUSES:
+            raise ValueError("the status of a response must be from 200 to 599")
+        kept, lengths, options = _sort(status, fields)
+        self._left = _length_of(lengths)
         self._has_content = not self._is_head and status not in _WITHOUT_CONTENT
         # How a client finds the end of the content (RFC 9112 section 6.3).
         is_unsized = self._has_content and self._left is None
@@ -54,6 +58,7 @@ class ResponseWriter:
         self.ends_by_close = is_unsized and not self._is_1_1
         if self._is_chunked:
             kept.append(_CHUNKED)
+        asks_close = b"close" in map(bytes.strip, options)
         self.closes = self.closes or closes or asks_close or self.ends_by_close
         if self.closes:
             kept.append(_CLOSE)
@@ -76,12 +81,43 @@ class ResponseWriter:
         return head + chunk + (b"0\r\n\r\n" if is_last else b"")
 
 
+_Fields: TypeAlias = list[tuple[bytes, bytes]]
+
+
+def _sort(
+    status: int, fields: Iterable[tuple[bytes, bytes]]
+) -> tuple[_Fields, list[bytes], list[bytes]]:
+    """Return the fields to be written, and the values of Content-Length and of Connection."""
+    kept: _Fields = []
+    lengths: list[bytes] = []
+    options: list[bytes] = []
+    has_date = False
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"content-length":
+            lengths.append(value)
+            if status in (_NO_CONTENT, _RESET_CONTENT):
+                continue
+        elif lower in _OF_CONNECTION:
+            if lower == b"connection":
+                options += value.lower().split(b",")
+            continue
+        elif lower == b"date":
+            has_date = True
+        kept.append((name, value))
+    if not has_date:
+        kept.append((b"date", _date(int(time.time()))))
+    if status == _RESET_CONTENT:
+        return [*kept, _EMPTY], [b"0"], options
+    return kept, lengths, options
+
+
 def _serialize(status: int, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     lines = b"".join([b"%b: %b\r\n" % field for field in fields])
     # The count finds a value with a line end and a whole field behind it.
     if not _FIELDS.fullmatch(lines) or lines.count(b"\n") != len(fields):
         raise ValueError("a header field has a name or a value that HTTP does not allow")
-    return b"%bdate: %b\r\n%b\r\n" % (_status_line(status), _date(int(time.time())), lines)
+    return b"%b%b\r\n" % (_status_line(status), lines)
 
 
 def _length_of(values: Sequence[bytes]) -> int | None:

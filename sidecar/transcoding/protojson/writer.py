@@ -212,5 +212,7 @@ class _AnyPlan:
             ) from error
         written = self._writer.message(descriptor)(held)
         if isinstance(written, dict) and not has_own_json(descriptor):
+            if "@type" in written:
+                raise ValueError("a google.protobuf.Any holds a message with a field @type")
             return {"@type": message.type_url, **written}
         return {"@type": message.type_url, "value": written}

@@ -30,6 +30,9 @@ Render: TypeAlias = Callable[[Request, RequestError | Status], Response]
 # often end a connection that is silent for 30 or 60 s.
 KEEP_ALIVE = 15.0
 _NUMBER = re.compile("[0-9]{1,18}")
+# The key of the scope under which the sidecar's HTTP server has a function: once called, a client
+# that ends its side has left. With other servers it always has.
+_STREAM = "sidecar.stream"
 _LOG = logging.getLogger(__name__)
 
 
@@ -52,6 +55,7 @@ class Streamer:
         response, else a StreamResponse. Raises grpc.aio.AioRpcError if the call fails before
         its first message, ResponseError if that one cannot be sent, and ClientDisconnectedError.
         """
+        request.scope.get(_STREAM, bool)()
         responses = Responses(call, request)
         try:
             message = await responses.read()

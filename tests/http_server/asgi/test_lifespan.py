@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.http_server.asgi.lifespan import Lifespan
 
+GRACE = 20.0
+
 
 async def test_an_application_lives_once() -> None:
     """It is started, keeps a state for its requests, and is stopped, once."""
@@ -21,8 +23,8 @@ async def test_an_application_lives_once() -> None:
     lifespan = Lifespan(app)
     await lifespan.start()
     assert (events, lifespan.state) == (["lifespan.startup"], {"kept": True})
-    await lifespan.stop()
-    await lifespan.stop()
+    await lifespan.stop(GRACE)
+    await lifespan.stop(GRACE)
     assert events == ["lifespan.startup", "lifespan.shutdown"]
 
 
@@ -33,7 +35,7 @@ async def test_an_application_that_never_started_is_not_stopped() -> None:
         raise AssertionError("called")
 
     lifespan = Lifespan(app)
-    await lifespan.stop()
+    await lifespan.stop(GRACE)
     assert lifespan.state == {}
 
 
@@ -97,8 +99,27 @@ async def test_an_application_that_raises_after_its_end() -> None:
         await live(app)
 
 
+async def test_an_application_that_does_not_stop() -> None:
+    """It is cancelled at the limit."""
+    is_cancelled = asyncio.Event()
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_cancelled.set()
+
+    lifespan = Lifespan(app)
+    await lifespan.start()
+    with pytest.raises(RuntimeError, match="did not complete its shutdown"):
+        await lifespan.stop(0.0)
+    await is_cancelled.wait()
+
+
 async def live(app: ASGIApp) -> None:
     """Start and stop an application."""
     lifespan = Lifespan(app)
     await lifespan.start()
-    await lifespan.stop()
+    await lifespan.stop(GRACE)

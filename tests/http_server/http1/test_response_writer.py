@@ -1,6 +1,7 @@
 """The writer of responses: the head, where the content ends, and what is no response."""
 
 import re
+from typing import Any
 
 import h11
 import pytest
@@ -57,6 +58,12 @@ RESPONSES = {
     "HEAD": (write(b"", fields=LENGTH, is_head=True), OK + b"content-length: 3\r\n\r\n", False),
     "HEAD with content": (write(b"abc", is_head=True), OK + b"\r\n", False),
     "204": (write(b"", status=204), b"HTTP/1.1 204 No Content\r\n\r\n", False),
+    "204 with a length": (
+        write(b"", status=204, fields=LENGTH), b"HTTP/1.1 204 No Content\r\n\r\n", False
+    ),
+    "205": (
+        write(b"", status=205), b"HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n", False
+    ),
     "304": (
         write(b"", status=304, fields=[(b"etag", b'"a"')]),
         b'HTTP/1.1 304 Not Modified\r\netag: "a"\r\n\r\n',
@@ -71,6 +78,11 @@ RESPONSES = {
     ),
     "the last one, to the application": (
         write(b"abc", fields=[(b"Connection", b"Close"), *LENGTH]),
+        OK + b"content-length: 3\r\nConnection: close\r\n\r\nabc",
+        True,
+    ),
+    "the last one, among other options": (
+        write(b"abc", fields=[(b"Connection", b"x-a, Close"), *LENGTH]),
         OK + b"content-length: 3\r\nConnection: close\r\n\r\nabc",
         True,
     ),
@@ -111,6 +123,26 @@ def test_every_response_has_a_date() -> None:
     response.start(200, [], closes=False)
     date = rb"\r\ndate: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n"
     assert re.search(date, response.write(b"", is_last=True))
+
+
+def test_a_date_of_the_application_is_the_only_one() -> None:
+    """A field that has one value is not written twice (RFC 9110 section 5.3)."""
+    response = ResponseWriter("1.1", is_head=False)
+    response.start(200, [(b"Date", b"Thu, 01 Jan 1970 00:00:00 GMT")], closes=False)
+    assert response.write(b"", is_last=True).lower().count(b"date: ") == 1
+
+
+@pytest.mark.parametrize("status", [0, 100, 101, 103, 199, 600, 1000, "200 OK\r\nX: y"])
+def test_no_final_status(status: Any) -> None:
+    """What is no status of a final response is not written."""
+    with pytest.raises(ValueError, match="the status of a response must be from 200 to 599"):
+        write(b"", status=status)
+
+
+def test_a_reset_has_no_content() -> None:
+    """A 205 with content is no response (RFC 9110 section 15.3.6)."""
+    with pytest.raises(ValueError, match="as long as Content-Length says"):
+        write(b"abc", status=205, fields=LENGTH)
 
 
 @pytest.mark.parametrize("parts", [(b"ab",), (b"abcd",), (b"a", b"bcd"), (b"abc", b"d", b"")])

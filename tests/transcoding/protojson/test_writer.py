@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from google.protobuf import duration_pb2, json_format
+from google.protobuf import any_pb2, duration_pb2, json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -238,6 +238,22 @@ def test_what_json_has_no_numbers_for() -> None:
     """NaN and infinities are strings."""
     numbers: list[JsonTree] = [math.nan, math.inf, -math.inf]
     assert encode(numbers) == b'["NaN","Infinity","-Infinity"]'
+
+
+def test_a_field_that_takes_the_place_of_a_type() -> None:
+    """In an Any, a message cannot have a member @type of its own."""
+    file = FileDescriptorProto(name="at.proto", package="at.v1", syntax="proto3")
+    text = FieldDescriptorProto.TYPE_STRING
+    file.message_type.add(name="At").field.add(
+        name="at", json_name="@type", number=1, type=text, label=1
+    )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    at = GetMessageClass(pool.FindMessageTypeByName("at.v1.At"))(at="x/at.v1.Other")
+    assert json.loads(written(at)) == {"@type": "x/at.v1.Other"}
+    packed = any_pb2.Any(type_url="x/at.v1.At", value=at.SerializeToString())
+    with pytest.raises(ValueError, match="a field @type"):
+        JsonWriter().packed(pool)(packed)
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
