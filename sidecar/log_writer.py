@@ -37,7 +37,10 @@ class DropCause(StrEnum):
 
 
 class LineHandler(logging.Handler):
-    """A handler that takes finished lines too, without the cost of a record."""
+    """A handler that takes finished lines too, without the cost of a record.
+
+    Access lines reach only such handlers, and only of the root logger.
+    """
 
     def write_soon(self, line: str) -> None:
         """Write `line`, which has no newline, at once or a few milliseconds later."""

@@ -70,6 +70,8 @@ class _Access:
 def _write_access_line(call: Call, milliseconds: float) -> None:
     """Write the line that a record would give. `logging` takes twice as long for it.
 
+    Only a LineHandler of the root logger gets it. Other handlers do not, and no filter and no
+    level of a handler applies: `configure` sets none, and is the only set-up of the process.
     If JSON cannot hold a note, the line becomes a record, which the writer drops and counts.
     """
     if _ACCESS.isEnabledFor(logging.INFO):
@@ -201,6 +203,9 @@ def configure(stream: TextIO | None, *, closing: float, level: str = "info") -> 
     closing the writer may take. Our records are kept from `level` on, those of other libraries
     from WARNING or, if that is higher, `level`: httpx2 logs the URL of every request at INFO and
     its headers at DEBUG.
+
+    Handlers and filters that are added later apply to all lines but access lines, which go
+    straight to the writer.
     """
     # Without a stream, descriptor 1 must not be used: the next socket may have that number.
     writer = LogWriter(
