@@ -37,7 +37,10 @@ class DropCause(StrEnum):
 
 
 class LineHandler(logging.Handler):
-    """A handler that takes finished lines too, without the cost of a record."""
+    """A handler that takes finished lines too, without the cost of a record.
+
+    Access lines reach only such handlers, and only of the root logger.
+    """
 
     def write_soon(self, line: str) -> None:
         """Write `line`, which has no newline, at once or a few milliseconds later."""
@@ -54,7 +57,8 @@ class LogWriter(LineHandler):
 
     To wake the thread costs as much as to format a line, and Python runs only one thread at a
     time. So the lines of `write_soon` wait up to 10 ms for others, and wake it once together. A
-    record does not wait, nor do the lines before it.
+    record does not wait, nor do the lines before it. If the event loop ends first, its lines wait
+    for the next line or for `close`.
 
     The caller closes the descriptor. Nothing is raised or printed: the default error
     handling of `logging` would print the arguments of the record.
@@ -100,7 +104,10 @@ class LogWriter(LineHandler):
             self._queue.put(line)
 
     def write_soon(self, line: str) -> None:
-        """Queue `line` for the thread within 10 ms; drop it if too many bytes wait."""
+        """Queue `line` for the thread, within 10 ms while the event loop runs.
+
+        It is dropped if too many bytes wait.
+        """
         data = f"{line}\n".encode()
         self.acquire()
         try:

@@ -26,7 +26,7 @@ Observe = Callable[[Mapping[str, Note], float], None]
 
 _OURS = "sidecar"
 _ROOT, _ACCESS = logging.getLogger(), logging.getLogger("sidecar.access")
-_ENCODER = json.JSONEncoder(ensure_ascii=True)
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
 _MAX_CAUSES = 5  # a chain of causes may be circular
 
 
@@ -57,16 +57,23 @@ class _Access:
         seconds = time.perf_counter() - self._start
         try:
             _write_access_line(self._call, round(seconds * 1000, 3))
-            if self._call.span is not None:
-                self._call.span.end(self._call.notes)
-            if self._observe is not None:
-                self._observe(self._call.notes, seconds)
         finally:
             leave(self._token)
+            try:
+                if self._call.span is not None:
+                    self._call.span.end(self._call.notes)
+            finally:
+                if self._observe is not None:
+                    self._observe(self._call.notes, seconds)
 
 
 def _write_access_line(call: Call, milliseconds: float) -> None:
-    """Write the line that a record would give. `logging` takes twice as long for it."""
+    """Write the line that a record would give. `logging` takes twice as long for it.
+
+    Only a LineHandler of the root logger gets it. Other handlers do not, and no filter and no
+    level of a handler applies: `configure` sets none, and is the only set-up of the process.
+    If JSON cannot hold a note, the line becomes a record, which the writer drops and counts.
+    """
     if _ACCESS.isEnabledFor(logging.INFO):
         line = {
             "time": _timestamp(time.time()),
@@ -77,7 +84,11 @@ def _write_access_line(call: Call, milliseconds: float) -> None:
             **call.notes,
             "duration_ms": milliseconds,
         }
-        text = _ENCODER.encode(line)
+        try:
+            text = _ENCODER.encode(line)
+        except Exception:  # noqa: BLE001 as for a record: its text may quote a note
+            _ACCESS.info("call", extra={"notes": {**call.notes, "duration_ms": milliseconds}})
+            return
         for handler in _ROOT.handlers:
             if isinstance(handler, LineHandler):
                 handler.write_soon(text)
@@ -192,6 +203,9 @@ def configure(stream: TextIO | None, *, closing: float, level: str = "info") -> 
     closing the writer may take. Our records are kept from `level` on, those of other libraries
     from WARNING or, if that is higher, `level`: httpx2 logs the URL of every request at INFO and
     its headers at DEBUG.
+
+    Handlers and filters that are added later apply to all lines but access lines, which go
+    straight to the writer.
     """
     # Without a stream, descriptor 1 must not be used: the next socket may have that number.
     writer = LogWriter(

@@ -5,6 +5,7 @@ import functools
 import gc
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -17,9 +18,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar import logs
-from sidecar.call import Call, current_call, entered
-from sidecar.log_writer import DropCause, LogWriter
+from sidecar import logs, spans
+from sidecar.call import Call, Note, current_call, entered
+from sidecar.log_writer import DropCause, LineHandler, LogWriter
 from sidecar.logs import access
 from tests.recorded import Log, recorded
 
@@ -378,6 +379,72 @@ async def test_access_line_when_the_task_is_cancelled(log: Log) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert (entry(log)["status"], entry(log)["request_id"]) == (499, ID)
+
+
+class Ended:
+    """The span of a call, which keeps the notes that it ends with, and may then fail."""
+
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.notes: spans.Notes = {}
+        self._error = error
+
+    def end(self, notes: spans.Notes) -> None:
+        """Keep `notes`."""
+        self.notes = notes
+        if self._error is not None:
+            raise self._error
+
+    def start_rpc(self, method: str) -> NoReturn:
+        """Fail: no test calls it."""
+        raise NotImplementedError
+
+    def start_try(self, endpoint: spans.Endpoint, *, resends: int) -> NoReturn:
+        """Fail: no test calls it."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("value", [object(), math.nan, -math.inf], ids=["object", "NaN", "inf"])
+def test_an_access_line_that_json_cannot_hold(configured: Configured, value: Any) -> None:
+    """Such a line is dropped and counted; the span and the observer get the values, and no error.
+
+    A record with such a value is treated alike.
+    """
+    path, writer = configured("log")
+    span, observed = Ended(), list[Mapping[str, Note]]()
+    with access(Call(request_id=ID, span=span), lambda notes, _: observed.append(notes), odd=value):
+        pass
+    assert writer.dropped[DropCause.UNFORMATTED] == 1
+    assert span.notes == observed[0] == {"odd": value}
+    logs.event("lost", odd=value)
+    assert writer.dropped[DropCause.UNFORMATTED] == 2
+    logs.event("written")
+    writer.close()
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert "written" in [line["message"] for line in lines]
+    assert sum(line.get("count", 0) for line in lines) == 2
+    assert not [line for line in lines if "odd" in line]
+
+
+def test_a_call_ends_though_its_line_and_span_fail(log: Log) -> None:
+    """If a handler and the span raise, the call is observed, and is current no more."""
+    handler, observed = LineHandler(), []
+    span = Ended(ValueError("the span"))
+    call = Call(request_id=ID, span=span)
+    logging.getLogger().addHandler(handler)
+    try:
+        with (
+            pytest.raises(ValueError, match="the span"),
+            access(call, lambda notes, _: observed.append(notes), status=200),
+        ):
+            pass
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert span.notes == {"status": 200}
+    assert observed == [span.notes]
+    assert current_call() is not call
+    assert entry(log)["status"] == 200
 
 
 # Unhandled exceptions of a loop

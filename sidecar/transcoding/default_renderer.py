@@ -97,7 +97,7 @@ def _write_detail(packed: Packed, pools: Sequence[DescriptorPool]) -> dict[str, 
         # that is not UTF-8; Any nested in Any without end.
         with suppress(ValueError, TypeError, RecursionError):
             detail = JsonWriter(_DETAILS).packed(pool)(packed)
-            json_writer.encode(detail)
+            json_writer.encode({"details": [detail]})  # as deep as in the document
             return detail
     return {}
 

@@ -243,6 +243,19 @@ def test_detail_that_is_not_told(detail: Message) -> None:
     assert "details" not in document(failed(detail))
 
 
+def test_details_up_to_the_depth_of_json() -> None:
+    """A detail that nests too deeply for the whole document is left out, alone."""
+    known = {"@type": f"{TYPE}/google.rpc.ErrorInfo", "reason": "X"}
+    written = []
+    for count in range(245, 260):  # the serializer stops at 255 levels
+        error = failed(ErrorInfo(reason="X"), nested(count), ErrorInfo(reason="X"))
+        details = document(error)["details"]
+        assert (details[0], details[-1]) == (known, known)
+        written.append(len(details) == 3)
+    assert (written[0], written[-1]) == (True, False)
+    assert written == sorted(written, reverse=True)
+
+
 def test_detail_of_a_pool_of_its_own() -> None:
     """A type that the descriptors of the service have is told, in whichever pool they are."""
     pool = library.service().file.pool
