@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from http import HTTPStatus
 
 from sidecar.transcoding.errors import NotServedError, Violation
 from sidecar.transcoding.explanation.bindings import Binding
@@ -10,6 +9,7 @@ from sidecar.transcoding.explanation.explainer import Explanation
 from sidecar.transcoding.explanation.nearest import Near
 from sidecar.transcoding.metadata import to_headers
 from sidecar.transcoding.rules import FieldPath, Rule
+from sidecar.transcoding.status import phrase
 
 _COLUMNS = ("METHOD", "PATH", "SERVED BY", "BODY", "RESPONSE")
 # google/api/http.proto writes * for the whole message.
@@ -84,7 +84,7 @@ def _result(explanation: Explanation) -> str:
     if explanation.status is None:
         return "the method would be called; the service can still refuse the values"
     verb = "refused" if explanation.is_refused else "answered without a call"
-    return f"{verb}: {explanation.status} {HTTPStatus(explanation.status).phrase}"
+    return f"{verb}: {explanation.status} {phrase(explanation.status)}"
 
 
 def _assign(binding: Binding) -> str:

@@ -117,6 +117,15 @@ def test_a_refusal() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("status", "phrase"), [(413, "Content Too Large"), (499, "Client Closed Request")]
+)
+def test_a_status_has_the_phrase_of_its_problem(status: int, phrase: str) -> None:
+    """The phrase of a status is the title that the problem has, with every version of Python."""
+    lines = list(describe(Explanation(rule=None, status=status)))
+    assert lines == [f"result    refused: {status} {phrase}"]
+
+
 def test_a_path_that_no_rule_serves() -> None:
     """The near rules follow the reason."""
     nearest = (Near(rule=RULES[0], difference="the path is in another case"),)
