@@ -164,8 +164,7 @@ class StreamResponse(Response):
             if is_held:
                 await body.write(piece)
             number += 1
-            content = self._streamer.writer.write(message, stream.chosen).content
-            piece = framing.item(number, content)
+            piece = framing.item(number, self._streamer.writer.write_content(message))
         await body.end(piece + framing.end)
 
     async def _next(self, body: BodyWriter) -> Message | None:

@@ -483,6 +483,19 @@ async def test_content_of_no_media_type(serve: Serve) -> None:
     assert (answer.status, json.loads(answer.body)["code"]) == (500, 13)
 
 
+async def test_only_the_first_media_type_matters(serve: Serve) -> None:
+    """A later piece is sent whatever its media type is, because that is not used."""
+
+    async def behavior(_request: Any, _context: Context) -> AsyncIterator[Message]:
+        yield HttpBody(content_type="text/x", data=b"1")
+        yield HttpBody(content_type="text/plain\r\nx: y", data=b"2")
+
+    wire = Wire(get("/v1/files/a"))
+    await wire.serve(await serve(behavior, library=STREAMS))
+    assert wire.answer.headers == {"content-type": "text/x"}
+    assert (wire.answer.body, is_ended(wire)) == (b"12", True)
+
+
 async def test_a_part_that_is_content(serve: Serve) -> None:
     """Content may be a field of each message."""
 
