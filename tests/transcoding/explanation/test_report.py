@@ -68,13 +68,15 @@ def test_no_route() -> None:
 
 async def test_a_call() -> None:
     """A call is described by its rule, its values and its metadata."""
-    options = Options(metadata_headers=frozenset({"x-tag", "x-data-bin"}), ignore_unknown=True)
+    options = Options(
+        metadata_headers=frozenset({"x-request-id", "x-data-bin"}), ignore_unknown=True
+    )
     request = HttpRequest(
         method="POST",
         target="/v1/shelves?nope=1",
         headers=(
             ("Content-Type", "application/json"),
-            ("X-Tag", "v"),
+            ("X-Request-Id", "v"),
             ("X-Data-Bin", "AAE="),
             ("grpc-timeout", "1H"),
         ),
@@ -87,8 +89,8 @@ async def test_a_call() -> None:
         "method    library.v1.Library/Do",
         'field     name = "é" from the body',
         r'field     theme = "\u009b\n" from the body',
-        "metadata  x-tag: v",
-        "metadata  x-data-bin: AAE",
+        "metadata  x-request-id: v",
+        "metadata  x-data-bin: ***",
         "timeout   1.5 s",
         "ignored   nope in the query must be the name of a field.",
         "ignored   The body has a member that is not the name of a field. (/more)",
