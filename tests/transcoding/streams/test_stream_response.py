@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from sidecar.in_process import InProcessChannel
-from sidecar.transcoding import Transcoder
+from sidecar.transcoding import Options, Transcoder
 from sidecar.transcoding.streams.body_writer import MAX_HELD
 from sidecar.transcoding.streams.response import KEEP_ALIVE
 from tests.channels import Open, in_process, over_a_socket
@@ -108,7 +109,7 @@ async def test_ids_of_events(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "first"),
-    [("7", "8"), ("0", "1"), ("9" * 18, str(10**18)), ("9" * 19, "1"), ("x", "1"), ("", "1")],
+    [("7", "8"), ("007", "8"), ("0", "1"), ("9" * 18, str(10**18)), ("", "1")],
 )
 @pytest.mark.parametrize("resumes", [True, False])
 async def test_ids_go_on_for_a_service_that_does(
@@ -121,13 +122,43 @@ async def test_ids_go_on_for_a_service_that_does(
     assert [event.id for event in read_events(answer.body)] == [first if resumes else "1"]
 
 
-async def test_an_array_begins_whatever_the_client_had(serve: Serve) -> None:
-    """Last-Event-ID does not change an array."""
-    app = await serve(
-        receipts("a", "b"), library=STREAMS, metadata_headers=frozenset({"last-event-id"})
-    )
-    answer = await get(accept=ARRAY, last_event_id="7").run(app)
-    assert names_in(answer.body) == ["a", "b"]
+NO_ID = "Last-Event-ID must be given once, as up to 18 digits."
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [("9" * 19,), ("1" * 5000,), ("x",), ("-1",), ("\xb2",), ("7", "8"), ("7", "7"), ("", "")],
+)
+async def test_ids_that_are_not_ours(sent: Sequence[str]) -> None:
+    """An id that no event had is refused before any call: events could not go on after it."""
+    options = Options(metadata_headers=frozenset({"last-event-id"}))
+    fields = [("Last-Event-ID", value) for value in sent]
+    exchange = replace(get(), headers=[("Accept", EVENTS), *fields])
+    async with in_process(handler_of(refuse, STREAMS)) as channel:
+        transcoder = Transcoder([STREAMS], channel, options=options, render_error=render)
+        answer = await exchange.run(transcoder)
+    assert (answer.status, json.loads(answer.body)["faults"]) == (400, [[NO_ID, None]])
+
+
+async def test_an_id_that_the_service_does_not_get(serve: Serve) -> None:
+    """A field that the options do not name is ignored, whatever its value."""
+    app = await serve(receipts("a"), library=STREAMS)
+    answer = await get(accept=EVENTS, last_event_id="x").run(app)
+    assert [event.id for event in read_events(answer.body)] == ["1"]
+
+
+@pytest.mark.parametrize(("accept", "path"), [(ARRAY, "/v1/watch/a"), (EVENTS, "/v1/files/a")])
+@pytest.mark.parametrize("sent", ["7", "x"])
+async def test_ids_of_other_framings(serve: Serve, accept: str, path: str, sent: str) -> None:
+    """Without numbers of ours an id is the service's own: it gets it as it is, to begin there."""
+
+    async def tell(_request: Any, context: Context) -> AsyncIterator[Message]:
+        told = dict(context.invocation_metadata() or ())["last-event-id"]
+        yield HttpBody(data=str(told).encode()) if "files" in path else Receipt(name=str(told))
+
+    app = await serve(tell, library=STREAMS, metadata_headers=frozenset({"last-event-id"}))
+    answer = await get(path, accept, last_event_id=sent).run(app)
+    assert answer.body.decode() == sent if "files" in path else names_in(answer.body) == [sent]
 
 
 async def test_a_body_and_a_part(serve: Serve) -> None:
