@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from grpc import StatusCode
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -498,6 +499,18 @@ async def test_content_that_fails(serve: Serve, count: int) -> None:
     assert (wire.sent[0]["status"], is_ended(wire)) == (200, False)
     assert b"".join(part["body"] for part in wire.sent[1:]) == b"".join(pieces[:-1])
     assert wire.scope["transcoding.code"] == "DATA_LOSS"
+
+
+async def test_middleware_around_content_that_fails(serve: Serve) -> None:
+    """Starlette's BaseHTTPMiddleware ends a failed response like a good one, as the docs warn."""
+    app = await serve(contents(b"1", b"2", fail=StatusCode.DATA_LOSS), library=STREAMS)
+
+    async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    wire = Wire(get("/v1/files/a"))
+    await wire.serve(BaseHTTPMiddleware(app, pass_on))
+    assert (wire.answer.body, is_ended(wire)) == (b"1", True)
 
 
 async def test_content_that_fails_at_once(serve: Serve) -> None:
