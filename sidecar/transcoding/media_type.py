@@ -94,8 +94,10 @@ def accepted(accept: Iterable[str]) -> Mapping[str, float]:
 def prefer(accept: Iterable[str], offers: Sequence[str]) -> str | None:
     """Return the offer that `Accept` fields weigh most, or None if they refuse every offer.
 
-    The most specific range that matches an offer gives its weight. Between equal weights the
-    first offer wins. Without an Accept field all offers are acceptable.
+    The most specific range that matches an offer gives its weight (RFC 9110 section 12.5.1).
+    Between equal weights, of which the RFC says nothing, the offer with the most specific range
+    wins: a client that sends `text/html, */*` names what it wants. After that the first offer
+    wins. Without an Accept field all offers are acceptable.
     """
     return _choose(accepted(accept), offers)
 
@@ -104,7 +106,7 @@ def choose_json(accept: Iterable[str], others: Sequence[str] = ()) -> str | None
     """Return the JSON media type to respond in, or None if `Accept` fields refuse JSON.
 
     It is application/json. A vendor, personal or unregistered type with the suffix +json, such
-    as application/vnd.example+json, wins if its weight is greater, and so does one of `others`.
+    as application/vnd.example+json, wins if `prefer` would choose it, and so does one of `others`.
     """
     return _choose_json(tuple(accept), tuple(others))
 
@@ -132,12 +134,14 @@ def choose_problem(accept: Iterable[str]) -> str:
 def _choose(weights: Mapping[str, float], offers: Sequence[str]) -> str | None:
     known = weights or {"*/*": 1.0}
 
-    def weigh(offer: str) -> float:
-        ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*")
-        return next((known[media_range] for media_range in ranges if media_range in known), 0.0)
+    def weigh(offer: str) -> tuple[float, int]:
+        """Return the weight of `offer`, and how specific its range is."""
+        ranges = ("*/*", f"{offer.partition('/')[0]}/*", offer)
+        matches = [number for number, each in enumerate(ranges) if each in known]
+        return (known[ranges[matches[-1]]], matches[-1]) if matches else (0.0, 0)
 
     best = max(offers, key=weigh)
-    return best if weigh(best) > 0 else None
+    return best if weigh(best)[0] > 0 else None
 
 
 def _unquote(value: str) -> str:

@@ -61,20 +61,30 @@ class ResponseWriter:
         HttpBody is malformed.
         """
         if self._is_raw:
-            return _raw(getattr(message, self._name) if self._name else message)
+            body = self._raw(message)
+            if body.content_type and not _is_media_type(body.content_type):
+                raise ResponseError("the content_type of a google.api.HttpBody is not a media type")
+            chosen = body.content_type or None
+        return ResponseBody(content=self.write_content(message), content_type=chosen)
+
+    def write_content(self, message: Message) -> bytes:
+        """Return the content for `message` alone, for a stream whose media type is sent already.
+
+        Raises ResponseError if JSON cannot hold the message.
+        """
+        if self._is_raw:
+            data: bytes = self._raw(message).data
+            return data
         try:
-            content = json_writer.encode(self._write(message))
+            return json_writer.encode(self._write(message))
         except (ValueError, TypeError) as error:  # TypeError: bytes, for text that is not UTF-8
             raise ResponseError(str(error)) from error
         except RecursionError as error:
             raise ResponseError("it nests too deeply") from error
-        return ResponseBody(content=content, content_type=chosen)
 
-
-def _raw(body: Any) -> ResponseBody:
-    if body.content_type and not _is_media_type(body.content_type):
-        raise ResponseError("the content_type of a google.api.HttpBody is not a media type")
-    return ResponseBody(content=body.data, content_type=body.content_type or None)
+    def _raw(self, message: Message) -> Any:
+        """Return the HttpBody in `message`."""
+        return getattr(message, self._name) if self._name else message
 
 
 def _is_media_type(text: str) -> bool:

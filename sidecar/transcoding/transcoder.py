@@ -72,12 +72,11 @@ class Transcoder:
     """Serves the methods of `services` that have an HTTP rule, through `channel`.
 
     A method may have a stream of responses. One with a stream of requests is answered with 501,
-    and so is one that the options leave out.
-    The channel may be local or remote, the services in any descriptor pool. `options` are for
-    all services, or by the full name of a service, with defaults for the others. `render_error`
-    renders errors; the default is a problem document (RFC 9457). Raises SchemaError with every
-    violation if rules cannot be served. While a request is served, the scope holds the template
-    that its path matches as `transcoding.route`, also if the response is 405.
+    and so is one that the options leave out. The channel may be local or remote, the services in
+    any descriptor pool. `options` are for all services, or by the full name of a service, with
+    defaults for the others. `render_error` renders errors; the default is a problem document (RFC
+    9457). Raises SchemaError with every violation if rules cannot be served. While a request is
+    served, the scope holds the template that its path matches as `transcoding.route`, also for 405.
     """
 
     def __init__(
@@ -169,8 +168,10 @@ class Transcoder:
     ) -> Response:
         headers, options = request.headers, endpoint.options
         body = RequestBody(request, shape=endpoint.binder.body.shape, limit=options.max_body_bytes)
-        accept = None if options.ignore_accept else headers.getlist("accept")
-        media_type = endpoint.writer.choose(accept or [])
+        accept = [] if options.ignore_accept else headers.getlist("accept")
+        media_type = endpoint.writer.choose(accept)
+        if endpoint.streamer is not None:
+            endpoint.streamer.check_last_id(request, media_type)
         timeout = metadata.read_timeout(headers.raw)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         query = request.scope.get("query_string", b"").decode("latin-1")
@@ -196,8 +197,7 @@ class Transcoder:
                 response = await endpoint.streamer.respond(call, request, media_type)
         except grpc.aio.AioRpcError as error:
             response = self._render_error(request, read_status(error))
-            entries = [*error.initial_metadata(), *error.trailing_metadata()]
-            _pass_on(entries, response, options)
+            _pass_on([*error.initial_metadata(), *error.trailing_metadata()], response, options)
             return response
         if media_type is not None and not options.ignore_accept:
             response.headers["Vary"] = "Accept"

@@ -24,13 +24,12 @@ from sidecar.transcoding.explanation.decision import (
 )
 from sidecar.transcoding.explanation.http_request import HttpRequest
 from sidecar.transcoding.explanation.nearest import Near, find_nearest
-from sidecar.transcoding.metadata import Metadata
 from sidecar.transcoding.options import Options, unserved_by
 from sidecar.transcoding.router import Router
 from sidecar.transcoding.rules import Rule, read_rules, read_unserved
 
-# Metadata that holds credentials (RFC 9110 section 11.6.2, RFC 6265 section 4.2).
-_SECRET_METADATA = frozenset({"authorization", "cookie"})
+# Metadata that never holds a secret. Any other may: credentials have header fields of many names.
+_SHOWN_METADATA = frozenset({"accept-language", "traceparent", "x-request-id"})
 # Returns the application in which the transcoder is mounted beside other routes.
 Mount: TypeAlias = Callable[[Application], Application]
 
@@ -41,8 +40,9 @@ class Explanation:
 
     * `rule` takes the request; None if no rule does.
     * For a call `status` is None. `bindings`, `metadata` and `timeout` (seconds) are what the
-      method would get; secrets in them are masked. `call` is the same with its secrets, for code
-      that knows the method: never show it.
+      method would get. Secrets in `bindings` are masked, and the values of `metadata` but for
+      those that never hold a secret. `call` is the same with its secrets, for code that knows the
+      method: never show it.
     * For a response without a call `status` is its HTTP status. `detail`, `violations` and
       `headers` are those of the error.
     * `ignored` are violations that the options of the service allow.
@@ -53,7 +53,7 @@ class Explanation:
     status: int | None
     call: Call | None = field(default=None, repr=False)
     bindings: tuple[Binding, ...] = ()
-    metadata: Metadata = ()
+    metadata: tuple[tuple[str, str], ...] = ()
     timeout: float | None = None
     detail: str = ""
     violations: tuple[Violation, ...] = ()
@@ -140,5 +140,5 @@ def _violations_of(decision: Decision) -> tuple[Violation, ...]:
     return decision.error.violations if decision.error else ()
 
 
-def _mask(name: str, value: str | bytes) -> str | bytes:
-    return MASK if name in _SECRET_METADATA else value
+def _mask(name: str, value: str | bytes) -> str:
+    return str(value) if name in _SHOWN_METADATA else MASK

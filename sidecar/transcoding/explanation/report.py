@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from http import HTTPStatus
 
 from sidecar.transcoding.errors import NotServedError, Violation
 from sidecar.transcoding.explanation.bindings import Binding
 from sidecar.transcoding.explanation.explainer import Explanation
 from sidecar.transcoding.explanation.nearest import Near
-from sidecar.transcoding.metadata import to_headers
 from sidecar.transcoding.rules import FieldPath, Rule
+from sidecar.transcoding.status import phrase
 
 _COLUMNS = ("METHOD", "PATH", "SERVED BY", "BODY", "RESPONSE")
 # google/api/http.proto writes * for the whole message.
@@ -32,14 +31,13 @@ def list_routes(rules: Iterable[Rule], pages: Iterable[tuple[str, str]] = ()) ->
 def describe(explanation: Explanation) -> Iterator[str]:
     """Yield the lines of `explanation`: a name and a value each, without control characters."""
     rule, timeout = explanation.rule, explanation.timeout
-    metadata = to_headers(explanation.metadata, frozenset(dict(explanation.metadata)))
     reasons = [*map(_locate, explanation.violations)] or [explanation.detail]
     lines: Iterable[tuple[str, Iterable[str]]] = (
         ("result", [_result(explanation)]),
         ("rule", [f"{_route(rule)}, body: {_part(rule.body)}"] if rule else []),
         ("method", [_method(rule)] if rule else []),
         ("field", map(_assign, explanation.bindings)),
-        ("metadata", (f"{name}: {value}" for name, value in metadata)),
+        ("metadata", (f"{name}: {value}" for name, value in explanation.metadata)),
         ("timeout", [] if timeout is None else [f"{round(timeout, 3):g} s"]),
         ("reason", filter(None, reasons)),
         ("header", (f"{name}: {value}" for name, value in explanation.headers.items())),
@@ -84,7 +82,7 @@ def _result(explanation: Explanation) -> str:
     if explanation.status is None:
         return "the method would be called; the service can still refuse the values"
     verb = "refused" if explanation.is_refused else "answered without a call"
-    return f"{verb}: {explanation.status} {HTTPStatus(explanation.status).phrase}"
+    return f"{verb}: {explanation.status} {phrase(explanation.status)}"
 
 
 def _assign(binding: Binding) -> str:

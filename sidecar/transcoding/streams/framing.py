@@ -90,9 +90,9 @@ _LINE_ENDS = (
     (b"\xe2\x80\xa8", b"\\u2028"),
     (b"\xe2\x80\xa9", b"\\u2029"),
 )
-# nginx would hold items back until it has many.
+# nginx would hold items back until it has many. Content may be a file, whose service decides.
 _UNBUFFERED = MappingProxyType({"X-Accel-Buffering": "no"})
-_ARRAY = Framing(item=_element, failure=_last_element, end=b"]", empty=b"[]")
+_ARRAY = Framing(item=_element, failure=_last_element, end=b"]", empty=b"[]", headers=_UNBUFFERED)
 _CONTENT = Framing(item=lambda _number, content: content, failure=None)
 _FRAMINGS: Mapping[str, Framing] = MappingProxyType(
     {

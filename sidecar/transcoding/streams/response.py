@@ -17,7 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from sidecar.transcoding import media_type
 from sidecar.transcoding.cancellation import Responses, StreamCall
-from sidecar.transcoding.errors import ClientDisconnectedError, RequestError, ResponseError
+from sidecar.transcoding.errors import (
+    ClientDisconnectedError,
+    MalformedRequestError,
+    RequestError,
+    ResponseError,
+    Violation,
+)
 from sidecar.transcoding.protojson import writer as json_writer
 from sidecar.transcoding.responses import ResponseWriter
 from sidecar.transcoding.status import read_status
@@ -47,6 +53,19 @@ class Streamer:
     writer: ResponseWriter
     render_error: Render
     resumes: bool
+
+    def check_last_id(self, request: Request, chosen: str | None) -> None:
+        """Raise MalformedRequestError for a Last-Event-ID after which the ids could not go on.
+
+        The service would continue after it, and the ids would begin again. An empty one is none.
+        In a media type `chosen` without ids the field is the service's alone.
+        """
+        if not self.resumes or not framing_of(chosen).is_numbered:
+            return
+        first, *others = request.headers.getlist("Last-Event-ID") or [""]
+        if others or (first and not _NUMBER.fullmatch(first)):
+            detail = "Last-Event-ID must be given once, as up to 18 digits."
+            raise MalformedRequestError.of([Violation(detail=detail)])
 
     async def respond(self, call: StreamCall, request: Request, chosen: str | None) -> Response:
         """Return the response to `call` in the media type `chosen`; None stands for content.
@@ -98,9 +117,11 @@ class _Stream:
 
 
 def _number_after(last_event_id: str | None) -> int:
-    """Return the number of the event after the one whose id a client sent; 1 without an id."""
-    match = _NUMBER.fullmatch(last_event_id or "")
-    return int(match[0]) + 1 if match else 1
+    """Return the number of the event after the one whose id a client sent; 1 without an id.
+
+    The id is one that `Streamer.check_last_id` has let through.
+    """
+    return int(last_event_id or 0) + 1
 
 
 class StreamResponse(Response):
@@ -168,8 +189,7 @@ class StreamResponse(Response):
             if is_held:
                 await body.write(piece)
             number += 1
-            content = self._streamer.writer.write(message, stream.chosen).content
-            piece = framing.item(number, content)
+            piece = framing.item(number, self._streamer.writer.write_content(message))
         await body.end(piece + framing.end)
 
     async def _next(self, body: BodyWriter) -> Message | None:

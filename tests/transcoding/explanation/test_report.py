@@ -68,13 +68,15 @@ def test_no_route() -> None:
 
 async def test_a_call() -> None:
     """A call is described by its rule, its values and its metadata."""
-    options = Options(metadata_headers=frozenset({"x-tag", "x-data-bin"}), ignore_unknown=True)
+    options = Options(
+        metadata_headers=frozenset({"x-request-id", "x-data-bin"}), ignore_unknown=True
+    )
     request = HttpRequest(
         method="POST",
         target="/v1/shelves?nope=1",
         headers=(
             ("Content-Type", "application/json"),
-            ("X-Tag", "v"),
+            ("X-Request-Id", "v"),
             ("X-Data-Bin", "AAE="),
             ("grpc-timeout", "1H"),
         ),
@@ -87,8 +89,8 @@ async def test_a_call() -> None:
         "method    library.v1.Library/Do",
         'field     name = "é" from the body',
         r'field     theme = "\u009b\n" from the body',
-        "metadata  x-tag: v",
-        "metadata  x-data-bin: AAE",
+        "metadata  x-request-id: v",
+        "metadata  x-data-bin: ***",
         "timeout   1.5 s",
         "ignored   nope in the query must be the name of a field.",
         "ignored   The body has a member that is not the name of a field. (/more)",
@@ -115,6 +117,15 @@ def test_a_refusal() -> None:
         "reason    Two.",
         "reason    Three.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"), [(413, "Content Too Large"), (499, "Client Closed Request")]
+)
+def test_a_status_has_the_phrase_of_its_problem(status: int, phrase: str) -> None:
+    """The phrase of a status is the title that the problem has, with every version of Python."""
+    lines = list(describe(Explanation(rule=None, status=status)))
+    assert lines == [f"result    refused: {status} {phrase}"]
 
 
 def test_a_path_that_no_rule_serves() -> None:

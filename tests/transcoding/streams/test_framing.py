@@ -65,10 +65,17 @@ def test_only_events_have_comments(media_type: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("media_type", "expected"), [(ARRAY, {}), (LINES, NO_BUFFER), (EVENTS, NO_BUFFER), (None, {})]
+    ("media_type", "expected"),
+    [
+        (ARRAY, NO_BUFFER),
+        (VENDOR, NO_BUFFER),
+        (LINES, NO_BUFFER),
+        (EVENTS, NO_BUFFER),
+        (None, {}),
+    ],
 )
 def test_proxies_do_not_hold_items_back(media_type: str | None, expected: dict[str, str]) -> None:
-    """Lines and events are for readers that take one at a time, so nginx is told not to wait."""
+    """A message reaches the client when it is sent, so nginx is told not to wait for more."""
     assert dict(framing_of(media_type).headers) == expected
 
 

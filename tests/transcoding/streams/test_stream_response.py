@@ -2,18 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.message import Message
 from grpc import StatusCode
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from sidecar.in_process import InProcessChannel
-from sidecar.transcoding import Transcoder
+from sidecar.transcoding import Options, Transcoder
 from sidecar.transcoding.streams.body_writer import MAX_HELD
 from sidecar.transcoding.streams.response import KEEP_ALIVE
 from tests.channels import Open, in_process, over_a_socket
@@ -73,8 +75,11 @@ async def test_messages(serve: Serve, accept: str) -> None:
     answer = wire.answer
     assert (answer.status, is_ended(wire)) == (200, True)
     assert items_of(answer.body, accept) == [receipt("a"), receipt("é\u2028")]
-    assert answer.headers.pop("x-accel-buffering", "") == ("" if accept == ARRAY else "no")
-    assert answer.headers == {"content-type": accept, "vary": "Accept"}
+    assert answer.headers == {
+        "content-type": accept,
+        "vary": "Accept",
+        "x-accel-buffering": "no",
+    }
     assert answer.scope["transcoding.route"] == "/v1/watch/{name}"
     assert OK.items() <= answer.scope.items()
 
@@ -105,7 +110,7 @@ async def test_ids_of_events(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "first"),
-    [("7", "8"), ("0", "1"), ("9" * 18, str(10**18)), ("9" * 19, "1"), ("x", "1"), ("", "1")],
+    [("7", "8"), ("007", "8"), ("0", "1"), ("9" * 18, str(10**18)), ("", "1")],
 )
 @pytest.mark.parametrize("resumes", [True, False])
 async def test_ids_go_on_for_a_service_that_does(
@@ -118,13 +123,43 @@ async def test_ids_go_on_for_a_service_that_does(
     assert [event.id for event in read_events(answer.body)] == [first if resumes else "1"]
 
 
-async def test_an_array_begins_whatever_the_client_had(serve: Serve) -> None:
-    """Last-Event-ID does not change an array."""
-    app = await serve(
-        receipts("a", "b"), library=STREAMS, metadata_headers=frozenset({"last-event-id"})
-    )
-    answer = await get(accept=ARRAY, last_event_id="7").run(app)
-    assert names_in(answer.body) == ["a", "b"]
+NO_ID = "Last-Event-ID must be given once, as up to 18 digits."
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [("9" * 19,), ("1" * 5000,), ("x",), ("-1",), ("\xb2",), ("7", "8"), ("7", "7"), ("", "")],
+)
+async def test_ids_that_are_not_ours(sent: Sequence[str]) -> None:
+    """An id that no event had is refused before any call: events could not go on after it."""
+    options = Options(metadata_headers=frozenset({"last-event-id"}))
+    fields = [("Last-Event-ID", value) for value in sent]
+    exchange = replace(get(), headers=[("Accept", EVENTS), *fields])
+    async with in_process(handler_of(refuse, STREAMS)) as channel:
+        transcoder = Transcoder([STREAMS], channel, options=options, render_error=render)
+        answer = await exchange.run(transcoder)
+    assert (answer.status, json.loads(answer.body)["faults"]) == (400, [[NO_ID, None]])
+
+
+async def test_an_id_that_the_service_does_not_get(serve: Serve) -> None:
+    """A field that the options do not name is ignored, whatever its value."""
+    app = await serve(receipts("a"), library=STREAMS)
+    answer = await get(accept=EVENTS, last_event_id="x").run(app)
+    assert [event.id for event in read_events(answer.body)] == ["1"]
+
+
+@pytest.mark.parametrize(("accept", "path"), [(ARRAY, "/v1/watch/a"), (EVENTS, "/v1/files/a")])
+@pytest.mark.parametrize("sent", ["7", "x"])
+async def test_ids_of_other_framings(serve: Serve, accept: str, path: str, sent: str) -> None:
+    """Without numbers of ours an id is the service's own: it gets it as it is, to begin there."""
+
+    async def tell(_request: Any, context: Context) -> AsyncIterator[Message]:
+        told = dict(context.invocation_metadata() or ())["last-event-id"]
+        yield HttpBody(data=str(told).encode()) if "files" in path else Receipt(name=str(told))
+
+    app = await serve(tell, library=STREAMS, metadata_headers=frozenset({"last-event-id"}))
+    answer = await get(path, accept, last_event_id=sent).run(app)
+    assert answer.body.decode() == sent if "files" in path else names_in(answer.body) == [sent]
 
 
 async def test_a_body_and_a_part(serve: Serve) -> None:
@@ -173,6 +208,9 @@ ACCEPTED: Mapping[str, str] = {
     "text/event-stream": EVENTS,
     "application/x-ndjson": LINES,
     "application/json, text/event-stream": ARRAY,
+    "application/json, application/x-ndjson": ARRAY,
+    "text/event-stream, */*": EVENTS,
+    "application/x-ndjson, application/*, */*": LINES,
     "application/json;q=0.5, text/event-stream": EVENTS,
     "application/json;q=0.5, application/x-ndjson;q=0.6, text/event-stream;q=0.4": LINES,
     "application/vnd.x+json, text/event-stream;q=0.1": "application/vnd.x+json",
@@ -205,7 +243,7 @@ async def test_accept_may_be_ignored(serve: Serve) -> None:
     """With the option every stream is an array, and does not vary."""
     app = await serve(receipts("a"), library=STREAMS, ignore_accept=True)
     answer = await get(accept=EVENTS).run(app)
-    assert answer.headers == {"content-type": ARRAY}
+    assert answer.headers == {"content-type": ARRAY, "x-accel-buffering": "no"}
     assert names_in(answer.body) == ["a"]
 
 
@@ -425,7 +463,7 @@ async def test_metadata(serve: Serve, name: str) -> None:
     fields = [
         (field.decode(), value.decode())
         for field, value in wire.sent[0]["headers"]
-        if field.startswith(b"x-")
+        if field.startswith(b"x-") and field != b"x-accel-buffering"
     ]
     assert fields == expected
     assert wire.scope["transcoding.route"] == "/v1/watch/{name}"
@@ -463,6 +501,18 @@ async def test_content_that_fails(serve: Serve, count: int) -> None:
     assert wire.scope["transcoding.code"] == "DATA_LOSS"
 
 
+async def test_middleware_around_content_that_fails(serve: Serve) -> None:
+    """Starlette's BaseHTTPMiddleware ends a failed response like a good one, as the docs warn."""
+    app = await serve(contents(b"1", b"2", fail=StatusCode.DATA_LOSS), library=STREAMS)
+
+    async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    wire = Wire(get("/v1/files/a"))
+    await wire.serve(BaseHTTPMiddleware(app, pass_on))
+    assert (wire.answer.body, is_ended(wire)) == (b"1", True)
+
+
 async def test_content_that_fails_at_once(serve: Serve) -> None:
     """Before its first piece content fails as any call does."""
     app = await serve(contents(fail=StatusCode.DATA_LOSS), library=STREAMS)
@@ -478,6 +528,19 @@ async def test_content_of_no_media_type(serve: Serve) -> None:
 
     answer = await get("/v1/files/a").run(await serve(behavior, library=STREAMS))
     assert (answer.status, json.loads(answer.body)["code"]) == (500, 13)
+
+
+async def test_only_the_first_media_type_matters(serve: Serve) -> None:
+    """A later piece is sent whatever its media type is, because that is not used."""
+
+    async def behavior(_request: Any, _context: Context) -> AsyncIterator[Message]:
+        yield HttpBody(content_type="text/x", data=b"1")
+        yield HttpBody(content_type="text/plain\r\nx: y", data=b"2")
+
+    wire = Wire(get("/v1/files/a"))
+    await wire.serve(await serve(behavior, library=STREAMS))
+    assert wire.answer.headers == {"content-type": "text/x"}
+    assert (wire.answer.body, is_ended(wire)) == (b"12", True)
 
 
 async def test_a_part_that_is_content(serve: Serve) -> None:
