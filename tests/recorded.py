@@ -11,6 +11,7 @@ from sidecar.log_writer import LineHandler
 from sidecar.logs import JsonFormatter
 
 Line = Mapping[str, Any]
+_ACCESS = '"logger": "sidecar.access"'
 # Time limit for a line to be written, in seconds.
 GUARD = 20
 
@@ -22,6 +23,7 @@ class Log(LineHandler):
         super().__init__(logging.DEBUG)
         self.setFormatter(JsonFormatter())
         self.lines: list[str] = []
+        self._calls = 0
         self._more = asyncio.Event()
 
     @property
@@ -31,12 +33,16 @@ class Log(LineHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
-        self.lines.append(self.format(record))
+        self._keep(self.format(record))
 
     def write_soon(self, line: str) -> None:
         """Keep one access line."""
-        self.lines.append(line)
+        self._keep(line)
         self._more.set()
+
+    def _keep(self, line: str) -> None:
+        self.lines.append(line)
+        self._calls += _ACCESS in line
 
     @property
     def entries(self) -> Sequence[Line]:
@@ -45,16 +51,13 @@ class Log(LineHandler):
 
     def find(self, request_id: str) -> Sequence[Line]:
         """Return the access lines of the call `request_id` so far."""
-        return [
-            entry
-            for entry in self.entries
-            if entry["logger"] == "sidecar.access" and entry["request_id"] == request_id
-        ]
+        lines = (line for line in self.lines if _ACCESS in line and request_id in line)
+        return [entry for entry in map(json.loads, lines) if entry["request_id"] == request_id]
 
     async def wait_for(self, count: int) -> None:
         """Wait until there are `count` access lines, of any calls."""
         async with asyncio.timeout(GUARD):
-            while self.text.count('"logger": "sidecar.access"') < count:
+            while self._calls < count:
                 self._more.clear()
                 await self._more.wait()
 

@@ -21,6 +21,8 @@ from tests.recorded import recorded
 from tests.upstream import TOKEN, Hold, answer
 from tests.ways import Deployment, Outcome, Sent, basic, open_deployment, outcome_of
 
+pytestmark = pytest.mark.unmeasured
+
 SECRET = "the-right-secret"
 PER_CLIENT, PER_ADDRESS = 5, 12
 DENIED = answer(401, {"error": "invalid_client"})

@@ -20,7 +20,8 @@ from tests.tls.test_reloading import Mount, leaf_of, pair
 from tests.upstream import TOKEN, Upstream
 from tests.ways import Sent, basic, open_ways
 
-pytestmark = pytest.mark.usefixtures("measured")
+# For tests whose processes reach lines that nothing else does.
+measured_once = pytest.mark.usefixtures("measured_once")
 
 CANARY = "canary-5f1c"
 SETTINGS = tuple(Settings.model_fields)
@@ -145,6 +146,7 @@ async def test_a_variable_that_is_no_setting_is_a_fault() -> None:
     assert CANARY not in end.stderr
 
 
+@measured_once
 @pytest.mark.parametrize("command", ["check-config", "check-config --print", "openapi"])
 async def test_output_that_cannot_be_written(command: str) -> None:
     """A full disk ends a command with status 74 and one line, not with a traceback."""
@@ -201,6 +203,7 @@ async def test_arguments_that_are_no_flags_are_refused() -> None:
     assert end.stderr == f"karmo-sidecar: {usage}\n"
 
 
+@measured_once
 async def test_dev_takes_no_other_auth_api() -> None:
     """`dev` has its own auth-api, and refuses the setting of another one."""
     end = await run(*SIDECAR, "dev", *free(auth_api_token_url="http://127.0.0.1:1/"))
@@ -319,6 +322,7 @@ async def paste_the_banner(sidecar: sidecar_process.Sidecar) -> list[Mapping[str
     return [json.loads(end.stdout) for end in pasted]
 
 
+@measured_once
 async def test_a_check_that_is_stopped_is_no_success() -> None:
     """After Ctrl-C during the check, the settings are not reported as right."""
     code = (
@@ -343,12 +347,14 @@ async def test_the_embedded_auth_api_stays_on_loopback(command: str) -> None:
     assert (await run(*SIDECAR, "check-config", *as_flags(TOKEN_URL), env=allowed)).status == 0
 
 
+@measured_once
 async def test_dev_tells_what_it_lacks() -> None:
     """Without the extra `dev`, `dev` only says how to install it."""
     end = await run(*without("joserfc"), "dev", *free())
     assert is_refusal(end, "the embedded auth-api needs the extra dev, which is not installed"), end
 
 
+@measured_once
 @pytest.mark.parametrize("command", ["serve", "dev", "check-config"])
 async def test_a_store_needs_its_extra(command: str) -> None:
     """Without the extra `shared-limits`, the URL of a store is a fault that names the extra."""
@@ -379,6 +385,7 @@ async def test_the_store_is_not_asked_by_a_check() -> None:
     assert end == Ended(status=0, stdout="The settings are right.\n", stderr="")
 
 
+@measured_once
 async def test_a_bug_is_told_without_its_text(tmp_path: Path) -> None:
     """An unexpected exception ends it with status 70; the log has its type, never its text."""
     broken = tmp_path / "joserfc"

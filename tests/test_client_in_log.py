@@ -13,7 +13,8 @@ from tests.sidecar_process import SIDECAR, Ended, as_flags, log_lines, run, serv
 from tests.upstream import Upstream, answer
 from tests.ways import Sent, basic, open_ways
 
-pytestmark = pytest.mark.usefixtures("measured")
+# For tests whose processes reach lines that nothing else does.
+measured_once = pytest.mark.usefixtures("measured_once")
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
 VARIABLE = {"SIDECAR_LOG_CLIENT_KEY": KEY}
@@ -136,6 +137,7 @@ async def test_hash_client(tmp_path: Path) -> None:
         assert end == Ended(status=0, stdout=f"{HASH}\n", stderr="")
 
 
+@measured_once
 async def test_hash_client_of_standard_input() -> None:
     """Without an argument the client is a line of standard input, so that no history keeps it."""
     command = " ".join((*SIDECAR, "hash-client"))
@@ -144,6 +146,7 @@ async def test_hash_client_of_standard_input() -> None:
         assert end == Ended(status=0, stdout=f"{HASH}\n", stderr="")
 
 
+@measured_once
 async def test_hash_client_needs_the_key() -> None:
     """Without the key the command is refused, because its hash would be in no log."""
     end = await hash_client(CLIENT)
@@ -154,6 +157,7 @@ async def test_hash_client_needs_the_key() -> None:
     )
 
 
+@measured_once
 async def test_hash_client_needs_a_client() -> None:
     """An empty client is refused: no line has its hash."""
     for arguments in ((), ("",)):

@@ -16,6 +16,8 @@ from sidecar.settings.types import SecondsField
 from tests.sidecar_process import ROOT
 from tests.sources import modules
 
+pytestmark = pytest.mark.unmeasured
+
 SHORTEST = 1.0  # seconds
 PARSE: Callable[[str], float] = TypeAdapter(SecondsField).validate_python
 MARKS = ("timing", "soak")
@@ -60,7 +62,7 @@ class Clocks(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         """Check the arguments that are seconds."""
-        position = self._positions.get(ast.unparse(node.func))
+        position = self._positions.get(_name_of(node.func))
         values = [keyword.value for keyword in node.keywords if keyword.arg in NAMES | SETTINGS]
         if position is not None:
             values += node.args[position : position + 1]
@@ -74,6 +76,16 @@ class Clocks(ast.NodeVisitor):
 
     def _resolve(self, value: ast.expr) -> ast.expr:
         return self._constants.get(value.id, value) if isinstance(value, ast.Name) else value
+
+
+def _name_of(function: ast.expr) -> str:
+    """Return a name, or a name and an attribute of it; empty for any other expression."""
+    match function:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=ast.Name(id=module), attr=name):
+            return f"{module}.{name}"
+    return ""
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:

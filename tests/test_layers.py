@@ -12,6 +12,8 @@ import pytest
 import sidecar
 from sidecar import transcoding
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(sidecar.__file__).parent
 # Each module or package of `sidecar`, and the others that it may import. A package stands for
 # all of its modules. In order from the top down.

@@ -21,7 +21,8 @@ from tests.process.test_listen_addresses import HOSTS, NAMES, WITHOUT_IPV6
 from tests.sidecar_process import SIDECAR, Ended, as_flags, free, run, serving, started
 from tests.ways import Sent, basic, open_ways
 
-pytestmark = pytest.mark.usefixtures("measured")
+# For tests whose processes reach lines that nothing else does.
+measured_once = pytest.mark.usefixtures("measured_once")
 
 DEMO = Sent(
     fields={"grant_type": "client_credentials"},
@@ -202,6 +203,7 @@ async def test_a_machine_without_ipv6() -> None:
     )
 
 
+@measured_once
 @needs_ipv6
 async def test_a_name(tmp_path: Path) -> None:
     """A name is every address that it resolves to; one that resolves to none is refused."""
@@ -232,6 +234,7 @@ WARNING = (
 )
 
 
+@measured_once
 async def test_all_addresses_without_a_public_url() -> None:
     """`check-config` and the log warn of it, and the types then open on this machine."""
     flags = {"auth_api_token_url": "http://a.test/", "rest_listen": "0.0.0.0:1"}

@@ -23,7 +23,8 @@ from tests.sidecar_process import LISTENERS, SIDECAR, Ended, Sidecar, free, log_
 from tests.upstream import TOKEN, Hold, Upstream
 from tests.ways import Deployment, Outcome, Sent, Way, basic, open_ways
 
-pytestmark = pytest.mark.usefixtures("measured")
+# For tests whose processes reach lines that nothing else does.
+measured_once = pytest.mark.usefixtures("measured_once")
 
 TOKEN_URL = "http://127.0.0.1:9/v1/oauth/token"
 # The setting of each listener, by the name of the address.
@@ -227,6 +228,7 @@ async def test_a_signal_during_the_start_stops_it(number: signal.Signals) -> Non
     assert log_lines(end.stdout)[-1]["message"] == "stopped"
 
 
+@measured_once
 @SIGNALS
 async def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None:
     """A signal while modules are imported ends the process with status 0 and no output."""
@@ -243,6 +245,7 @@ EARLY = INTERRUPTED.replace(
 ).replace("sidecar.cli import", "sidecar.__main__ import")
 
 
+@measured_once
 @SIGNALS
 async def test_a_signal_before_the_imports_ends_it(number: signal.Signals) -> None:
     """A signal before the command is known ends the process with 128 + n, without a traceback."""
@@ -262,6 +265,7 @@ async def test_any_other_signal_during_the_start_has_no_effect() -> None:
     assert (end.status, end.stderr) == (0, "")
 
 
+@measured_once
 @pytest.mark.parametrize("listener", ["rest_listen", "dev_auth_api_listen"])
 async def test_an_address_in_use_is_told(listener: str) -> None:
     """An address in use ends the process with status 78 and a line with setting and address."""

@@ -18,6 +18,8 @@ from tests.contract.requests import GRANT, header, post
 from tests.upstream import TOKEN, answer
 from tests.ways import Deployment, Outcome, Sent, Way, basic, outcome_of
 
+pytestmark = pytest.mark.unmeasured
+
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 # Header fields that HTTP/1.1 requires, or that concern the connection.
 TRANSPORT = {"host", "content-length", "connection"}

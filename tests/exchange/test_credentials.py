@@ -21,7 +21,7 @@ from karmo.problem.v1.problem_details_pb2 import (
 )
 
 from sidecar.auth_api.client_credentials import GRANT_TYPE, ClientCredentials
-from sidecar.exchange.credentials import TokenRequest, check
+from sidecar.exchange.credentials import TokenRequest, check, find_client_id
 from sidecar.problems import FieldError, Problem, ProblemError, Reason
 from sidecar.secret import Secret
 from tests.properties import any_text, many, vschar
@@ -377,6 +377,24 @@ def test_credentials_that_must_be_decoded() -> None:
     assert "write a percent sign as %25" in str(raised.value.problem.detail)
     good = check(by(basic("partner", "100%25")).request(), must_decode=True)
     assert good.client_secret.reveal() == "100%"
+
+
+@pytest.mark.parametrize(
+    ("client_id", "header", "found"),
+    [
+        ("in body", "", "in body"),
+        ("", basic("in header", ""), "in header"),
+        ("in body", basic("in header", "secret"), "in header"),
+        ("in body", basic("", "secret"), "in body"),
+        ("in body", "Basic ?", "in body"),
+        ("in body", "Bearer token", "in body"),
+        ("", "", ""),
+    ],
+)
+def test_the_client_of_any_request(client_id: str, header: str, found: str) -> None:
+    """The client of a bad request is found, too: in its header, or else in its body."""
+    sent = Sent(client_id=client_id, authorization=(header,) if header else ())
+    assert find_client_id(sent.request()).reveal() == found
 
 
 def test_the_problem_is_whole() -> None:

@@ -8,6 +8,8 @@ from sidecar.exchange.throttle import Throttle
 from sidecar.settings.sources import load
 from tests.exchange.throttled import Clock, credentials, exchange, is_refused
 
+pytestmark = pytest.mark.unmeasured
+
 
 def by_default() -> tuple[Throttle, Clock]:
     """Return a throttle with the default limits, and its clock."""

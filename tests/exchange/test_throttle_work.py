@@ -10,6 +10,8 @@ from sidecar.exchange.throttle import MAX_TRUSTED, TRUST, Throttle, ThrottleCoun
 from tests.exchange.throttled import Clock, credentials, exchange, is_refused, make
 from tests.line_count import lines_of
 
+pytestmark = pytest.mark.unmeasured
+
 # The lines of Python that an exchange may run more where windows are full or have ended: each new
 # window removes two or evicts one. An exchange begins at most five windows.
 MAKING_ROOM = 20

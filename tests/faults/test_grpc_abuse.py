@@ -35,6 +35,8 @@ from tests.sidecar_process import SIDECAR, Sidecar, serving
 from tests.test_runtime import UNHURRIED
 from tests.upstream import Hold, Upstream
 
+pytestmark = pytest.mark.unmeasured
+
 GUARD = 60  # seconds; nothing here takes nearly as long
 PLACES = 20
 # What reaches the auth-api before an attack, to see that all is well.

@@ -12,6 +12,8 @@ from tests.faults.upstream_scene import BOTH, SENT, assert_token
 from tests.upstream import Upstream
 from tests.ways import open_deployment
 
+pytestmark = pytest.mark.unmeasured
+
 NAME = "auth-api.test"
 
 

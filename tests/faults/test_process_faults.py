@@ -199,7 +199,7 @@ async def test_p01_each_signal_hastens_the_end() -> None:
         assert is_clean(await scene.sidecar.ended())
 
 
-@pytest.mark.usefixtures("measured")
+@pytest.mark.usefixtures("measured_once")
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 async def test_p01_a_further_signal_answers_each_call(tmp_path: Path, *, over_tls: bool) -> None:
     """In the drain a further SIGTERM ends each call, however far it has come, with an answer."""

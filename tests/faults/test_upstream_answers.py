@@ -21,6 +21,8 @@ from tests.faults.upstream_scene import BAD, BOTH, LOST, SENT, TIMEOUT, TRY, Sce
 from tests.faults.wire import LOOPBACK
 from tests.upstream import TOKEN, Script, answer
 
+pytestmark = pytest.mark.unmeasured
+
 GOOD = answer(200, TOKEN)
 HEAD, _, BODY = GOOD.partition(b"\r\n\r\n")
 STACK = "canary-stack-5f0e"
@@ -91,7 +93,7 @@ async def test_u11_content_codings(scene: Scene) -> None:
 
 async def test_u15_endless_interim_answers(scene: Scene) -> None:
     """Interim answers without end are given up at their limit."""
-    scene.upstream.script = scripted.endless(b"HTTP/1.1 103 Early Hints\r\n\r\n", head=b"")
+    scene.upstream.script = scripted.endless(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 64, head=b"")
     for way in BOTH:
         outcome = await scene.fails(way, LOST)
         assert (await scene.line_of(outcome))["upstream_fault"] == "bad_http"

@@ -42,6 +42,8 @@ from tests.sidecar_process import Sidecar, started
 from tests.upstream import TOKEN, answer
 from tests.ways import Sent, open_deployment
 
+pytestmark = pytest.mark.unmeasured
+
 NAME = "auth-api.test"
 DOWN = "fail_fast"
 

@@ -24,6 +24,8 @@ from tests.faults.upstream_scene import (
 )
 from tests.upstream import TOKEN, Hold, answer
 
+pytestmark = pytest.mark.unmeasured
+
 GOOD = answer(200, TOKEN)
 # What an answer says of when to come again (RFC 9110 section 10.2.3), and what callers are told.
 # A date needs two clocks that agree; one second is what is told without a delay.

@@ -11,6 +11,8 @@ from tests.openapi.described import Tree
 from tests.openapi.fuzzing import Result, fuzz
 from tests.openapi.scene import Scene
 
+pytestmark = pytest.mark.unmeasured
+
 both = pytest.mark.parametrize("has_credentials", [False, True], ids=["anonymous", "basic"])
 
 

@@ -14,6 +14,8 @@ from tests.rest.html_page import Page
 from tests.sidecar_process import serving
 from tests.ways import PUBLIC_URL, Deployment
 
+pytestmark = pytest.mark.unmeasured
+
 HTML, JSON, SVG = "text/html", "application/json", "image/svg+xml"
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 PAGES = ("/docs", "/problems", "/problems/not-found")

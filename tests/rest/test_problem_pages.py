@@ -17,6 +17,8 @@ from sidecar.rest.pages.document import Document
 from tests.rest.html_page import Page
 from tests.ways import PUBLIC_URL
 
+pytestmark = pytest.mark.unmeasured
+
 every_definition = pytest.mark.parametrize(
     "entry", CATALOGUE.values(), ids=lambda entry: entry.name
 )

@@ -167,7 +167,7 @@ def settings_of(**flags: str) -> Settings:
     return Settings.model_validate(flags)
 
 
-@pytest.mark.usefixtures("measured")
+@pytest.mark.usefixtures("measured_once")
 @pytest.mark.parametrize(("command", "side"), [("check-config", "grpc"), ("serve", "rest")])
 async def test_bad_files_are_told_at_the_start(tmp_path: Path, command: str, side: str) -> None:
     """A missing file ends the process with status 78 and one line that names it."""

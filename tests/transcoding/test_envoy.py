@@ -22,6 +22,8 @@ from tests.transcoding.cases.case import SILENCE, Case, Content, Outcome, Seen, 
 from tests.transcoding.cases.differences import DIFFERENCES
 from tests.transcoding.envoy import envoy
 
+pytestmark = pytest.mark.unmeasured
+
 CASES = (*paths.CASES, *queries.CASES, *messages.CASES, *known.CASES, *bodies.CASES)
 ANSWERED = [case for case in CASES if case.envoy != SILENCE]
 LARGEST = 256 * 1024

@@ -27,6 +27,8 @@ from tests.sidecar_process import LISTENERS
 from tests.upstream import Hold, Script, answer
 from tests.ways import Deployment, Sent, Way, basic, open_deployment, open_ways
 
+pytestmark = pytest.mark.unmeasured
+
 ROUTE, METHOD = "/v1/oauth/token", "karmo.auth.v1.TokenService/ExchangeToken"
 GRANT = {"grant_type": "client_credentials"}
 SENT = Sent(fields=GRANT, authorization=(basic(),))

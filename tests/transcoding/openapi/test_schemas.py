@@ -1,5 +1,6 @@
 """The schema of each type describes what the transcoder writes, and what it reads."""
 
+from functools import cache
 from typing import Any, cast
 
 import pytest
@@ -35,7 +36,12 @@ def echo(name: str) -> Any:
     return library.method("Echo", library.post("/v1/echo"), takes=name, gives=name)
 
 
-DOCUMENTS: dict[str, Tree] = {name: document(echo(name)) for name in TYPES}
+@cache
+def document_with(name: str) -> Tree:
+    """Return the document of a method that takes and gives a type."""
+    return document(echo(name))
+
+
 LIBRARY = library.service()
 EMPTY = JsonWriter().message(library.descriptor("Scalars", LIBRARY))(library.make("Scalars"))
 
@@ -65,7 +71,7 @@ def with_open_enums(api: Tree) -> Tree:
 def test_what_is_written_is_valid(name: str, data: st.DataObject) -> None:
     """The JSON of any message is valid by the schema of responses."""
     message = GetMessageClass(type_of(name))(**data.draw(arguments(type_of(name))))
-    api = with_open_enums(DOCUMENTS[name])
+    api = with_open_enums(document_with(name))
     written = JsonWriter().message(type_of(name))(message)
     assert violations(api, {"$ref": f"#/components/schemas/{name}"}, written) == []
 
@@ -78,7 +84,7 @@ def test_what_is_valid_is_read(name: str, data: st.DataObject) -> None:
     type_ = type_of(name)
     message = GetMessageClass(type_)(**data.draw(arguments(type_)))
     written = JsonWriter().message(type_)(message)
-    api = with_open_enums(DOCUMENTS[name])
+    api = with_open_enums(document_with(name))
     assert violations(api, {"$ref": f"#/components/schemas/{name}-Input"}, written) == []
     faults = Violations()
     JsonReader().message(type_)(strict_json.parse(encode(written)), Location(), faults)
@@ -120,7 +126,7 @@ def test_what_is_refused_is_not_valid(name: str, value: Any) -> None:
     tree = strict_json.parse(encode(value))
     JsonReader().message(type_of(name))(tree, Location(), faults)
     assert faults != []
-    assert violations(DOCUMENTS[name], {"$ref": f"#/components/schemas/{name}-Input"}, value)
+    assert violations(document_with(name), {"$ref": f"#/components/schemas/{name}-Input"}, value)
 
 
 def test_null_is_absent() -> None:
@@ -128,17 +134,17 @@ def test_null_is_absent() -> None:
     value = dict.fromkeys(field.json_name for field in type_of("Scalars").fields)
     request = {"$ref": "#/components/schemas/Scalars-Input"}
     response = {"$ref": "#/components/schemas/Scalars"}
-    assert violations(DOCUMENTS["Scalars"], request, value) == []
+    assert violations(document_with("Scalars"), request, value) == []
     for name in value:
         one = {**cast("Tree", EMPTY), name: None}
-        assert violations(DOCUMENTS["Scalars"], response, one), name
+        assert violations(document_with("Scalars"), response, one), name
 
 
 def test_which_members_a_response_has() -> None:
     """A response always has the fields without presence."""
-    assert len(schema_of(DOCUMENTS["Scalars"], "Scalars")["required"]) == 16
-    assert "required" not in schema_of(DOCUMENTS["Optionals"], "Optionals")
-    assert "required" not in schema_of(DOCUMENTS["Scalars"], "Scalars-Input")
+    assert len(schema_of(document_with("Scalars"), "Scalars")["required"]) == 16
+    assert "required" not in schema_of(document_with("Optionals"), "Optionals")
+    assert "required" not in schema_of(document_with("Scalars"), "Scalars-Input")
 
 
 def test_types_of_both_directions_have_two_schemas() -> None:
@@ -163,7 +169,7 @@ def test_types_that_share_a_name_have_their_full_one() -> None:
 
 def test_unknown_names() -> None:
     """A request may have unknown members only where the transcoder ignores them."""
-    strict = schema_of(DOCUMENTS["Odd"], "Odd-Input")
+    strict = schema_of(document_with("Odd"), "Odd-Input")
     api = document_of({library.service(echo("Odd")): Options(ignore_unknown=True)})
     assert strict["additionalProperties"] is False
     assert "additionalProperties" not in schema_of(api, "Odd-Input")

@@ -30,6 +30,8 @@ from tests.transcoding.streams.scene import (
     is_ended,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 # The options by which an Envoy has the framing that our clients choose.
 OPTIONS: Mapping[str, Mapping[str, bool]] = {
     ARRAY: {},

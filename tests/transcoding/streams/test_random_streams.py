@@ -1,5 +1,6 @@
 """Random streams: both kinds of channel give the same response, which has every message."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.transcoding import Options, Transcoder
-from tests.channels import in_process, over_a_socket
+from tests.channels import announcing, in_process, over_a_socket
 from tests.properties import many
 from tests.transcoding.asgi import Wire
 from tests.transcoding.library import method, service
 from tests.transcoding.openapi.described import document_of, violations
 from tests.transcoding.samples import arguments, characters
-from tests.transcoding.serving import handler_of, render
+from tests.transcoding.serving import Behavior, handler_of, render
 from tests.transcoding.streams.event_stream import read_events
 from tests.transcoding.streams.scene import (
     ARRAY,
@@ -55,10 +56,11 @@ class Play:
     code: StatusCode | None
     details: str
 
-    async def perform(self, _request: Any, context: Context) -> AsyncIterator[Message]:
-        """Handle a call."""
+    async def perform(self, context: Context, arrived: asyncio.Event) -> AsyncIterator[Message]:
+        """Handle a call; its initial metadata must have `arrived` before it can end."""
         if self.initial:
             await context.send_initial_metadata(self.initial)
+            await arrived.wait()
         context.set_trailing_metadata(self.trailing)
         for message in self.messages:
             yield message
@@ -75,18 +77,22 @@ class Stage:
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open both channels until `stack` is closed."""
-
-        async def perform(request: Any, context: Context) -> AsyncIterator[Message]:
-            assert self.play is not None
-            async for message in self.play.perform(request, context):
-                yield message
-
         options = Options(response_headers=frozenset({"x-cost"}))
         for open_ in (in_process, over_a_socket):
-            channel = await stack.enter_async_context(open_(handler_of(perform, SERVICE)))
+            arrived = asyncio.Event()
+            handler = handler_of(self._performing(arrived), SERVICE)
+            channel = announcing(await stack.enter_async_context(open_(handler)), arrived)
             self.transcoders.append(
                 Transcoder([SERVICE], channel, options=options, render_error=render)
             )
+
+    def _performing(self, arrived: asyncio.Event) -> Behavior:
+        async def perform(_request: Any, context: Context) -> AsyncIterator[Message]:
+            assert self.play is not None
+            async for message in self.play.perform(context, arrived):
+                yield message
+
+        return perform
 
     async def show(self, play: Play, path: str, accept: str) -> Wire:
         """Return the one response that both transcoders give."""

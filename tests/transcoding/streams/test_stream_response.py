@@ -18,7 +18,7 @@ from sidecar.in_process import InProcessChannel
 from sidecar.transcoding import Options, Transcoder
 from sidecar.transcoding.streams.body_writer import MAX_HELD
 from sidecar.transcoding.streams.response import KEEP_ALIVE
-from tests.channels import Open, in_process, over_a_socket
+from tests.channels import Open, announcing, in_process, over_a_socket
 from tests.transcoding.asgi import GUARD, Wire, with_body
 from tests.transcoding.serving import Serve, handler_of, refuse, render, told
 from tests.transcoding.streams.event_stream import read_events
@@ -432,13 +432,14 @@ async def test_whatever_is_rendered(name: str, accept: str) -> None:
 # Metadata
 
 
-def with_metadata(*names: str, fail: StatusCode | None = None) -> Streaming:
-    """Return a handler that sends metadata before and after its receipts."""
+def with_metadata(handler: Streaming, arrived: asyncio.Event) -> Streaming:
+    """Return `handler` with metadata before, which must have `arrived`, and after."""
 
     async def behavior(request: Any, context: Context) -> AsyncIterator[Message]:
         await context.send_initial_metadata((("x-cost", "5"), ("x-hidden", "1")))
         context.set_trailing_metadata((("x-cost", "6"), ("x-sum-bin", b"\0\xff")))
-        async for message in receipts(*names, fail=fail)(request, context):
+        await arrived.wait()
+        async for message in handler(request, context):
             yield message
 
     return behavior
@@ -446,20 +447,23 @@ def with_metadata(*names: str, fail: StatusCode | None = None) -> Streaming:
 
 BOTH = [("x-cost", "5"), ("x-cost", "6"), ("x-sum-bin", "AP8")]
 METADATA: Mapping[str, tuple[Streaming, list[tuple[str, str]]]] = {
-    "messages": (with_metadata("a"), [("x-cost", "5")]),
-    "none": (with_metadata(), BOTH),
-    "failure at once": (with_metadata(fail=StatusCode.ABORTED), BOTH),
-    "failure": (with_metadata("a", fail=StatusCode.ABORTED), [("x-cost", "5")]),
+    "messages": (receipts("a"), [("x-cost", "5")]),
+    "none": (receipts(), BOTH),
+    "failure at once": (receipts(fail=StatusCode.ABORTED), BOTH),
+    "failure": (receipts("a", fail=StatusCode.ABORTED), [("x-cost", "5")]),
 }
 
 
 @pytest.mark.parametrize("name", METADATA)
-async def test_metadata(serve: Serve, name: str) -> None:
+@pytest.mark.parametrize("open_", [in_process, over_a_socket], ids=["in process", "socket"])
+async def test_metadata(open_: Open, name: str) -> None:
     """Initial metadata becomes header fields; trailing metadata only where nothing went before."""
-    behavior, expected = METADATA[name]
-    named = frozenset({"x-cost", "x-sum-bin"})
-    wire = Wire(get())
-    await wire.serve(await serve(behavior, library=STREAMS, response_headers=named))
+    handler, expected = METADATA[name]
+    options = Options(response_headers=frozenset({"x-cost", "x-sum-bin"}))
+    wire, arrived = Wire(get()), asyncio.Event()
+    async with open_(handler_of(with_metadata(handler, arrived), STREAMS)) as channel:
+        watched = announcing(channel, arrived)
+        await wire.serve(Transcoder([STREAMS], watched, options=options, render_error=render))
     fields = [
         (field.decode(), value.decode())
         for field, value in wire.sent[0]["headers"]
