@@ -89,9 +89,8 @@ class Streamer:
         else:
             resumes = self.resumes and framing.is_numbered
             last_id = request.headers.get("Last-Event-ID") if resumes else None
-            stream = _Stream(
-                responses, request, first.content, _number_after(last_id), chosen, framing
-            )
+            number = _number_after(last_id)
+            stream = _Stream(responses, request, first.content, number, framing)
             response, content_type = StreamResponse(self, stream), first.content_type
         response.headers.update(framing.headers)
         if content_type is not None:
@@ -104,15 +103,13 @@ class Streamer:
 class _Stream:
     """A call that has had its first message, whose content is `first`.
 
-    `chosen` is the media type of the response; None stands for content. `first_number` is that of
-    the first event.
+    `first_number` is that of the first event.
     """
 
     responses: Responses
     request: Request
     first: bytes
     first_number: int
-    chosen: str | None
     framing: Framing
 
 
