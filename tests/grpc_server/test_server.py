@@ -195,13 +195,12 @@ async def test_a_stream_that_is_being_written_ends_after_that() -> None:
         await server.stop(GUARD)
 
 
-async def receive_calls(running: Running, request_id: str) -> list[Call]:
-    """Return calls that gRPC has received, and whose handlers have not started."""
+async def send_calls(running: Running, request_id: str) -> list[Call]:
+    """Return calls that are sent, and whose handlers have not started."""
     await running.call("at once", request_id)
     calls = [running.call("at once", request_id) for _ in range(90)]
     for _ in range(3):
-        await asyncio.sleep(0)  # the calls are sent
-    time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
+        await asyncio.sleep(0)
     return calls
 
 
@@ -209,7 +208,8 @@ async def receive_calls(running: Running, request_id: str) -> list[Call]:
 async def test_what_was_received_is_served(running: Running, request_id: str) -> None:
     """Calls that gRPC has received are served, even if no handler has started yet."""
     async with asyncio.timeout(GUARD):
-        calls = await receive_calls(running, request_id)
+        calls = await send_calls(running, request_id)
+        time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
         await running.server.stop(GUARD)
         assert {(await call).access_token for call in calls} == {"token"}
 
@@ -219,7 +219,8 @@ async def test_what_was_received_is_refused_at_the_cut(running: Running, request
     """Calls that gRPC has received before a cut hear that the service stops, all of them."""
     admission = running.server._admission
     async with asyncio.timeout(GUARD):
-        calls = await receive_calls(running, request_id)
+        calls = await send_calls(running, request_id)
+        time.sleep(0.2)  # noqa: ASYNC251 they arrive while the loop is blocked
         admission.end_calls()
         stopping = asyncio.create_task(running.server.stop(GUARD))
         running.server.cut(0.5)
