@@ -2,20 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sidecar.http_server.asgi.request_cycle import STREAM
 from sidecar.http_server.limits import Limits
 from sidecar.http_server.listener import HttpListener
+from sidecar.http_server.protocol import HttpProtocol
 from sidecar.process import sockets
 from sidecar.settings.types import Address
 from tests.faults.conditions import eventually
 from tests.faults.wire import reset
-from tests.loops import on_skipping_loop, on_uvloop
+from tests.loops import on_each_loop, on_skipping_loop, on_uvloop
 from tests.raw_http import next_answer
 from tests.recorded import recorded
 from tests.virtual_time import skip_until
@@ -30,16 +32,29 @@ async def serving(
 ) -> AsyncIterator[tuple[HttpListener, Address]]:
     """Serve each request by `handler`."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await handler(receive, send)
+
+    async with serving_app(app, linger=linger) as served:
+        yield served
+
+
+@asynccontextmanager
+async def serving_app(
+    app: ASGIApp, *, linger: float = 0.01
+) -> AsyncIterator[tuple[HttpListener, Address]]:
+    """Serve each request by `app`, which has no lifespan."""
+
+    async def lives(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             for phase in ("startup", "shutdown"):
                 await receive()
                 await send({"type": f"lifespan.{phase}.complete"})
         else:
-            await handler(receive, send)
+            await app(scope, receive, send)
 
     with closing(sockets.listen(Address("127.0.0.1", 0))) as bound:
-        listener = HttpListener(app, bound, grace=20.0, limits=Limits(linger=linger))
+        listener = HttpListener(lives, bound, grace=20.0, limits=Limits(linger=linger))
         await listener.start()
         try:
             yield listener, sockets.address_of(bound)
@@ -343,6 +358,34 @@ async def test_a_client_that_is_gone() -> None:
         "http.disconnect",
     ]
     assert log.entries == []
+
+
+@on_each_loop
+async def test_a_stream_that_is_expected_from_a_client_that_has_ended_its_side() -> None:
+    """Its client has left, though it would get any other response."""
+    begun, may_expect, left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, _send: Send) -> None:
+        assert (await receive())["type"] == "http.request"
+        begun.set()
+        await may_expect.wait()
+        scope[STREAM]()
+        assert (await receive())["type"] == "http.disconnect"
+        left.set()
+
+    async with serving_app(app) as (listener, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        with closing(writer):
+            writer.write(GET)
+            writer.write_eof()
+            await begun.wait()
+            (connection,) = listener._state.connections
+            requests = cast("HttpProtocol", connection)._requests
+            await eventually(lambda: requests.has_eof)
+            may_expect.set()
+            await left.wait()
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
 
 
 @on_skipping_loop
