@@ -13,7 +13,7 @@ from tests.sidecar_process import ROOT, ToolError, path_of_a_terminal, printed, 
 
 _SOURCES = ROOT / "benchmarks" / "go_gateway"
 _FOLDER = ROOT / ".venv" / "go_gateway"
-_PROTO = "karmo/auth/v1/token_service.proto"
+_PROTOS = ("karmo/auth/v1/token_service.proto", "karmo/schema/v1/constraints.proto")
 _PLUGINS = ("go", "go-grpc", "grpc-gateway")
 
 
@@ -41,9 +41,10 @@ async def _generate() -> None:
         for plugin in _PLUGINS
         for argument in (
             f"--{plugin}_out={_FOLDER}",
-            f"--{plugin}_opt=module=bench/gateway,M{_PROTO}=bench/gateway/tokens",
+            f"--{plugin}_opt=module=bench/gateway",
+            *(f"--{plugin}_opt=M{proto}=bench/gateway/tokens" for proto in _PROTOS),
         )
     ]
     path = os.pathsep.join((str(_FOLDER / "bin"), path_of_a_terminal()))
-    command = (sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *outputs, _PROTO)
+    command = (sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *outputs, *_PROTOS)
     printed(await run(*command, env={"PATH": path}))
