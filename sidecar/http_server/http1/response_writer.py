@@ -14,13 +14,14 @@ FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection
 _STATUSES = range(200, 600)
 # RFC 9110 sections 15.3.5 and 15.4.5: these have no content.
 _WITHOUT_CONTENT = frozenset({204, 304})
-# Sections 8.6 and 15.3.6: no length and an empty content, whatever the application says.
+# Sections 8.6 and 15.3.6: no length, and an empty content, whatever the application says.
 _NO_CONTENT, _RESET_CONTENT = 204, 205
 _EMPTY = (b"content-length", b"0")
 _CLOSE = (b"Connection", b"close")
 _CHUNKED = (b"transfer-encoding", b"chunked")
 # How the connection works is decided here, not by the application.
 _OF_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
+_DROPPED = dict.fromkeys((_NO_CONTENT, _RESET_CONTENT), _OF_CONNECTION | {b"content-length"})
 # RFC 9110 sections 5.1 and 5.5: a line end in a value would begin a field of its own.
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: [\t\x20-\x7e\x80-\xff]*+\r\n)*+")
 
@@ -89,27 +90,20 @@ def _sort(
 ) -> tuple[_Fields, list[bytes], list[bytes]]:
     """Return the fields to be written, and the values of Content-Length and of Connection."""
     kept: _Fields = []
-    lengths: list[bytes] = []
-    options: list[bytes] = []
-    has_date = False
+    own: dict[bytes, list[bytes]] = {b"content-length": [], b"connection": [], b"date": []}
+    dropped = _DROPPED.get(status, _OF_CONNECTION)
     for name, value in fields:
         lower = name.lower()
-        if lower == b"content-length":
-            lengths.append(value)
-            if status in (_NO_CONTENT, _RESET_CONTENT):
-                continue
-        elif lower in _OF_CONNECTION:
-            if lower == b"connection":
-                options += value.lower().split(b",")
-            continue
-        elif lower == b"date":
-            has_date = True
-        kept.append((name, value))
-    if not has_date:
+        if lower in own:
+            own[lower].append(value)
+        if lower not in dropped:
+            kept.append((name, value))
+    if not own[b"date"]:
         kept.append((b"date", _date(int(time.time()))))
+    options = b",".join(own[b"connection"]).lower().split(b",")
     if status == _RESET_CONTENT:
         return [*kept, _EMPTY], [b"0"], options
-    return kept, lengths, options
+    return kept, own[b"content-length"], options
 
 
 def _serialize(status: int, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
