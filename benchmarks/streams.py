@@ -72,7 +72,7 @@ def main() -> None:
 
 
 async def _compare(messages: int, rounds: int, seconds: float) -> None:
-    measured, measuring = split_cores()
+    measured, _ = split_cores()
     pinned = "each system on one core" if measured else "not pinned to cores"
     print(f"\nStreams of {messages} messages, {load.CONNECTIONS} connections, {pinned};")
     print("messages a second\n")
@@ -83,8 +83,7 @@ async def _compare(messages: int, rounds: int, seconds: float) -> None:
         for name, framing in FRAMINGS.items():
             alone = {"ours": ours, "divided": divided}
             async with _with_envoy(alone, measured, framing) as systems:
-                with on_cores(measuring):
-                    rates = await _rates(systems, framing, messages, rounds, seconds)
+                rates = await _rates(systems, framing, messages, rounds, seconds)
             print(f"{name:>11} {turns.row(rates, unit=messages)}")
 
 
@@ -107,7 +106,9 @@ async def _rates(
     for address in systems.values():
         await asyncio.to_thread(_check, address, path, framing, messages)
     request = load.get(path, framing.accept)
-    return await turns.rates(systems, request, rounds=rounds, seconds=seconds)
+    _, measuring = split_cores()
+    with on_cores(measuring):
+        return await turns.rates(systems, request, rounds=rounds, seconds=seconds)
 
 
 def _check(address: Address, path: str, framing: Framing, messages: int) -> None:
